@@ -1,0 +1,163 @@
+//! What can go wrong, named by the call that failed, its cause, and what lifts it.
+
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::CaseError;
+use crate::message::Mismatch;
+use crate::path::CompletionError;
+
+/// The library's error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// The call, as its man page names it, and what it was for.
+        call: &'static str,
+        /// The errno.
+        source: io::Error,
+    },
+    /// A system call failed for a reason that the user can lift.
+    #[error("{call}: {source}: {remedy}")]
+    Refused {
+        /// The call, as its man page names it, and what it was for.
+        call: &'static str,
+        /// The errno.
+        source: io::Error,
+        /// What lifts it.
+        remedy: String,
+    },
+    /// The other end closed the connection.
+    #[error("the peer closed the connection {after_bytes} bytes into {of_bytes}")]
+    Closed {
+        /// Bytes that had been moved by then.
+        after_bytes: usize,
+        /// Bytes that were due.
+        of_bytes: usize,
+    },
+    /// Something did not happen in time.
+    #[error("waited {} ms for {waiting_for}, in vain", .waited.as_millis())]
+    Deadline {
+        /// What was awaited.
+        waiting_for: &'static str,
+        /// For how long.
+        waited: Duration,
+    },
+    /// `ENOBUFS` with nothing outstanding: this message can never be pinned.
+    #[error(
+        "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {payload_bytes} \
+         bytes cannot be pinned under RLIMIT_MEMLOCK (now {memlock}) and net.core.optmem_max (now \
+         {optmem_max}): raise one of them (`ulimit -l unlimited`, `sysctl net.core.optmem_max=1048576`) \
+         or send less at a time"
+    )]
+    PinLimit {
+        /// The size of the message.
+        payload_bytes: usize,
+        /// The soft limit of locked memory, in words.
+        memlock: String,
+        /// The sysctl's value, in words.
+        optmem_max: String,
+    },
+    /// The error queue said something that no send accounts for.
+    #[error("error queue: {0}")]
+    Completion(#[from] CompletionError),
+    /// A received message is not what was sent.
+    #[error("pair {pair}: {mismatch}")]
+    Corrupt {
+        /// The pair, from 0.
+        pair: usize,
+        /// Where it differs.
+        mismatch: Mismatch,
+    },
+    /// A case or a setting that makes no sense. Nothing was set up.
+    #[error(transparent)]
+    Case(#[from] CaseError),
+    /// A setting that this machine or this topology cannot take. Nothing was set up.
+    #[error("{0}")]
+    Setting(String),
+    /// The two processes do not understand each other.
+    #[error("control protocol: {0}")]
+    Protocol(String),
+    /// One thread of a pair panicked.
+    #[error("the {side} thread of pair {pair} panicked: {message}")]
+    Panicked {
+        /// Which end.
+        side: Side,
+        /// The pair, from 0.
+        pair: usize,
+        /// What the panic said.
+        message: String,
+    },
+    /// The other process says that it failed.
+    #[error("{side} process: {cause}")]
+    Peer {
+        /// Which end.
+        side: Side,
+        /// The error, as that process put it.
+        cause: String,
+    },
+    /// The other process is gone.
+    #[error("the {side} process ended during the run{how}")]
+    PeerGone {
+        /// Which end.
+        side: Side,
+        /// How it ended, where that is known, led by a colon.
+        how: String,
+    },
+    /// No byte has moved on any pair for too long.
+    #[error(
+        "stalled: no byte moved on any pair for {} ms (is the {other} process stopped?)", .waited.as_millis()
+    )]
+    Stalled {
+        /// For how long.
+        waited: Duration,
+        /// The process that is waited for.
+        other: Side,
+    },
+}
+
+/// One of the two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Side {
+    /// Sends the payload.
+    Server,
+    /// Asks for it and receives.
+    Client,
+}
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Names the call behind an I/O error; made for `map_err`.
+    pub fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Call { call, source: source.into() }
+    }
+
+    /// Whether the caller's input was refused before anything was set up.
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Case(_) | Self::Setting(_))
+    }
+
+    /// Whether this only echoes that the other end went away, so that a better cause may still come
+    /// from there.
+    pub(crate) fn is_echo(&self) -> bool {
+        match self {
+            Self::Closed { .. } | Self::PeerGone { .. } => true,
+            Self::Call { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::NotConnected
+            ),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Which of Linux's ways to send a structured message is the cheapest, from which size, on this machine?
+//!
+//! `sendpath` measures three of them over TCP, between two network namespaces. The paths are in
+//! [`path`], each usable on its own in a server of yours:
+//!
+//! | use | when |
+//! |---|---|
+//! | [`path::TwoCopySender`] | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
+//! | [`path::OneCopySender`] | fields are large and lie apart: spares the pack buffer and its memcpy |
+//! | [`path::ZeroCopySender`] | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
+//!
+//! From which size on is what the suite measures: the answer is the machine's. Over veth and loopback
+//! `MSG_ZEROCOPY` is always copied after all (the kernel says so, and so does every result here): what
+//! these links can show is what it costs then.
+
+pub mod case;
+pub mod error;
+pub mod limits;
+pub mod message;
+pub mod path;
+
+pub use error::{Error, Result};

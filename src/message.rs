@@ -1,0 +1,299 @@
+//! A structured message: eight fields, each in memory of its own, that travel as one.
+//!
+//! ```
+//! use sendpath::case::Layout;
+//! use sendpath::message::Message;
+//!
+//! // A header, a key and a body; the other fields stay empty.
+//! let mut message = Message::with_field_bytes([16, 32, 4096, 0, 0, 0, 0, 0], Layout::Heap);
+//! message.field_mut(0).copy_from_slice(b"sendpath/v1 demo");
+//! assert_eq!(message.payload_bytes(), 4144);
+//! ```
+
+use std::io::{IoSlice, IoSliceMut};
+
+use crate::case::Layout;
+
+/// Fields in every message.
+pub const FIELDS: usize = 8;
+
+/// Eight separately allocated fields.
+#[derive(Debug)]
+pub struct Message {
+    fields: [Field; FIELDS],
+    payload_bytes: usize,
+}
+
+/// The byte at which a received message departs from what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("message {sequence}: field {field}, byte {offset} is {found:#04x}, not {expected:#04x}")]
+pub struct Mismatch {
+    /// The message's place in its stream.
+    pub sequence: u64,
+    /// The field, from 0.
+    pub field: usize,
+    /// The byte within the field.
+    pub offset: usize,
+    /// What was sent.
+    pub expected: u8,
+    /// What arrived.
+    pub found: u8,
+}
+
+impl Message {
+    /// A zeroed message of `payload_bytes`: an eighth in each field, the remainder in the last.
+    #[must_use]
+    pub fn new(payload_bytes: usize, layout: Layout) -> Self {
+        let mut field_bytes = [payload_bytes / FIELDS; FIELDS];
+        field_bytes[FIELDS - 1] += payload_bytes % FIELDS;
+        Self::with_field_bytes(field_bytes, layout)
+    }
+
+    /// A zeroed message whose fields have the given lengths, in bytes. Empty fields are allowed.
+    #[must_use]
+    pub fn with_field_bytes(field_bytes: [usize; FIELDS], layout: Layout) -> Self {
+        Self {
+            payload_bytes: field_bytes.iter().sum(),
+            fields: field_bytes.map(|bytes| Field::zeroed(bytes, layout)),
+        }
+    }
+
+    /// Bytes in all fields together.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// One field's bytes.
+    ///
+    /// # Panics
+    /// If `index` is not below [`FIELDS`].
+    #[must_use]
+    pub fn field(&self, index: usize) -> &[u8] {
+        self.fields[index].bytes()
+    }
+
+    /// One field's bytes, to write.
+    ///
+    /// # Panics
+    /// If `index` is not below [`FIELDS`].
+    pub fn field_mut(&mut self, index: usize) -> &mut [u8] {
+        self.fields[index].bytes_mut()
+    }
+
+    /// The fields as `sendmsg(2)` takes them.
+    #[must_use]
+    pub fn io_slices(&self) -> [IoSlice<'_>; FIELDS] {
+        self.fields.each_ref().map(|field| IoSlice::new(field.bytes()))
+    }
+
+    /// The fields as `recvmsg(2)` takes them.
+    pub fn io_slices_mut(&mut self) -> [IoSliceMut<'_>; FIELDS] {
+        self.fields.each_mut().map(|field| IoSliceMut::new(field.bytes_mut()))
+    }
+
+    /// Copies the fields, one after the other, into `packed`: the first of the two copies.
+    ///
+    /// # Panics
+    /// If `packed` is not [`payload_bytes`](Self::payload_bytes) long.
+    pub fn pack(&self, packed: &mut [u8]) {
+        assert_eq!(packed.len(), self.payload_bytes, "the pack buffer has the message's size");
+        let mut rest = packed;
+        for field in &self.fields {
+            let (head, tail) = rest.split_at_mut(field.bytes().len());
+            head.copy_from_slice(field.bytes());
+            rest = tail;
+        }
+    }
+
+    /// Copies `packed` out into the fields: what [`pack`](Self::pack) did, undone.
+    ///
+    /// # Panics
+    /// If `packed` is not [`payload_bytes`](Self::payload_bytes) long.
+    pub fn unpack(&mut self, packed: &[u8]) {
+        assert_eq!(packed.len(), self.payload_bytes, "the pack buffer has the message's size");
+        let mut rest = packed;
+        for field in &mut self.fields {
+            let (head, tail) = rest.split_at(field.bytes().len());
+            field.bytes_mut().copy_from_slice(head);
+            rest = tail;
+        }
+    }
+
+    /// Writes every byte of every field with a pattern that depends on `seed`, field and place.
+    pub fn fill(&mut self, seed: u64) {
+        for (index, field) in self.fields.iter_mut().enumerate() {
+            for (chunk, word) in field.bytes_mut().chunks_mut(8).zip(pattern(seed, index)) {
+                chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+            }
+        }
+    }
+
+    /// Writes `sequence` over the first eight bytes of every field (its low bytes, where a field is
+    /// shorter). Cheap enough to do for every message inside a timed burst.
+    pub fn stamp(&mut self, sequence: u64) {
+        let stamp = sequence.to_le_bytes();
+        for field in &mut self.fields {
+            let bytes = field.bytes_mut();
+            if let Some(head) = bytes.first_chunk_mut() {
+                *head = stamp;
+            } else {
+                let short = bytes.len();
+                bytes.copy_from_slice(&stamp[..short]);
+            }
+        }
+    }
+
+    /// Compares every byte with what `fill(seed)` and then `stamp(sequence)` write.
+    ///
+    /// # Errors
+    /// The first byte that differs.
+    pub fn verify(&self, seed: u64, sequence: u64) -> Result<(), Mismatch> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let words = std::iter::once(sequence).chain(pattern(seed, index).skip(1));
+            for (place, (chunk, word)) in field.bytes().chunks(8).zip(words).enumerate() {
+                let expected = word.to_le_bytes();
+                if chunk != &expected[..chunk.len()] {
+                    let byte =
+                        (0..chunk.len()).find(|&byte| chunk[byte] != expected[byte]).unwrap_or_default();
+                    return Err(Mismatch {
+                        sequence,
+                        field: index,
+                        offset: place * 8 + byte,
+                        expected: expected[byte],
+                        found: chunk[byte],
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The words that `fill` writes into one field: the finalizer of SplitMix64 over a counter, so that no
+/// two fields, seeds or places look alike. <https://doi.org/10.1145/2714064.2660195>
+fn pattern(seed: u64, field: usize) -> impl Iterator<Item = u64> {
+    let start = seed.wrapping_mul(0xA076_1D64_78BD_642F) ^ ((field as u64 + 1) << 56);
+    (0u64..).map(move |place| {
+        let mut word = start.wrapping_add(place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word ^ (word >> 27)
+    })
+}
+
+/// One field's memory. For [`Layout::Page`] the allocation is a page longer than the field, which then
+/// starts at the first page boundary in it; for [`Layout::Heap`] it is what the allocator gave.
+#[derive(Debug)]
+struct Field {
+    storage: Box<[u8]>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Field {
+    fn zeroed(bytes: usize, layout: Layout) -> Self {
+        match layout {
+            Layout::Heap => Self { storage: vec![0; bytes].into(), start: 0, bytes },
+            Layout::Page => {
+                let page = page_bytes();
+                // Rounded up to whole pages, so that no other allocation shares the field's last one.
+                let storage: Box<[u8]> = vec![0; bytes.next_multiple_of(page) + page].into();
+                let start = storage.as_ptr().align_offset(page);
+                Self { storage, start, bytes }
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..self.start + self.bytes]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.start + self.bytes]
+    }
+}
+
+/// The size of a page of memory, in bytes.
+#[must_use]
+pub fn page_bytes() -> usize {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_field_takes_the_remainder() {
+        let message = Message::new(83, Layout::Heap);
+        let bytes: Vec<_> = (0..FIELDS).map(|index| message.field(index).len()).collect();
+        assert_eq!(bytes, [10, 10, 10, 10, 10, 10, 10, 13]);
+    }
+
+    #[test]
+    fn page_fields_start_on_pages_of_their_own() {
+        let message = Message::new(8 * 5000, Layout::Page);
+        let mut pages: Vec<_> = (0..FIELDS)
+            .flat_map(|index| {
+                let address = message.field(index).as_ptr().addr();
+                assert_eq!(address % page_bytes(), 0);
+                [address / page_bytes(), address / page_bytes() + 1]
+            })
+            .collect();
+        pages.sort_unstable();
+        pages.dedup();
+        assert_eq!(pages.len(), 2 * FIELDS, "no page is shared by two fields");
+    }
+
+    #[test]
+    fn two_messages_of_one_seed_differ_by_their_stamp_in_every_field() {
+        let (mut first, mut second) = (Message::new(800, Layout::Heap), Message::new(800, Layout::Heap));
+        first.fill(7);
+        second.fill(7);
+        first.stamp(1);
+        second.stamp(2);
+        for field in 0..FIELDS {
+            assert_ne!(first.field(field)[..8], second.field(field)[..8]);
+            assert_eq!(first.field(field)[8..], second.field(field)[8..]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn verify_finds_any_single_wrong_byte(
+            payload in 8usize..600, seed: u64, sequence: u64, place: prop::sample::Index, flip in 1u8..,
+        ) {
+            let mut message = Message::new(payload, Layout::Heap);
+            message.fill(seed);
+            message.stamp(sequence);
+            prop_assert_eq!(message.verify(seed, sequence), Ok(()));
+
+            let (mut field, mut offset) = (0, place.index(payload));
+            while offset >= message.field(field).len() {
+                offset -= message.field(field).len();
+                field += 1;
+            }
+            message.field_mut(field)[offset] ^= flip;
+            let mismatch = message.verify(seed, sequence).unwrap_err();
+            prop_assert_eq!((mismatch.field, mismatch.offset), (field, offset));
+            prop_assert_eq!(mismatch.expected ^ mismatch.found, flip);
+        }
+
+        #[test]
+        fn unpack_undoes_pack(payload in 8usize..600, seed: u64) {
+            let mut sent = Message::new(payload, Layout::Heap);
+            sent.fill(seed);
+            sent.stamp(seed);
+            let mut packed = vec![0; payload];
+            sent.pack(&mut packed);
+            let mut received = Message::new(payload, Layout::Page);
+            received.unpack(&packed);
+            prop_assert_eq!(received.verify(seed, seed), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The three send paths, each usable on its own over any connected TCP socket.
+//!
+//! | path | server | client | copies by a CPU, per message |
+//! |---|---|---|---|
+//! | [`two_copy`] | packs the fields, `send` | `recv`, unpacks | pack and user→kernel; kernel→user and unpack |
+//! | [`one_copy`] | `sendmsg`, an iovec per field | `recvmsg` likewise | user→kernel; kernel→user |
+//! | [`zero_copy`] | `sendmsg` with `MSG_ZEROCOPY` | as `one_copy` | none on send *unless deferred*; kernel→user |
+//!
+//! A [`Sender`] lends a message to write, sends it whole, and says when the kernel has let go of all
+//! that was sent. A [`Receiver`] takes one whole message in. Short writes and reads, `EINTR` and
+//! `EAGAIN` are gone on from; sockets may be blocking or not.
+
+pub mod completion;
+pub mod one_copy;
+#[cfg(test)]
+pub(crate) mod script;
+pub mod socket;
+pub mod two_copy;
+pub mod zero_copy;
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::time::Duration;
+
+use crate::case::{Layout, Path};
+use crate::error::{Error, Result};
+use crate::message::Message;
+
+pub use completion::{CompletionError, ZeroCopyCounts};
+pub use one_copy::{OneCopyReceiver, OneCopySender};
+pub use socket::{Interest, Socket};
+pub use two_copy::{TwoCopyReceiver, TwoCopySender};
+pub use zero_copy::ZeroCopySender;
+
+/// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(4);
+
+/// The sending half of a path.
+pub trait Sender: Send {
+    /// Lends the message to write and then to [`send`](Self::send). Its bytes are those of some earlier
+    /// message. May wait for the kernel to let go of one.
+    ///
+    /// # Errors
+    /// A failed call, or [`Error::Deadline`].
+    fn message(&mut self) -> Result<&mut Message>;
+
+    /// Sends the message that [`message`](Self::message) lent last, whole.
+    ///
+    /// # Errors
+    /// A failed call, [`Error::Deadline`], or [`Error::PinLimit`].
+    fn send(&mut self) -> Result<()>;
+
+    /// Returns when the kernel no longer needs any message that was sent.
+    ///
+    /// # Errors
+    /// A failed call, or [`Error::Deadline`].
+    fn flush(&mut self) -> Result<()>;
+
+    /// Has `write` prepare every message that [`message`](Self::message) may lend.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush), which comes first.
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()>;
+
+    /// What the kernel said of zero-copy sends; none for the paths that make none.
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts>;
+}
+
+/// The receiving half of a path.
+pub trait Receiver: Send {
+    /// Takes in one whole message, over the one before.
+    ///
+    /// # Errors
+    /// A failed call, [`Error::Closed`] if the peer closed, or [`Error::Deadline`].
+    fn receive(&mut self) -> Result<&Message>;
+
+    /// The message that was received last.
+    fn last(&self) -> &Message;
+}
+
+/// Makes the sending half of `path`. `pool_messages` is what `zero_copy` may have in flight; the other
+/// paths hold one message.
+///
+/// # Errors
+/// `zero_copy` on a kernel that lacks it.
+pub fn sender<S: Socket + Send + 'static>(
+    path: Path,
+    socket: S,
+    payload_bytes: usize,
+    layout: Layout,
+    pool_messages: usize,
+) -> Result<Box<dyn Sender>> {
+    let message = || Message::new(payload_bytes, layout);
+    Ok(match path {
+        Path::TwoCopy => Box::new(TwoCopySender::new(socket, message())),
+        Path::OneCopy => Box::new(OneCopySender::new(socket, message())),
+        Path::ZeroCopy => {
+            let pool = (0..pool_messages).map(|_| message()).collect();
+            Box::new(ZeroCopySender::new(socket, pool)?)
+        }
+    })
+}
+
+/// Makes the receiving half of `path`.
+pub fn receiver<S: Socket + Send + 'static>(
+    path: Path,
+    socket: S,
+    payload_bytes: usize,
+    layout: Layout,
+) -> Box<dyn Receiver> {
+    let message = Message::new(payload_bytes, layout);
+    match path {
+        Path::TwoCopy => Box::new(TwoCopyReceiver::new(socket, message)),
+        Path::OneCopy | Path::ZeroCopy => Box::new(OneCopyReceiver::new(socket, message)),
+    }
+}
+
+/// Sends all of `bytes`.
+///
+/// # Errors
+/// A failed call, or [`Error::Deadline`].
+pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let result = socket.send(rest);
+        rest = &rest[progress(socket, Interest::Writable, "send(2)", result)?.unwrap_or(0)..];
+    }
+    Ok(())
+}
+
+/// Sends all of `slices`.
+pub(crate) fn send_all_vectored(socket: &impl Socket, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let result = socket.send_vectored(slices, false);
+        let moved = progress(socket, Interest::Writable, "sendmsg(2)", result)?;
+        IoSlice::advance_slices(&mut slices, moved.unwrap_or(0));
+    }
+    Ok(())
+}
+
+/// Receives until `bytes` is full.
+///
+/// # Errors
+/// A failed call, [`Error::Closed`] if the peer closed before, or [`Error::Deadline`].
+pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
+    let of_bytes = bytes.len();
+    let mut after_bytes = 0;
+    while after_bytes < of_bytes {
+        let result = socket.recv(&mut bytes[after_bytes..]);
+        match progress(socket, Interest::Readable, "recv(2)", result)? {
+            Some(0) => return Err(Error::Closed { after_bytes, of_bytes }),
+            moved => after_bytes += moved.unwrap_or(0),
+        }
+    }
+    Ok(())
+}
+
+/// Receives until `slices` are full.
+pub(crate) fn recv_all_vectored(
+    socket: &impl Socket,
+    mut slices: &mut [IoSliceMut<'_>],
+    of_bytes: usize,
+) -> Result<()> {
+    let mut after_bytes = 0;
+    IoSliceMut::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let result = socket.recv_vectored(slices);
+        match progress(socket, Interest::Readable, "recvmsg(2)", result)? {
+            Some(0) => return Err(Error::Closed { after_bytes, of_bytes }),
+            moved => {
+                after_bytes += moved.unwrap_or(0);
+                IoSliceMut::advance_slices(&mut slices, moved.unwrap_or(0));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a call's result means for the loop around it: so many bytes moved, or none and the call is to
+/// be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
+pub(crate) fn progress(
+    socket: &impl Socket,
+    interest: Interest,
+    call: &'static str,
+    result: io::Result<usize>,
+) -> Result<Option<usize>> {
+    match result {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let waiting_for = match interest {
+                Interest::Readable => "bytes from the peer",
+                Interest::Writable => "room in the send buffer",
+                Interest::Completion => "a zero-copy completion",
+            };
+            await_ready(socket, interest, waiting_for, WAIT_LIMIT).map(|()| None)
+        }
+        Err(error) => Err(Error::call(call)(error)),
+    }
+}
+
+/// Waits until something of interest happened. A signal may cut the wait short; the caller looks again.
+pub(crate) fn await_ready(
+    socket: &impl Socket,
+    interest: Interest,
+    waiting_for: &'static str,
+    limit: Duration,
+) -> Result<()> {
+    match socket.wait(interest, limit) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Deadline { waiting_for, waited: limit }),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(Error::call("poll(2)")(error)),
+    }
+}

@@ -1,0 +1,121 @@
+//! `one_copy`: scatter-gather. `sendmsg` takes the fields where they lie, `recvmsg` puts them there.
+//!
+//! Spares the pack buffer and its memcpy; costs one iovec per field to check and to walk. Pays from
+//! the size at which packing costs more than that, which is what this suite finds out.
+//!
+//! ```
+//! use std::net::{TcpListener, TcpStream};
+//! use sendpath::case::Layout;
+//! use sendpath::message::Message;
+//! use sendpath::path::{OneCopyReceiver, OneCopySender, Receiver, Sender};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let client = TcpStream::connect(listener.local_addr()?)?;
+//! let (server, _) = listener.accept()?;
+//!
+//! // A small header before a large body, sent with one call and no pack buffer.
+//! let shape = || Message::with_field_bytes([16, 65536, 0, 0, 0, 0, 0, 0], Layout::Heap);
+//! let mut sender = OneCopySender::new(server, shape());
+//! sender.message()?.field_mut(0).copy_from_slice(b"a 16-byte header");
+//! sender.send()?;
+//!
+//! let mut receiver = OneCopyReceiver::new(client, shape());
+//! assert_eq!(receiver.receive()?.field(0), b"a 16-byte header");
+//! # Ok(()) }
+//! ```
+
+use super::{Receiver, Sender, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored};
+use crate::error::Result;
+use crate::message::Message;
+
+/// Sends the fields from where they lie.
+#[derive(Debug)]
+pub struct OneCopySender<S> {
+    socket: S,
+    message: Message,
+}
+
+impl<S: Socket> OneCopySender<S> {
+    /// A sender of messages with the shape of `message`.
+    pub fn new(socket: S, message: Message) -> Self {
+        Self { socket, message }
+    }
+}
+
+impl<S: Socket + Send> Sender for OneCopySender<S> {
+    fn message(&mut self) -> Result<&mut Message> {
+        Ok(&mut self.message)
+    }
+
+    fn send(&mut self) -> Result<()> {
+        send_all_vectored(&self.socket, &mut self.message.io_slices())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+        write(&mut self.message);
+        Ok(())
+    }
+
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        None
+    }
+}
+
+/// Receives the fields to where they belong.
+#[derive(Debug)]
+pub struct OneCopyReceiver<S> {
+    socket: S,
+    message: Message,
+}
+
+impl<S: Socket> OneCopyReceiver<S> {
+    /// A receiver of messages with the shape of `message`.
+    pub fn new(socket: S, message: Message) -> Self {
+        Self { socket, message }
+    }
+}
+
+impl<S: Socket + Send> Receiver for OneCopyReceiver<S> {
+    fn receive(&mut self) -> Result<&Message> {
+        let payload_bytes = self.message.payload_bytes();
+        recv_all_vectored(&self.socket, &mut self.message.io_slices_mut(), payload_bytes)?;
+        Ok(&self.message)
+    }
+
+    fn last(&self) -> &Message {
+        &self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::script;
+
+    #[test]
+    fn a_short_send_at_any_byte_goes_on_where_it_stopped() {
+        script::interrupt_at_every_byte(|socket, message| Box::new(OneCopySender::new(socket, message)));
+    }
+
+    #[test]
+    fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {
+        script::interrupt_receive_at_every_byte(|socket, message| {
+            Box::new(OneCopyReceiver::new(socket, message))
+        });
+    }
+
+    #[test]
+    fn a_peer_that_closes_inside_a_message_is_an_error_that_says_where() {
+        script::close_inside_a_message(|socket, message| Box::new(OneCopyReceiver::new(socket, message)));
+    }
+
+    #[test]
+    fn a_socket_that_never_gets_ready_is_given_up() {
+        script::give_up_waiting(|socket, message| Box::new(OneCopySender::new(socket, message)));
+    }
+}

@@ -1,0 +1,255 @@
+//! A socket that answers from a script, and the checks that every path has to pass on it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::completion::control_message;
+use super::{Interest, Receiver, Sender, Socket};
+use crate::case::Layout;
+use crate::error::Error;
+use crate::message::Message;
+
+/// The answer to one call that sends or receives. When the script is at its end, calls move all.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Move at most so many bytes.
+    Move(usize),
+    /// Fail.
+    Errno(i32),
+}
+
+/// When the completions of zero-copy calls show up on the error queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Completions {
+    /// With the call.
+    #[default]
+    AtOnce,
+    /// When the path waits for one: all that are due, as one range.
+    OnWait,
+    /// Only when the test says so.
+    Never,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    steps: VecDeque<Step>,
+    /// Once the steps are used up, answer every call with this errno.
+    stuck: Option<i32>,
+    wire: Vec<u8>,
+    incoming: VecDeque<u8>,
+    completions: Completions,
+    zero_copy_flags: Vec<bool>,
+    due: Option<(u32, u32)>,
+    error_queue: VecDeque<Vec<u8>>,
+    refuse_zero_copy: Option<i32>,
+    waits: Vec<Interest>,
+}
+
+/// The scripted socket. Clones share the script.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Arc<Mutex<State>>);
+
+impl Script {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn expect(&self, steps: impl IntoIterator<Item = Step>) {
+        self.state().steps.extend(steps);
+    }
+
+    /// Answers every call that the steps do not with `errno`, and lets no wait end well.
+    pub fn stick(&self, errno: i32) {
+        self.state().stuck = Some(errno);
+    }
+
+    pub fn complete(&self, completions: Completions) {
+        self.state().completions = completions;
+    }
+
+    pub fn notify(&self, range: (u32, u32), copied: bool) {
+        let control = control_message(libc::SOL_IP, libc::IP_RECVERR, 0, 5, u8::from(copied), range);
+        self.state().error_queue.push_back(control);
+    }
+
+    pub fn refuse_zero_copy(&self, errno: i32) {
+        self.state().refuse_zero_copy = Some(errno);
+    }
+
+    pub fn zero_copy_flags(&self) -> Vec<bool> {
+        self.state().zero_copy_flags.clone()
+    }
+
+    /// How many bytes the next call may move, or its errno.
+    fn step(&self) -> io::Result<usize> {
+        let mut state = self.state();
+        match (state.steps.pop_front(), state.stuck) {
+            (Some(Step::Move(bytes)), _) => Ok(bytes),
+            (Some(Step::Errno(errno)), _) | (None, Some(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            (None, None) => Ok(usize::MAX),
+        }
+    }
+}
+
+impl Socket for Script {
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.send_vectored(&[IoSlice::new(bytes)], false)
+    }
+
+    fn send_vectored(&self, slices: &[IoSlice<'_>], zero_copy: bool) -> io::Result<usize> {
+        let most = self.step()?;
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
+        let mut state = self.state();
+        state.wire.extend(&bytes);
+        state.zero_copy_flags.push(zero_copy);
+        let call = u32::try_from(state.zero_copy_flags.len() - 1).expect("few calls");
+        let completions = state.completions;
+        drop(state);
+        match completions {
+            Completions::AtOnce if zero_copy => self.notify((call, call), true),
+            Completions::OnWait => {
+                let mut state = self.state();
+                state.due = Some((state.due.map_or(call, |(first, _)| first), call));
+            }
+            _ => {}
+        }
+        Ok(bytes.len())
+    }
+
+    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.recv_vectored(&mut [IoSliceMut::new(bytes)])
+    }
+
+    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let most = self.step()?;
+        let mut state = self.state();
+        let mut moved = 0;
+        for byte in slices.iter_mut().flat_map(|slice| slice.iter_mut()).take(most) {
+            let Some(incoming) = state.incoming.pop_front() else { break };
+            *byte = incoming;
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
+    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
+        let bytes =
+            self.state().error_queue.pop_front().ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
+        control[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    fn enable_zero_copy(&self) -> io::Result<()> {
+        match self.state().refuse_zero_copy {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait(&self, interest: Interest, _timeout: Duration) -> io::Result<bool> {
+        let mut state = self.state();
+        state.waits.push(interest);
+        if state.stuck.is_some() {
+            return Ok(false);
+        }
+        if interest != Interest::Completion {
+            return Ok(true);
+        }
+        let due = state.due.take();
+        drop(state);
+        if let Some(range) = due {
+            self.notify(range, true);
+        }
+        Ok(due.is_some())
+    }
+}
+
+/// Bytes of the messages in these checks: ten in each field, so that every place in a field is met.
+const PAYLOAD_BYTES: usize = 80;
+
+/// What the wire must carry for message `number`.
+fn message_bytes(number: u64) -> (Message, Vec<u8>) {
+    let mut message = Message::new(PAYLOAD_BYTES, Layout::Heap);
+    message.fill(number);
+    message.stamp(number);
+    let mut packed = vec![0; PAYLOAD_BYTES];
+    message.pack(&mut packed);
+    (message, packed)
+}
+
+/// The answers that stand between the first `split` bytes and the rest.
+fn interruptions(split: usize) -> [Vec<Step>; 4] {
+    let head = Step::Move(split);
+    [
+        vec![head],
+        vec![Step::Errno(libc::EINTR), head, Step::Errno(libc::EINTR)],
+        vec![Step::Errno(libc::EAGAIN), head, Step::Errno(libc::EAGAIN)],
+        vec![head, Step::Move(1), Step::Errno(libc::EAGAIN), Step::Errno(libc::EINTR), Step::Move(2)],
+    ]
+}
+
+/// Two messages are sent; the first is cut at each byte in turn, with `EINTR` and `EAGAIN` around the
+/// cut. The wire must carry both, whole and in order.
+pub fn interrupt_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn Sender>) {
+    for split in 1..PAYLOAD_BYTES {
+        for steps in interruptions(split) {
+            let script = Script::default();
+            script.expect(steps.iter().copied());
+            let mut sender = make(script.clone(), message_bytes(1).0);
+            sender.send().unwrap();
+            let second = sender.message().unwrap();
+            second.fill(2);
+            second.stamp(2);
+            sender.send().unwrap();
+            sender.flush().unwrap();
+            let expected = [message_bytes(1).1, message_bytes(2).1].concat();
+            assert!(script.state().wire == expected, "cut at {split}, {steps:?}");
+            let blocked = steps.iter().filter(|step| matches!(step, Step::Errno(libc::EAGAIN))).count();
+            let waits = script.state().waits.iter().filter(|&&wait| wait == Interest::Writable).count();
+            assert_eq!(waits, blocked, "EAGAIN waits until the socket is writable, EINTR does not");
+        }
+    }
+}
+
+/// The same for a receiver.
+pub fn interrupt_receive_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn Receiver>) {
+    for split in 1..PAYLOAD_BYTES {
+        for steps in interruptions(split) {
+            let script = Script::default();
+            for number in [1, 2] {
+                script.state().incoming.extend(message_bytes(number).1);
+            }
+            script.expect(steps.iter().copied());
+            let mut receiver = make(script.clone(), Message::new(PAYLOAD_BYTES, Layout::Heap));
+            for number in [1, 2] {
+                let message = receiver.receive().unwrap();
+                assert_eq!(message.verify(number, number), Ok(()), "cut at {split}, {steps:?}");
+            }
+            assert_eq!(receiver.last().verify(2, 2), Ok(()));
+        }
+    }
+}
+
+/// The peer closes after each byte of a message in turn.
+pub fn close_inside_a_message(make: impl Fn(Script, Message) -> Box<dyn Receiver>) {
+    for end in 0..PAYLOAD_BYTES {
+        let script = Script::default();
+        script.state().incoming.extend(&message_bytes(1).1[..end]);
+        let mut receiver = make(script, Message::new(PAYLOAD_BYTES, Layout::Heap));
+        let error = receiver.receive().unwrap_err();
+        assert!(
+            matches!(error, Error::Closed { after_bytes, of_bytes: PAYLOAD_BYTES } if after_bytes == end),
+            "closed after {end}: {error}"
+        );
+    }
+}
+
+/// The socket is never ready.
+pub fn give_up_waiting(make: impl Fn(Script, Message) -> Box<dyn Sender>) {
+    let script = Script::default();
+    script.stick(libc::EAGAIN);
+    let error = make(script, message_bytes(1).0).send().unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+}

@@ -1,0 +1,351 @@
+//! `zero_copy`: `sendmsg` with `MSG_ZEROCOPY`. The kernel pins the pages of the message and reads
+//! them when it needs them, which may be after the call returned; a *completion* on the socket's error
+//! queue says when it is done.
+//!
+//! What that takes, and what this sender does:
+//! - a message is not written again before its completion: the sender owns a pool, and lends only a
+//!   message that the kernel has let go of;
+//! - completions come as ranges of call numbers, joined, in no promised order: each is booked against
+//!   the messages in flight (see [`completion`]);
+//! - a short send goes on *with* the flag, and counts as a call of its own;
+//! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes on;
+//! - the kernel may copy all the same, and says so on the completion: [`ZeroCopyCounts::copied_share`].
+//!   Over loopback and veth it always does, and then this path is the dearest of the three.
+//!
+//! Worth a try above some 10 KB per send, on a network card with scatter-gather and checksum offload
+//! ([msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html)). The peer is an
+//! ordinary receiver, such as [`OneCopyReceiver`](super::OneCopyReceiver).
+//!
+//! ```
+//! use std::io::Read;
+//! use std::net::{TcpListener, TcpStream};
+//! use sendpath::case::Layout;
+//! use sendpath::message::Message;
+//! use sendpath::path::{Sender, ZeroCopySender};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! let (server, _) = listener.accept()?;
+//!
+//! let pool = (0..4).map(|_| Message::new(65536, Layout::Page)).collect();
+//! let mut sender = ZeroCopySender::new(server, pool)?;
+//! for number in 0..16 {
+//!     let message = sender.message()?; // one that the kernel has let go of
+//!     message.field_mut(0).fill(number);
+//!     sender.send()?;
+//!     # let mut received = vec![0; 65536];
+//!     # client.read_exact(&mut received)?;
+//!     # assert_eq!(received[..8192], [number; 8192]);
+//! }
+//! sender.flush()?; // every completion has arrived
+//!
+//! let counts = sender.zero_copy_counts().expect("this path counts");
+//! assert_eq!(counts.sends, counts.completions);
+//! assert_eq!(counts.copied_share(), Some(1.0), "over loopback, the kernel copies after all");
+//! # Ok(()) }
+//! ```
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::completion::{self, CONTROL_BYTES, InFlight};
+use super::{Interest, Sender, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::message::Message;
+
+/// Sends from a pool of messages, of which the kernel may hold some.
+#[derive(Debug)]
+pub struct ZeroCopySender<S: Socket> {
+    socket: S,
+    pool: Vec<Message>,
+    in_flight: InFlight,
+    /// The slot that was lent last.
+    current: usize,
+    wait_limit: Duration,
+}
+
+impl<S: Socket> ZeroCopySender<S> {
+    /// A sender from `pool`, whose length is how many messages may be in flight.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
+    ///
+    /// # Panics
+    /// If the pool is empty.
+    pub fn new(socket: S, pool: Vec<Message>) -> Result<Self> {
+        assert!(!pool.is_empty(), "a pool holds at least one message");
+        socket.enable_zero_copy().map_err(|source| Error::Refused {
+            call: "setsockopt(2) SO_ZEROCOPY",
+            source,
+            remedy: "this kernel has no MSG_ZEROCOPY for this socket (TCP has it since Linux 4.14); \
+                     leave the zero_copy path out"
+                .to_owned(),
+        })?;
+        let in_flight = InFlight::new(pool.len());
+        Ok(Self { socket, pool, in_flight, current: 0, wait_limit: WAIT_LIMIT })
+    }
+
+    /// Replaces the time after which a wait for a completion is given up.
+    #[must_use]
+    pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
+        self.wait_limit = wait_limit;
+        self
+    }
+
+    /// Reads one message off the error queue; false if there is none.
+    fn reap(&mut self) -> Result<bool> {
+        let mut control = [0; CONTROL_BYTES];
+        match self.socket.recv_error_queue(&mut control) {
+            Ok(filled) => {
+                self.in_flight.completed(completion::parse(&control[..filled])?)?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(Error::call("recvmsg(2) MSG_ERRQUEUE")(error)),
+        }
+    }
+
+    /// Reads the error queue until `enough` is true of what is in flight.
+    fn reap_until(&mut self, enough: impl Fn(&InFlight) -> bool) -> Result<()> {
+        let mut started = None;
+        while !enough(&self.in_flight) {
+            if self.reap()? {
+                continue;
+            }
+            let waiting_for = "a zero-copy completion";
+            let waited = started.get_or_insert_with(Instant::now).elapsed();
+            let left = self.wait_limit.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(Error::Deadline { waiting_for, waited });
+            }
+            await_ready(&self.socket, Interest::Completion, waiting_for, left)?;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Socket> ZeroCopySender<S> {
+    /// After `ENOBUFS` on a call that had `left_bytes` to send: waits for a completion, which frees what
+    /// the call lacked. With none outstanding here, other connections of the same user may hold the
+    /// memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating; unless it is larger
+    /// than the limit by itself.
+    fn make_room(&mut self, left_bytes: usize, blocked: &mut Option<Instant>) -> Result<()> {
+        self.in_flight.counts.enobufs += 1;
+        if self.in_flight.any_open() {
+            let seen = self.in_flight.counts.notifications;
+            return self.reap_until(|in_flight| in_flight.counts.notifications > seen);
+        }
+        let waited = blocked.get_or_insert_with(Instant::now).elapsed();
+        if waited >= self.wait_limit || left_bytes as u64 > limits::memlock_bytes() {
+            return Err(Error::PinLimit {
+                payload_bytes: left_bytes,
+                memlock: limits::memlock(),
+                optmem_max: limits::sysctl("net/core/optmem_max"),
+            });
+        }
+        let retry = Duration::from_millis(1);
+        self.socket.wait(Interest::Completion, retry).map_or_else(
+            |error| match error.kind() {
+                io::ErrorKind::Interrupted => Ok(()),
+                _ => Err(Error::call("poll(2)")(error)),
+            },
+            |_| Ok(()),
+        )
+    }
+}
+
+/// Waits for what is outstanding. What still is outstanding then is leaked: memory that the kernel may
+/// yet send must not be used for something else.
+impl<S: Socket> Drop for ZeroCopySender<S> {
+    fn drop(&mut self) {
+        self.wait_limit = self.wait_limit.min(Duration::from_secs(1));
+        if self.reap_until(|in_flight| !in_flight.any_open()).is_err() {
+            mem::forget(mem::take(&mut self.pool));
+        }
+    }
+}
+
+impl<S: Socket + Send> Sender for ZeroCopySender<S> {
+    fn message(&mut self) -> Result<&mut Message> {
+        self.reap_until(|in_flight| in_flight.free_slot().is_some())?;
+        self.current = self.in_flight.free_slot().unwrap_or_default();
+        Ok(&mut self.pool[self.current])
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.in_flight.begin(self.current);
+        // How much of the message is sent. The slices are made anew for each call, so that completions
+        // can be booked between two of them.
+        let mut sent_bytes = 0;
+        let mut blocked = None;
+        while sent_bytes < self.pool[self.current].payload_bytes() {
+            let mut slices = self.pool[self.current].io_slices();
+            let mut rest = &mut slices[..];
+            IoSlice::advance_slices(&mut rest, sent_bytes);
+            match self.socket.send_vectored(rest, true) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    let left_bytes = self.pool[self.current].payload_bytes() - sent_bytes;
+                    self.make_room(left_bytes, &mut blocked)?;
+                }
+                result => {
+                    let call = "sendmsg(2) MSG_ZEROCOPY";
+                    if let Some(bytes) = progress(&self.socket, Interest::Writable, call, result)? {
+                        self.in_flight.sent(self.current);
+                        sent_bytes += bytes;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.reap_until(|in_flight| !in_flight.any_open())
+    }
+
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+        self.flush()?;
+        self.pool.iter_mut().for_each(write);
+        Ok(())
+    }
+
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        Some(self.in_flight.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Layout;
+    use crate::path::script::{self, Completions, Script, Step};
+
+    fn sender(script: &Script, pool_messages: usize) -> ZeroCopySender<Script> {
+        let pool = (0..pool_messages).map(|_| Message::new(80, Layout::Heap)).collect();
+        ZeroCopySender::new(script.clone(), pool).unwrap().with_wait_limit(Duration::from_millis(20))
+    }
+
+    fn lend(sender: &mut ZeroCopySender<Script>) -> usize {
+        sender.message().unwrap().field(0).as_ptr().addr()
+    }
+
+    #[test]
+    fn a_short_send_at_any_byte_goes_on_with_the_flag() {
+        script::interrupt_at_every_byte(|socket, message| {
+            Box::new(ZeroCopySender::new(socket, vec![message]).unwrap())
+        });
+        let script = Script::default();
+        script.expect([Step::Move(3), Step::Errno(libc::EINTR), Step::Move(30), Step::Errno(libc::EAGAIN)]);
+        let mut sender = sender(&script, 1);
+        sender.send().unwrap();
+        assert!(script.zero_copy_flags().iter().all(|&flag| flag), "every call bears MSG_ZEROCOPY");
+        assert_eq!(sender.zero_copy_counts().unwrap().sends, 3, "the calls that moved bytes");
+    }
+
+    #[test]
+    fn a_message_is_not_lent_before_its_completion() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 2);
+        let first = lend(&mut sender);
+        sender.send().unwrap();
+        let second = lend(&mut sender);
+        assert_ne!(first, second, "the first is in flight");
+        sender.send().unwrap();
+        assert!(matches!(sender.message(), Err(Error::Deadline { .. })), "both are in flight");
+        script.notify((1, 1), true);
+        assert_eq!(lend(&mut sender), second, "only the second has completed");
+        sender.send().unwrap();
+        script.notify((0, 0), true);
+        assert_eq!(lend(&mut sender), first);
+        script.notify((2, 2), false);
+    }
+
+    #[test]
+    fn a_message_sent_by_two_calls_is_not_lent_after_one_completion() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        script.expect([Step::Move(10)]);
+        let mut sender = sender(&script, 1);
+        sender.send().unwrap();
+        script.notify((0, 0), true);
+        assert!(matches!(sender.message(), Err(Error::Deadline { .. })));
+        script.notify((1, 1), true);
+        sender.message().unwrap();
+    }
+
+    #[test]
+    fn flush_returns_only_when_every_completion_is_reaped() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 3);
+        for _ in 0..3 {
+            sender.message().unwrap();
+            sender.send().unwrap();
+        }
+        script.notify((2, 2), false);
+        assert!(matches!(sender.flush(), Err(Error::Deadline { .. })));
+        script.notify((0, 1), true);
+        sender.flush().unwrap();
+        let counts = sender.zero_copy_counts().unwrap();
+        assert_eq!((counts.sends, counts.completions, counts.notifications), (3, 3, 2));
+        assert_eq!((counts.copied, counts.copied_share()), (2, Some(2.0 / 3.0)));
+    }
+
+    #[test]
+    fn enobufs_waits_for_a_completion_and_goes_on() {
+        let script = Script::default();
+        script.complete(Completions::OnWait);
+        let mut sender = sender(&script, 2);
+        sender.send().unwrap();
+        sender.message().unwrap();
+        script.expect([Step::Errno(libc::ENOBUFS), Step::Move(7), Step::Errno(libc::ENOBUFS)]);
+        sender.send().unwrap();
+        sender.flush().unwrap();
+        let counts = sender.zero_copy_counts().unwrap();
+        assert_eq!(counts.enobufs, 2);
+        assert_eq!((counts.sends, counts.completions), (3, 3));
+    }
+
+    #[test]
+    fn enobufs_with_nothing_outstanding_here_is_tried_again() {
+        let script = Script::default();
+        script.expect([Step::Errno(libc::ENOBUFS), Step::Errno(libc::ENOBUFS)]);
+        let mut sender = sender(&script, 1);
+        sender.send().unwrap();
+        assert_eq!(sender.zero_copy_counts().unwrap().enobufs, 2);
+    }
+
+    #[test]
+    fn enobufs_that_does_not_pass_is_an_error_that_says_what_to_raise() {
+        let script = Script::default();
+        script.stick(libc::ENOBUFS);
+        let error = sender(&script, 2).send().unwrap_err();
+        assert!(matches!(error, Error::PinLimit { payload_bytes: 80, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("RLIMIT_MEMLOCK") && text.contains("net.core.optmem_max"), "{text}");
+    }
+
+    #[test]
+    fn a_kernel_without_the_option_is_an_error_that_says_so() {
+        let script = Script::default();
+        script.refuse_zero_copy(libc::ENOPROTOOPT);
+        let error = ZeroCopySender::new(script, vec![Message::new(8, Layout::Heap)]).unwrap_err();
+        assert!(error.to_string().contains("Linux 4.14"), "{error}");
+    }
+
+    #[test]
+    fn a_completion_of_an_unknown_call_is_an_error() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 1);
+        sender.send().unwrap();
+        script.notify((4, 4), true);
+        assert!(matches!(sender.message(), Err(Error::Completion(_))));
+        script.notify((0, 0), true);
+    }
+}
