@@ -18,5 +18,6 @@ pub mod error;
 pub mod limits;
 pub mod message;
 pub mod path;
+pub mod topology;
 
 pub use error::{Error, Result};

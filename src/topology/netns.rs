@@ -1,0 +1,105 @@
+//! Network namespaces: made anew without a name, or entered by name. See `network_namespaces(7)` and
+//! `user_namespaces(7)`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{getegid, geteuid};
+
+use crate::error::{Error, Result};
+use crate::limits::sysctl;
+
+fn path(name: &str) -> PathBuf {
+    // Where `ip netns add` puts them.
+    PathBuf::from("/run/netns").join(name)
+}
+
+pub(super) fn check_exists(name: &str) -> Result<()> {
+    let path = path(name);
+    match fs::metadata(&path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Setting(format!(
+            "network namespace {name:?}: {}: {error}: make the lasting pair with `sudo ./netns-setup.sh up`",
+            path.display()
+        ))),
+    }
+}
+
+pub(super) fn enter_named(name: &str) -> Result<()> {
+    let file = File::open(path(name)).map_err(Error::call("open(2) of a network namespace"))?;
+    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
+        call: "setns(2) into a network namespace",
+        source: errno.into(),
+        remedy: "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary \
+                 user in anonymous ones"
+            .to_owned(),
+    })
+}
+
+/// With the privilege, a new network namespace; without it, the same inside a new user namespace in
+/// which the caller is root and may make links.
+pub(super) fn enter_anonymous() -> Result<()> {
+    match unshare(CloneFlags::CLONE_NEWNET) {
+        Err(Errno::EPERM) => {}
+        result => return result.map_err(Error::call("unshare(2) CLONE_NEWNET")),
+    }
+    let (user, group) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
+        call: "unshare(2) CLONE_NEWUSER|CLONE_NEWNET",
+        source: errno.into(),
+        remedy: remedy(errno, &sysctl),
+    })?;
+    let write = |file: &str, text: String| {
+        fs::write(format!("/proc/self/{file}"), text).map_err(|source: io::Error| Error::Refused {
+            call: "write(2) of the user namespace's id maps",
+            source,
+            remedy: remedy(Errno::EPERM, &sysctl),
+        })
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("0 {user} 1"))?;
+    write("gid_map", format!("0 {group} 1"))
+}
+
+/// What lifts the refusal: the first switch that is found to forbid user namespaces.
+fn remedy(errno: Errno, sysctl: &dyn Fn(&str) -> String) -> String {
+    let lift = if errno == Errno::EINVAL {
+        "this process already has a second thread: an ordinary user's namespaces must be made before it"
+    } else if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        "AppArmor forbids user namespaces here; lift it with \
+         `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
+    } else if sysctl("kernel/unprivileged_userns_clone") == "0" {
+        "lift it with `sudo sysctl -w kernel.unprivileged_userns_clone=1`"
+    } else if sysctl("user/max_user_namespaces") == "0" {
+        "lift it with `sudo sysctl -w user.max_user_namespaces=10000`"
+    } else {
+        "user namespaces are forbidden here, as containers do by seccomp; run as root, or start the \
+         container with `--privileged`"
+    };
+    format!("{lift}; or measure over loopback with SENDPATH_NETNS=loopback")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_names_the_switch_that_forbids() {
+        let set = |name: &'static str, value: &'static str| {
+            move |asked: &str| if asked == name { value.to_owned() } else { "unknown".to_owned() }
+        };
+        for (name, value, command) in [
+            ("kernel/apparmor_restrict_unprivileged_userns", "1", "apparmor_restrict_unprivileged_userns=0"),
+            ("kernel/unprivileged_userns_clone", "0", "unprivileged_userns_clone=1"),
+            ("user/max_user_namespaces", "0", "max_user_namespaces=10000"),
+            ("none", "", "--privileged"),
+        ] {
+            let text = remedy(Errno::EPERM, &set(name, value));
+            assert!(text.contains(command), "{name}: {text}");
+            assert!(text.contains("SENDPATH_NETNS=loopback"));
+        }
+    }
+}

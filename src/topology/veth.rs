@@ -1,0 +1,153 @@
+//! The few requests to the kernel's routing netlink that a veth pair needs. See `rtnetlink(7)`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::error::{Error, Result};
+
+/// A socket to the routing netlink of the namespace that it was opened in.
+pub(super) struct Netlink(Socket);
+
+impl Netlink {
+    pub(super) fn open() -> Result<Self> {
+        let open = || -> io::Result<Socket> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            // The kernel answers at once; this only keeps a lost answer from hanging the run.
+            socket2::SockRef::from(&socket).set_read_timeout(Some(Duration::from_secs(2)))?;
+            Ok(socket)
+        };
+        open().map(Self).map_err(Error::call("socket(2) AF_NETLINK"))
+    }
+
+    /// Makes a veth pair: `name` here, `peer_name` in the namespace of the process `peer_pid`.
+    pub(super) fn create_veth(
+        &mut self,
+        name: &str,
+        peer_name: &str,
+        peer_pid: u32,
+        mtu_bytes: Option<u32>,
+    ) -> Result<()> {
+        let named = |name: &str| {
+            let mut link = LinkMessage::default();
+            link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            link.attributes.extend(mtu_bytes.map(LinkAttribute::Mtu));
+            link
+        };
+        let mut peer = named(peer_name);
+        peer.attributes.push(LinkAttribute::NetNsPid(peer_pid));
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.request(
+            "netlink RTM_NEWLINK of a veth pair",
+            RouteNetlinkMessage::NewLink(link),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .map(drop)
+    }
+
+    pub(super) fn add_address(&mut self, name: &str, address: Ipv4Addr, prefix_bits: u8) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix_bits;
+        message.header.index = self.link(name)?.header.index;
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+        ];
+        self.request(
+            "netlink RTM_NEWADDR",
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .map(drop)
+    }
+
+    pub(super) fn set_up(&mut self, name: &str) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.link(name)?.header.index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        self.request("netlink RTM_NEWLINK up", RouteNetlinkMessage::NewLink(link), 0).map(drop)
+    }
+
+    pub(super) fn mtu_bytes(&mut self, name: &str) -> Result<u32> {
+        let mtu = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::Mtu(bytes) => Some(*bytes),
+            _ => None,
+        };
+        self.link(name)?.attributes.iter().find_map(mtu).ok_or_else(|| Error::Call {
+            call: "netlink RTM_GETLINK",
+            source: io::Error::other(format!("no MTU of {name}")),
+        })
+    }
+
+    fn link(&mut self, name: &str) -> Result<LinkMessage> {
+        let call = "netlink RTM_GETLINK";
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.request(call, RouteNetlinkMessage::GetLink(link), 0)? {
+            Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
+            other => Err(Error::Call { call, source: io::Error::other(format!("unexpected: {other:?}")) }),
+        }
+    }
+
+    /// Sends one request and reads up to its acknowledgement. Returns the message that came before it,
+    /// if one did.
+    fn request(
+        &mut self,
+        call: &'static str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Option<RouteNetlinkMessage>> {
+        self.exchange(message, flags).map_err(Error::call(call))
+    }
+
+    fn exchange(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.0.send(&bytes, 0)?;
+
+        let mut answer = None;
+        loop {
+            let (datagram, _) = self.0.recv_from_full()?;
+            let mut rest = &datagram[..];
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                match message.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    // An error of code zero is the acknowledgement.
+                    NetlinkPayload::Error(_) => return Ok(answer),
+                    NetlinkPayload::InnerMessage(message) => answer = Some(message),
+                    _ => {}
+                }
+                let length = (message.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+    }
+}
