@@ -16,7 +16,9 @@
 pub mod case;
 pub mod error;
 pub mod limits;
+pub mod measure;
 pub mod message;
+pub mod pair;
 pub mod path;
 pub mod topology;
 

@@ -1,0 +1,74 @@
+//! A sample: one burst, timed as a whole.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::pair::{Burst, Instance, Mode, SideReport};
+
+/// One timed burst.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// From the first request to the last message received and, for `zero_copy`, the last completion
+    /// reaped.
+    pub elapsed_ns: u64,
+    /// Messages on all pairs together.
+    pub messages: u64,
+    /// What the server's threads saw.
+    pub server: SideReport,
+    /// What the client's threads saw.
+    pub client: SideReport,
+}
+
+/// Runs one timed burst of `messages` on every pair.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn time(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sample> {
+    let pairs = instance.case().threads as u64;
+    let (server, client) = instance.burst(Burst { messages, mode })?;
+    let elapsed_ns = client.end_ns.max(server.end_ns) - client.start_ns;
+    Ok(Sample { elapsed_ns, messages: messages * pairs, server, client })
+}
+
+/// Runs one burst in which every byte is checked, and returns how many messages that were.
+///
+/// # Errors
+/// [`Error::Corrupt`](crate::Error::Corrupt), or whatever else went wrong on either side.
+pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
+    let messages = messages_worth(instance, 1 << 20, 2, 8);
+    let (_, client) = instance.burst(Burst { messages, mode: Mode::Verify })?;
+    Ok(client.verified_messages)
+}
+
+/// Brings a new instance to where its samples are alike: every byte of the buffers touched and checked,
+/// the congestion window open. Returns how many messages were checked.
+///
+/// # Errors
+/// As [`verify`].
+pub fn warm_up(instance: &mut Instance<'_>) -> Result<u64> {
+    let verified = verify(instance)?;
+    let messages = messages_worth(instance, 4 << 20, 4, 200);
+    time(instance, messages, Mode::Time)?;
+    Ok(verified)
+}
+
+/// How many messages on every pair take about `target`: found by doubling.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn calibrate(instance: &mut Instance<'_>, target: Duration) -> Result<u64> {
+    let target_ns = target.as_nanos() as f64;
+    let mut messages = 1;
+    loop {
+        let elapsed_ns = time(instance, messages, Mode::Time)?.elapsed_ns.max(1) as f64;
+        // From a tenth of the target on, the burst's length foretells the rest.
+        if elapsed_ns >= target_ns / 10.0 {
+            return Ok(((messages as f64 * target_ns / elapsed_ns) as u64).max(1));
+        }
+        messages *= 2;
+    }
+}
+
+fn messages_worth(instance: &Instance<'_>, bytes: usize, least: usize, most: usize) -> u64 {
+    (bytes / instance.case().payload_bytes).clamp(least, most) as u64
+}

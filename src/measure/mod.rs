@@ -1,0 +1,4 @@
+//! Turns bursts into samples, and says in what surroundings they were taken.
+
+pub mod burst;
+pub mod environment;

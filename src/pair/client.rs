@@ -1,0 +1,281 @@
+//! The client process: asks for messages and receives them. Driven by the server over the control
+//! socket that it finds as its standard input.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+
+use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
+use super::fault::FaultyReceiver;
+use super::threads::{End, Gate, SharedEnd, Threads, joined, metered};
+use super::watch::{Supervisor, Watch};
+use super::{
+    Burst, EffectiveSocket, Fault, Hello, Mode, RoundTrips, SideReport, SocketOptions, monotonic_ns, seed,
+};
+use crate::case::{Case, Workload};
+use crate::error::{Error, Result, Side};
+use crate::path::{self, Receiver, send_all};
+use crate::topology::Topology;
+use crate::topology::affinity::Cpus;
+
+/// How long a connection may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// The longest round trip that the histogram tells apart.
+const LONGEST_ROUND_TRIP_NS: u64 = 60_000_000_000;
+
+/// Serves the server process until that closes the control socket.
+///
+/// # Errors
+/// What broke the control protocol. What goes wrong in a burst is reported over it instead.
+pub fn main() -> Result<()> {
+    // Whatever becomes of the server, this process does not outlive it.
+    set_pdeathsig(Signal::SIGKILL).map_err(Error::call("prctl(2) PR_SET_PDEATHSIG"))?;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Error::call("dup(2)"))?;
+    let mut control = UnixStream::from(stdin);
+    let watch = Arc::new(Watch::default());
+    let supervisor = Supervisor::<ToClient>::start(&control, &watch, Side::Server, |_| None)?;
+    let mut client =
+        Client { topology: None, options: None, watch, threads: Threads::new(Side::Client), instance: None };
+    while let Ok(frame) = supervisor.frames.recv() {
+        let answer = client.answer(frame).unwrap_or_else(|error| {
+            // What this side's supervisor found explains an error that only echoes it.
+            let error = if error.is_echo() { client.watch.take_cause().unwrap_or(error) } else { error };
+            ToServer::Failed { echo: error.is_echo(), cause: error.to_string() }
+        });
+        if write_frame(&mut control, &answer).is_err() {
+            break; // the server is gone
+        }
+    }
+    Ok(())
+}
+
+struct Client {
+    topology: Option<Topology>,
+    options: Option<SocketOptions>,
+    watch: Arc<Watch>,
+    threads: Threads,
+    instance: Option<Instance>,
+}
+
+/// One life of a case's pairs.
+struct Instance {
+    workload: Workload,
+    ends: Vec<SharedEnd<Receiving>>,
+}
+
+/// The client's end of a pair.
+struct Receiving {
+    connection: Arc<TcpStream>,
+    receiver: Box<dyn Receiver>,
+    /// Made when round trips are first timed one by one.
+    round_trips: Option<Recorder>,
+}
+
+impl Client {
+    fn answer(&mut self, frame: ToClient) -> Result<ToServer> {
+        match frame {
+            ToClient::Enter { version, topology } => {
+                check_version(version)?;
+                topology.enter(Side::Client)?;
+                self.topology = Some(topology);
+                Ok(ToServer::Entered { version: VERSION })
+            }
+            ToClient::BringUp { options } => self.bring_up(options),
+            ToClient::Open { case, cpus, server, token, fault } => {
+                self.threads.grow(case.threads)?;
+                self.instance = Some(self.open(case, &cpus, server, token, fault)?);
+                Ok(ToServer::Opened)
+            }
+            ToClient::Burst { burst, first_sequence } => {
+                self.watch.arm();
+                let report = self.burst(burst, first_sequence);
+                self.watch.disarm();
+                report.map(ToServer::Done)
+            }
+            ToClient::Close => {
+                self.watch.release();
+                self.instance = None;
+                Ok(ToServer::Closed)
+            }
+        }
+    }
+
+    fn bring_up(&mut self, options: SocketOptions) -> Result<ToServer> {
+        let topology = self.topology.as_ref().ok_or_else(out_of_turn)?;
+        topology.bring_up(Side::Client)?;
+        let interfaces = topology.interfaces()?;
+        let socket = EffectiveSocket::read(&socket(&options)?)?;
+        self.options = Some(options);
+        Ok(ToServer::Up { interfaces, socket })
+    }
+
+    fn open(
+        &self,
+        case: Case,
+        cpus: &Cpus,
+        server: SocketAddr,
+        token: u64,
+        fault: Option<Fault>,
+    ) -> Result<Instance> {
+        let options = self.options.as_ref().ok_or_else(out_of_turn)?;
+        let mut connections = Vec::new();
+        let mut ends = Vec::new();
+        for pair in 0..case.threads {
+            let connection = Arc::new(connect(options, server)?);
+            send_all(&connection, &Hello::new(token, pair).0)?;
+            connections.push(Arc::clone(&connection));
+            let socket = Arc::clone(&connection);
+            let mut receiver = path::receiver(case.path, socket, case.payload_bytes, case.layout);
+            if let Some(fault) = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair) {
+                let connection = Arc::clone(&connection);
+                receiver = Box::new(FaultyReceiver { inner: receiver, connection, fault, message: 0 });
+            }
+            let cpus = cpus.place(case.placement, Side::Client, pair)?.to_vec();
+            let state = Receiving { connection, receiver, round_trips: None };
+            ends.push(Arc::new(Mutex::new(End { pair, cpus, state })));
+        }
+        self.watch.adopt(connections);
+        Ok(Instance { workload: case.workload, ends })
+    }
+
+    fn burst(&mut self, burst: Burst, first: u64) -> Result<SideReport> {
+        let instance = self.instance.as_ref().ok_or_else(out_of_turn)?;
+        let workload = instance.workload;
+        let gate = Gate::new(instance.ends.len());
+        let work = Arc::new(move |end: &mut End<Receiving>| request(end, workload, burst, first, &gate));
+        let running = self.threads.start(&instance.ends, &self.watch, &work)?;
+        let mut report = joined(running.wait(&self.watch))?;
+        if burst.mode == Mode::TimeEach && workload == Workload::Rr {
+            let ends = instance.ends.iter().map(|end| end.lock().unwrap_or_else(PoisonError::into_inner));
+            report.round_trips = Some(Recorder::sum(ends.filter_map(|mut end| end.state.round_trips.take())));
+        }
+        Ok(report)
+    }
+}
+
+fn out_of_turn() -> Error {
+    Error::Protocol("the server's frame was not the one that was due".to_owned())
+}
+
+fn socket(options: &SocketOptions) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
+    options.apply(&socket)?;
+    // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
+    // would else leave as many ports waiting.
+    socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
+    Ok(socket)
+}
+
+fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
+    let socket = socket(options)?;
+    socket.connect_timeout(&server.into(), CONNECT_LIMIT).map_err(Error::call("connect(2)"))?;
+    Ok(socket.into())
+}
+
+/// One burst of one pair, on the client.
+fn request(
+    end: &mut End<Receiving>,
+    workload: Workload,
+    burst: Burst,
+    first: u64,
+    gate: &Gate,
+) -> Result<SideReport> {
+    let Receiving { connection, receiver, round_trips } = &mut end.state;
+    let pair = end.pair;
+    let check = |receiver: &dyn Receiver, sequence| {
+        let verdict = receiver.last().verify(seed(burst.mode, sequence), sequence);
+        verdict.map_err(|mismatch| Error::Corrupt { pair, mismatch })
+    };
+    let every = burst.mode == Mode::Verify;
+    let each = (burst.mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let sequences = first..first + burst.messages;
+
+    gate.wait()?;
+    let mut report = metered(|| {
+        let start_ns = monotonic_ns()?;
+        match workload {
+            Workload::Rr => {
+                let mut clock = each.map(|recorder| (recorder, start_ns));
+                for sequence in sequences.clone() {
+                    send_all(connection, &sequence.to_le_bytes())?;
+                    receiver.receive()?;
+                    if let Some((recorder, last_ns)) = &mut clock {
+                        let now_ns = monotonic_ns()?;
+                        recorder.record(now_ns - *last_ns);
+                        *last_ns = now_ns;
+                    }
+                    if every {
+                        check(&**receiver, sequence)?;
+                    }
+                }
+            }
+            Workload::Stream => {
+                send_all(connection, &first.to_le_bytes())?; // ready
+                for sequence in sequences.clone() {
+                    receiver.receive()?;
+                    if every {
+                        check(&**receiver, sequence)?;
+                    }
+                }
+            }
+        }
+        send_all(connection, &first.to_le_bytes())?; // received the last
+        Ok(start_ns)
+    })?;
+    if every {
+        report.verified_messages = burst.messages;
+    } else if let Some(last) = sequences.last() {
+        check(&**receiver, last)?;
+        report.verified_messages = 1;
+    }
+    Ok(report)
+}
+
+/// Records one pair's round trips without allocating.
+struct Recorder {
+    histogram: Histogram<u32>,
+    sum_ns: u64,
+    max_ns: u64,
+}
+
+impl Recorder {
+    fn new() -> Self {
+        // The bounds are constants that the histogram accepts.
+        let histogram = Histogram::new_with_bounds(1, LONGEST_ROUND_TRIP_NS, 3)
+            .unwrap_or_else(|error| unreachable!("constant bounds: {error}"));
+        Self { histogram, sum_ns: 0, max_ns: 0 }
+    }
+
+    fn record(&mut self, round_trip_ns: u64) {
+        self.histogram.saturating_record(round_trip_ns);
+        self.sum_ns += round_trip_ns;
+        self.max_ns = self.max_ns.max(round_trip_ns);
+    }
+
+    fn sum(recorders: impl Iterator<Item = Self>) -> RoundTrips {
+        let mut all = Self::new();
+        for Self { histogram, sum_ns, max_ns } in recorders {
+            // Equal bounds, so the sum has a place for every value.
+            let _ = all.histogram.add(histogram);
+            all.sum_ns += sum_ns;
+            all.max_ns = all.max_ns.max(max_ns);
+        }
+        RoundTrips {
+            sum_ns: all.sum_ns,
+            count: all.histogram.len(),
+            max_ns: all.max_ns,
+            histogram: all
+                .histogram
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+                .collect(),
+        }
+    }
+}

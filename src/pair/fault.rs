@@ -1,0 +1,120 @@
+//! Faults that are planted on purpose, to show that the two processes notice. A fault wraps a path, so
+//! that a run without one carries nothing of it.
+
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, Side};
+use crate::message::Message;
+use crate::path::{Receiver, Sender, ZeroCopyCounts};
+
+/// What goes wrong, on which end of which pair, and at which message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The end.
+    pub side: Side,
+    /// The pair, from 0.
+    pub pair: usize,
+    /// The message, from 0.
+    pub at_message: u64,
+    /// What happens.
+    pub kind: FaultKind,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The thread panics.
+    Panic,
+    /// One byte in the middle of the message is not what it should be. The server's to plant.
+    Corrupt,
+    /// The connection is reset.
+    Reset,
+}
+
+impl Fault {
+    fn strike(self, connection: &TcpStream) -> Result<()> {
+        match self.kind {
+            FaultKind::Panic => panic!("planted in message {}", self.at_message),
+            FaultKind::Corrupt => Ok(()),
+            FaultKind::Reset => reset(connection),
+        }
+    }
+}
+
+/// Wraps a sender.
+pub(super) struct FaultySender {
+    pub(super) inner: Box<dyn Sender>,
+    pub(super) connection: Arc<TcpStream>,
+    pub(super) fault: Fault,
+    pub(super) message: u64,
+}
+
+impl Sender for FaultySender {
+    fn message(&mut self) -> Result<&mut Message> {
+        self.inner.message()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        if self.message == self.fault.at_message {
+            self.fault.strike(&self.connection)?;
+            if self.fault.kind == FaultKind::Corrupt {
+                let field = self.inner.message()?.field_mut(3);
+                let middle = field.len() / 2;
+                field[middle] ^= 0xff;
+            }
+        }
+        self.message += 1;
+        self.inner.send()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.inner.flush()
+    }
+
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+        self.inner.prepare(write)
+    }
+
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        self.inner.zero_copy_counts()
+    }
+}
+
+/// Wraps a receiver.
+pub(super) struct FaultyReceiver {
+    pub(super) inner: Box<dyn Receiver>,
+    pub(super) connection: Arc<TcpStream>,
+    pub(super) fault: Fault,
+    pub(super) message: u64,
+}
+
+impl Receiver for FaultyReceiver {
+    fn receive(&mut self) -> Result<&Message> {
+        if self.message == self.fault.at_message {
+            self.fault.strike(&self.connection)?;
+        }
+        self.message += 1;
+        self.inner.receive()
+    }
+
+    fn last(&self) -> &Message {
+        self.inner.last()
+    }
+}
+
+/// Sends a reset and forgets the connection: `connect(2)` to `AF_UNSPEC`.
+fn reset(connection: &TcpStream) -> Result<()> {
+    let address = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the address is live and as long as `length` says; the call only reads it.
+    let result = unsafe { libc::connect(connection.as_raw_fd(), &raw const address, length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Error::call("connect(2) AF_UNSPEC")(std::io::Error::last_os_error()))
+    }
+}

@@ -1,0 +1,169 @@
+//! The server's line to the client process: starts it, asks it, hears why it failed, and ends it.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::control::{ToClient, ToServer, write_frame};
+use super::watch::{Supervisor, Watch};
+use crate::error::{Error, Result, Side};
+
+/// How long the client may take for what is no burst.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long an error that only echoes the other side's end waits for a better one from there.
+const CAUSE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the client may take to go, before it is killed.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// The client process, and what is needed to talk to it.
+pub(super) struct Line {
+    control: UnixStream,
+    supervisor: Supervisor<ToServer>,
+    pub(super) watch: Arc<Watch>,
+    child: Child,
+    exit: Option<ExitStatus>,
+}
+
+impl Line {
+    /// Starts `program` as the client. It gets the control socket as its standard input, and a process
+    /// group of its own, so that Ctrl-C reaches the server alone, which then ends it in good order.
+    pub(super) fn open(program: &Path) -> Result<Self> {
+        let (control, theirs) = UnixStream::pair().map_err(Error::call("socketpair(2)"))?;
+        control
+            .set_write_timeout(Some(ANSWER_LIMIT))
+            .and_then(|()| control.set_read_timeout(Some(ANSWER_LIMIT)))
+            .map_err(Error::call("setsockopt(2) SO_RCVTIMEO"))?;
+        let child = Command::new(program)
+            .arg("client")
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| Error::Refused {
+                call: "execve(2) of the client process",
+                source,
+                remedy: format!("{} is not the sendpath command; build it again", program.display()),
+            })?;
+        let watch = Arc::new(Watch::default());
+        let supervisor = Supervisor::start(&control, &watch, Side::Client, |frame| match frame {
+            ToServer::Failed { cause, echo: false } => {
+                Some(Error::Peer { side: Side::Client, cause: cause.clone() })
+            }
+            _ => None,
+        })?;
+        Ok(Self { control, supervisor, watch, child, exit: None })
+    }
+
+    pub(super) fn client_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a frame and waits for its answer.
+    pub(super) fn ask(&mut self, frame: &ToClient) -> Result<ToServer> {
+        self.tell(frame)?;
+        self.answer()
+    }
+
+    /// Sends a frame.
+    pub(super) fn tell(&mut self, frame: &ToClient) -> Result<()> {
+        let sent = write_frame(&mut self.control, frame);
+        sent.map_err(|error| self.root_cause(error))
+    }
+
+    /// Waits for the answer to the frame that was sent last.
+    pub(super) fn answer(&mut self) -> Result<ToServer> {
+        match self.supervisor.frames.recv_timeout(ANSWER_LIMIT) {
+            Ok(ToServer::Failed { cause, .. }) => {
+                // The supervisor has it too, if it is no echo; it is told once.
+                drop(self.watch.take_cause());
+                Err(Error::Peer { side: Side::Client, cause })
+            }
+            Ok(frame) => Ok(frame),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Error::Deadline { waiting_for: "the client process to answer", waited: ANSWER_LIMIT })
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(self.root_cause(Error::PeerGone { side: Side::Client, how: String::new() }))
+            }
+        }
+    }
+
+    /// What is behind `error`: itself, unless it only echoes that the client went away, and the client
+    /// says why, or its exit status does.
+    pub(super) fn root_cause(&mut self, error: Error) -> Error {
+        if !error.is_echo() {
+            return error;
+        }
+        let deadline = Instant::now() + CAUSE_LIMIT;
+        let cause = loop {
+            if let Some(cause) = self.watch.take_cause() {
+                break cause;
+            }
+            match self.supervisor.frames.recv_timeout(Duration::from_millis(20)) {
+                Ok(ToServer::Failed { echo: true, .. }) => return error,
+                _ if Instant::now() > deadline => return error,
+                // The line is cut, and the cause is on its way.
+                Err(RecvTimeoutError::Disconnected) => sleep(Duration::from_millis(1)),
+                _ => {}
+            }
+        };
+        match cause {
+            Error::PeerGone { side, .. } => Error::PeerGone { side, how: self.how_it_ended() },
+            cause => cause,
+        }
+    }
+
+    /// Has the client close its instance. If it does not, or is gone, there is no use for it any more.
+    pub(super) fn close(&mut self) {
+        if write_frame(&mut self.control, &ToClient::Close).is_ok() {
+            let deadline = Instant::now() + ANSWER_LIMIT;
+            while let Ok(frame) = self.supervisor.frames.recv_timeout(deadline - Instant::now()) {
+                if matches!(frame, ToServer::Closed) {
+                    return;
+                }
+            }
+        }
+        drop(self.child.kill());
+    }
+
+    /// The client's exit, waited for, in words.
+    fn how_it_ended(&mut self) -> String {
+        match self.wait_exit() {
+            None => String::new(),
+            Some(status) => match status.signal().map(Signal::try_from) {
+                Some(Ok(signal)) => format!(": killed by {signal}"),
+                _ => format!(": {status}"),
+            },
+        }
+    }
+
+    fn wait_exit(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + EXIT_LIMIT;
+        while self.exit.is_none() && Instant::now() < deadline {
+            self.exit = self.child.try_wait().ok().flatten();
+            if self.exit.is_none() {
+                sleep(Duration::from_millis(1));
+            }
+        }
+        self.exit
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The end of the control socket is the client's sign to go.
+        drop(self.control.shutdown(std::net::Shutdown::Both));
+        if self.wait_exit().is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}

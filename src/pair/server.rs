@@ -1,0 +1,348 @@
+//! The server process: joins the two namespaces, opens instances, and runs one end of every pair.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use socket2::{Domain, Socket, Type};
+
+use super::control::{ToClient, ToServer, VERSION, check_version};
+use super::fault::FaultySender;
+use super::line::Line;
+use super::threads::{End, SharedEnd, Threads, guarded, joined, metered};
+use super::{
+    Burst, EffectiveSocket, Fault, Hello, Mode, SideReport, SocketOptions, TIMED_SEED, monotonic_ns,
+    pool_messages, seed,
+};
+use crate::case::{Case, MAX_THREADS, Workload};
+use crate::error::{Error, Result, Side};
+use crate::path::{self, Sender, recv_all};
+use crate::topology::affinity::{Cpus, pin};
+use crate::topology::{Interface, Topology, link};
+
+/// How long a connection may take to be there, once the client says that it is.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a testbed is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where the two processes run.
+    pub topology: Topology,
+    /// The MTU of the veth pair; the kernel's default if none.
+    pub mtu_bytes: Option<u32>,
+    /// What is set on the data sockets.
+    pub socket: SocketOptions,
+    /// The `sendpath` command, which is the client.
+    pub program: PathBuf,
+}
+
+impl Setup {
+    /// Reads the setup from `SENDPATH_NETNS`, `SENDPATH_MTU`, `SENDPATH_BUFFERS` and
+    /// `SENDPATH_CONGESTION`. `lookup` gives a variable's value, `program` is the `sendpath` command.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], and nothing is set up.
+    pub fn from_variables(program: PathBuf, lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self> {
+        let topology = lookup("SENDPATH_NETNS").map(|text| Topology::parse(&text)).transpose()?;
+        let mtu_bytes = lookup("SENDPATH_MTU")
+            .map(|text| {
+                text.parse().map_err(|_| Error::Setting(format!("MTU {text:?} is not a number of bytes")))
+            })
+            .transpose()?;
+        let mut socket = SocketOptions::default();
+        if let Some(text) = lookup("SENDPATH_BUFFERS") {
+            socket.buffers = text.parse()?;
+        }
+        if let Some(congestion) = lookup("SENDPATH_CONGESTION") {
+            socket.congestion = congestion;
+        }
+        let setup = Self { topology: topology.unwrap_or_default(), mtu_bytes, socket, program };
+        setup.topology.check(setup.mtu_bytes)?;
+        Ok(setup)
+    }
+}
+
+/// The settings as they came out, read back from the kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Effective {
+    /// Where the two processes run.
+    pub topology: Topology,
+    /// The CPUs that pairs are dealt to.
+    pub cpus: Cpus,
+    /// The server's end of the link.
+    pub server_link: Interface,
+    /// The client's end of the link.
+    pub client_link: Interface,
+    /// A data socket of the server's.
+    pub server_socket: EffectiveSocket,
+    /// A data socket of the client's.
+    pub client_socket: EffectiveSocket,
+}
+
+/// Two processes, joined by a topology, ready to run cases.
+///
+/// The thread that starts it is server thread 0; the others are made when a case first needs them,
+/// and kept. Dropped, it ends the client, and with it whatever was made for the two.
+pub struct Testbed {
+    setup: Setup,
+    effective: Effective,
+    listener: TcpListener,
+    threads: Threads,
+    line: Line,
+    instances: u64,
+}
+
+impl Testbed {
+    /// Moves the calling thread to the server's namespace, starts the client in its own, and joins
+    /// the two.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids it;
+    /// else the call that failed.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let Setup { topology, mtu_bytes, socket, program } = &setup;
+        topology.check(*mtu_bytes)?;
+        let cpus = Cpus::allowed()?;
+        topology.enter(Side::Server)?;
+        let mut line = Line::open(program)?;
+
+        let enter = ToClient::Enter { version: VERSION, topology: topology.clone() };
+        let ToServer::Entered { version } = line.ask(&enter)? else { return Err(out_of_turn()) };
+        check_version(version)?;
+        topology.join(line.client_pid(), *mtu_bytes)?;
+        topology.bring_up(Side::Server)?;
+        let bring_up = ToClient::BringUp { options: socket.clone() };
+        let ToServer::Up { interfaces, socket: client_socket } = line.ask(&bring_up)? else {
+            return Err(out_of_turn());
+        };
+        let (server_link, client_link) = link(&topology.interfaces()?, &interfaces)?;
+        let listener = listen(server_link.address, socket)?;
+        let server_socket = EffectiveSocket::read(&listener)?;
+        let topology = topology.clone();
+        let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
+        Ok(Self { setup, effective, listener, threads: Threads::new(Side::Server), line, instances: 0 })
+    }
+
+    /// The settings as they came out.
+    #[must_use]
+    pub fn effective(&self) -> &Effective {
+        &self.effective
+    }
+
+    /// The client's process id.
+    #[must_use]
+    pub fn client_pid(&self) -> u32 {
+        self.line.client_pid()
+    }
+
+    /// Opens an instance of `case`: new connections, new buffers, new pool.
+    ///
+    /// # Errors
+    /// A limit that makes the case impossible, or whatever went wrong on either side.
+    pub fn open(&mut self, case: Case) -> Result<Instance<'_>> {
+        self.open_with_fault(case, None)
+    }
+
+    /// As [`open`](Self::open), with a fault planted, to see both sides notice.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_with_fault(&mut self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
+        // Refused before the client is asked for anything.
+        self.effective.cpus.place(case.placement, Side::Server, 0)?;
+        self.threads.grow(case.threads - 1)?;
+        self.instances += 1;
+        let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
+        let (cpus, token) = (self.effective.cpus.clone(), self.instances);
+        let opened =
+            self.line.ask(&ToClient::Open { case, cpus, server, token, fault }).and_then(
+                |answer| match answer {
+                    ToServer::Opened => self.accept(case, token, fault),
+                    _ => Err(out_of_turn()),
+                },
+            );
+        match opened {
+            Ok(ends) => Ok(Instance { testbed: self, case, ends, next_sequence: 0 }),
+            Err(error) => {
+                self.line.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the connections that the client has made, and gives each its end of the path.
+    fn accept(&self, case: Case, token: u64, fault: Option<Fault>) -> Result<Vec<SharedEnd<Server>>> {
+        let mut connections: Vec<Option<Arc<TcpStream>>> = vec![None; case.threads];
+        for _ in 0..case.threads {
+            let (pair, connection) = self.accept_one(token)?;
+            let place = connections.get_mut(pair).filter(|place| place.is_none());
+            *place.ok_or_else(out_of_turn)? = Some(Arc::new(connection));
+        }
+        let connections: Vec<_> = connections.into_iter().flatten().collect();
+        let ends = connections.iter().enumerate().map(|(pair, connection)| {
+            let pool = pool_messages(case.workload);
+            let socket = Arc::clone(connection);
+            let mut sender = path::sender(case.path, socket, case.payload_bytes, case.layout, pool)?;
+            if let Some(fault) = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair) {
+                let connection = Arc::clone(connection);
+                sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
+            }
+            let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
+            let state = Server { connection: Arc::clone(connection), sender };
+            Ok(Arc::new(Mutex::new(End { pair, cpus, state })))
+        });
+        let ends = ends.collect::<Result<_>>()?;
+        self.line.watch.adopt(connections);
+        Ok(ends)
+    }
+
+    fn accept_one(&self, token: u64) -> Result<(usize, TcpStream)> {
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(ACCEPT_LIMIT).unwrap_or(PollTimeout::MAX);
+        if poll(&mut fds, timeout).map_err(Error::call("poll(2)"))? == 0 {
+            return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT });
+        }
+        let (connection, _) = self.listener.accept().map_err(Error::call("accept(2)"))?;
+        self.setup.socket.apply(&connection)?;
+        let mut hello = Hello::default();
+        let timeout =
+            |limit| connection.set_read_timeout(limit).map_err(Error::call("setsockopt(2) SO_RCVTIMEO"));
+        timeout(Some(ACCEPT_LIMIT))?;
+        recv_all(&connection, &mut hello.0)?;
+        timeout(None)?;
+        match hello.read() {
+            (theirs, pair) if theirs == token => Ok((pair, connection)),
+            _ => Err(Error::Protocol("a connection that belongs to no instance".to_owned())),
+        }
+    }
+}
+
+fn out_of_turn() -> Error {
+    Error::Protocol("the client's answer was not the one that was due".to_owned())
+}
+
+/// A listener whose options the connections inherit.
+fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
+    options.apply(&socket)?;
+    socket.bind(&SocketAddr::from((address, 0)).into()).map_err(Error::call("bind(2)"))?;
+    let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
+    socket.listen(backlog).map_err(Error::call("listen(2)"))?;
+    Ok(socket.into())
+}
+
+/// The server's end of a pair.
+struct Server {
+    connection: Arc<TcpStream>,
+    sender: Box<dyn Sender>,
+}
+
+/// One life of a case's pairs. Dropped, it closes the connections.
+pub struct Instance<'testbed> {
+    testbed: &'testbed mut Testbed,
+    case: Case,
+    ends: Vec<SharedEnd<Server>>,
+    /// The number of the next message on every pair.
+    next_sequence: u64,
+}
+
+impl Instance<'_> {
+    /// The case that this is an instance of.
+    #[must_use]
+    pub fn case(&self) -> Case {
+        self.case
+    }
+
+    /// Runs one burst on every pair, and returns what the server's and the client's threads saw.
+    ///
+    /// # Errors
+    /// Whatever went wrong first, on either side. The instance is of no further use then.
+    pub fn burst(&mut self, burst: Burst) -> Result<(SideReport, SideReport)> {
+        let Testbed { threads, line, effective, .. } = &mut *self.testbed;
+        let (workload, first_sequence) = (self.case.workload, self.next_sequence);
+        self.next_sequence += burst.messages;
+        let work = Arc::new(move |end: &mut End<Server>| serve(end, workload, burst, first_sequence));
+
+        let watch = Arc::clone(&line.watch);
+        watch.arm();
+        // The server's threads wait for requests before the client is told to send any.
+        let running = threads.start(&self.ends[1..], &watch, &work)?;
+        let told = line.tell(&ToClient::Burst { burst, first_sequence });
+        if told.is_err() {
+            watch.abort();
+        }
+        let own = guarded(Side::Server, &self.ends[0], &watch, work.as_ref());
+        let mut reports = running.wait(&watch);
+        reports.push(own);
+        pin(effective.cpus.numbers())?;
+
+        let result = told.and_then(|()| joined(reports)).and_then(|server| match line.answer()? {
+            ToServer::Done(client) => Ok((server, client)),
+            _ => Err(out_of_turn()),
+        });
+        watch.disarm();
+        result.map_err(|error| line.root_cause(error))
+    }
+}
+
+impl Drop for Instance<'_> {
+    fn drop(&mut self) {
+        self.testbed.line.close();
+        self.testbed.line.watch.release();
+    }
+}
+
+/// One burst of one pair, on the server.
+fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
+    let Server { connection, sender } = &mut end.state;
+    let before = sender.zero_copy_counts();
+    let mut report = metered(|| {
+        let start_ns = monotonic_ns()?;
+        match workload {
+            Workload::Rr => {
+                for _ in 0..burst.messages {
+                    let sequence = recv_sequence(connection)?;
+                    send_message(&mut **sender, burst.mode, sequence)?;
+                }
+            }
+            Workload::Stream => {
+                recv_sequence(connection)?; // the client is ready
+                for sequence in first..first + burst.messages {
+                    send_message(&mut **sender, burst.mode, sequence)?;
+                }
+            }
+        }
+        // The client has received the last. Without this the last message's TCP acknowledgement, and so
+        // its zero-copy completion, would come by the client's delayed-ACK timer, 40 ms and more later.
+        recv_sequence(connection)?;
+        sender.flush()?;
+        Ok(start_ns)
+    })?;
+    report.zero_copy =
+        before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
+    if burst.mode == Mode::Verify {
+        // The bodies that timed bursts leave as they are.
+        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+    }
+    Ok(report)
+}
+
+fn recv_sequence(connection: &TcpStream) -> Result<u64> {
+    let mut bytes = [0; 8];
+    recv_all(connection, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn send_message(sender: &mut dyn Sender, mode: Mode, sequence: u64) -> Result<()> {
+    let message = sender.message()?;
+    if mode == Mode::Verify {
+        message.fill(seed(mode, sequence));
+    }
+    message.stamp(sequence);
+    sender.send()
+}

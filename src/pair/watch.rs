@@ -1,0 +1,212 @@
+//! Looks after a burst from outside: hears of the other process's end or failure, notices that nothing
+//! moves any more, and shuts the connections down, so that no thread waits for ever.
+//!
+//! Nothing of this is on the way of a message: the paths block in plain calls without a timeout (a
+//! timeout on each costs a timer per wait, 2 % of a small round trip), and progress is read from the
+//! kernel's own TCP counters once a second.
+
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::de::DeserializeOwned;
+
+use super::control::read_frame;
+use crate::error::{Error, Result, Side};
+
+/// No byte for so long on any pair is a stall.
+const STALL: Duration = Duration::from_secs(4);
+const TICK_MS: u16 = 1000;
+
+/// The state that a process's threads and its supervisor share.
+#[derive(Debug, Default)]
+pub(super) struct Watch(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    connections: Vec<Arc<TcpStream>>,
+    /// Whether a burst is under way, in which bytes ought to move.
+    armed: bool,
+    aborted: Option<Instant>,
+    /// What the supervisor found, if it was the first to find something.
+    cause: Option<Error>,
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over the connections of a new instance.
+    pub(super) fn adopt(&self, connections: Vec<Arc<TcpStream>>) {
+        *self.state() = State { connections, ..State::default() };
+    }
+
+    /// Lets go of the instance's connections.
+    pub(super) fn release(&self) {
+        self.adopt(Vec::new());
+    }
+
+    pub(super) fn arm(&self) {
+        self.state().armed = true;
+    }
+
+    pub(super) fn disarm(&self) {
+        self.state().armed = false;
+    }
+
+    /// Shuts every connection down: whoever is blocked on one returns.
+    pub(super) fn abort(&self) {
+        let mut state = self.state();
+        state.aborted.get_or_insert_with(Instant::now);
+        for connection in &state.connections {
+            // One that is down already says ENOTCONN, which is what was wanted.
+            drop(connection.shutdown(Shutdown::Both));
+        }
+    }
+
+    fn fail(&self, cause: Error) {
+        self.state().cause.get_or_insert(cause);
+        self.abort();
+    }
+
+    /// How long ago the connections were shut down; zero if they were not.
+    pub(super) fn aborted_for(&self) -> Duration {
+        self.state().aborted.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// What the supervisor found to be wrong.
+    pub(super) fn take_cause(&self) -> Option<Error> {
+        self.state().cause.take()
+    }
+
+    /// Bytes that have moved so far, where a burst is under way.
+    fn moved_bytes(&self) -> Option<u64> {
+        let state = self.state();
+        (state.armed && state.aborted.is_none())
+            .then(|| state.connections.iter().map(|connection| tcp_bytes(connection)).sum())
+    }
+}
+
+/// A thread that reads one end of the control socket, and watches over the bursts meanwhile.
+pub(super) struct Supervisor<Frame> {
+    pub(super) frames: Receiver<Frame>,
+    socket: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
+    /// Starts the thread. `other` is the process at the other end; `failure` finds in a frame the news
+    /// that it failed.
+    pub(super) fn start(
+        socket: &UnixStream,
+        watch: &Arc<Watch>,
+        other: Side,
+        failure: fn(&Frame) -> Option<Error>,
+    ) -> Result<Self> {
+        let clone = || socket.try_clone().map_err(Error::call("dup(2) of the control socket"));
+        let (mut reader, socket, watch) = (clone()?, clone()?, Arc::clone(watch));
+        let (sender, frames) = channel();
+        let supervise = move || {
+            let mut stalled = StallClock::new();
+            loop {
+                match readable(&reader) {
+                    Ok(false) => {
+                        if let Some(waited) = stalled.tick(watch.moved_bytes()) {
+                            watch.fail(Error::Stalled { waited, other });
+                        }
+                        continue;
+                    }
+                    Ok(true) => {}
+                    Err(error) => return watch.fail(error),
+                }
+                match read_frame::<Frame>(&mut reader) {
+                    Ok(Some(frame)) => {
+                        if let Some(error) = failure(&frame) {
+                            watch.fail(error);
+                        }
+                        if sender.send(frame).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => return watch.fail(Error::PeerGone { side: other, how: String::new() }),
+                    Err(error) if error.is_echo() => {
+                        return watch.fail(Error::PeerGone { side: other, how: String::new() });
+                    }
+                    Err(error) => return watch.fail(error),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(supervise)
+            .map_err(Error::call("pthread_create(3)"))?;
+        Ok(Self { frames, socket, thread: Some(thread) })
+    }
+}
+
+impl<Frame> Drop for Supervisor<Frame> {
+    fn drop(&mut self) {
+        // Wakes the thread with an end of file.
+        drop(self.socket.shutdown(Shutdown::Both));
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Waits a tick for something to read.
+fn readable(socket: &UnixStream) -> Result<bool> {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::from(TICK_MS)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(errno) => Err(Error::call("poll(2)")(errno)),
+    }
+}
+
+/// Notices that a number has stood still.
+struct StallClock {
+    last: Option<u64>,
+    since: Instant,
+}
+
+impl StallClock {
+    fn new() -> Self {
+        Self { last: None, since: Instant::now() }
+    }
+
+    /// For how long the number has stood still, once that is too long.
+    fn tick(&mut self, moved_bytes: Option<u64>) -> Option<Duration> {
+        if moved_bytes.is_none() || moved_bytes != self.last {
+            self.last = moved_bytes;
+            self.since = Instant::now();
+        }
+        let waited = self.since.elapsed();
+        (moved_bytes.is_some() && waited >= STALL).then_some(waited)
+    }
+}
+
+/// Payload bytes that a connection has had acknowledged and has received, from
+/// [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html); 0 where the kernel does not say.
+fn tcp_bytes(connection: &TcpStream) -> u64 {
+    use std::os::fd::AsRawFd;
+    // `struct tcp_info` of <linux/tcp.h>, in words of eight bytes: tcpi_bytes_acked is the 16th and
+    // tcpi_bytes_received the 17th (Linux 4.1 and later).
+    let mut words = [0_u64; 17];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the buffer is live and as long as `length` says; the kernel writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { words[15].wrapping_add(words[16]) } else { 0 }
+}
