@@ -12,8 +12,21 @@
 //! From which size on is what the suite measures: the answer is the machine's. Over veth and loopback
 //! `MSG_ZEROCOPY` is always copied after all (the kernel says so, and so does every result here): what
 //! these links can show is what it costs then.
+//!
+//! # The data's way
+//!
+//! Each module may use what stands to its left:
+//!
+//! [`case`], [`message`] → [`path`] → [`topology`] → [`pair`] → [`measure`] → [`cli`]
+//!
+//! - [`case`]: what can be measured, pure. [`message`]: the eight fields. [`path`]: the three paths.
+//! - [`topology`]: namespaces, veth, CPUs. [`pair`]: the two processes, their threads, their bursts.
+//! - [`measure`]: bursts become samples. [`cli`]: the `sendpath` command.
+//!
+//! [`error`] and [`limits`] serve them all.
 
 pub mod case;
+pub mod cli;
 pub mod error;
 pub mod limits;
 pub mod measure;

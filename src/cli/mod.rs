@@ -1,0 +1,118 @@
+//! The `sendpath` command: one file per subcommand.
+
+mod client;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Result;
+use crate::pair::Setup;
+
+/// Everything was measured.
+const DONE: u8 = 0;
+/// A case failed.
+const FAILED: u8 = 1;
+/// The input makes no sense; nothing was set up.
+const BAD_INPUT: u8 = 2;
+/// Ended by Ctrl-C or SIGTERM; what had been measured was printed.
+const INTERRUPTED: u8 = 130;
+
+const ABOUT: &str = "Which of Linux's ways to send a structured message is the cheapest, on this machine?";
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath run                                     64 KiB by two_copy, one pair, one second
+  sendpath run --path zero_copy --layout page      the same by MSG_ZEROCOPY, fields on pages of their own
+  sendpath run --size 256K --threads 4 --json      one JSON object on stdout
+  cargo bench                                      all cases, with charts
+
+Exit codes: 0 measured, 1 a case failed, 2 bad input (nothing was set up), 130 interrupted.";
+
+#[derive(Parser)]
+#[command(name = "sendpath", version, about = ABOUT, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Options),
+    /// Be the client process of a run; the server starts it.
+    #[command(hide = true)]
+    Client,
+}
+
+/// Settings of the link and the sockets; each may also be given by its variable.
+#[derive(Args)]
+#[command(next_help_heading = "Link and sockets")]
+struct SetupOptions {
+    /// Where the two ends run: anonymous (two network namespaces, made and gone with the run),
+    /// SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback [default: anonymous]
+    #[arg(long, env = "SENDPATH_NETNS", value_name = "NETNS", hide_env_values = true)]
+    netns: Option<String>,
+    /// MTU of the veth pair, in bytes [default: the kernel's, 1500]
+    #[arg(long, env = "SENDPATH_MTU", value_name = "BYTES", hide_env_values = true)]
+    mtu: Option<String>,
+    /// Socket buffers: a size such as 2M, or auto for the kernel's autotuning [default: 2M]
+    #[arg(long, env = "SENDPATH_BUFFERS", value_name = "BYTES", hide_env_values = true)]
+    buffers: Option<String>,
+    /// TCP congestion control [default: reno]
+    #[arg(long, env = "SENDPATH_CONGESTION", value_name = "NAME", hide_env_values = true)]
+    congestion: Option<String>,
+}
+
+impl SetupOptions {
+    fn setup(&self) -> Result<Setup> {
+        Setup::from_variables("/proc/self/exe".into(), |variable| match variable {
+            "SENDPATH_NETNS" => self.netns.clone(),
+            "SENDPATH_MTU" => self.mtu.clone(),
+            "SENDPATH_BUFFERS" => self.buffers.clone(),
+            "SENDPATH_CONGESTION" => self.congestion.clone(),
+            _ => None,
+        })
+    }
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match command {
+        Command::Run(options) => run::run(&options),
+        Command::Client => client::run(),
+    };
+    let code = outcome.unwrap_or_else(|error| {
+        eprintln!("sendpath: {error:#}");
+        let bad_input = error.downcast_ref::<crate::Error>().is_some_and(crate::Error::is_bad_input);
+        if bad_input { BAD_INPUT } else { FAILED }
+    });
+    ExitCode::from(code)
+}
+
+/// Help and version as clap prints them; an error as one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed pipe is no reason to fail.
+            let _ = error.print();
+            ExitCode::from(DONE)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(BAD_INPUT)
+        }
+        _ => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            eprintln!("sendpath: {} (see --help)", line.trim_start_matches("error: "));
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}

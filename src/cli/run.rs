@@ -1,0 +1,259 @@
+//! `sendpath run`: one case, by hand.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{DONE, INTERRUPTED, SetupOptions};
+use crate::case::{Axis, Case, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads};
+use crate::measure::burst::{Sample, calibrate, time, verify, warm_up};
+use crate::measure::environment::Environment;
+use crate::pair::{Instance, Mode, RoundTrips, SideReport, Testbed};
+use crate::path::ZeroCopyCounts;
+
+/// How long one burst of the timed window is meant to take.
+const BURST: Duration = Duration::from_millis(50);
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath run --workload rr --path one_copy --size 64K --threads 4 --duration 2s
+  sendpath run --workload stream --path one_copy --placement split
+  sendpath run --path zero_copy --layout page --size 256K --json | jq .zero_copy
+  sendpath run --netns ns_s,ns_c        between namespaces made by netns-setup.sh
+  sendpath run --netns loopback         where no namespaces are allowed
+
+What is printed:
+  Throughput counts payload bits received. A round trip runs from before the 8-byte request to the
+  whole message in place; a stream has none. CPU time is that of the pairs' threads on each side
+  over the timed window. Over veth and loopback the kernel copies every zero_copy message after all,
+  which the copied share says. A burst in which every byte is checked runs before and after.
+
+Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted (what had
+been measured by then is printed).";
+
+/// Measure one case
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// rr (8-byte request, whole message back) or stream (messages back to back)
+    #[arg(long, value_name = "NAME", default_value = "rr", value_parser = Workload::parse)]
+    workload: Workload,
+    #[arg(help = "two_copy (pack, send), one_copy (sendmsg of 8 iovecs) or zero_copy (with MSG_ZEROCOPY)")]
+    #[arg(long, value_name = "NAME", default_value = "two_copy", value_parser = Path::parse)]
+    path: Path,
+    /// heap (fields as malloc gives them) or page (each field on pages of its own)
+    #[arg(long, value_name = "NAME", default_value = "heap", value_parser = Layout::parse)]
+    layout: Layout,
+    /// Payload of one message, 8 to 16M
+    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = parse_payload_bytes)]
+    size: usize,
+    /// Pairs of one server and one client thread, 1 to 256
+    #[arg(long, value_name = "PAIRS", default_value = "1", value_parser = parse_threads)]
+    threads: usize,
+    /// paired (both ends on one CPU), split (servers and clients on different CPUs) or free
+    #[arg(long, value_name = "NAME", default_value = "paired", value_parser = Placement::parse)]
+    placement: Placement,
+    /// How long to measure: 500ms, 2s, 1m
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Print one JSON object on stdout and nothing else
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_hours(1);
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() && duration <= most => Ok(duration),
+        _ => Err(format!("duration {text:?} is not a time above 0 and up to 1h, such as 500ms or 2s")),
+    }
+}
+
+/// Measures the case and prints it.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let &Options { workload, path, layout, size, threads, placement, .. } = options;
+    let case = Case { workload, path, layout, payload_bytes: size, threads, placement };
+    let setup = options.setup.setup()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first one ends the window, the second the process.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+
+    let mut testbed = Testbed::start(setup.clone())?;
+    let environment = Environment::read(&setup, testbed.effective());
+    eprint!("{case}\n{environment}");
+    let mut instance = testbed.open(case).context(case)?;
+    let report = measure(&mut instance, options.duration, &interrupted).context(case)?;
+    print(&report, options.json)?;
+    Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
+}
+
+fn measure(
+    instance: &mut Instance<'_>,
+    duration: Duration,
+    interrupted: &AtomicBool,
+) -> anyhow::Result<Report> {
+    let case = instance.case();
+    let bar = ProgressBar::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {msg} {eta} left")?);
+    let mut window = Window::default();
+    window.verified_messages += warm_up(instance)?;
+    let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
+    let burst_messages = calibrate(instance, BURST.min(duration))?;
+    loop {
+        window.add(&time(instance, burst_messages, mode)?);
+        bar.set_position(window.elapsed_ns / 1_000_000);
+        if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    window.verified_messages += verify(instance)?;
+    bar.finish_and_clear();
+    Ok(window.report(case))
+}
+
+/// The bursts of the timed window, summed up.
+#[derive(Default)]
+struct Window {
+    messages: u64,
+    elapsed_ns: u64,
+    server: SideReport,
+    client: SideReport,
+    zero_copy: Option<ZeroCopyCounts>,
+    round_trips: RoundTrips,
+    verified_messages: u64,
+}
+
+impl Window {
+    fn add(&mut self, sample: &Sample) {
+        self.messages += sample.messages;
+        self.elapsed_ns += sample.elapsed_ns;
+        for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
+            sum.user_ns += side.user_ns;
+            sum.system_ns += side.system_ns;
+        }
+        if let Some(counts) = sample.server.zero_copy {
+            *self.zero_copy.get_or_insert_default() += counts;
+        }
+        if let Some(round_trips) = &sample.client.round_trips {
+            self.round_trips += round_trips;
+        }
+    }
+
+    fn report(&self, case: Case) -> Report {
+        let elapsed_ns = self.elapsed_ns.max(1) as f64;
+        let payload_bytes_total = self.messages * case.payload_bytes as u64;
+        let rr = case.workload == Workload::Rr;
+        let quantile = |share| rr.then(|| self.round_trips.quantile_ns(share)).flatten();
+        Report {
+            case: case.to_string(),
+            messages: self.messages,
+            payload_bytes_total,
+            elapsed_ns: self.elapsed_ns,
+            throughput_gbps: payload_bytes_total as f64 * 8.0 / elapsed_ns,
+            round_trips_per_s: rr.then(|| self.messages as f64 * 1e9 / elapsed_ns),
+            rtt_mean_ns: rr.then(|| self.round_trips.mean_ns()).flatten(),
+            rtt_p50_ns: quantile(0.5),
+            rtt_p90_ns: quantile(0.9),
+            rtt_p99_ns: quantile(0.99),
+            rtt_p999_ns: quantile(0.999),
+            rtt_max_ns: rr.then_some(self.round_trips.max_ns),
+            server_user_ns: self.server.user_ns,
+            server_system_ns: self.server.system_ns,
+            client_user_ns: self.client.user_ns,
+            client_system_ns: self.client.system_ns,
+            zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
+            verified_messages: self.verified_messages,
+        }
+    }
+}
+
+/// What is printed. A number that was not measured is null.
+#[derive(Serialize)]
+struct Report {
+    case: String,
+    messages: u64,
+    payload_bytes_total: u64,
+    elapsed_ns: u64,
+    throughput_gbps: f64,
+    round_trips_per_s: Option<f64>,
+    rtt_mean_ns: Option<f64>,
+    rtt_p50_ns: Option<u64>,
+    rtt_p90_ns: Option<u64>,
+    rtt_p99_ns: Option<u64>,
+    rtt_p999_ns: Option<u64>,
+    rtt_max_ns: Option<u64>,
+    server_user_ns: u64,
+    server_system_ns: u64,
+    client_user_ns: u64,
+    client_system_ns: u64,
+    zero_copy: Option<ZeroCopy>,
+    verified_messages: u64,
+}
+
+#[derive(Serialize)]
+struct ZeroCopy {
+    #[serde(flatten)]
+    counts: ZeroCopyCounts,
+    copied_share: Option<f64>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, value: String| writeln!(f, "{name:<14} {value}");
+        let elapsed_s = self.elapsed_ns as f64 / 1e9;
+        line(
+            "messages",
+            format!("{} in {elapsed_s:.3} s, {} bytes", self.messages, self.payload_bytes_total),
+        )?;
+        line("throughput", format!("{:.3} Gb/s", self.throughput_gbps))?;
+        match (self.round_trips_per_s, self.rtt_mean_ns) {
+            (Some(rate), Some(mean_ns)) => {
+                let us =
+                    |ns: Option<u64>| ns.map_or_else(String::new, |ns| format!("{:.2}", ns as f64 / 1e3));
+                line("round trips", format!("{rate:.0} /s"))?;
+                line(
+                    "round trip",
+                    format!(
+                        "mean {:.2}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {} \u{b5}s",
+                        mean_ns / 1e3,
+                        us(self.rtt_p50_ns),
+                        us(self.rtt_p90_ns),
+                        us(self.rtt_p99_ns),
+                        us(self.rtt_p999_ns),
+                        us(self.rtt_max_ns)
+                    ),
+                )?;
+            }
+            _ => line("round trip", "not measured: a stream has none".to_owned())?,
+        }
+        let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
+        let cpu = |user_ns, system_ns| format!("{} user, {} system", share(user_ns), share(system_ns));
+        line("server cpu", cpu(self.server_user_ns, self.server_system_ns))?;
+        line("client cpu", cpu(self.client_user_ns, self.client_system_ns))?;
+        if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
+            let copied = copied_share.map_or_else(String::new, |share| {
+                format!(": the kernel copied {:.1} % of the sends after all", share * 100.0)
+            });
+            line("zero copy", format!("{counts}{copied}"))?;
+        }
+        line("verified", format!("{} messages, every byte", self.verified_messages))
+    }
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")
+}

@@ -1,0 +1,7 @@
+//! The `sendpath` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sendpath::cli::main()
+}
