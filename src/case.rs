@@ -133,12 +133,12 @@ pub enum CaseError {
         variable: &'static str,
     },
     /// A comma list with an item that cannot be read.
-    #[error("{variable}: {source}")]
+    #[error("{variable}: {item}")]
     ListItem {
         /// The environment variable.
         variable: &'static str,
         /// What is wrong with the item.
-        source: Box<CaseError>,
+        item: Box<CaseError>,
     },
     /// An item that stands twice in a comma list.
     #[error("{variable}: {found:?} stands twice")]
@@ -360,8 +360,7 @@ fn list<T: PartialEq>(
     }
     let mut items = Vec::new();
     for word in text.split(',').map(str::trim) {
-        let item =
-            parse(word).map_err(|source| CaseError::ListItem { variable, source: Box::new(source) })?;
+        let item = parse(word).map_err(|item| CaseError::ListItem { variable, item: Box::new(item) })?;
         if items.contains(&item) {
             return Err(CaseError::Repeated { variable, found: word.to_owned() });
         }

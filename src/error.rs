@@ -13,20 +13,20 @@ use crate::path::CompletionError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{call}: {source}")]
+    #[error("{call}: {errno}")]
     Call {
         /// The call, as its man page names it, and what it was for.
         call: &'static str,
-        /// The errno.
-        source: io::Error,
+        /// Why. It stands in the message, so it is no `source` beside.
+        errno: io::Error,
     },
     /// A system call failed for a reason that the user can lift.
-    #[error("{call}: {source}: {remedy}")]
+    #[error("{call}: {errno}: {remedy}")]
     Refused {
         /// The call, as its man page names it, and what it was for.
         call: &'static str,
-        /// The errno.
-        source: io::Error,
+        /// Why. It stands in the message, so it is no `source` beside.
+        errno: io::Error,
         /// What lifts it.
         remedy: String,
     },
@@ -63,7 +63,7 @@ pub enum Error {
     },
     /// The error queue said something that no send accounts for.
     #[error("error queue: {0}")]
-    Completion(#[from] CompletionError),
+    Completion(CompletionError),
     /// A received message is not what was sent.
     #[error("pair {pair}: {mismatch}")]
     Corrupt {
@@ -130,13 +130,19 @@ pub enum Side {
     Client,
 }
 
+impl From<CompletionError> for Error {
+    fn from(error: CompletionError) -> Self {
+        Self::Completion(error)
+    }
+}
+
 /// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// Names the call behind an I/O error; made for `map_err`.
     pub fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::Call { call, source: source.into() }
+        move |errno| Self::Call { call, errno: errno.into() }
     }
 
     /// Whether the caller's input was refused before anything was set up.
@@ -150,8 +156,8 @@ impl Error {
     pub(crate) fn is_echo(&self) -> bool {
         match self {
             Self::Closed { .. } | Self::PeerGone { .. } => true,
-            Self::Call { source, .. } => matches!(
-                source.kind(),
+            Self::Call { errno, .. } => matches!(
+                errno.kind(),
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::BrokenPipe
                     | io::ErrorKind::ConnectionAborted

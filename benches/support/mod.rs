@@ -35,9 +35,9 @@ pub fn main(metric: &str, matrix: Matrix) -> ExitCode {
     // Short, since there are many cases; what one run cannot settle, a sweep does. Set before the
     // arguments are read, so that `--sample-size` and the like have the last word.
     let mut criterion = Criterion::default()
-        .sample_size(20)
+        .sample_size(25)
         .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(1500))
+        .measurement_time(Duration::from_secs(2))
         .nresamples(20_000)
         .configure_from_args();
     let mut suite = Suite { setup, testbed: None, failures: Vec::new() };
@@ -84,7 +84,11 @@ impl Suite {
 
     fn run(&mut self, criterion: &mut Criterion, metric: &str, group: &Group, x: X) {
         let mut charts = criterion.benchmark_group(format!("{metric}/{}", group.name));
-        charts.plot_config(PlotConfiguration::default().summary_scale(AxisScale::Logarithmic));
+        let scale = match x {
+            X::PayloadBytes => AxisScale::Logarithmic,
+            X::Threads => AxisScale::Linear,
+        };
+        charts.plot_config(PlotConfiguration::default().summary_scale(scale));
         // Samples differ by their instance, not by their length.
         charts.sampling_mode(SamplingMode::Flat);
         for &case in &group.cases {

@@ -47,9 +47,9 @@ impl Line {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()
-            .map_err(|source| Error::Refused {
+            .map_err(|errno| Error::Refused {
                 call: "execve(2) of the client process",
-                source,
+                errno,
                 remedy: format!("{} is not the sendpath command; build it again", program.display()),
             })?;
         let watch = Arc::new(Watch::default());

@@ -85,7 +85,7 @@ impl SocketOptions {
         setsockopt(socket, sockopt::TcpCongestion, &OsString::from(&self.congestion)).map_err(|errno| {
             Error::Refused {
                 call: "setsockopt(2) TCP_CONGESTION",
-                source: errno.into(),
+                errno: errno.into(),
                 remedy: format!(
                     "{:?} is not among net.ipv4.tcp_available_congestion_control ({}), or not allowed to this \
                      user; reno always is",

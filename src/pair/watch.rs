@@ -35,6 +35,8 @@ struct State {
     aborted: Option<Instant>,
     /// What the supervisor found, if it was the first to find something.
     cause: Option<Error>,
+    /// The process at the other end of the line, once the line is cut. That is for good.
+    gone: Option<Side>,
 }
 
 impl Watch {
@@ -44,7 +46,8 @@ impl Watch {
 
     /// Takes over the connections of a new instance.
     pub(super) fn adopt(&self, connections: Vec<Arc<TcpStream>>) {
-        *self.state() = State { connections, ..State::default() };
+        let mut state = self.state();
+        *state = State { connections, gone: state.gone, ..State::default() };
     }
 
     /// Lets go of the instance's connections.
@@ -82,7 +85,14 @@ impl Watch {
 
     /// What the supervisor found to be wrong.
     pub(super) fn take_cause(&self) -> Option<Error> {
-        self.state().cause.take()
+        let mut state = self.state();
+        let gone = state.gone.map(|side| Error::PeerGone { side, how: String::new() });
+        state.cause.take().or(gone)
+    }
+
+    fn cut(&self, other: Side) {
+        self.state().gone = Some(other);
+        self.abort();
     }
 
     /// Bytes that have moved so far, where a burst is under way.
@@ -134,10 +144,8 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
                             return;
                         }
                     }
-                    Ok(None) => return watch.fail(Error::PeerGone { side: other, how: String::new() }),
-                    Err(error) if error.is_echo() => {
-                        return watch.fail(Error::PeerGone { side: other, how: String::new() });
-                    }
+                    Ok(None) => return watch.cut(other),
+                    Err(error) if error.is_echo() => return watch.cut(other),
                     Err(error) => return watch.fail(error),
                 }
             }

@@ -77,9 +77,9 @@ impl<S: Socket> ZeroCopySender<S> {
     /// If the pool is empty.
     pub fn new(socket: S, pool: Vec<Message>) -> Result<Self> {
         assert!(!pool.is_empty(), "a pool holds at least one message");
-        socket.enable_zero_copy().map_err(|source| Error::Refused {
+        socket.enable_zero_copy().map_err(|errno| Error::Refused {
             call: "setsockopt(2) SO_ZEROCOPY",
-            source,
+            errno,
             remedy: "this kernel has no MSG_ZEROCOPY for this socket (TCP has it since Linux 4.14); \
                      leave the zero_copy path out"
                 .to_owned(),

@@ -32,7 +32,7 @@ pub(super) fn enter_named(name: &str) -> Result<()> {
     let file = File::open(path(name)).map_err(Error::call("open(2) of a network namespace"))?;
     setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
         call: "setns(2) into a network namespace",
-        source: errno.into(),
+        errno: errno.into(),
         remedy: "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary \
                  user in anonymous ones"
             .to_owned(),
@@ -49,13 +49,13 @@ pub(super) fn enter_anonymous() -> Result<()> {
     let (user, group) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
         call: "unshare(2) CLONE_NEWUSER|CLONE_NEWNET",
-        source: errno.into(),
+        errno: errno.into(),
         remedy: remedy(errno, &sysctl),
     })?;
     let write = |file: &str, text: String| {
-        fs::write(format!("/proc/self/{file}"), text).map_err(|source: io::Error| Error::Refused {
+        fs::write(format!("/proc/self/{file}"), text).map_err(|errno: io::Error| Error::Refused {
             call: "write(2) of the user namespace's id maps",
-            source,
+            errno,
             remedy: remedy(Errno::EPERM, &sysctl),
         })
     };

@@ -93,7 +93,7 @@ impl Netlink {
         };
         self.link(name)?.attributes.iter().find_map(mtu).ok_or_else(|| Error::Call {
             call: "netlink RTM_GETLINK",
-            source: io::Error::other(format!("no MTU of {name}")),
+            errno: io::Error::other(format!("no MTU of {name}")),
         })
     }
 
@@ -103,7 +103,7 @@ impl Netlink {
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         match self.request(call, RouteNetlinkMessage::GetLink(link), 0)? {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
-            other => Err(Error::Call { call, source: io::Error::other(format!("unexpected: {other:?}")) }),
+            other => Err(Error::Call { call, errno: io::Error::other(format!("unexpected: {other:?}")) }),
         }
     }
 

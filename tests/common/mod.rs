@@ -1,0 +1,74 @@
+//! What the tests share: the command, what this machine offers, and skips that say why.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::process::{Command, ExitCode, Output};
+use std::sync::LazyLock;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde_json::Value;
+
+/// The command under test, without the variables of whoever runs the tests.
+pub fn sendpath() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_sendpath")))
+}
+
+pub fn clean(mut command: Command) -> Command {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SENDPATH_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// `sendpath run` with `arguments`, given as one line.
+pub fn run(arguments: &str) -> Output {
+    sendpath().arg("run").args(arguments.split_whitespace()).output().expect("the command starts")
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The JSON object of a run that has to succeed.
+pub fn measure(arguments: &str) -> Result<Value, Failed> {
+    let output = run(&format!("--json --duration 20ms {arguments}"));
+    if !output.status.success() {
+        return Err(format!("{arguments}: {}\n{}", output.status, stderr(&output)).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Why anonymous namespaces cannot be made here; none if they can.
+static NO_NAMESPACES: LazyLock<Option<String>> = LazyLock::new(|| {
+    let output = run("--size 64 --duration 1ms");
+    let refused = |text: &str| text.contains("unshare(2)") || text.contains("id maps");
+    (!output.status.success()).then(|| stderr(&output)).filter(|text| refused(text))
+});
+
+/// A test that needs namespaces: skipped, with the reason, where the machine has none to offer.
+pub fn in_namespaces(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || match &*NO_NAMESPACES {
+        Some(reason) => skip(reason),
+        None => test().map(|()| Completion::Completed),
+    })
+}
+
+/// A test that needs nothing but the loopback interface.
+pub fn anywhere(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    Trial::test(name, test)
+}
+
+/// Skips, unless the one who runs the tests knows that this machine has what is missing.
+pub fn skip(reason: &str) -> Result<Completion, Failed> {
+    if std::env::var_os("SENDPATH_TEST_NO_SKIP").is_some() {
+        return Err(format!("would be skipped: {reason}").into());
+    }
+    Ok(Completion::ignored_with(reason.trim()))
+}
+
+/// Runs the trials one after the other: they measure, and two CPUs are few.
+pub fn main(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,229 @@
+//! Whatever fails on one side, the other ends soon, with an error that names the cause; and nothing is
+//! left behind.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use common::{anywhere, in_namespaces};
+use libtest_mimic::Failed;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sendpath::case::{Case, Layout, Placement, Workload};
+use sendpath::error::{Error, Side};
+use sendpath::measure::burst::{time, verify};
+use sendpath::pair::{Burst, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
+use sendpath::topology::Topology;
+
+/// The promise: the other side ends within this.
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    common::main(vec![
+        anywhere("a_byte_that_the_server_corrupts_is_found_and_named", corrupt_is_named),
+        anywhere("a_server_thread_that_panics_is_named", || panic_is_named(Side::Server)),
+        anywhere("a_client_thread_that_panics_is_named", || panic_is_named(Side::Client)),
+        anywhere("a_connection_that_the_server_resets_ends_both", || reset_ends_both(Side::Server)),
+        anywhere("a_connection_that_the_client_resets_ends_both", || reset_ends_both(Side::Client)),
+        anywhere("a_client_that_is_killed_is_named_with_its_signal", killed_client_is_named),
+        anywhere("a_client_that_stands_still_is_named", stopped_client_is_named),
+        anywhere("a_client_that_is_no_sendpath_is_refused", foreign_client_is_refused),
+        anywhere("after_a_failed_case_the_next_one_runs", next_case_runs),
+        in_namespaces("a_server_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Server)),
+        in_namespaces("a_client_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Client)),
+    ])
+}
+
+fn testbed(program: &str) -> Result<Testbed, Error> {
+    Testbed::start(Setup {
+        topology: Topology::Loopback,
+        mtu_bytes: None,
+        socket: SocketOptions::default(),
+        program: PathBuf::from(program),
+    })
+}
+
+fn case(path: sendpath::case::Path, workload: Workload) -> Case {
+    let (layout, placement) = (Layout::Heap, Placement::Free);
+    Case { workload, path, layout, payload_bytes: 4096, threads: 3, placement }
+}
+
+const PATHS: [sendpath::case::Path; 3] =
+    [sendpath::case::Path::TwoCopy, sendpath::case::Path::OneCopy, sendpath::case::Path::ZeroCopy];
+
+/// Plants a fault in pair 1 of every path and workload, and hands each error to `check`.
+fn plant(side: Side, kind: FaultKind, check: impl Fn(&Error)) -> Result<(), Failed> {
+    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for path in PATHS {
+        for workload in [Workload::Rr, Workload::Stream] {
+            let fault = Fault { side, pair: 1, at_message: 5, kind };
+            let mut instance = testbed.open_with_fault(case(path, workload), Some(fault))?;
+            let started = Instant::now();
+            let error = instance
+                .burst(Burst { messages: 1000, mode: Mode::Verify })
+                .expect_err("the fault is noticed");
+            assert!(started.elapsed() < LIMIT, "took {:?}: {error}", started.elapsed());
+            check(&error);
+        }
+    }
+    Ok(())
+}
+
+fn corrupt_is_named() -> Result<(), Failed> {
+    plant(Side::Server, FaultKind::Corrupt, |error| {
+        let text = error.to_string();
+        assert!(text.contains("pair 1: message 5: field 3, byte 256"), "{text}");
+    })
+}
+
+fn panic_is_named(side: Side) -> Result<(), Failed> {
+    plant(side, FaultKind::Panic, |error| {
+        let text = error.to_string();
+        assert!(text.contains(&format!("{side} thread of pair 1 panicked: planted in message 5")), "{text}");
+    })
+}
+
+fn reset_ends_both(side: Side) -> Result<(), Failed> {
+    plant(side, FaultKind::Reset, |error| {
+        let text = error.to_string();
+        assert!(
+            text.contains("Connection reset")
+                || text.contains("closed the connection")
+                || text.contains("not connected")
+                || text.contains("Broken pipe"),
+            "{text}"
+        );
+    })
+}
+
+/// Runs long bursts while `strike` is done to the client, and returns how they ended.
+fn strike_client(workload: Workload, strike: Signal) -> Result<(Error, Duration), Failed> {
+    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let pid = Pid::from_raw(i32::try_from(testbed.client_pid())?);
+    let mut instance = testbed.open(case(PATHS[1], workload))?;
+    verify(&mut instance)?; // under way
+    let (sender, struck) = channel();
+    let striker = std::thread::spawn(move || kill(pid, strike).map(|()| sender.send(Instant::now())));
+    let error = loop {
+        if let Err(error) = time(&mut instance, 20_000, Mode::Time) {
+            break error;
+        }
+    };
+    let took = struck.recv()?.elapsed();
+    striker.join().map_err(|_| "the striker panicked")???;
+    if strike == Signal::SIGSTOP {
+        kill(pid, Signal::SIGCONT)?;
+    }
+    Ok((error, took))
+}
+
+fn killed_client_is_named() -> Result<(), Failed> {
+    for workload in [Workload::Rr, Workload::Stream] {
+        let (error, took) = strike_client(workload, Signal::SIGKILL)?;
+        assert!(took < LIMIT, "{took:?}");
+        assert!(
+            error.to_string().contains("client process ended during the run: killed by SIGKILL"),
+            "{error}"
+        );
+    }
+    Ok(())
+}
+
+fn stopped_client_is_named() -> Result<(), Failed> {
+    let (error, took) = strike_client(Workload::Rr, Signal::SIGSTOP)?;
+    assert!(matches!(error, Error::Stalled { .. }), "{error}");
+    assert!(took < 2 * LIMIT, "{took:?}");
+    Ok(())
+}
+
+fn foreign_client_is_refused() -> Result<(), Failed> {
+    for program in ["/bin/true", "/nonexistent"] {
+        let started = Instant::now();
+        let Err(error) = testbed(program) else { return Err("it was taken".into()) };
+        assert!(started.elapsed() < LIMIT, "{:?}: {error}", started.elapsed());
+    }
+    Ok(())
+}
+
+fn next_case_runs() -> Result<(), Failed> {
+    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for path in PATHS {
+        let fault = Fault { side: Side::Client, pair: 0, at_message: 0, kind: FaultKind::Panic };
+        let mut instance = testbed.open_with_fault(case(path, Workload::Rr), Some(fault))?;
+        verify(&mut instance).expect_err("the fault is noticed");
+        drop(instance);
+        verify(&mut testbed.open(case(path, Workload::Rr))?)?;
+    }
+    Ok(())
+}
+
+/// Kills one process of a run between anonymous namespaces. Both must go, and the namespaces with them.
+fn killed_leaves_nothing(victim: Side) -> Result<(), Failed> {
+    // Before, inside and after bursts: the moments are spread by what the run has printed or done.
+    for burst in [false, true] {
+        let mut server = common::sendpath()
+            .args(["run", "--duration", "1m", "--threads", "4"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut errors = BufReader::new(server.stderr.take().ok_or("no stderr")?);
+        let mut line = String::new();
+        errors.read_line(&mut line)?; // the settings: both processes run, the link is up
+        let server_pid = i32::try_from(server.id())?;
+        let client_pid = child_of(server_pid).ok_or("no client")?;
+        if burst {
+            while threads(client_pid) < 5 {
+                std::thread::yield_now(); // the pairs' threads are made when the case opens
+            }
+        }
+        let namespaces = [netns(server_pid), netns(client_pid)];
+        assert!(namespaces.iter().all(Option::is_some), "{namespaces:?}");
+        let pid = if victim == Side::Server { server_pid } else { client_pid };
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+
+        // Both hold the pipe: its end is theirs.
+        let (sender, ended) = channel();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            drop(errors.read_to_string(&mut text));
+            drop(sender.send(text));
+        });
+        let text = ended.recv_timeout(LIMIT).map_err(|_| "a process is left")?;
+        reader.join().map_err(|_| "the reader panicked")?;
+        let status = server.wait()?;
+        if victim == Side::Client {
+            assert_eq!(status.code(), Some(1), "{text}");
+            assert!(text.contains("killed by SIGKILL"), "{text}");
+        }
+        for namespace in namespaces.into_iter().flatten() {
+            let holders: Vec<_> =
+                processes().filter(|&pid| netns(pid).as_deref() == Some(&namespace)).collect();
+            assert!(holders.is_empty(), "{} is held by {holders:?}", namespace.display());
+        }
+    }
+    Ok(())
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn netns(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()
+}
+
+fn threads(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+fn child_of(pid: i32) -> Option<i32> {
+    processes().find(|&child| {
+        let status = std::fs::read_to_string(Path::new("/proc").join(child.to_string()).join("status"));
+        status.is_ok_and(|text| text.contains(&format!("\nPPid:\t{pid}\n")))
+    })
+}

@@ -1,0 +1,134 @@
+//! What a burst costs besides time: no allocation per message on either side, and bounded memory.
+//!
+//! This binary is the client of its own testbeds, so that one allocator counts in both processes.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::anywhere;
+use libtest_mimic::Failed;
+use sendpath::case::{Case, Layout, Path, Placement, Workload};
+use sendpath::measure::burst::{time, verify};
+use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, pool_messages};
+use sendpath::topology::Topology;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: hands every call on to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Memory) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Where the client leaves its count when it ends.
+const COUNT_FILE: &str = "SENDPATH_TEST_COUNT_FILE";
+
+const PATHS: [Path; 3] = [Path::TwoCopy, Path::OneCopy, Path::ZeroCopy];
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("client") {
+        let result = sendpath::pair::client::main();
+        if let Some(file) = std::env::var_os(COUNT_FILE) {
+            let count = ALLOCATIONS.load(Ordering::Relaxed).to_string();
+            std::fs::write(file, count).expect("the count is written");
+        }
+        return if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // SAFETY: this process has no second thread yet.
+    unsafe { std::env::set_var(COUNT_FILE, folder.path().join("count")) };
+    common::main(vec![
+        anywhere("nothing_is_allocated_per_message_on_either_side", nothing_per_message),
+        anywhere("memory_of_256_pairs_is_bounded_on_either_side", memory_is_bounded),
+    ])
+}
+
+fn testbed() -> Result<Testbed, Failed> {
+    Ok(Testbed::start(Setup {
+        topology: Topology::Loopback,
+        mtu_bytes: None,
+        socket: SocketOptions::default(),
+        program: std::env::current_exe()?,
+    })?)
+}
+
+fn case(workload: Workload, path: Path, payload_bytes: usize, threads: usize) -> Case {
+    Case { workload, path, layout: Layout::Heap, payload_bytes, threads, placement: Placement::Free }
+}
+
+/// Allocations of the server and of the client in the life of a testbed that runs five bursts of
+/// `messages`.
+fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Failed> {
+    let mut testbed = testbed()?;
+    let mut instance = testbed.open(case)?;
+    verify(&mut instance)?;
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..5 {
+        time(&mut instance, messages, mode)?;
+    }
+    let server = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    drop(instance);
+    drop(testbed); // waits for the client
+    let file = std::env::var_os(COUNT_FILE).ok_or("no file")?;
+    Ok((server, std::fs::read_to_string(file)?.parse()?))
+}
+
+fn nothing_per_message() -> Result<(), Failed> {
+    for workload in [Workload::Rr, Workload::Stream] {
+        for path in PATHS {
+            for mode in [Mode::Time, Mode::TimeEach] {
+                let case = case(workload, path, 4096, 2);
+                let few = allocations(case, mode, 10)?;
+                let many = allocations(case, mode, 2000)?;
+                // Frames are decimal, and histograms sparse: longer bursts make some longer vectors, of
+                // which growing costs an allocation now and then. A message each would be 4,000 a burst.
+                let slack = 200;
+                assert!(many.0 <= few.0 + slack, "{case}, {mode:?}: server {} then {}", few.0, many.0);
+                assert!(many.1 <= few.1 + slack, "{case}, {mode:?}: client {} then {}", few.1, many.1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The most memory that a process has had resident, in bytes.
+fn peak_bytes(pid: &str) -> Result<usize, Failed> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? << 10)
+}
+
+fn memory_is_bounded() -> Result<(), Failed> {
+    let (pairs, payload_bytes) = (256, 64 << 10);
+    for path in PATHS {
+        let pool = if path == Path::ZeroCopy { pool_messages(Workload::Rr) } else { 1 };
+        let pack = usize::from(path == Path::TwoCopy);
+        let bound = 2 * pairs * payload_bytes * (pool + pack) + (64 << 20);
+        let mut testbed = testbed()?;
+        let client = testbed.client_pid().to_string();
+        let mut instance = testbed.open(case(Workload::Rr, path, payload_bytes, pairs))?;
+        verify(&mut instance)?;
+        time(&mut instance, 20, Mode::TimeEach)?;
+        // The server's peak is that of all paths so far, which only makes this harder.
+        let (server, client) = (peak_bytes("self")?, peak_bytes(&client)?);
+        println!("{path}: server {server}, client {client}, bound {bound} bytes");
+        assert!(server <= bound && client <= bound, "{path}: {server} and {client}, bound {bound}");
+    }
+    Ok(())
+}
