@@ -78,6 +78,13 @@ up() {
                 ip link show "$port" >/dev/null 2>&1 || fail "no network port $port: ip link shows what there is"
         done
     fi
+    for ns in "$NS_S" "$NS_C"; do
+        exists "$ns" || continue
+        for port in $(ports "$ns"); do
+            [ "$port" = "$NIC_S" ] || [ "$port" = "$NIC_C" ] ||
+                fail "$ns has the network port $port: netns-setup.sh down gives it back first"
+        done
+    done
     # From here on things are made. What existed before is not ours to clean up.
     if ! exists "$NS_S" && ! exists "$NS_C"; then
         trap 'remove' ERR
@@ -86,6 +93,8 @@ up() {
     exists "$NS_S" || ip netns add "$NS_S"
     exists "$NS_C" || ip netns add "$NS_C"
     if [ -n "$NIC_S" ]; then
+        # Instead of veth, not beside it: two links with one address, and the wrong one is measured.
+        ip -n "$NS_S" link delete "$VETH_S" 2>/dev/null || true
         in_namespace "$NS_S" "$port_s" || ip link set "$port_s" netns "$NS_S"
         in_namespace "$NS_C" "$port_c" || ip link set "$port_c" netns "$NS_C"
     elif ! in_namespace "$NS_S" "$port_s" || ! in_namespace "$NS_C" "$port_c"; then

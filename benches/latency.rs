@@ -1,6 +1,7 @@
 //! Wall-clock time of a round trip by number of pairs, at 64 KiB: the studies' second figure.
 //!
-//! An iteration is one round trip on every pair, so its time is the mean round trip of a pair.
+//! An iteration is one round trip on every pair; its time is the mean over pairs, each from its own start
+//! to its own end.
 
 mod support;
 

@@ -209,6 +209,18 @@ pub struct Case {
     pub placement: Placement,
 }
 
+impl Case {
+    /// Holds the numbers to the ranges that a case can have.
+    ///
+    /// # Errors
+    /// [`CaseError::SizeOutOfRange`], [`CaseError::Threads`].
+    pub fn check(&self) -> Result<(), CaseError> {
+        parse_payload_bytes(&self.payload_bytes.to_string())?;
+        parse_threads(&self.threads.to_string())?;
+        Ok(())
+    }
+}
+
 impl fmt::Display for Case {
     /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::CaseError;
 use crate::message::Mismatch;
-use crate::path::CompletionError;
 
 /// The library's error.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +45,12 @@ pub enum Error {
         /// For how long.
         waited: Duration,
     },
+    /// The connection went down with zero-copy sends outstanding, and they did not complete.
+    #[error("the connection is down, and {outstanding} zero-copy sends have not completed")]
+    Abandoned {
+        /// How many.
+        outstanding: u64,
+    },
     /// `ENOBUFS` with nothing outstanding: this message can never be pinned.
     #[error(
         "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {payload_bytes} \
@@ -78,6 +83,9 @@ pub enum Error {
     /// A setting that this machine or this topology cannot take. Nothing was set up.
     #[error("{0}")]
     Setting(String),
+    /// The two ends have no network in common.
+    #[error("{0}")]
+    NoLink(String),
     /// The two processes do not understand each other.
     #[error("control protocol: {0}")]
     Protocol(String),
@@ -119,6 +127,35 @@ pub enum Error {
     },
 }
 
+/// What the error queue should not have said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompletionError {
+    /// No extended error among the control messages.
+    #[error("a message without an extended error ({bytes} bytes of control data)")]
+    NoExtendedError {
+        /// Length of the control data.
+        bytes: usize,
+    },
+    /// An extended error of another origin: an ICMP error, a timestamp.
+    #[error("an extended error that is no zero-copy notification: origin {origin}, errno {errno}")]
+    Foreign {
+        /// `ee_origin`.
+        origin: u8,
+        /// `ee_errno`.
+        errno: u32,
+    },
+    /// A range that covers calls which were never made, or had completed before.
+    #[error("calls {first} to {last} completed, of which {unknown} were not outstanding")]
+    NotOutstanding {
+        /// The first call of the range.
+        first: u32,
+        /// The last call of the range.
+        last: u32,
+        /// Calls of the range that no message in flight accounts for.
+        unknown: u64,
+    },
+}
+
 /// One of the two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
@@ -155,13 +192,14 @@ impl Error {
     /// from there.
     pub(crate) fn is_echo(&self) -> bool {
         match self {
-            Self::Closed { .. } | Self::PeerGone { .. } => true,
+            Self::Closed { .. } | Self::PeerGone { .. } | Self::Abandoned { .. } => true,
             Self::Call { errno, .. } => matches!(
                 errno.kind(),
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::BrokenPipe
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::NotConnected
+                    | io::ErrorKind::UnexpectedEof
             ),
             _ => false,
         }

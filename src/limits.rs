@@ -1,6 +1,10 @@
 //! Limits of the process and the kernel that bear on what can be sent, as words for a person.
 
+use std::io;
+
 use nix::sys::resource::{Resource, getrlimit};
+
+use crate::error::Error;
 
 /// The soft limit of locked memory in bytes, which bounds what `MSG_ZEROCOPY` may pin without
 /// `CAP_IPC_LOCK`. Where the kernel does not say, there is none.
@@ -25,5 +29,64 @@ pub fn sysctl(path: &str) -> String {
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         // Before Linux 6.8, for instance, optmem_max stands in the first namespace only.
         Err(error) => format!("unknown: /proc/sys/{path}: {error}"),
+    }
+}
+
+/// The soft limit of `resource`, in words.
+#[must_use]
+pub fn soft(resource: Resource) -> String {
+    match getrlimit(resource) {
+        Ok((libc::RLIM_INFINITY, _)) => "unlimited".to_owned(),
+        Ok((soft, _)) => soft.to_string(),
+        Err(errno) => format!("unknown: getrlimit(2): {errno}"),
+    }
+}
+
+/// Memory that can be had without swapping, in bytes; none where the kernel does not say.
+#[must_use]
+pub fn available_memory_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? << 10)
+}
+
+/// The error of `call`, with the limit that is behind it where the errno says that one is.
+pub(crate) fn name(call: &'static str, errno: io::Error) -> Error {
+    let remedy = match errno.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let soft = soft(Resource::RLIMIT_NOFILE);
+            format!("RLIMIT_NOFILE is {soft}, and every pair takes a descriptor on each side: ulimit -n 4096")
+        }
+        Some(libc::EAGAIN) if call.starts_with("pthread") => format!(
+            "RLIMIT_NPROC is {} and kernel.threads-max {} (a container may set pids.max lower): raise it, or run \
+             fewer pairs",
+            soft(Resource::RLIMIT_NPROC),
+            sysctl("kernel/threads-max")
+        ),
+        Some(libc::ETIMEDOUT) if call.starts_with("connect") => format!(
+            "net.core.somaxconn is {}, and all pairs of a case connect at once: raise it to 256",
+            sysctl("net/core/somaxconn")
+        ),
+        _ => return Error::Call { call, errno },
+    };
+    Error::Refused { call, errno, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_that_stands_for_a_limit_names_it() {
+        for (call, errno, word) in [
+            ("socket(2)", libc::EMFILE, "RLIMIT_NOFILE"),
+            ("pthread_create(3)", libc::EAGAIN, "RLIMIT_NPROC"),
+            ("connect(2)", libc::ETIMEDOUT, "net.core.somaxconn"),
+        ] {
+            let text = name(call, io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.starts_with(call) && text.contains(word), "{text}");
+        }
+        let plain = name("socket(2)", io::Error::from_raw_os_error(libc::EACCES));
+        assert!(matches!(plain, Error::Call { .. }), "{plain}");
     }
 }

@@ -23,8 +23,16 @@ use sendpath::topology::Topology;
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, mode, path] = &arguments[..]
+        && mode == "write-to-closed"
+    {
+        return write_to_closed(path);
+    }
     common::main(vec![
         anywhere("a_byte_that_the_server_corrupts_is_found_and_named", corrupt_is_named),
+        anywhere("a_timed_burst_checks_each_pairs_last_message", last_message_is_checked),
+        anywhere("a_write_to_a_closed_connection_is_an_error_and_no_signal", no_sigpipe),
         anywhere("a_server_thread_that_panics_is_named", || panic_is_named(Side::Server)),
         anywhere("a_client_thread_that_panics_is_named", || panic_is_named(Side::Client)),
         anywhere("a_connection_that_the_server_resets_ends_both", || reset_ends_both(Side::Server)),
@@ -39,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn testbed(program: &str) -> Result<Testbed, Error> {
-    Testbed::start(Setup {
+    Testbed::start(&Setup {
         topology: Topology::Loopback,
         mtu_bytes: None,
         socket: SocketOptions::default(),
@@ -78,6 +86,50 @@ fn corrupt_is_named() -> Result<(), Failed> {
         let text = error.to_string();
         assert!(text.contains("pair 1: message 5: field 3, byte 256"), "{text}");
     })
+}
+
+fn last_message_is_checked() -> Result<(), Failed> {
+    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for path in PATHS {
+        for (at_message, noticed) in [(8, false), (9, true)] {
+            let fault = Fault { side: Side::Server, pair: 1, at_message, kind: FaultKind::Corrupt };
+            let mut instance = testbed.open_with_fault(case(path, Workload::Rr), Some(fault))?;
+            // The pool of zero_copy has a second message, which is sent last and is whole.
+            let result = time(&mut instance, 10, Mode::Time);
+            if noticed || path != sendpath::case::Path::ZeroCopy {
+                let text = result.expect_err("the last message is corrupt").to_string();
+                assert!(text.contains("pair 1: message 9: field 3, byte 256"), "{text}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs this test's own binary with SIGPIPE as a C program has it, which a Rust program has not.
+fn no_sigpipe() -> Result<(), Failed> {
+    for path in PATHS {
+        let status = std::process::Command::new(std::env::current_exe()?)
+            .args(["write-to-closed", &path.to_string()])
+            .status()?;
+        assert_eq!(status.code(), Some(0), "{path}: {status}");
+    }
+    Ok(())
+}
+
+/// Sends on a connection whose peer is gone, until that is an error.
+fn write_to_closed(path: &str) -> ExitCode {
+    use nix::sys::signal::{SigHandler, signal};
+    use sendpath::case::Axis;
+    // SAFETY: the default disposition runs no code of this program.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.expect("a valid signal");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(std::net::TcpStream::connect(address).expect("a peer"));
+    let (socket, _) = listener.accept().expect("a connection");
+    let path = sendpath::case::Path::parse(path).expect("a path");
+    let mut sender = sendpath::path::sender(path, socket, 4096, Layout::Heap, 64).expect("a sender");
+    let failed = (0..32).any(|_| sender.message().is_err() || sender.send().is_err());
+    if failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn panic_is_named(side: Side) -> Result<(), Failed> {

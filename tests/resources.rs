@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::anywhere;
 use libtest_mimic::Failed;
 use sendpath::case::{Case, Layout, Path, Placement, Workload};
+use sendpath::error::Side;
 use sendpath::measure::burst::{time, verify};
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, pool_messages};
+use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, buffer_bytes};
 use sendpath::topology::Topology;
 
 struct Counting;
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn testbed() -> Result<Testbed, Failed> {
-    Ok(Testbed::start(Setup {
+    Ok(Testbed::start(&Setup {
         topology: Topology::Loopback,
         mtu_bytes: None,
         socket: SocketOptions::default(),
@@ -115,20 +116,20 @@ fn peak_bytes(pid: &str) -> Result<usize, Failed> {
 }
 
 fn memory_is_bounded() -> Result<(), Failed> {
-    let (pairs, payload_bytes) = (256, 64 << 10);
-    for path in PATHS {
-        let pool = if path == Path::ZeroCopy { pool_messages(Workload::Rr) } else { 1 };
-        let pack = usize::from(path == Path::TwoCopy);
-        let bound = 2 * pairs * payload_bytes * (pool + pack) + (64 << 20);
-        let mut testbed = testbed()?;
-        let client = testbed.client_pid().to_string();
-        let mut instance = testbed.open(case(Workload::Rr, path, payload_bytes, pairs))?;
-        verify(&mut instance)?;
-        time(&mut instance, 20, Mode::TimeEach)?;
-        // The server's peak is that of all paths so far, which only makes this harder.
-        let (server, client) = (peak_bytes("self")?, peak_bytes(&client)?);
-        println!("{path}: server {server}, client {client}, bound {bound} bytes");
-        assert!(server <= bound && client <= bound, "{path}: {server} and {client}, bound {bound}");
+    for workload in [Workload::Rr, Workload::Stream] {
+        for path in PATHS {
+            let case = case(workload, path, 64 << 10, 256);
+            let mut testbed = testbed()?;
+            let client = testbed.client_pid().to_string();
+            let mut instance = testbed.open(case)?;
+            verify(&mut instance)?;
+            time(&mut instance, 20, Mode::TimeEach)?;
+            // The server's peak is that of all cases so far, which only makes this harder.
+            for (side, pid) in [(Side::Server, "self"), (Side::Client, &client)] {
+                let (peak, bound) = (peak_bytes(pid)?, 2 * buffer_bytes(&case, side) + (64 << 20));
+                assert!(peak <= bound, "{case}: {side} has {peak} bytes, bound {bound}");
+            }
+        }
     }
     Ok(())
 }

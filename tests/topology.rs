@@ -71,7 +71,7 @@ fn lasting(name: &str, script: &'static str) -> Trial {
             if !nix::unistd::geteuid().is_root() {
                 command.args(["--user", "--map-root-user"]);
             }
-            command.args(["bash", "-euc", &format!("mount -t tmpfs none /run\n{script}")]);
+            command.args(["bash", "-euc", &format!("mount -t tmpfs none /run\ncd /run\n{script}")]);
             let mut command = clean(command);
             command.env("SENDPATH", env!("CARGO_BIN_EXE_sendpath"));
             command.env("SETUP", concat!(env!("CARGO_MANIFEST_DIR"), "/netns-setup.sh"));
@@ -109,23 +109,25 @@ ip -n ns_c link delete veth_c                   # half a set-up is made whole
 
 const PORTS: &str = r#"
 ip link add port_a type veth peer name port_b
+"$SETUP" up                                     # ports come instead of veth, not beside it
 "$SETUP" up --nic port_a port_b
-! ip link show port_a 2>/dev/null
+if ip link show port_a 2>/dev/null; then exit 1; fi
 "$SETUP" up --nic port_a port_b                 # twice is once
 "$SENDPATH" run --netns ns_s,ns_c --duration 10ms 2>settings
 grep -q 'port_a 10.200.1.1 (server), port_b 10.200.1.2 (client)' settings
+if "$SETUP" up; then exit 1; fi                 # veth beside the ports would be measured in their place
 "$SETUP" down
 ip link show port_a
 ip link show port_b
 [ -z "$(ip netns list)" ]
-! "$SETUP" up --nic port_a port_z
+if "$SETUP" up --nic port_a port_z; then exit 1; fi
 [ -z "$(ip netns list)" ]
 "#;
 
 const HALF_WAY: &str = r#"
 if "$SETUP" up --mtu 999999999; then exit 1; fi # the namespaces are made before the link refuses this
 [ -z "$(ip netns list)" ]
-! ip link show veth_s 2>/dev/null
+if ip link show veth_s 2>/dev/null; then exit 1; fi
 for bad in 'up --mtu' 'up --mtu x' 'up --nic a' 'up --nic a a' 'down x' 'sideways'; do
     code=0
     "$SETUP" $bad || code=$?
@@ -138,7 +140,7 @@ const NO_SUBNET: &str = r#"
 ip -n ns_c address flush dev veth_c
 code=0
 "$SENDPATH" run --netns ns_s,ns_c 2>refusal || code=$?
-[ $code = 2 ]
+[ $code = 1 ]
 grep -q 'share no IPv4 subnet.*netns-setup.sh up' refusal
 "$SETUP" down
 "#;

@@ -93,8 +93,8 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
     let setup = Setup::from_variables(program, |variable| std::env::var(variable).ok())?;
-    let mut testbed = Testbed::start(setup.clone())?;
-    println!("{}", Environment::read(&setup, testbed.effective()));
+    let mut testbed = Testbed::start(&setup)?;
+    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
         .map_err(Error::call("open(2) of the client's namespace"))?;
 

@@ -39,8 +39,24 @@ pub fn round_trips(
         check(libc::pipe(pipe.as_mut_ptr()));
         let mut elapsed_ns = 0_u64;
 
+        // The accept has a deadline, in case the client fails; the sockets that are timed have none.
+        let limit = libc::timeval { tv_sec: 5, tv_usec: 0 };
+        let bytes = size_of::<libc::timeval>() as socklen_t;
+        check(libc::setsockopt(
+            listener,
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const limit).cast(),
+            bytes,
+        ));
+
         let client = libc::fork();
         if client == 0 {
+            // What fails from here on must not unwind into what the parent owns.
+            std::panic::set_hook(Box::new(|panic| {
+                eprintln!("the floor's client: {panic}");
+                libc::_exit(1);
+            }));
             check(libc::setns(client_netns, libc::CLONE_NEWNET));
             pin(cpu);
             let fd = socket();

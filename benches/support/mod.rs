@@ -10,9 +10,9 @@ use criterion::measurement::WallTime;
 use criterion::{
     AxisScale, BenchmarkGroup, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput,
 };
-use sendpath::case::{Case, Group, Matrix, X};
+use sendpath::case::{Case, Group, Matrix, Placement, X};
 use sendpath::error::Result;
-use sendpath::measure::burst::{time, warm_up};
+use sendpath::measure::burst::{Sample, time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Setup, Testbed};
 use sendpath::path::ZeroCopyCounts;
@@ -40,12 +40,13 @@ pub fn main(metric: &str, matrix: Matrix) -> ExitCode {
         .measurement_time(Duration::from_secs(2))
         .nresamples(20_000)
         .configure_from_args();
-    let mut suite = Suite { setup, testbed: None, failures: Vec::new() };
+    let placements = matrix.placements.clone();
+    let mut suite = Suite { setup, placements, testbed: None, failures: Vec::new() };
     if !std::env::args().any(|argument| argument == "--list") {
         // Before Criterion makes a thread: an ordinary user's namespaces have to be.
         if let Err(error) = suite.start() {
             eprintln!("sendpath: {error}");
-            return ExitCode::FAILURE;
+            return ExitCode::from(if error.is_bad_input() { 2 } else { 1 });
         }
     }
     for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
@@ -63,6 +64,7 @@ pub fn main(metric: &str, matrix: Matrix) -> ExitCode {
 
 struct Suite {
     setup: Setup,
+    placements: Vec<Placement>,
     testbed: Option<Testbed>,
     failures: Vec<String>,
 }
@@ -75,8 +77,8 @@ impl Suite {
         let testbed = if let Some(testbed) = self.testbed.take() {
             testbed
         } else {
-            let testbed = Testbed::start(self.setup.clone())?;
-            println!("{}", Environment::read(&self.setup, testbed.effective()));
+            let testbed = Testbed::start(&self.setup)?;
+            println!("{}", Environment::read(&self.setup, testbed.effective(), &self.placements));
             testbed
         };
         Ok(self.testbed.insert(testbed))
@@ -100,7 +102,7 @@ impl Suite {
                 X::Threads => case.threads.to_string(),
             };
             let id = BenchmarkId::new(format!("{}/{}", case.path, case.layout), id);
-            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, case)));
+            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, case, x)));
             if let Err(panic) = unwound
                 && !panic.is::<Failed>()
             {
@@ -110,15 +112,18 @@ impl Suite {
         charts.finish();
     }
 
-    fn bench(&mut self, charts: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, case: Case) {
+    fn bench(&mut self, charts: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, case: Case, x: X) {
         let mut counts: Option<ZeroCopyCounts> = None;
         charts.bench_function(id, |bencher| {
             bencher.iter_custom(|messages| {
-                let (elapsed, sampled) = self.sample(case, messages);
-                if let Some(sampled) = sampled {
+                let sample = self.sample(case, messages);
+                if let Some(sampled) = sample.server.zero_copy {
                     *counts.get_or_insert_default() += sampled;
                 }
-                elapsed
+                Duration::from_nanos(match x {
+                    X::PayloadBytes => sample.elapsed_ns,
+                    X::Threads => sample.pair_ns(),
+                })
             });
         });
         if let Some((counts, share)) = counts.and_then(|counts| Some((counts, counts.copied_share()?))) {
@@ -127,14 +132,14 @@ impl Suite {
     }
 
     /// One sample: a burst of `messages` on every pair of a fresh instance.
-    fn sample(&mut self, case: Case, messages: u64) -> (Duration, Option<ZeroCopyCounts>) {
+    fn sample(&mut self, case: Case, messages: u64) -> Sample {
         let sampled = self.start().and_then(|testbed| {
             let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;
             time(&mut instance, messages, Mode::Time)
         });
         match sampled {
-            Ok(sample) => (Duration::from_nanos(sample.elapsed_ns), sample.server.zero_copy),
+            Ok(sample) => sample,
             Err(error) => {
                 println!("\nfailed: {case}: {error}");
                 self.failures.push(format!("{case}: {error}"));

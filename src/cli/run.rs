@@ -14,10 +14,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{DONE, INTERRUPTED, SetupOptions};
 use crate::case::{Axis, Case, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads};
+use crate::error::Side;
 use crate::measure::burst::{Sample, calibrate, time, verify, warm_up};
 use crate::measure::environment::Environment;
 use crate::pair::{Instance, Mode, RoundTrips, SideReport, Testbed};
 use crate::path::ZeroCopyCounts;
+use crate::topology::affinity::Cpus;
 
 /// How long one burst of the timed window is meant to take.
 const BURST: Duration = Duration::from_millis(50);
@@ -84,6 +86,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let &Options { workload, path, layout, size, threads, placement, .. } = options;
     let case = Case { workload, path, layout, payload_bytes: size, threads, placement };
     let setup = options.setup.setup()?;
+    Cpus::allowed()?.place(placement, Side::Server, 0)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The first one ends the window, the second the process.
@@ -91,8 +94,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
 
-    let mut testbed = Testbed::start(setup.clone())?;
-    let environment = Environment::read(&setup, testbed.effective());
+    let mut testbed = Testbed::start(&setup)?;
+    let environment = Environment::read(&setup, testbed.effective(), &[placement]);
     eprint!("{case}\n{environment}");
     let mut instance = testbed.open(case).context(case)?;
     let report = measure(&mut instance, options.duration, &interrupted).context(case)?;

@@ -13,10 +13,20 @@ pub struct Sample {
     pub elapsed_ns: u64,
     /// Messages on all pairs together.
     pub messages: u64,
+    /// Pairs.
+    pub pairs: u64,
     /// What the server's threads saw.
     pub server: SideReport,
     /// What the client's threads saw.
     pub client: SideReport,
+}
+
+impl Sample {
+    /// How long a pair took for its messages, from its own start to its own end: the mean over pairs.
+    #[must_use]
+    pub fn pair_ns(&self) -> u64 {
+        self.client.pairs_ns / self.pairs
+    }
 }
 
 /// Runs one timed burst of `messages` on every pair.
@@ -27,7 +37,7 @@ pub fn time(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sa
     let pairs = instance.case().threads as u64;
     let (server, client) = instance.burst(Burst { messages, mode })?;
     let elapsed_ns = client.end_ns.max(server.end_ns) - client.start_ns;
-    Ok(Sample { elapsed_ns, messages: messages * pairs, server, client })
+    Ok(Sample { elapsed_ns, messages: messages * pairs, pairs, server, client })
 }
 
 /// Runs one burst in which every byte is checked, and returns how many messages that were.

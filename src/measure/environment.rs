@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::Resource;
 use serde::Serialize;
 
+use crate::case::Placement;
 use crate::limits;
 use crate::pair::{Effective, EffectiveSocket, Setup};
 
@@ -21,6 +22,8 @@ pub struct Environment {
     pub open_files: String,
     /// Sysctls that bear on the paths, as the server's namespace has them.
     pub sysctls: Vec<(&'static str, String)>,
+    /// Where pairs run, in words: a line for each placement that is measured.
+    pub placements: Vec<String>,
     /// What was asked of the sockets, in words.
     pub asked_buffers: String,
     /// The settings as they came out.
@@ -30,19 +33,18 @@ pub struct Environment {
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
 impl Environment {
-    /// Reads the surroundings that the calling thread is in.
+    /// Reads the surroundings that the calling thread is in. `placements` are those to be measured.
     #[must_use]
-    pub fn read(setup: &Setup, effective: &Effective) -> Self {
+    pub fn read(setup: &Setup, effective: &Effective, placements: &[Placement]) -> Self {
         let kernel = nix::sys::utsname::uname()
             .map_or_else(|errno| format!("unknown: {errno}"), |name| name.release().to_string_lossy().into());
-        let open_files = getrlimit(Resource::RLIMIT_NOFILE)
-            .map_or_else(|errno| format!("unknown: {errno}"), |(soft, _)| soft.to_string());
         Self {
             kernel,
             cpu_model: cpu_model(),
             memlock: limits::memlock(),
-            open_files,
+            open_files: limits::soft(Resource::RLIMIT_NOFILE),
             sysctls: SYSCTLS.iter().map(|name| (*name, limits::sysctl(name))).collect(),
+            placements: placements.iter().map(|&placement| effective.cpus.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),
             effective: effective.clone(),
         }
@@ -73,6 +75,9 @@ impl fmt::Display for Environment {
         line("mtu", format!("{} and {} bytes", server_link.mtu_bytes, client_link.mtu_bytes))?;
         let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
         line("cpus", format!("{} of {}", cpu_numbers.join(","), self.cpu_model))?;
+        for placement in &self.placements {
+            line("placement", placement.clone())?;
+        }
         line("kernel", self.kernel.clone())?;
         let buffers = |socket: &EffectiveSocket| {
             format!("{}/{} bytes", socket.send_buffer_bytes, socket.recv_buffer_bytes)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::iterators::IterationValue;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result, Side};
+use crate::limits;
 use crate::path::{self, Receiver, send_all};
 use crate::topology::Topology;
 use crate::topology::affinity::Cpus;
@@ -53,7 +55,10 @@ pub fn main() -> Result<()> {
             break; // the server is gone
         }
     }
-    Ok(())
+    match client.watch.take_cause() {
+        None | Some(Error::PeerGone { .. }) => Ok(()), // the run is over
+        Some(error) => Err(error),
+    }
 }
 
 struct Client {
@@ -94,7 +99,7 @@ impl Client {
                 Ok(ToServer::Opened)
             }
             ToClient::Burst { burst, first_sequence } => {
-                self.watch.arm();
+                self.watch.arm(burst.mode);
                 let report = self.burst(burst, first_sequence);
                 self.watch.disarm();
                 report.map(ToServer::Done)
@@ -153,8 +158,12 @@ impl Client {
         let running = self.threads.start(&instance.ends, &self.watch, &work)?;
         let mut report = joined(running.wait(&self.watch))?;
         if burst.mode == Mode::TimeEach && workload == Workload::Rr {
-            let ends = instance.ends.iter().map(|end| end.lock().unwrap_or_else(PoisonError::into_inner));
-            report.round_trips = Some(Recorder::sum(ends.filter_map(|mut end| end.state.round_trips.take())));
+            let mut sum = Recorder::new();
+            for end in &instance.ends {
+                let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+                sum.take(end.state.round_trips.as_mut());
+            }
+            report.round_trips = Some(sum.round_trips());
         }
         Ok(report)
     }
@@ -165,7 +174,8 @@ fn out_of_turn() -> Error {
 }
 
 fn socket(options: &SocketOptions) -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
+    let socket =
+        Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|errno| limits::name("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
     // would else leave as many ports waiting.
@@ -175,7 +185,13 @@ fn socket(options: &SocketOptions) -> Result<Socket> {
 
 fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
     let socket = socket(options)?;
-    socket.connect_timeout(&server.into(), CONNECT_LIMIT).map_err(Error::call("connect(2)"))?;
+    socket
+        .connect_timeout(&server.into(), CONNECT_LIMIT)
+        .map_err(|errno| match errno.kind() {
+            std::io::ErrorKind::TimedOut => std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
+            _ => errno,
+        })
+        .map_err(|errno| limits::name("connect(2)", errno))?;
     Ok(socket.into())
 }
 
@@ -259,23 +275,24 @@ impl Recorder {
         self.max_ns = self.max_ns.max(round_trip_ns);
     }
 
-    fn sum(recorders: impl Iterator<Item = Self>) -> RoundTrips {
-        let mut all = Self::new();
-        for Self { histogram, sum_ns, max_ns } in recorders {
-            // Equal bounds, so the sum has a place for every value.
-            let _ = all.histogram.add(histogram);
-            all.sum_ns += sum_ns;
-            all.max_ns = all.max_ns.max(max_ns);
-        }
+    /// Adds what `other` recorded, and empties it.
+    fn take(&mut self, other: Option<&mut Self>) {
+        let Some(other) = other else { return };
+        // Equal bounds, so there is a place for every value.
+        let _ = self.histogram.add(&other.histogram);
+        self.sum_ns += other.sum_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        other.histogram.reset();
+        (other.sum_ns, other.max_ns) = (0, 0);
+    }
+
+    fn round_trips(&self) -> RoundTrips {
+        let entry = |step: IterationValue<u32>| (step.value_iterated_to(), step.count_since_last_iteration());
         RoundTrips {
-            sum_ns: all.sum_ns,
-            count: all.histogram.len(),
-            max_ns: all.max_ns,
-            histogram: all
-                .histogram
-                .iter_recorded()
-                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
-                .collect(),
+            sum_ns: self.sum_ns,
+            count: self.histogram.len(),
+            max_ns: self.max_ns,
+            histogram: self.histogram.iter_recorded().map(entry).collect(),
         }
     }
 }

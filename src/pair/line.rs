@@ -30,6 +30,8 @@ pub(super) struct Line {
     pub(super) watch: Arc<Watch>,
     child: Child,
     exit: Option<ExitStatus>,
+    /// Something went wrong in the present instance: the client is not waited for long.
+    failed: bool,
 }
 
 impl Line {
@@ -59,7 +61,7 @@ impl Line {
             }
             _ => None,
         })?;
-        Ok(Self { control, supervisor, watch, child, exit: None })
+        Ok(Self { control, supervisor, watch, child, exit: None, failed: false })
     }
 
     pub(super) fn client_pid(&self) -> u32 {
@@ -80,25 +82,36 @@ impl Line {
 
     /// Waits for the answer to the frame that was sent last.
     pub(super) fn answer(&mut self) -> Result<ToServer> {
-        match self.supervisor.frames.recv_timeout(ANSWER_LIMIT) {
-            Ok(ToServer::Failed { cause, .. }) => {
-                // The supervisor has it too, if it is no echo; it is told once.
-                drop(self.watch.take_cause());
-                Err(Error::Peer { side: Side::Client, cause })
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let error = loop {
+            match self.supervisor.frames.recv_timeout(Duration::from_millis(200)) {
+                Ok(ToServer::Failed { cause, .. }) => {
+                    // The supervisor has it too, if it is no echo; it is told once.
+                    drop(self.watch.take_cause());
+                    break Error::Peer { side: Side::Client, cause };
+                }
+                Ok(frame) => return Ok(frame),
+                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
+                    let waiting_for = "the client process to answer";
+                    break Error::Deadline { waiting_for, waited: ANSWER_LIMIT };
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(cause) = self.watch.take_cause() {
+                        break cause;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Error::PeerGone { side: Side::Client, how: String::new() };
+                }
             }
-            Ok(frame) => Ok(frame),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(Error::Deadline { waiting_for: "the client process to answer", waited: ANSWER_LIMIT })
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(self.root_cause(Error::PeerGone { side: Side::Client, how: String::new() }))
-            }
-        }
+        };
+        Err(self.root_cause(error))
     }
 
     /// What is behind `error`: itself, unless it only echoes that the client went away, and the client
     /// says why, or its exit status does.
     pub(super) fn root_cause(&mut self, error: Error) -> Error {
+        self.failed = true;
         if !error.is_echo() {
             return error;
         }
@@ -124,9 +137,12 @@ impl Line {
     /// Has the client close its instance. If it does not, or is gone, there is no use for it any more.
     pub(super) fn close(&mut self) {
         if write_frame(&mut self.control, &ToClient::Close).is_ok() {
-            let deadline = Instant::now() + ANSWER_LIMIT;
-            while let Ok(frame) = self.supervisor.frames.recv_timeout(deadline - Instant::now()) {
+            let limit = if self.failed { CAUSE_LIMIT } else { ANSWER_LIMIT };
+            let deadline = Instant::now() + limit;
+            let left = || deadline.saturating_duration_since(Instant::now());
+            while let Ok(frame) = self.supervisor.frames.recv_timeout(left()) {
                 if matches!(frame, ToServer::Closed) {
+                    self.failed = false;
                     return;
                 }
             }

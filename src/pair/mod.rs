@@ -22,8 +22,8 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::case::Workload;
-use crate::error::{Error, Result};
+use crate::case::{Case, Path, Workload};
+use crate::error::{Error, Result, Side};
 use crate::path::ZeroCopyCounts;
 
 pub use fault::{Fault, FaultKind};
@@ -61,6 +61,8 @@ pub struct SideReport {
     pub start_ns: u64,
     /// When the last pair was done.
     pub end_ns: u64,
+    /// How long the pairs took, each from its own start to its own end, all together.
+    pub pairs_ns: u64,
     /// CPU time in user mode, all pairs' threads together.
     pub user_ns: u64,
     /// CPU time in the kernel, all pairs' threads together.
@@ -128,6 +130,7 @@ impl SideReport {
             .reduce(|mut sum, report| {
                 sum.start_ns = sum.start_ns.min(report.start_ns);
                 sum.end_ns = sum.end_ns.max(report.end_ns);
+                sum.pairs_ns += report.pairs_ns;
                 sum.user_ns += report.user_ns;
                 sum.system_ns += report.system_ns;
                 sum.verified_messages += report.verified_messages;
@@ -170,13 +173,25 @@ fn seed(mode: Mode, sequence: u64) -> u64 {
 /// How many messages `zero_copy` keeps in flight at most.
 ///
 /// In `rr` the request for the next message says that the last one arrived, so its completion is
-/// due: two let one notification cover both. In `stream` the pool is what keeps the connection busy.
+/// due: two let one notification cover both. In `stream` the pool is what keeps the connection busy: 16
+/// messages, or fewer where those would be more than 32 MiB.
 #[must_use]
-pub fn pool_messages(workload: Workload) -> usize {
+pub fn pool_messages(workload: Workload, payload_bytes: usize) -> usize {
     match workload {
         Workload::Rr => 2,
-        Workload::Stream => 16,
+        Workload::Stream => ((32 << 20) / payload_bytes).clamp(2, 16),
     }
+}
+
+/// Bytes of buffers that a case takes on each side: fields, pack buffer, pool.
+#[must_use]
+pub fn buffer_bytes(case: &Case, side: Side) -> usize {
+    let messages = match (case.path, side) {
+        (Path::TwoCopy, _) => 2,
+        (Path::ZeroCopy, Side::Server) => pool_messages(case.workload, case.payload_bytes),
+        (Path::OneCopy, _) | (Path::ZeroCopy, Side::Client) => 1,
+    };
+    case.threads * case.payload_bytes * messages
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds. The same in every process of a machine.

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
@@ -15,11 +16,12 @@ use super::fault::FaultySender;
 use super::line::Line;
 use super::threads::{End, SharedEnd, Threads, guarded, joined, metered};
 use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, SideReport, SocketOptions, TIMED_SEED, monotonic_ns,
-    pool_messages, seed,
+    Burst, EffectiveSocket, Fault, Hello, Mode, SideReport, SocketOptions, TIMED_SEED, buffer_bytes,
+    monotonic_ns, pool_messages, seed,
 };
 use crate::case::{Case, MAX_THREADS, Workload};
 use crate::error::{Error, Result, Side};
+use crate::limits;
 use crate::path::{self, Sender, recv_all};
 use crate::topology::affinity::{Cpus, pin};
 use crate::topology::{Interface, Topology, link};
@@ -88,7 +90,6 @@ pub struct Effective {
 /// The thread that starts it is server thread 0; the others are made when a case first needs them,
 /// and kept. Dropped, it ends the client, and with it whatever was made for the two.
 pub struct Testbed {
-    setup: Setup,
     effective: Effective,
     listener: TcpListener,
     threads: Threads,
@@ -103,8 +104,8 @@ impl Testbed {
     /// # Errors
     /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids it;
     /// else the call that failed.
-    pub fn start(setup: Setup) -> Result<Self> {
-        let Setup { topology, mtu_bytes, socket, program } = &setup;
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let Setup { topology, mtu_bytes, socket, program } = setup;
         topology.check(*mtu_bytes)?;
         let cpus = Cpus::allowed()?;
         topology.enter(Side::Server)?;
@@ -124,7 +125,7 @@ impl Testbed {
         let server_socket = EffectiveSocket::read(&listener)?;
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
-        Ok(Self { setup, effective, listener, threads: Threads::new(Side::Server), line, instances: 0 })
+        Ok(Self { effective, listener, threads: Threads::new(Side::Server), line, instances: 0 })
     }
 
     /// The settings as they came out.
@@ -154,7 +155,9 @@ impl Testbed {
     #[doc(hidden)]
     pub fn open_with_fault(&mut self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
         // Refused before the client is asked for anything.
+        case.check()?;
         self.effective.cpus.place(case.placement, Side::Server, 0)?;
+        check_memory(&case)?;
         self.threads.grow(case.threads - 1)?;
         self.instances += 1;
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
@@ -169,6 +172,7 @@ impl Testbed {
         match opened {
             Ok(ends) => Ok(Instance { testbed: self, case, ends, next_sequence: 0 }),
             Err(error) => {
+                let error = self.line.root_cause(error);
                 self.line.close();
                 Err(error)
             }
@@ -178,20 +182,24 @@ impl Testbed {
     /// Takes the connections that the client has made, and gives each its end of the path.
     fn accept(&self, case: Case, token: u64, fault: Option<Fault>) -> Result<Vec<SharedEnd<Server>>> {
         let mut connections: Vec<Option<Arc<TcpStream>>> = vec![None; case.threads];
-        for _ in 0..case.threads {
-            let (pair, connection) = self.accept_one(token)?;
-            let place = connections.get_mut(pair).filter(|place| place.is_none());
-            *place.ok_or_else(out_of_turn)? = Some(Arc::new(connection));
+        let deadline = Instant::now() + ACCEPT_LIMIT;
+        while connections.iter().any(Option::is_none) {
+            // One that says another token is left over from an instance that failed half-way.
+            if let Some((pair, connection)) = self.accept_one(token, deadline)? {
+                let place = connections.get_mut(pair).filter(|place| place.is_none());
+                *place.ok_or_else(out_of_turn)? = Some(Arc::new(connection));
+            }
         }
         let connections: Vec<_> = connections.into_iter().flatten().collect();
         let ends = connections.iter().enumerate().map(|(pair, connection)| {
-            let pool = pool_messages(case.workload);
+            let pool = pool_messages(case.workload, case.payload_bytes);
             let socket = Arc::clone(connection);
             let mut sender = path::sender(case.path, socket, case.payload_bytes, case.layout, pool)?;
             if let Some(fault) = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair) {
                 let connection = Arc::clone(connection);
                 sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
             }
+            sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
             let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
             let state = Server { connection: Arc::clone(connection), sender };
             Ok(Arc::new(Mutex::new(End { pair, cpus, state })))
@@ -201,29 +209,50 @@ impl Testbed {
         Ok(ends)
     }
 
-    fn accept_one(&self, token: u64) -> Result<(usize, TcpStream)> {
+    fn accept_one(&self, token: u64, deadline: Instant) -> Result<Option<(usize, TcpStream)>> {
+        let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(ACCEPT_LIMIT).unwrap_or(PollTimeout::MAX);
-        if poll(&mut fds, timeout).map_err(Error::call("poll(2)"))? == 0 {
-            return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT });
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(Errno::EINTR) => return Ok(None),
+            Ok(0) => return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT }),
+            ready => drop(ready.map_err(Error::call("poll(2)"))?),
         }
-        let (connection, _) = self.listener.accept().map_err(Error::call("accept(2)"))?;
-        self.setup.socket.apply(&connection)?;
-        let mut hello = Hello::default();
+        let (connection, _) = self.listener.accept().map_err(|errno| limits::name("accept(2)", errno))?;
         let timeout =
             |limit| connection.set_read_timeout(limit).map_err(Error::call("setsockopt(2) SO_RCVTIMEO"));
+        let mut hello = Hello::default();
         timeout(Some(ACCEPT_LIMIT))?;
-        recv_all(&connection, &mut hello.0)?;
-        timeout(None)?;
-        match hello.read() {
-            (theirs, pair) if theirs == token => Ok((pair, connection)),
-            _ => Err(Error::Protocol("a connection that belongs to no instance".to_owned())),
+        match recv_all(&connection, &mut hello.0) {
+            Err(error) if error.is_echo() => return Ok(None),
+            result => result?,
         }
+        timeout(None)?;
+        let (theirs, pair) = hello.read();
+        Ok((theirs == token).then_some((pair, connection)))
     }
 }
 
 fn out_of_turn() -> Error {
     Error::Protocol("the client's answer was not the one that was due".to_owned())
+}
+
+/// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
+/// same, and then end some process for want of it.
+fn check_memory(case: &Case) -> Result<()> {
+    let need_bytes = buffer_bytes(case, Side::Server) + buffer_bytes(case, Side::Client);
+    match limits::available_memory_bytes() {
+        Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
+            call: "malloc(3) of the case's buffers",
+            errno: std::io::Error::from_raw_os_error(libc::ENOMEM),
+            remedy: format!(
+                "both sides take {} MiB, and MemAvailable in /proc/meminfo is {} MiB: use fewer pairs or smaller \
+                 messages",
+                need_bytes >> 20,
+                available_bytes >> 20
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A listener whose options the connections inherit.
@@ -269,7 +298,7 @@ impl Instance<'_> {
         let work = Arc::new(move |end: &mut End<Server>| serve(end, workload, burst, first_sequence));
 
         let watch = Arc::clone(&line.watch);
-        watch.arm();
+        watch.arm(burst.mode);
         // The server's threads wait for requests before the client is told to send any.
         let running = threads.start(&self.ends[1..], &watch, &work)?;
         let told = line.tell(&ToClient::Burst { burst, first_sequence });

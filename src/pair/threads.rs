@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::watch::Watch;
 use super::{SideReport, monotonic_ns, thread_cpu_ns};
 use crate::error::{Error, Result, Side};
+use crate::limits;
 use crate::topology::affinity::pin;
 
 /// What a pair's end owns, wherever it runs.
@@ -44,7 +45,7 @@ impl Threads {
                 .name(format!("{}-{number}", self.side))
                 .stack_size(256 << 10)
                 .spawn(move || jobs.into_iter().for_each(|job| job()))
-                .map_err(Error::call("pthread_create(3)"))?;
+                .map_err(|errno| limits::name("pthread_create(3)", errno))?;
             self.workers.push((sender, handle));
         }
         Ok(())
@@ -178,6 +179,7 @@ pub(super) fn metered(work: impl FnOnce() -> Result<u64>) -> Result<SideReport> 
     Ok(SideReport {
         start_ns,
         end_ns,
+        pairs_ns: end_ns - start_ns,
         user_ns: after.0.saturating_sub(before.0),
         system_ns: after.1.saturating_sub(before.1),
         ..SideReport::default()

@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
+use super::Mode;
 use super::control::read_frame;
 use crate::error::{Error, Result, Side};
 
 /// No byte for so long on any pair is a stall.
 const STALL: Duration = Duration::from_secs(4);
+/// The same for a burst that writes and compares every byte of every message, which takes its time.
+const STALL_VERIFYING: Duration = Duration::from_secs(30);
 const TICK_MS: u16 = 1000;
 
 /// The state that a process's threads and its supervisor share.
@@ -30,8 +33,8 @@ pub(super) struct Watch(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     connections: Vec<Arc<TcpStream>>,
-    /// Whether a burst is under way, in which bytes ought to move.
-    armed: bool,
+    /// While a burst is under way: for how long no byte may move.
+    stall: Option<Duration>,
     aborted: Option<Instant>,
     /// What the supervisor found, if it was the first to find something.
     cause: Option<Error>,
@@ -55,12 +58,13 @@ impl Watch {
         self.adopt(Vec::new());
     }
 
-    pub(super) fn arm(&self) {
-        self.state().armed = true;
+    pub(super) fn arm(&self, mode: Mode) {
+        let stall = if mode == Mode::Verify { STALL_VERIFYING } else { STALL };
+        self.state().stall = Some(stall);
     }
 
     pub(super) fn disarm(&self) {
-        self.state().armed = false;
+        self.state().stall = None;
     }
 
     /// Shuts every connection down: whoever is blocked on one returns.
@@ -95,11 +99,11 @@ impl Watch {
         self.abort();
     }
 
-    /// Bytes that have moved so far, where a burst is under way.
-    fn moved_bytes(&self) -> Option<u64> {
+    /// Bytes that have moved so far, and for how long they may stand still, where a burst is under way.
+    fn progress(&self) -> Option<(u64, Duration)> {
         let state = self.state();
-        (state.armed && state.aborted.is_none())
-            .then(|| state.connections.iter().map(|connection| tcp_bytes(connection)).sum())
+        let stall = state.stall.filter(|_| state.aborted.is_none())?;
+        Some((state.connections.iter().map(|connection| tcp_bytes(connection)).sum(), stall))
     }
 }
 
@@ -127,7 +131,7 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
             loop {
                 match readable(&reader) {
                     Ok(false) => {
-                        if let Some(waited) = stalled.tick(watch.moved_bytes()) {
+                        if let Some(waited) = stalled.tick(watch.progress()) {
                             watch.fail(Error::Stalled { waited, other });
                         }
                         continue;
@@ -188,13 +192,14 @@ impl StallClock {
     }
 
     /// For how long the number has stood still, once that is too long.
-    fn tick(&mut self, moved_bytes: Option<u64>) -> Option<Duration> {
+    fn tick(&mut self, progress: Option<(u64, Duration)>) -> Option<Duration> {
+        let moved_bytes = progress.map(|(bytes, _)| bytes);
         if moved_bytes.is_none() || moved_bytes != self.last {
             self.last = moved_bytes;
             self.since = Instant::now();
         }
-        let waited = self.since.elapsed();
-        (moved_bytes.is_some() && waited >= STALL).then_some(waited)
+        let (waited, (_, stall)) = (self.since.elapsed(), progress?);
+        (waited >= stall).then_some(waited)
     }
 }
 

@@ -11,6 +11,8 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::CompletionError;
+
 /// Room for one notification's control messages: a header, a `sock_extended_err` and an address.
 pub const CONTROL_BYTES: usize = 128;
 
@@ -31,35 +33,6 @@ impl Notification {
     pub fn calls(self) -> u64 {
         u64::from(self.last.wrapping_sub(self.first)) + 1
     }
-}
-
-/// What the error queue should not have said.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompletionError {
-    /// No extended error among the control messages.
-    #[error("a message without an extended error ({bytes} bytes of control data)")]
-    NoExtendedError {
-        /// Length of the control data.
-        bytes: usize,
-    },
-    /// An extended error of another origin: an ICMP error, a timestamp.
-    #[error("an extended error that is no zero-copy notification: origin {origin}, errno {errno}")]
-    Foreign {
-        /// `ee_origin`.
-        origin: u8,
-        /// `ee_errno`.
-        errno: u32,
-    },
-    /// A range that covers calls which were never made, or had completed before.
-    #[error("calls {first} to {last} completed, of which {unknown} were not outstanding")]
-    NotOutstanding {
-        /// The first call of the range.
-        first: u32,
-        /// The last call of the range.
-        last: u32,
-        /// Calls of the range that no message in flight accounts for.
-        unknown: u64,
-    },
 }
 
 /// Finds the zero-copy notification in the control data of a message from the error queue.
@@ -191,6 +164,10 @@ impl InFlight {
     /// A slot that no outstanding call refers to.
     pub(crate) fn free_slot(&self) -> Option<usize> {
         self.slots.iter().position(|slot| slot.open == 0)
+    }
+
+    pub(crate) fn is_free(&self, slot: usize) -> bool {
+        self.slots[slot].open == 0
     }
 
     pub(crate) fn any_open(&self) -> bool {

@@ -25,14 +25,14 @@ use crate::case::{Layout, Path};
 use crate::error::{Error, Result};
 use crate::message::Message;
 
-pub use completion::{CompletionError, ZeroCopyCounts};
+pub use completion::ZeroCopyCounts;
 pub use one_copy::{OneCopyReceiver, OneCopySender};
 pub use socket::{Interest, Socket};
 pub use two_copy::{TwoCopyReceiver, TwoCopySender};
 pub use zero_copy::ZeroCopySender;
 
 /// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
-pub const WAIT_LIMIT: Duration = Duration::from_secs(4);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
 
 /// The sending half of a path.
 pub trait Sender: Send {
@@ -176,6 +176,18 @@ pub(crate) fn recv_all_vectored(
     Ok(())
 }
 
+impl Interest {
+    /// The error of having waited for this.
+    pub(crate) fn in_vain(self, waited: Duration) -> Error {
+        let waiting_for = match self {
+            Self::Readable => "bytes from the peer",
+            Self::Writable => "room in the send buffer",
+            Self::Completion => "a zero-copy completion",
+        };
+        Error::Deadline { waiting_for, waited }
+    }
+}
+
 /// What a call's result means for the loop around it: so many bytes moved, or none and the call is to
 /// be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
 pub(crate) fn progress(
@@ -188,28 +200,18 @@ pub(crate) fn progress(
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let waiting_for = match interest {
-                Interest::Readable => "bytes from the peer",
-                Interest::Writable => "room in the send buffer",
-                Interest::Completion => "a zero-copy completion",
-            };
-            await_ready(socket, interest, waiting_for, WAIT_LIMIT).map(|()| None)
+            await_ready(socket, interest, WAIT_LIMIT).map(|_| None)
         }
         Err(error) => Err(Error::call(call)(error)),
     }
 }
 
-/// Waits until something of interest happened. A signal may cut the wait short; the caller looks again.
-pub(crate) fn await_ready(
-    socket: &impl Socket,
-    interest: Interest,
-    waiting_for: &'static str,
-    limit: Duration,
-) -> Result<()> {
+/// Waits until something of interest happened: true. A signal may cut the wait short: false.
+pub(crate) fn await_ready(socket: &impl Socket, interest: Interest, limit: Duration) -> Result<bool> {
     match socket.wait(interest, limit) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Deadline { waiting_for, waited: limit }),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Ok(true) => Ok(true),
+        Ok(false) => Err(interest.in_vain(limit)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(error) => Err(Error::call("poll(2)")(error)),
     }
 }

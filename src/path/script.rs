@@ -45,6 +45,10 @@ struct State {
     error_queue: VecDeque<Vec<u8>>,
     refuse_zero_copy: Option<i32>,
     waits: Vec<Interest>,
+    /// So many waits end by a signal.
+    interruptions: usize,
+    /// Every wait ends at once, with nothing to show.
+    hung_up: bool,
 }
 
 /// The scripted socket. Clones share the script.
@@ -76,6 +80,18 @@ impl Script {
 
     pub fn refuse_zero_copy(&self, errno: i32) {
         self.state().refuse_zero_copy = Some(errno);
+    }
+
+    pub fn interrupt_waits(&self, times: usize) {
+        self.state().interruptions = times;
+    }
+
+    pub fn hang_up(&self) {
+        self.state().hung_up = true;
+    }
+
+    pub fn completion_waits(&self) -> usize {
+        self.state().waits.iter().filter(|&&wait| wait == Interest::Completion).count()
     }
 
     pub fn zero_copy_flags(&self) -> Vec<bool> {
@@ -154,7 +170,11 @@ impl Socket for Script {
         if state.stuck.is_some() {
             return Ok(false);
         }
-        if interest != Interest::Completion {
+        if state.interruptions > 0 {
+            state.interruptions -= 1;
+            return Err(io::Error::from_raw_os_error(libc::EINTR));
+        }
+        if interest != Interest::Completion || state.hung_up {
             return Ok(true);
         }
         let due = state.due.take();

@@ -48,6 +48,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::completion::{self, CONTROL_BYTES, InFlight};
@@ -55,6 +56,13 @@ use super::{Interest, Sender, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, p
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::Message;
+
+/// How long a message that cannot be pinned is tried again, while other connections may hold the memory.
+const PIN_LIMIT: Duration = Duration::from_secs(4);
+/// How long completions are awaited on a connection that is down.
+const HUNG_UP_LIMIT: Duration = Duration::from_millis(500);
+/// The pause where there is nothing that could be waited for.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Sends from a pool of messages, of which the kernel may hold some.
 #[derive(Debug)]
@@ -68,7 +76,9 @@ pub struct ZeroCopySender<S: Socket> {
 }
 
 impl<S: Socket> ZeroCopySender<S> {
-    /// A sender from `pool`, whose length is how many messages may be in flight.
+    /// A sender from `pool`, whose length is how many messages may be in flight. The kernel counts a
+    /// connection's zero-copy calls from its first one on: there is one such sender in the life of a
+    /// connection, and nobody else sends with `MSG_ZEROCOPY` on it.
     ///
     /// # Errors
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
@@ -111,24 +121,33 @@ impl<S: Socket> ZeroCopySender<S> {
 
     /// Reads the error queue until `enough` is true of what is in flight.
     fn reap_until(&mut self, enough: impl Fn(&InFlight) -> bool) -> Result<()> {
-        let mut started = None;
+        let (mut started, mut hung_up) = (None, None);
         while !enough(&self.in_flight) {
             if self.reap()? {
+                hung_up = None;
                 continue;
             }
-            let waiting_for = "a zero-copy completion";
             let waited = started.get_or_insert_with(Instant::now).elapsed();
+            if let Some(since) = hung_up {
+                // The wait ended with nothing on the queue: an error or a hang-up, which poll(2) reports
+                // at once and for ever. What is outstanding may still complete, but not for long.
+                if Instant::elapsed(&since) > HUNG_UP_LIMIT {
+                    let ZeroCopyCounts { sends, completions, .. } = self.in_flight.counts;
+                    return Err(Error::Abandoned { outstanding: sends - completions });
+                }
+                sleep(RETRY);
+            }
             let left = self.wait_limit.saturating_sub(waited);
             if left.is_zero() {
-                return Err(Error::Deadline { waiting_for, waited });
+                return Err(Interest::Completion.in_vain(waited));
             }
-            await_ready(&self.socket, Interest::Completion, waiting_for, left)?;
+            if await_ready(&self.socket, Interest::Completion, left)? {
+                hung_up.get_or_insert_with(Instant::now);
+            }
         }
         Ok(())
     }
-}
 
-impl<S: Socket> ZeroCopySender<S> {
     /// After `ENOBUFS` on a call that had `left_bytes` to send: waits for a completion, which frees what
     /// the call lacked. With none outstanding here, other connections of the same user may hold the
     /// memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating; unless it is larger
@@ -140,21 +159,15 @@ impl<S: Socket> ZeroCopySender<S> {
             return self.reap_until(|in_flight| in_flight.counts.notifications > seen);
         }
         let waited = blocked.get_or_insert_with(Instant::now).elapsed();
-        if waited >= self.wait_limit || left_bytes as u64 > limits::memlock_bytes() {
+        if waited >= self.wait_limit.min(PIN_LIMIT) || left_bytes as u64 > limits::memlock_bytes() {
             return Err(Error::PinLimit {
                 payload_bytes: left_bytes,
                 memlock: limits::memlock(),
                 optmem_max: limits::sysctl("net/core/optmem_max"),
             });
         }
-        let retry = Duration::from_millis(1);
-        self.socket.wait(Interest::Completion, retry).map_or_else(
-            |error| match error.kind() {
-                io::ErrorKind::Interrupted => Ok(()),
-                _ => Err(Error::call("poll(2)")(error)),
-            },
-            |_| Ok(()),
-        )
+        sleep(RETRY);
+        Ok(())
     }
 }
 
@@ -177,6 +190,9 @@ impl<S: Socket + Send> Sender for ZeroCopySender<S> {
     }
 
     fn send(&mut self) -> Result<()> {
+        // Sent twice without `message()` in between: the first must be through.
+        let current = self.current;
+        self.reap_until(|in_flight| in_flight.is_free(current))?;
         self.in_flight.begin(self.current);
         // How much of the message is sent. The slices are made anew for each call, so that completions
         // can be booked between two of them.
@@ -346,6 +362,67 @@ mod tests {
         sender.send().unwrap();
         script.notify((4, 4), true);
         assert!(matches!(sender.message(), Err(Error::Completion(_))));
+        script.notify((0, 0), true);
+    }
+
+    #[test]
+    fn sent_again_without_asking_it_waits_for_the_first() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 2);
+        sender.send().unwrap();
+        assert!(matches!(sender.send(), Err(Error::Deadline { .. })), "the message is in flight");
+        script.notify((0, 0), true);
+        sender.send().unwrap();
+        script.notify((1, 1), true);
+    }
+
+    #[test]
+    fn prepare_writes_no_message_that_is_in_flight() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 2);
+        sender.send().unwrap();
+        let mut written = 0;
+        assert!(sender.prepare(&mut |_| written += 1).is_err());
+        assert_eq!(written, 0);
+        script.notify((0, 0), true);
+        sender.prepare(&mut |_| written += 1).unwrap();
+        assert_eq!(written, 2);
+    }
+
+    #[test]
+    fn dropped_it_waits_for_what_is_outstanding() {
+        let script = Script::default();
+        script.complete(Completions::OnWait);
+        let mut sender = sender(&script, 2);
+        sender.send().unwrap();
+        assert_eq!(script.completion_waits(), 0);
+        drop(sender);
+        assert_eq!(script.completion_waits(), 1);
+    }
+
+    #[test]
+    fn a_signal_while_a_completion_is_awaited_is_no_end() {
+        let script = Script::default();
+        script.complete(Completions::OnWait);
+        script.interrupt_waits(2);
+        let mut sender = sender(&script, 1);
+        sender.send().unwrap();
+        sender.flush().unwrap();
+        assert_eq!(script.completion_waits(), 3);
+    }
+
+    #[test]
+    fn a_connection_that_is_down_is_not_waited_for_to_the_last() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        script.hang_up();
+        let pool = vec![Message::new(80, Layout::Heap)];
+        let mut sender = ZeroCopySender::new(script.clone(), pool).unwrap();
+        sender.send().unwrap();
+        let error = sender.flush().unwrap_err();
+        assert!(matches!(error, Error::Abandoned { outstanding: 1 }), "{error}");
         script.notify((0, 0), true);
     }
 }

@@ -53,6 +53,23 @@ impl Cpus {
     }
 }
 
+impl Cpus {
+    /// Says in words where pairs run.
+    #[must_use]
+    pub fn describe(&self, placement: Placement) -> String {
+        let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let (servers, clients) = self.0.split_at(self.0.len() / 2);
+        match placement {
+            Placement::Paired => {
+                format!("paired: both ends of a pair on one CPU, dealt from {}", list(&self.0))
+            }
+            Placement::Split if servers.is_empty() => "split: impossible on one CPU".to_owned(),
+            Placement::Split => format!("split: servers on {}, clients on {}", list(servers), list(clients)),
+            Placement::Free => format!("free: any of {}", list(&self.0)),
+        }
+    }
+}
+
 /// Pins the calling thread to `cpus`
 /// ([`sched_setaffinity(2)`](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html)).
 ///

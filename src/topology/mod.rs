@@ -193,7 +193,7 @@ pub struct Interface {
 /// Picks the server's and the client's interface that share a subnet.
 ///
 /// # Errors
-/// [`Error::Protocol`] when no two do.
+/// [`Error::NoLink`] when no two do.
 pub fn link(server: &[Interface], client: &[Interface]) -> Result<(Interface, Interface)> {
     let subnet = |interface: &Interface| interface.address.to_bits() & interface.mask.to_bits();
     server
@@ -206,7 +206,7 @@ pub fn link(server: &[Interface], client: &[Interface]) -> Result<(Interface, In
                 let words: Vec<_> = interfaces.iter().map(|i| format!("{} {}", i.name, i.address)).collect();
                 if words.is_empty() { "none".to_owned() } else { words.join(", ") }
             };
-            Error::Setting(format!(
+            Error::NoLink(format!(
                 "the two namespaces share no IPv4 subnet: the server has {}; the client has {}: give both \
                  ends an address (netns-setup.sh up does)",
                 list(server),
