@@ -10,5 +10,5 @@ use std::process::ExitCode;
 use sendpath::case::Matrix;
 
 fn main() -> ExitCode {
-    support::main("latency", Matrix::by_threads())
+    support::wall::main("latency", Matrix::by_threads())
 }

@@ -9,5 +9,5 @@ use std::process::ExitCode;
 use sendpath::case::Matrix;
 
 fn main() -> ExitCode {
-    support::main("throughput", Matrix::by_size())
+    support::wall::main("throughput", Matrix::by_size())
 }

@@ -17,16 +17,18 @@
 //!
 //! Each module may use what stands to its left:
 //!
-//! [`case`], [`message`] → [`path`] → [`topology`] → [`pair`] → [`measure`] → [`cli`]
+//! [`case`], [`message`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] → [`cli`]
 //!
 //! - [`case`]: what can be measured, pure. [`message`]: the eight fields. [`path`]: the three paths.
-//! - [`topology`]: namespaces, veth, CPUs. [`pair`]: the two processes, their threads, their bursts.
+//! - [`topology`]: namespaces, veth, CPUs. [`counters`]: what a thread can count of itself.
+//!   [`pair`]: the two processes, their threads, their bursts.
 //! - [`measure`]: bursts become samples. [`cli`]: the `sendpath` command.
 //!
 //! [`error`] and [`limits`] serve them all.
 
 pub mod case;
 pub mod cli;
+pub mod counters;
 pub mod error;
 pub mod limits;
 pub mod measure;

@@ -50,6 +50,18 @@ pub fn available_memory_bytes() -> Option<usize> {
     Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? << 10)
 }
 
+/// Whether the CPU says that a hypervisor is below it, or the firmware that it is a virtual one.
+#[must_use]
+pub fn is_virtual_machine() -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let flags = read("/proc/cpuinfo");
+    let flags = flags.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
+        || ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"]
+            .iter()
+            .any(|name| read("/sys/class/dmi/id/product_name").contains(name))
+}
+
 /// The error of `call`, with the limit that is behind it where the errno says that one is.
 pub(crate) fn name(call: &'static str, errno: io::Error) -> Error {
     let remedy = match errno.raw_os_error() {

@@ -1,12 +1,17 @@
 //! The workload that the benches share: a matrix of cases, cut into groups, each sample a burst on a
-//! fresh instance. A bench picks the metric's name and the matrix, with what stands on the x axis.
+//! fresh instance. A bench picks what is measured.
+
+#![allow(dead_code, reason = "each bench uses a part: the clock or the counters")]
+
+pub mod counted;
+pub mod perf;
+pub mod wall;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use criterion::measurement::WallTime;
+use criterion::measurement::Measurement;
 use criterion::{
     AxisScale, BenchmarkGroup, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput,
 };
@@ -17,55 +22,64 @@ use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Setup, Testbed};
 use sendpath::path::ZeroCopyCounts;
 
-/// Runs every case of `matrix`, as far as Criterion's filter lets it.
-pub fn main(metric: &str, matrix: Matrix) -> ExitCode {
+/// How a burst becomes a number.
+pub trait Meter {
+    /// What Criterion knows it as.
+    type Measurement: Measurement;
+
+    /// Hands it to Criterion.
+    fn measurement(&self) -> Self::Measurement;
+
+    /// Runs the burst and measures it.
+    fn measure(&self, x: X, burst: impl FnOnce() -> Result<Sample>) -> Result<(Value<Self>, Sample)>;
+
+    /// What Criterion divides by, where there is something to divide by.
+    fn throughput(&self, case: &Case, x: X) -> Option<Throughput>;
+}
+
+type Value<M> = <<M as Meter>::Measurement as Measurement>::Value;
+
+/// Reads the settings, has `run` run its groups, and reports what failed.
+pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Suite, &[Matrix])) -> ExitCode {
     let lookup = |variable| std::env::var(variable).ok();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
-    let settings = matrix
-        .overridden(lookup)
-        .map_err(sendpath::Error::from)
-        .and_then(|matrix| Ok((matrix, Setup::from_variables(program, lookup)?)));
-    let (matrix, setup) = match settings {
+    let settings = matrices
+        .into_iter()
+        .map(|matrix| matrix.overridden(lookup).map_err(sendpath::Error::from))
+        .collect::<Result<Vec<_>>>()
+        .and_then(|matrices| Ok((matrices, Setup::from_variables(program, lookup)?)));
+    let (matrices, setup) = match settings {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("sendpath: {error}");
             return ExitCode::from(2);
         }
     };
-    // Short, since there are many cases; what one run cannot settle, a sweep does. Set before the
-    // arguments are read, so that `--sample-size` and the like have the last word.
-    let mut criterion = Criterion::default()
-        .sample_size(25)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(20_000)
-        .configure_from_args();
-    let placements = matrix.placements.clone();
-    let mut suite = Suite { setup, placements, testbed: None, failures: Vec::new() };
-    if !std::env::args().any(|argument| argument == "--list") {
+    let placements = matrices[0].placements.clone();
+    let mut suite = Suite { setup, placements, testbed: None, counting: false, failures: Vec::new() };
+    // Criterion's own arguments are its affair; but to list names, or itself, needs no testbed.
+    let idle = ["--list", "--help", "-h", "--version", "-V"];
+    if !std::env::args().any(|argument| idle.contains(&argument.as_str())) {
         // Before Criterion makes a thread: an ordinary user's namespaces have to be.
         if let Err(error) = suite.start() {
             eprintln!("sendpath: {error}");
             return ExitCode::from(if error.is_bad_input() { 2 } else { 1 });
         }
     }
-    for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
-        println!("{metric}: {workload} is left out, since it has no round trip to time");
-    }
-    for group in matrix.groups() {
-        suite.run(&mut criterion, metric, &group, matrix.x);
-    }
-    criterion.final_summary();
+    run(&mut suite, &matrices);
     for failure in &suite.failures {
         eprintln!("sendpath: failed: {failure}");
     }
     if suite.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-struct Suite {
+/// The testbed of a bench, and what went wrong on it.
+pub struct Suite {
     setup: Setup,
     placements: Vec<Placement>,
     testbed: Option<Testbed>,
+    /// A counter is open that a new client process would inherit.
+    counting: bool,
     failures: Vec<String>,
 }
 
@@ -84,7 +98,27 @@ impl Suite {
         Ok(self.testbed.insert(testbed))
     }
 
-    fn run(&mut self, criterion: &mut Criterion, metric: &str, group: &Group, x: X) {
+    /// Measures every case of `matrix` with `meter`, as far as Criterion's filter lets it. `criterion` is
+    /// short-breathed by default; its arguments have the last word.
+    pub fn run<M: Meter>(&mut self, criterion: Criterion, meter: &M, metric: &str, matrix: &Matrix) {
+        let mut criterion = criterion.with_measurement(meter.measurement()).configure_from_args();
+        for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
+            println!("{metric}: {workload} is left out, since it has no round trip to time");
+        }
+        for group in matrix.groups() {
+            self.run_group(&mut criterion, meter, metric, &group, matrix.x);
+        }
+        criterion.final_summary();
+    }
+
+    fn run_group<M: Meter>(
+        &mut self,
+        criterion: &mut Criterion<M::Measurement>,
+        meter: &M,
+        metric: &str,
+        group: &Group,
+        x: X,
+    ) {
         let mut charts = criterion.benchmark_group(format!("{metric}/{}", group.name));
         let scale = match x {
             X::PayloadBytes => AxisScale::Logarithmic,
@@ -94,15 +128,15 @@ impl Suite {
         // Samples differ by their instance, not by their length.
         charts.sampling_mode(SamplingMode::Flat);
         for &case in &group.cases {
-            let id = match x {
-                X::PayloadBytes => {
-                    charts.throughput(Throughput::Bits((case.payload_bytes * case.threads * 8) as u64));
-                    format!("{}B", case.payload_bytes)
-                }
+            if let Some(throughput) = meter.throughput(&case, x) {
+                charts.throughput(throughput);
+            }
+            let along = match x {
+                X::PayloadBytes => format!("{}B", case.payload_bytes),
                 X::Threads => case.threads.to_string(),
             };
-            let id = BenchmarkId::new(format!("{}/{}", case.path, case.layout), id);
-            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, case, x)));
+            let id = BenchmarkId::new(format!("{}/{}", case.path, case.layout), along);
+            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, meter, case, x)));
             if let Err(panic) = unwound
                 && !panic.is::<Failed>()
             {
@@ -112,18 +146,22 @@ impl Suite {
         charts.finish();
     }
 
-    fn bench(&mut self, charts: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, case: Case, x: X) {
+    fn bench<M: Meter>(
+        &mut self,
+        charts: &mut BenchmarkGroup<'_, M::Measurement>,
+        id: BenchmarkId,
+        meter: &M,
+        case: Case,
+        x: X,
+    ) {
         let mut counts: Option<ZeroCopyCounts> = None;
         charts.bench_function(id, |bencher| {
             bencher.iter_custom(|messages| {
-                let sample = self.sample(case, messages);
+                let (value, sample) = self.sample(meter, case, messages, x);
                 if let Some(sampled) = sample.server.zero_copy {
                     *counts.get_or_insert_default() += sampled;
                 }
-                Duration::from_nanos(match x {
-                    X::PayloadBytes => sample.elapsed_ns,
-                    X::Threads => sample.pair_ns(),
-                })
+                value
             });
         });
         if let Some((counts, share)) = counts.and_then(|counts| Some((counts, counts.copied_share()?))) {
@@ -132,21 +170,21 @@ impl Suite {
     }
 
     /// One sample: a burst of `messages` on every pair of a fresh instance.
-    fn sample(&mut self, case: Case, messages: u64) -> Sample {
+    fn sample<M: Meter>(&mut self, meter: &M, case: Case, messages: u64, x: X) -> (Value<M>, Sample) {
         let sampled = self.start().and_then(|testbed| {
             let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;
-            time(&mut instance, messages, Mode::Time)
+            meter.measure(x, || time(&mut instance, messages, Mode::Time))
         });
-        match sampled {
-            Ok(sample) => sample,
-            Err(error) => {
-                println!("\nfailed: {case}: {error}");
-                self.failures.push(format!("{case}: {error}"));
-                // The next case gets a client that knows nothing of this.
+        sampled.unwrap_or_else(|error| {
+            println!("\nfailed: {case}: {error}");
+            self.failures.push(format!("{case}: {error}"));
+            // The next case gets a client that knows nothing of this; but not where counters are open, which
+            // would count it with the server.
+            if !self.counting {
                 self.testbed = None;
-                resume_unwind(Box::new(Failed))
             }
-        }
+            resume_unwind(Box::new(Failed))
+        })
     }
 }

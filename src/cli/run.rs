@@ -13,9 +13,13 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{DONE, INTERRUPTED, SetupOptions};
-use crate::case::{Axis, Case, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads};
+use crate::case::{
+    Axis, Case, CaseError, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads,
+};
+use crate::counters::{self, Event};
 use crate::error::Side;
 use crate::measure::burst::{Sample, calibrate, time, verify, warm_up};
+use crate::measure::counters::{Counter, SideCounters};
 use crate::measure::environment::Environment;
 use crate::pair::{Instance, Mode, RoundTrips, SideReport, Testbed};
 use crate::path::ZeroCopyCounts;
@@ -29,6 +33,8 @@ Examples:
   sendpath run --workload rr --path one_copy --size 64K --threads 4 --duration 2s
   sendpath run --workload stream --path one_copy --placement split
   sendpath run --path zero_copy --layout page --size 256K --json | jq .zero_copy
+  sendpath run --counters all             with the counters of both sides
+  sendpath run --counters cycles,llc-load-misses --json | jq .counters
   sendpath run --netns ns_s,ns_c        between namespaces made by netns-setup.sh
   sendpath run --netns loopback         where no namespaces are allowed
 
@@ -66,6 +72,11 @@ pub(super) struct Options {
     /// How long to measure: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
+    /// Count what the pairs' threads do, on both sides: all, none, or a comma list of cycles,
+    /// instructions, branch-misses, l1d-load-misses, llc-load-misses, cache-references, cache-misses,
+    /// dtlb-load-misses, ref-cycles, task-clock, context-switches, cpu-migrations, page-faults
+    #[arg(long, value_name = "LIST", default_value = "none", value_parser = parse_counters)]
+    counters: Counted,
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -79,6 +90,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() && duration <= most => Ok(duration),
         _ => Err(format!("duration {text:?} is not a time above 0 and up to 1h, such as 500ms or 2s")),
     }
+}
+
+/// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated option.
+#[derive(Clone)]
+struct Counted(Vec<Event>);
+
+fn parse_counters(text: &str) -> Result<Counted, CaseError> {
+    Event::parse_list(text).map(Counted)
 }
 
 /// Measures the case and prints it.
@@ -97,6 +116,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let mut testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &[placement]);
     eprint!("{case}\n{environment}");
+    testbed.count(&options.counters.0);
     let mut instance = testbed.open(case).context(case)?;
     let report = measure(&mut instance, options.duration, &interrupted).context(case)?;
     print(&report, options.json)?;
@@ -146,6 +166,7 @@ impl Window {
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
+            counters::add(&mut sum.counters, side.counters.clone());
         }
         if let Some(counts) = sample.server.zero_copy {
             *self.zero_copy.get_or_insert_default() += counts;
@@ -179,6 +200,11 @@ impl Window {
             client_system_ns: self.client.system_ns,
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
+            counters: (!self.server.counters.is_empty()).then(|| {
+                let side =
+                    |side: &SideReport| SideCounters::new(&side.counters, self.messages, payload_bytes_total);
+                Sides { server: side(&self.server), client: side(&self.client) }
+            }),
         }
     }
 }
@@ -204,6 +230,13 @@ struct Report {
     client_system_ns: u64,
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
+    counters: Option<Sides>,
+}
+
+#[derive(Serialize)]
+struct Sides {
+    server: SideCounters,
+    client: SideCounters,
 }
 
 #[derive(Serialize)]
@@ -252,7 +285,67 @@ impl fmt::Display for Report {
             });
             line("zero copy", format!("{counts}{copied}"))?;
         }
-        line("verified", format!("{} messages, every byte", self.verified_messages))
+        line("verified", format!("{} messages, every byte", self.verified_messages))?;
+        self.counters.as_ref().map_or(Ok(()), |sides| write!(f, "\n{sides}"))
+    }
+}
+
+impl fmt::Display for Sides {
+    /// A row for each event, both sides side by side; then the reasons for those that are missing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, server: [String; 2], client: [String; 2]| {
+            let ([server, server_message], [client, client_message]) = (server, client);
+            writeln!(f, "{name:<18} {server:>16} {server_message:>12}  {client:>16} {client_message:>12}")
+        };
+        let words = |words: [&str; 2]| words.map(str::to_owned);
+        row("counter", words(["server", "/message"]), words(["client", "/message"]))?;
+        let mut missing: Vec<(&str, Vec<String>)> = Vec::new();
+        for (event, server) in &self.server.events {
+            let Some(client) = self.client.events.get(event) else { continue };
+            for counter in [server, client] {
+                if let Counter::Unavailable { unavailable } = counter {
+                    let name = event.to_string();
+                    match missing.iter_mut().find(|(reason, _)| reason == unavailable) {
+                        Some((_, names)) if names.contains(&name) => {}
+                        Some((_, names)) => names.push(name),
+                        None => missing.push((unavailable, vec![name])),
+                    }
+                }
+            }
+            let unit = if *event == Event::TaskClock { " ns" } else { "" };
+            row(&format!("{event}{unit}"), cells(server), cells(client))?;
+        }
+        for (name, of) in [
+            ("ipc", (|side: &SideCounters| side.ipc) as fn(&SideCounters) -> Option<f64>),
+            ("cache miss rate", |side| side.cache_miss_rate),
+            ("cycles/byte", |side| side.cycles_per_byte),
+        ] {
+            if let (Some(server), Some(client)) = (of(&self.server), of(&self.client)) {
+                let cells = |value: f64| [format!("{value:.3}"), String::new()];
+                row(name, cells(server), cells(client))?;
+            }
+        }
+        for (reason, names) in missing {
+            writeln!(f, "not counted: {}: {reason}", names.join(", "))?;
+        }
+        let scaled = |side: &SideCounters| {
+            side.events.values().any(|counter| matches!(counter, Counter::Counted { scaled: true, .. }))
+        };
+        if scaled(&self.server) || scaled(&self.client) {
+            writeln!(f, "~ extrapolated: the event shared its counter with others")?;
+        }
+        Ok(())
+    }
+}
+
+/// A counter's value and its share per message, as a table shows them; a missing one is blank.
+fn cells(counter: &Counter) -> [String; 2] {
+    match counter {
+        Counter::Counted { value, scaled, per_message, .. } => {
+            let mark = if *scaled { "~" } else { "" };
+            [format!("{mark}{value}"), format!("{per_message:.3}")]
+        }
+        Counter::Unavailable { .. } => ["-".to_owned(), "-".to_owned()],
     }
 }
 

@@ -1,4 +1,5 @@
 //! Turns bursts into samples, and says in what surroundings they were taken.
 
 pub mod burst;
+pub mod counters;
 pub mod environment;

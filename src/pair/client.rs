@@ -15,12 +15,13 @@ use socket2::{Domain, Socket, Type};
 
 use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
 use super::fault::FaultyReceiver;
-use super::threads::{End, Gate, SharedEnd, Threads, joined, metered};
+use super::threads::{Counting, End, Gate, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
     Burst, EffectiveSocket, Fault, Hello, Mode, RoundTrips, SideReport, SocketOptions, monotonic_ns, seed,
 };
 use crate::case::{Case, Workload};
+use crate::counters::Event;
 use crate::error::{Error, Result, Side};
 use crate::limits;
 use crate::path::{self, Receiver, send_all};
@@ -93,9 +94,9 @@ impl Client {
                 Ok(ToServer::Entered { version: VERSION })
             }
             ToClient::BringUp { options } => self.bring_up(options),
-            ToClient::Open { case, cpus, server, token, fault } => {
+            ToClient::Open { case, cpus, server, token, events, fault } => {
                 self.threads.grow(case.threads)?;
-                self.instance = Some(self.open(case, &cpus, server, token, fault)?);
+                self.instance = Some(self.open(case, &cpus, server, token, &events, fault)?);
                 Ok(ToServer::Opened)
             }
             ToClient::Burst { burst, first_sequence } => {
@@ -127,6 +128,7 @@ impl Client {
         cpus: &Cpus,
         server: SocketAddr,
         token: u64,
+        events: &[Event],
         fault: Option<Fault>,
     ) -> Result<Instance> {
         let options = self.options.as_ref().ok_or_else(out_of_turn)?;
@@ -144,7 +146,7 @@ impl Client {
             }
             let cpus = cpus.place(case.placement, Side::Client, pair)?.to_vec();
             let state = Receiving { connection, receiver, round_trips: None };
-            ends.push(Arc::new(Mutex::new(End { pair, cpus, state })));
+            ends.push(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(events) })));
         }
         self.watch.adopt(connections);
         Ok(Instance { workload: case.workload, ends })
@@ -214,7 +216,7 @@ fn request(
     let sequences = first..first + burst.messages;
 
     gate.wait()?;
-    let mut report = metered(|| {
+    let mut report = metered(&mut end.counting, || {
         let start_ns = monotonic_ns()?;
         match workload {
             Workload::Rr => {

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Burst, EffectiveSocket, Fault, SideReport, SocketOptions};
 use crate::case::Case;
+use crate::counters::Event;
 use crate::error::{Error, Result};
 use crate::topology::affinity::Cpus;
 use crate::topology::{Interface, Topology};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -27,7 +28,7 @@ pub(super) enum ToClient {
     /// Answered by `Up`.
     BringUp { options: SocketOptions },
     /// Answered by `Opened`, when every pair is connected.
-    Open { case: Case, cpus: Cpus, server: SocketAddr, token: u64, fault: Option<Fault> },
+    Open { case: Case, cpus: Cpus, server: SocketAddr, token: u64, events: Vec<Event>, fault: Option<Fault> },
     /// Answered by `Done`. `first_sequence` is the number of the burst's first message.
     Burst { burst: Burst, first_sequence: u64 },
     /// Answered by `Closed`.

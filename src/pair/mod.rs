@@ -23,6 +23,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Path, Workload};
+use crate::counters::{self, Readings};
 use crate::error::{Error, Result, Side};
 use crate::path::ZeroCopyCounts;
 
@@ -69,6 +70,8 @@ pub struct SideReport {
     pub system_ns: u64,
     /// What the kernel said of zero-copy sends; the server's, for that path alone.
     pub zero_copy: Option<ZeroCopyCounts>,
+    /// What the threads counted of themselves, where that was asked for; all pairs together.
+    pub counters: Readings,
     /// The client's round trips, where each was timed.
     pub round_trips: Option<RoundTrips>,
     /// Messages of which every byte was checked.
@@ -134,6 +137,7 @@ impl SideReport {
                 sum.user_ns += report.user_ns;
                 sum.system_ns += report.system_ns;
                 sum.verified_messages += report.verified_messages;
+                counters::add(&mut sum.counters, report.counters);
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;
                 }

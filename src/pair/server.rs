@@ -14,12 +14,13 @@ use socket2::{Domain, Socket, Type};
 use super::control::{ToClient, ToServer, VERSION, check_version};
 use super::fault::FaultySender;
 use super::line::Line;
-use super::threads::{End, SharedEnd, Threads, guarded, joined, metered};
+use super::threads::{Counting, End, SharedEnd, Threads, guarded, joined, metered};
 use super::{
     Burst, EffectiveSocket, Fault, Hello, Mode, SideReport, SocketOptions, TIMED_SEED, buffer_bytes,
     monotonic_ns, pool_messages, seed,
 };
 use crate::case::{Case, MAX_THREADS, Workload};
+use crate::counters::Event;
 use crate::error::{Error, Result, Side};
 use crate::limits;
 use crate::path::{self, Sender, recv_all};
@@ -95,6 +96,7 @@ pub struct Testbed {
     threads: Threads,
     line: Line,
     instances: u64,
+    events: Vec<Event>,
 }
 
 impl Testbed {
@@ -125,13 +127,25 @@ impl Testbed {
         let server_socket = EffectiveSocket::read(&listener)?;
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
-        Ok(Self { effective, listener, threads: Threads::new(Side::Server), line, instances: 0 })
+        Ok(Self {
+            effective,
+            listener,
+            threads: Threads::new(Side::Server),
+            line,
+            instances: 0,
+            events: Vec::new(),
+        })
     }
 
     /// The settings as they came out.
     #[must_use]
     pub fn effective(&self) -> &Effective {
         &self.effective
+    }
+
+    /// Has the threads of both sides count `events` of themselves, in every instance opened from now on.
+    pub fn count(&mut self, events: &[Event]) {
+        self.events = events.to_vec();
     }
 
     /// The client's process id.
@@ -162,13 +176,13 @@ impl Testbed {
         self.instances += 1;
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
         let (cpus, token) = (self.effective.cpus.clone(), self.instances);
-        let opened =
-            self.line.ask(&ToClient::Open { case, cpus, server, token, fault }).and_then(
-                |answer| match answer {
-                    ToServer::Opened => self.accept(case, token, fault),
-                    _ => Err(out_of_turn()),
-                },
-            );
+        let opened = self
+            .line
+            .ask(&ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault })
+            .and_then(|answer| match answer {
+                ToServer::Opened => self.accept(case, token, fault),
+                _ => Err(out_of_turn()),
+            });
         match opened {
             Ok(ends) => Ok(Instance { testbed: self, case, ends, next_sequence: 0 }),
             Err(error) => {
@@ -202,7 +216,7 @@ impl Testbed {
             sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
             let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
             let state = Server { connection: Arc::clone(connection), sender };
-            Ok(Arc::new(Mutex::new(End { pair, cpus, state })))
+            Ok(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(&self.events) })))
         });
         let ends = ends.collect::<Result<_>>()?;
         self.line.watch.adopt(connections);
@@ -330,7 +344,7 @@ impl Drop for Instance<'_> {
 fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
     let Server { connection, sender } = &mut end.state;
     let before = sender.zero_copy_counts();
-    let mut report = metered(|| {
+    let mut report = metered(&mut end.counting, || {
         let start_ns = monotonic_ns()?;
         match workload {
             Workload::Rr => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::watch::Watch;
 use super::{SideReport, monotonic_ns, thread_cpu_ns};
+use crate::counters::{Event, Pmus, ThreadCounters};
 use crate::error::{Error, Result, Side};
 use crate::limits;
 use crate::topology::affinity::pin;
@@ -18,6 +19,26 @@ pub(super) struct End<T> {
     pub(super) pair: usize,
     pub(super) cpus: Vec<usize>,
     pub(super) state: T,
+    pub(super) counting: Counting,
+}
+
+/// What a pair's thread counts of itself. A pair keeps to one thread, which opens the counters when its
+/// first burst runs.
+pub(super) struct Counting {
+    events: Vec<Event>,
+    counters: Option<ThreadCounters>,
+}
+
+impl Counting {
+    pub(super) fn of(events: &[Event]) -> Self {
+        Self { events: events.to_vec(), counters: None }
+    }
+
+    fn open(&mut self) {
+        if self.counters.is_none() && !self.events.is_empty() {
+            self.counters = Some(ThreadCounters::open(&self.events, &Pmus::of_this_machine()));
+        }
+    }
 }
 
 /// An end that the main thread keeps between bursts and a worker borrows during one.
@@ -152,6 +173,7 @@ pub(super) fn guarded<T>(
     let pair = end.pair;
     let result = catch_unwind(AssertUnwindSafe(|| {
         pin(&end.cpus)?;
+        end.counting.open();
         work(&mut end)
     }))
     .unwrap_or_else(|panic| Err(Error::Panicked { side, pair, message: panic_message(&*panic) }));
@@ -171,10 +193,14 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// Measures the calling thread while it runs `work`. The clock starts when `work` says so, by the
 /// time that it returns.
-pub(super) fn metered(work: impl FnOnce() -> Result<u64>) -> Result<SideReport> {
+pub(super) fn metered(counting: &mut Counting, work: impl FnOnce() -> Result<u64>) -> Result<SideReport> {
     let before = thread_cpu_ns()?;
+    if let Some(counters) = &mut counting.counters {
+        counters.start();
+    }
     let start_ns = work()?;
     let end_ns = monotonic_ns()?;
+    let counters = counting.counters.as_mut().map(ThreadCounters::stop).unwrap_or_default();
     let after = thread_cpu_ns()?;
     Ok(SideReport {
         start_ns,
@@ -182,6 +208,7 @@ pub(super) fn metered(work: impl FnOnce() -> Result<u64>) -> Result<SideReport> 
         pairs_ns: end_ns - start_ns,
         user_ns: after.0.saturating_sub(before.0),
         system_ns: after.1.saturating_sub(before.1),
+        counters,
         ..SideReport::default()
     })
 }

@@ -1,0 +1,13 @@
+//! Cache misses of the server's threads, per message and per byte: the studies' third and fourth figures.
+//!
+//! Where the machine has no PMU, the task clock and the time stamp counter stand in, under their own names.
+
+mod support;
+
+use std::process::ExitCode;
+
+use sendpath::counters::Event;
+
+fn main() -> ExitCode {
+    support::counted::main(&[Event::L1dLoadMisses, Event::LlcLoadMisses, Event::CacheMisses])
+}

@@ -1,0 +1,139 @@
+//! What counting costs, whether the ways of counting agree, and who pays for a message.
+//!
+//! `cargo bench --bench counting`; no part of a plain `cargo bench`. Rounds interleave what is compared;
+//! the figures are medians with their quartiles.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criterion::measurement::Measurement;
+use sendpath::case::{Case, Layout, Path, Placement, Workload};
+use sendpath::counters::{Event, Reading};
+use sendpath::error::Result;
+use sendpath::measure::burst::{Sample, calibrate, time, warm_up};
+use sendpath::measure::environment::Environment;
+use sendpath::pair::{Mode, Setup, SideReport, Testbed};
+use support::perf::EventMeter;
+
+const ROUNDS: usize = 60;
+const BURST: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sendpath: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
+    let setup = Setup::from_variables(program, |variable| std::env::var(variable).ok())?;
+    let mut testbed = Testbed::start(&setup)?;
+    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
+    // Opened before the first case, which makes the server's other threads.
+    let meter = EventMeter::open(Event::TaskClock);
+    let all = Event::parse_list("all")?;
+
+    println!("medians of {ROUNDS} rounds (quartiles in brackets)");
+    for (what, payload_bytes, events) in [
+        ("all counters, of those without (rr, 64 B)", 64, &all[..]),
+        ("task-clock alone, of those without (rr, 64 B)", 64, &[Event::TaskClock]),
+        ("all counters, of those without (rr, 64 KiB)", 64 << 10, &all[..]),
+    ] {
+        let mut cost = Vec::new();
+        for round in 0..ROUNDS {
+            let mut rate = |events: &[Event]| {
+                sample(&mut testbed, case(payload_bytes, 1), events).map(|sample| rate(&sample))
+            };
+            let (with, without) = if round % 2 == 0 {
+                let with = rate(events)?;
+                (with, rate(&[])?)
+            } else {
+                let without = rate(&[])?;
+                (rate(events)?, without)
+            };
+            cost.push(with / without);
+        }
+        print(&format!("round trips/s with {what}"), cost);
+    }
+
+    let large = case(64 << 10, 4);
+    let (mut libraries, mut rusage, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        testbed.count(&[Event::TaskClock]);
+        let mut instance = testbed.open(large)?;
+        warm_up(&mut instance)?;
+        let messages = calibrate(&mut instance, BURST)?;
+        if let Ok(meter) = &meter {
+            meter.start();
+        }
+        let sample = time(&mut instance, messages, Mode::Time)?;
+        let inherited_ns = meter.as_ref().ok().map(|meter| meter.end(()) as f64);
+        if let Some(own_ns) = task_clock_ns(&sample.server) {
+            libraries.extend(inherited_ns.map(|inherited_ns| inherited_ns / own_ns));
+            rusage.push(own_ns / cpu_ns(&sample.server));
+        }
+        share.push(cpu_ns(&sample.server) / (cpu_ns(&sample.server) + cpu_ns(&sample.client)));
+    }
+    print("task-clock, criterion-perf-events by perf-event2 (rr, 64 KiB, 4 pairs)", libraries);
+    print("task-clock, perf-event2 by getrusage's user + system (the same)", rusage);
+    print("server's share of both sides' CPU time (rr, 64 KiB, 4 pairs)", share);
+
+    let stream = Case { workload: Workload::Stream, placement: Placement::Split, ..case(64 << 10, 1) };
+    let mut rusage = Vec::new();
+    for _ in 0..ROUNDS / 4 {
+        let sample = sample(&mut testbed, stream, &[Event::TaskClock])?;
+        rusage.extend(task_clock_ns(&sample.server).map(|own_ns| own_ns / cpu_ns(&sample.server)));
+    }
+    print("task-clock, perf-event2 by getrusage's (stream, 64 KiB, split)", rusage);
+    Ok(())
+}
+
+fn case(payload_bytes: usize, threads: usize) -> Case {
+    Case {
+        workload: Workload::Rr,
+        path: Path::OneCopy,
+        layout: Layout::Heap,
+        payload_bytes,
+        threads,
+        placement: Placement::Paired,
+    }
+}
+
+/// One burst of a fresh instance whose threads count `events`.
+fn sample(testbed: &mut Testbed, case: Case, events: &[Event]) -> Result<Sample> {
+    testbed.count(events);
+    let mut instance = testbed.open(case)?;
+    warm_up(&mut instance)?;
+    let messages = calibrate(&mut instance, BURST)?;
+    time(&mut instance, messages, Mode::Time)
+}
+
+fn rate(sample: &Sample) -> f64 {
+    sample.messages as f64 / sample.elapsed_ns as f64
+}
+
+fn cpu_ns(side: &SideReport) -> f64 {
+    (side.user_ns + side.system_ns) as f64
+}
+
+fn task_clock_ns(side: &SideReport) -> Option<f64> {
+    side.counters.get(&Event::TaskClock).and_then(Reading::value).map(|ns| ns as f64)
+}
+
+fn print(name: &str, mut ratios: Vec<f64>) {
+    ratios.sort_by(f64::total_cmp);
+    let quantile = |share: f64| ratios.get((ratios.len().saturating_sub(1) as f64 * share).round() as usize);
+    match (quantile(0.25), quantile(0.5), quantile(0.75)) {
+        (Some(low), Some(median), Some(high)) => {
+            println!("  {name:<70} {median:.3} [{low:.3} {high:.3}]");
+        }
+        _ => println!("  {name:<70} not measured: the event is not to be had here"),
+    }
+}

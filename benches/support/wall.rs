@@ -1,0 +1,50 @@
+//! Wall-clock time.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{Criterion, Throughput};
+use sendpath::case::{Case, Matrix, X};
+use sendpath::error::Result;
+use sendpath::measure::burst::Sample;
+
+use super::Meter;
+
+/// Criterion's clock, over the window that the burst itself takes.
+struct Wall;
+
+impl Meter for Wall {
+    type Measurement = WallTime;
+
+    fn measurement(&self) -> WallTime {
+        WallTime
+    }
+
+    fn measure(&self, x: X, burst: impl FnOnce() -> Result<Sample>) -> Result<(Duration, Sample)> {
+        let sample = burst()?;
+        let elapsed_ns = match x {
+            X::PayloadBytes => sample.elapsed_ns,
+            X::Threads => sample.pair_ns(),
+        };
+        Ok((Duration::from_nanos(elapsed_ns), sample))
+    }
+
+    fn throughput(&self, case: &Case, x: X) -> Option<Throughput> {
+        let bits = case.payload_bytes * case.threads * 8;
+        (x == X::PayloadBytes).then_some(Throughput::Bits(bits as u64))
+    }
+}
+
+/// A wall-clock bench.
+pub fn main(metric: &str, matrix: Matrix) -> ExitCode {
+    super::main([matrix], |suite, matrices| {
+        // Short, since there are many cases; what one run cannot settle, a longer one does.
+        let criterion = Criterion::default()
+            .sample_size(25)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_secs(2))
+            .nresamples(20_000);
+        suite.run(criterion, &Wall, metric, &matrices[0]);
+    })
+}

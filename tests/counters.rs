@@ -1,0 +1,189 @@
+//! Counters count whom they should, on this machine's own events; what is missing says why.
+
+#![allow(clippy::unnecessary_wraps, reason = "a trial returns a result")]
+
+mod common;
+#[path = "../benches/support/perf.rs"]
+#[allow(dead_code, reason = "the benches use the rest")]
+mod perf;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::{anywhere, in_namespaces, run, stderr};
+use criterion::measurement::{Measurement, ValueFormatter};
+use libtest_mimic::Failed;
+use nix::time::{ClockId, clock_gettime};
+use perf::EventMeter;
+use sendpath::counters::Event;
+
+const WORK: Duration = Duration::from_millis(30);
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|mode| mode == "work") {
+        // Works once for each line, and says so: a client process.
+        for _ in std::io::stdin().lines() {
+            work();
+            println!();
+        }
+        return ExitCode::SUCCESS;
+    }
+    common::main(vec![
+        anywhere("the_meter_counts_server_threads_and_nobody_else", server_threads_alone),
+        anywhere("the_meter_prints_an_event_in_its_own_unit", units_are_the_events_own),
+        anywhere("a_missing_event_is_a_reason_and_no_panic", missing_is_a_reason),
+        in_namespaces("every_counter_of_both_sides_is_a_number_or_a_reason", numbers_or_reasons),
+        in_namespaces("without_the_right_to_count_the_kernel_nothing_is_half_counted", nothing_by_halves),
+    ])
+}
+
+/// Burns a known amount of this thread's CPU time.
+fn work() {
+    let now = || {
+        Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock"))
+    };
+    let until = now() + WORK;
+    while now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+/// A thread that works when told to.
+struct Worker(
+    Sender<()>,
+    Receiver<()>,
+    #[allow(dead_code, reason = "it ends with its channel")] JoinHandle<()>,
+);
+
+impl Worker {
+    fn new() -> Self {
+        let (start, starts) = channel::<()>();
+        let (done, dones) = channel();
+        let thread = std::thread::spawn(move || {
+            for () in starts {
+                work();
+                let _ = done.send(());
+            }
+        });
+        Self(start, dones, thread)
+    }
+
+    fn work(&self) -> Result<(), Failed> {
+        self.0.send(())?;
+        Ok(self.1.recv()?)
+    }
+}
+
+fn server_threads_alone() -> Result<(), Failed> {
+    assert_eq!(nix::unistd::gettid(), nix::unistd::getpid(), "this has to be the main thread");
+    // As a bench has them: the client and the supervisor come first, then the counter, then the pool,
+    // and at some time Criterion's workers, which have nothing to do inside a window.
+    let mut client = std::process::Command::new(std::env::current_exe()?)
+        .arg("work")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut orders = client.stdin.take().ok_or("no stdin")?;
+    let mut answers = BufReader::new(client.stdout.take().ok_or("no stdout")?).lines();
+    let supervisor = Worker::new();
+    let meter = EventMeter::open(Event::TaskClock)?;
+    let pool = [Worker::new(), Worker::new()];
+    let criterions = Worker::new();
+    criterions.work()?;
+    for _ in 0..3 {
+        meter.start();
+        work();
+        for worker in &pool {
+            worker.work()?;
+        }
+        supervisor.work()?;
+        writeln!(orders)?;
+        answers.next().ok_or("the client is gone")??;
+        let counted = Duration::from_nanos(meter.end(()));
+        criterions.work()?;
+        let server = 3 * WORK;
+        assert!(counted >= server, "{counted:?}: a server thread is missing");
+        assert!(counted < server + WORK / 2, "{counted:?}: somebody else was counted");
+    }
+    drop(orders); // the client's sign to go
+    client.wait()?;
+    Ok(())
+}
+
+fn units_are_the_events_own() -> Result<(), Failed> {
+    use criterion::Throughput;
+    let meter = EventMeter::open(Event::TaskClock)?;
+    let formatter: &dyn ValueFormatter = meter.formatter();
+    assert_eq!(formatter.format_value(12.5), "12.5 CPU ns");
+    assert_eq!(formatter.format_throughput(&Throughput::Bytes(4), 12.0), "3.0000 CPU ns/byte");
+    let mut values = [8.0];
+    assert_eq!(formatter.scale_throughputs(8.0, &Throughput::Bytes(4), &mut values), "CPU ns/byte");
+    assert!((values[0] - 2.0).abs() < f64::EPSILON);
+    Ok(())
+}
+
+fn missing_is_a_reason() -> Result<(), Failed> {
+    for event in [Event::Cycles, Event::L1dLoadMisses, Event::LlcLoadMisses, Event::CacheMisses] {
+        match EventMeter::open(event) {
+            Ok(meter) => {
+                meter.start();
+                work();
+                assert!(event != Event::Cycles || meter.end(()) > 0);
+            }
+            Err(reason) => assert!(!reason.is_empty()),
+        }
+    }
+    Ok(())
+}
+
+fn counters(arguments: &str) -> Result<serde_json::Value, Failed> {
+    let output = run(&format!("--duration 300ms --json {arguments}"));
+    if !output.status.success() {
+        return Err(stderr(&output).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn numbers_or_reasons() -> Result<(), Failed> {
+    // A stream of large messages: where threads change often, the switches themselves stand in the one
+    // clock and not in the other.
+    let result = counters("--counters all --threads 2 --workload stream --size 1M --path one_copy")?;
+    for side in ["server", "client"] {
+        let events = result["counters"][side].as_object().ok_or("no counters")?;
+        let mut names = 0;
+        for (name, counter) in events.iter().filter(|(_, counter)| counter.is_object()) {
+            names += 1;
+            let counted = counter["value"].is_u64() && counter["scaled"].is_boolean();
+            let missing = counter["unavailable"].as_str().is_some_and(|reason| !reason.is_empty());
+            assert!(counted != missing, "{side}: {name}: {counter}");
+        }
+        assert_eq!(names, 13, "{result}");
+        let task_clock_ns = events["task_clock_ns"]["value"].as_f64().ok_or("the kernel counts this")?;
+        let rusage_ns = [format!("{side}_user_ns"), format!("{side}_system_ns")]
+            .iter()
+            .filter_map(|name| result[name].as_f64())
+            .sum::<f64>();
+        assert!((task_clock_ns / rusage_ns - 1.0).abs() < 0.1, "{side}: {task_clock_ns} and {rusage_ns}");
+    }
+    assert!(counters("")?["counters"].is_null());
+    Ok(())
+}
+
+fn nothing_by_halves() -> Result<(), Failed> {
+    let paranoid = sendpath::limits::sysctl("kernel/perf_event_paranoid").parse::<i32>()?;
+    if nix::unistd::geteuid().is_root() || paranoid < 2 {
+        return Ok(()); // the right is there: nothing to see here
+    }
+    let result = counters("--counters context-switches,page-faults,task-clock")?;
+    let server = &result["counters"]["server"];
+    for name in ["context_switches", "page_faults"] {
+        let reason = server[name]["unavailable"].as_str().ok_or(format!("{name} is counted: {server}"))?;
+        assert!(reason.contains("perf_event_paranoid"), "{reason}");
+    }
+    assert!(server["task_clock_ns"]["value"].as_u64() > Some(0), "{server}");
+    Ok(())
+}
