@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         anywhere("bad_variables_are_refused_too", bad_variables_are_refused_too),
         anywhere("json_has_every_field_in_its_unit", json_has_every_field_in_its_unit),
         anywhere("help_is_a_manual_with_examples", help_is_a_manual_with_examples),
+        anywhere("doctor_names_each_check_with_a_state", doctor_names_each_check),
+        anywhere("doctor_requires_what_it_is_told_to", doctor_requires),
         anywhere("an_impossible_case_fails_with_exit_1", an_impossible_case_fails_with_exit_1),
         anywhere("interrupted_it_prints_what_it_has", interrupted_it_prints_what_it_has),
     ])
@@ -83,13 +85,47 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
 }
 
 fn help_is_a_manual_with_examples() -> Result<(), Failed> {
-    for arguments in [&["--help"][..], &["run", "--help"]] {
+    for arguments in [&["--help"][..], &["run", "--help"], &["doctor", "--help"]] {
         let output = sendpath().args(arguments).output()?;
         let text = String::from_utf8(output.stdout)?;
         assert!(output.status.success());
         for part in ["Usage:", "Examples:", "Exit codes:"] {
             assert!(text.contains(part), "{arguments:?} lacks {part}");
         }
+    }
+    Ok(())
+}
+
+fn doctor_names_each_check() -> Result<(), Failed> {
+    let output = sendpath().args(["doctor", "--json"]).output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let checks = report["checks"].as_array().ok_or("no checks")?;
+    let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    let mut expected = sendpath::measure::doctor::names();
+    expected.sort();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected);
+    for check in checks {
+        assert!(["ok", "limited", "unavailable"].contains(&check["state"].as_str().unwrap_or("")), "{check}");
+        assert!(check["found"].as_str().is_some_and(|found| !found.is_empty()), "{check}");
+    }
+    Ok(())
+}
+
+fn doctor_requires() -> Result<(), Failed> {
+    let doctor = |list: &str| sendpath().args(["doctor", "--netns", "loopback", "--require", list]).output();
+    assert_eq!(doctor("task-clock,task_clock")?.status.code(), Some(0));
+    let output = doctor("flops")?;
+    assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(2), 1));
+    let report = sendpath().args(["doctor", "--netns", "loopback", "--json"]).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout)?;
+    let checks = report["checks"].as_array().ok_or("no checks")?;
+    for check in checks.iter().filter(|check| check["name"] != "load") {
+        let name = check["name"].as_str().ok_or("no name")?;
+        let code = if check["state"] == "unavailable" { 3 } else { 0 };
+        assert_eq!(doctor(name)?.status.code(), Some(code), "{check}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The `sendpath` command: one file per subcommand.
 
 mod client;
+mod doctor;
 mod run;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The input makes no sense; nothing was set up.
 const BAD_INPUT: u8 = 2;
+/// What `doctor` was told to require is not there.
+const MISSING: u8 = 3;
 /// Ended by Ctrl-C or SIGTERM; what had been measured was printed.
 const INTERRUPTED: u8 = 130;
 
@@ -27,9 +30,11 @@ Examples:
   sendpath run                                     64 KiB by two_copy, one pair, one second
   sendpath run --path zero_copy --layout page      the same by MSG_ZEROCOPY, fields on pages of their own
   sendpath run --size 256K --threads 4 --json      one JSON object on stdout
+  sendpath doctor                                  what this machine can measure, and what it cannot
   cargo bench                                      all cases, with charts
 
-Exit codes: 0 measured, 1 a case failed, 2 bad input (nothing was set up), 130 interrupted.";
+Exit codes: 0 measured, 1 a case failed, 2 bad input (nothing was set up), 3 doctor --require found
+something missing, 130 interrupted.";
 
 #[derive(Parser)]
 #[command(name = "sendpath", version, about = ABOUT, after_help = AFTER_HELP)]
@@ -41,6 +46,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Options),
+    Doctor(doctor::Options),
     /// Be the client process of a run; the server starts it.
     #[command(hide = true)]
     Client,
@@ -86,6 +92,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(options) => run::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Client => client::run(),
     };
     let code = outcome.unwrap_or_else(|error| {

@@ -47,7 +47,7 @@ pub fn explain(refusal: &Refusal) -> String {
         }
         (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), Source::Core) if *virtual_machine => format!(
             "this virtual machine has no PMU that counts it ({}): run on bare metal, or have the hypervisor give \
-             it one (QEMU: `-cpu host,pmu=on`)",
+             it one (QEMU: -cpu host,pmu=on)",
             errno_name(*errno)
         ),
         (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), _) => {

@@ -2,4 +2,5 @@
 
 pub mod burst;
 pub mod counters;
+pub mod doctor;
 pub mod environment;

@@ -1,0 +1,95 @@
+//! `sendpath doctor`: what this machine can measure, and what would make its numbers lie.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use super::{DONE, MISSING, SetupOptions};
+use crate::error::Error;
+use crate::measure::doctor::{Check, State, examine, names};
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath doctor
+  sendpath doctor --json | jq '.checks[] | select(.state != \"ok\")'
+  sendpath doctor --require cycles,llc-load-misses && cargo bench --bench cycles
+
+States:
+  ok           as it should be
+  limited      it works, but numbers suffer, or a part of the matrix does
+  unavailable  it cannot be had
+
+Exit codes: 0 always, but 3 when something that --require names is unavailable; 2 bad input.";
+
+/// Say what this machine can and cannot measure, and what would make its numbers lie
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// Exit with 3 if one of these checks is unavailable: a comma list of the names that are printed
+    #[arg(long, value_name = "LIST")]
+    require: Option<String>,
+    /// Print one JSON object on stdout and nothing else
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    checks: &'a [Check],
+}
+
+/// Looks, prints, and judges what was required.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let setup = options.setup.setup()?;
+    let required = required(options.require.as_deref())?;
+    let checks = examine(&setup);
+    let text = if options.json {
+        serde_json::to_string_pretty(&Report { checks: &checks })? + "\n"
+    } else {
+        table(&checks)
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")?;
+    let missing: Vec<_> = checks
+        .iter()
+        .filter(|check| check.state == State::Unavailable && required.contains(&check.name))
+        .map(|check| check.name.as_str())
+        .collect();
+    if missing.is_empty() {
+        return Ok(DONE);
+    }
+    eprintln!("sendpath: required, and unavailable: {}", missing.join(", "));
+    Ok(MISSING)
+}
+
+fn required(list: Option<&str>) -> Result<Vec<String>, Error> {
+    let Some(list) = list else { return Ok(Vec::new()) };
+    let known = names();
+    list.split(',')
+        .map(|word| {
+            let name = word.trim().replace('_', "-");
+            if known.contains(&name) {
+                Ok(name)
+            } else {
+                Err(Error::Setting(format!("--require {word:?}: expected some of {}", known.join(", "))))
+            }
+        })
+        .collect()
+}
+
+/// A row for each check. Checks that came out alike for one reason share it.
+fn table(checks: &[Check]) -> String {
+    let mut lines = Vec::new();
+    for alike in checks.chunk_by(|a, b| a.state == b.state && a.found == b.found) {
+        let (last, others) = (&alike[alike.len() - 1], &alike[..alike.len() - 1]);
+        for check in others {
+            lines.push(format!("{:<12} {:<18}as the next", check.state, check.name));
+        }
+        lines.push(format!("{:<12} {:<18}{}", last.state, last.name, last.found));
+        lines.extend(last.remedy.iter().map(|remedy| format!("{:31}-> {remedy}", "")));
+    }
+    lines.join("\n") + "\n"
+}
