@@ -1,6 +1,7 @@
 //! Limits of the process and the kernel that bear on what can be sent, as words for a person.
 
 use std::io;
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -50,16 +51,29 @@ pub fn available_memory_bytes() -> Option<usize> {
     Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? << 10)
 }
 
-/// Whether the CPU says that a hypervisor is below it, or the firmware that it is a virtual one.
+/// Whether the CPU says that a hypervisor is below it, or the firmware that it is a virtual one; read
+/// from the files below `root`.
 #[must_use]
-pub fn is_virtual_machine() -> bool {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let flags = read("/proc/cpuinfo");
+pub fn is_virtual_machine(root: &Path) -> bool {
+    let read = |path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let flags = read("proc/cpuinfo");
     let flags = flags.lines().find(|line| line.starts_with("flags"));
     flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
         || ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"]
             .iter()
-            .any(|name| read("/sys/class/dmi/id/product_name").contains(name))
+            .any(|name| read("sys/class/dmi/id/product_name").contains(name))
+}
+
+/// Whether this process has a capability, by its number in `capabilities(7)`'s header, where it counts for
+/// the whole machine: root of a user namespace has all, and none that does.
+#[must_use]
+pub fn has_capability(number: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
+    let status = read("/proc/self/status");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    whole && effective >> number & 1 == 1
 }
 
 /// The error of `call`, with the limit that is behind it where the errno says that one is.

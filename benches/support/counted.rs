@@ -65,7 +65,7 @@ fn open(events: &[Event]) -> Vec<(Event, EventMeter)> {
             true
         }
         Err(reason) => {
-            println!("{event}: not counted: {reason}");
+            eprintln!("{event}: not counted: {reason}");
             false
         }
     };
@@ -73,7 +73,10 @@ fn open(events: &[Event]) -> Vec<(Event, EventMeter)> {
     if missing > 0 {
         let there: Vec<_> = INSTEAD.into_iter().filter(|&event| add(event)).collect();
         let names: Vec<_> = there.iter().map(ToString::to_string).collect();
-        println!("measured instead, under their own names: {}\n", names.join(", "));
+        match &names[..] {
+            [] => eprintln!("nothing can be counted here: `sendpath doctor` says what would lift that"),
+            names => eprintln!("measured instead, under their own names: {}\n", names.join(", ")),
+        }
     }
     meters
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter};
 use perf_event::events::Event as Attributes;
-use sendpath::counters::{Event, Pmus, ThreadCounters};
+use sendpath::counters::{Event, Pmus, Source, probe};
 
 /// Counts one event. Clones are the same counter.
 #[derive(Clone)]
@@ -24,7 +24,8 @@ pub struct EventMeter {
 enum Counter {
     #[cfg(target_arch = "x86_64")]
     Perf(criterion_perf_events::Perf),
-    Inherited(RefCell<perf_event::Counter>),
+    /// One for each kind of core that counts the event.
+    Inherited(RefCell<Vec<perf_event::Counter>>),
 }
 
 impl EventMeter {
@@ -33,33 +34,33 @@ impl EventMeter {
     /// # Errors
     /// Why it cannot be counted, and what lifts that.
     pub fn open(event: Event) -> Result<Self, String> {
-        let pmus = Pmus::of_this_machine();
-        let mut probe = ThreadCounters::open(&[event], &pmus);
-        probe.start();
-        if let Some(reason) = probe.stop().get(&event).and_then(|reading| reading.reason()) {
-            return Err(reason.to_owned());
-        }
-        let counter = Self::counter(event, &pmus).map_err(|error| format!("perf_event_open(2): {error}"))?;
+        probe(event)?;
+        let counter = Self::counter(event).map_err(|error| format!("perf_event_open(2): {error}"))?;
         Ok(Self { counter: Rc::new(counter), units: Units::of(event) })
     }
 
-    fn counter(event: Event, pmus: &Pmus) -> std::io::Result<Counter> {
+    fn counter(event: Event) -> std::io::Result<Counter> {
+        let pmus = Pmus::of_this_machine();
         #[cfg(target_arch = "x86_64")]
-        if let Some(mut builder) = perfcnt_builder(event) {
-            if nix::unistd::geteuid().is_root() || event != Event::TaskClock {
-                builder.inherit();
-            } else {
-                // The clock counts the same without the right to count the kernel.
-                builder.inherit().exclude_kernel().exclude_hv();
-            }
+        if !pmus.is_hybrid()
+            && let Some(mut builder) = perfcnt_builder(event)
+        {
+            // `Perf::new` panics where this fails, so it is tried before, to the letter.
+            let main_thread = i32::try_from(std::process::id()).unwrap_or_default();
+            drop(builder.for_pid(main_thread).disable().finish()?);
             return Ok(Counter::Perf(criterion_perf_events::Perf::new(builder)));
         }
-        let mut builder = perf_event::Builder::new(Numbered::of(event, pmus));
-        builder.inherit(true).include_kernel().include_hv();
-        if event == Event::TaskClock {
-            builder.exclude_kernel(true).exclude_hv(true);
-        }
-        builder.build().map(|counter| Counter::Inherited(RefCell::new(counter)))
+        let kinds: Vec<u32> = match event.source() {
+            Source::Core if pmus.is_hybrid() => pmus.cores.iter().map(|pmu| pmu.kind).collect(),
+            _ => vec![0],
+        };
+        let counters = kinds.into_iter().map(|kind| {
+            let mut builder = perf_event::Builder::new(Numbered::of(event, pmus));
+            builder.attrs_mut().config |= u64::from(kind) << 32; // picks the kind of core
+            let clock = event == Event::TaskClock;
+            builder.inherit(true).exclude_kernel(clock).exclude_hv(clock).build()
+        });
+        Ok(Counter::Inherited(RefCell::new(counters.collect::<std::io::Result<_>>()?)))
     }
 }
 
@@ -70,14 +71,20 @@ fn perfcnt_builder(event: Event) -> Option<perfcnt::linux::PerfCounterBuilderLin
         PerfCounterBuilderLinux as Builder, SoftwareEventType as Software,
     };
     let load_misses = |cache| Builder::from_cache_event(cache, CacheOpId::Read, CacheOpResultId::Miss);
-    Some(match event {
+    let mut builder = match event {
         Event::Cycles => Builder::from_hardware_event(Hardware::CPUCycles),
         Event::CacheMisses => Builder::from_hardware_event(Hardware::CacheMisses),
         Event::L1dLoadMisses => load_misses(CacheId::L1D),
         Event::LlcLoadMisses => load_misses(CacheId::LL),
         Event::TaskClock => Builder::from_software_event(Software::TaskClock),
         _ => return None,
-    })
+    };
+    builder.inherit();
+    if event == Event::TaskClock {
+        // A clock counts the same without the right to count the kernel.
+        builder.exclude_kernel().exclude_hv();
+    }
+    Some(builder)
 }
 
 /// An event by its numbers in `perf_event_attr`, from `<linux/perf_event.h>`.
@@ -118,8 +125,9 @@ impl Measurement for EventMeter {
                 criterion_0_5::measurement::Measurement::start(perf);
             }
             Counter::Inherited(counter) => {
-                let mut counter = counter.borrow_mut();
-                counter.reset().and_then(|()| counter.enable()).expect("an open counter can be started");
+                for counter in &mut *counter.borrow_mut() {
+                    counter.reset().and_then(|()| counter.enable()).expect("an open counter can be started");
+                }
             }
         }
     }
@@ -129,8 +137,10 @@ impl Measurement for EventMeter {
             #[cfg(target_arch = "x86_64")]
             Counter::Perf(perf) => criterion_0_5::measurement::Measurement::end(perf, 0),
             Counter::Inherited(counter) => {
-                let mut counter = counter.borrow_mut();
-                counter.disable().and_then(|()| counter.read()).expect("an open counter can be read")
+                let read = |counter: &mut perf_event::Counter| {
+                    counter.disable().and_then(|()| counter.read()).expect("an open counter can be read")
+                };
+                counter.borrow_mut().iter_mut().map(read).sum()
             }
         }
     }

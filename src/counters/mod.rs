@@ -94,6 +94,21 @@ impl Event {
         }
     }
 
+    /// Events that are related to each other share a group, so that they are counted over the same time;
+    /// small groups find room on the PMU where large ones do not.
+    fn companions(self) -> u8 {
+        match self {
+            Self::Cycles | Self::Instructions => 0,
+            Self::CacheReferences | Self::CacheMisses => 1,
+            Self::TaskClock | Self::ContextSwitches | Self::CpuMigrations | Self::PageFaults => 2,
+            Self::BranchMisses => 3,
+            Self::L1dLoadMisses => 4,
+            Self::LlcLoadMisses => 5,
+            Self::DtlbLoadMisses => 6,
+            Self::RefCycles => 7,
+        }
+    }
+
     /// What one of them is called in the plural, with the unit where it has one.
     #[must_use]
     pub fn unit(self) -> &'static str {
@@ -154,13 +169,13 @@ pub enum Reading {
 pub type Readings = BTreeMap<Event, Reading>;
 
 impl Reading {
-    /// The count, extrapolated to the whole time where it is [`scaled`](Self::is_scaled).
+    /// The count, extrapolated to the whole time where it is [`scaled`](Self::is_scaled). None where it
+    /// never got onto the PMU, though it reads as zero.
     #[must_use]
     pub fn value(&self) -> Option<u64> {
         match *self {
-            Self::Counted { value, enabled_ns, running_ns } if running_ns < enabled_ns => {
-                Some((value as f64 * enabled_ns as f64 / running_ns as f64).round() as u64)
-            }
+            Self::Counted { value, enabled_ns, running_ns } if running_ns < enabled_ns => (running_ns > 0)
+                .then(|| (value as f64 * enabled_ns as f64 / running_ns as f64).round() as u64),
             Self::Counted { value, .. } => Some(value),
             Self::Unavailable { .. } => None,
         }
@@ -176,22 +191,12 @@ impl Reading {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Counted { .. } => None,
             Self::Unavailable { reason } => Some(reason),
-        }
-    }
-
-    /// A count that never got onto the PMU is no count, though it reads as zero.
-    fn checked(self) -> Self {
-        match self {
-            Self::Counted { enabled_ns, running_ns: 0, .. } if enabled_ns > 0 => Self::Unavailable {
-                reason:
-                    "the PMU never had a free counter for it: another user of the PMU (the NMI watchdog, \
-                         a profiler) holds them, or it can only be counted alone: ask for fewer counters, or \
-                         `sudo sysctl -w kernel.nmi_watchdog=0`"
-                        .to_owned(),
-            },
-            reading => reading,
+            Self::Counted { running_ns: 0, enabled_ns: 1.., .. } => Some(
+                "the PMU never had a free counter for it: another user of the PMU (a profiler, the NMI watchdog) \
+                 holds them: ask for fewer counters, or `sudo sysctl -w kernel.nmi_watchdog=0`",
+            ),
+            Self::Counted { .. } => None,
         }
     }
 
@@ -221,6 +226,29 @@ impl Reading {
             (unavailable @ Self::Unavailable { .. }, _) | (_, unavailable) => unavailable,
         }
     }
+}
+
+/// Counts a moment of work with one event, and says why that cannot be done. A PMU that says 0 where it
+/// cannot be (some hypervisors have one) counts as none.
+///
+/// # Errors
+/// The reason, and what lifts it.
+pub fn probe(event: Event) -> Result<(), String> {
+    let mut counters = ThreadCounters::open(&[event], Pmus::of_this_machine());
+    counters.start();
+    std::hint::black_box((0..1_000_000_u64).map(std::hint::black_box).sum::<u64>());
+    let readings = counters.stop();
+    let Some(reading) = readings.get(&event) else { return Err("it was not read".to_owned()) };
+    if let Some(reason) = reading.reason() {
+        return Err(reason.to_owned());
+    }
+    let busy = [Event::Cycles, Event::Instructions, Event::RefCycles, Event::TaskClock].contains(&event);
+    if busy && reading.value() == Some(0) {
+        return Err(
+            "it opens, and stays 0 while a thread runs: the hypervisor's PMU is an empty one".to_owned()
+        );
+    }
+    Ok(())
 }
 
 /// Adds one thread's or one window's readings to another's.
@@ -269,9 +297,13 @@ mod tests {
 
     #[test]
     fn a_count_that_never_ran_is_missing_and_not_zero() {
-        let never = counted(0, 1000, 0).checked();
+        let never = counted(0, 1000, 0);
+        assert_eq!(never.value(), None);
         assert!(never.reason().unwrap().contains("nmi_watchdog"), "{never:?}");
-        assert_eq!(counted(0, 0, 0).checked().value(), Some(0), "a thread that did not run did nothing");
+        assert_eq!(counted(0, 0, 0).value(), Some(0), "a thread that did not run did nothing");
+        // One thread whose group had no turn is no reason to lose the others' counts.
+        let both = never.plus(counted(100, 1000, 1000));
+        assert_eq!((both.value(), both.is_scaled()), (Some(200), true));
     }
 
     #[test]

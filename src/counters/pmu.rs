@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Where the kernel lists its PMUs.
 pub const DEVICES: &str = "/sys/bus/event_source/devices";
@@ -14,6 +15,8 @@ pub struct CorePmu {
     pub name: String,
     /// The number that stands for it in `perf_event_attr`.
     pub kind: u32,
+    /// The CPUs that have it, as a list such as `0-7`; empty where it is every CPU's.
+    pub cpus: String,
 }
 
 /// The PMUs that matter here.
@@ -26,10 +29,11 @@ pub struct Pmus {
 }
 
 impl Pmus {
-    /// Those of this machine.
+    /// Those of this machine, looked up once.
     #[must_use]
-    pub fn of_this_machine() -> Self {
-        Self::below(Path::new(DEVICES))
+    pub fn of_this_machine() -> &'static Self {
+        static PMUS: LazyLock<Pmus> = LazyLock::new(|| Pmus::below(Path::new(DEVICES)));
+        &PMUS
     }
 
     /// Those that a device tree lists. A core's PMU is called `cpu`, or has a file `cpus` that says which
@@ -43,7 +47,8 @@ impl Pmus {
             if (name == "cpu" || path.join("cpus").exists())
                 && let Some(kind) = number(&path.join("type"))
             {
-                cores.push(CorePmu { name, kind });
+                let cpus = fs::read_to_string(path.join("cpus")).unwrap_or_default().trim().to_owned();
+                cores.push(CorePmu { name, kind, cpus });
             }
         }
         cores.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,5 +1,8 @@
 //! Why an event cannot be opened, in words, with what lifts it. See `perf_event_open(2)`, "ERRORS".
 
+use std::path::Path;
+use std::sync::LazyLock;
+
 use crate::limits;
 
 use super::{Event, Source};
@@ -19,12 +22,11 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn on_this_machine(event: Event, errno: Option<i32>) -> Self {
-        Self {
-            event,
-            errno,
-            paranoid: limits::sysctl("kernel/perf_event_paranoid"),
-            virtual_machine: limits::is_virtual_machine(),
-        }
+        static FACTS: LazyLock<(String, bool)> = LazyLock::new(|| {
+            (limits::sysctl("kernel/perf_event_paranoid"), limits::is_virtual_machine(Path::new("/")))
+        });
+        let (paranoid, virtual_machine) = FACTS.clone();
+        Self { event, errno, paranoid, virtual_machine }
     }
 }
 
@@ -33,9 +35,12 @@ impl Refusal {
 pub fn explain(refusal: &Refusal) -> String {
     let Refusal { event, errno, paranoid, virtual_machine } = refusal;
     match (errno, event.source()) {
-        (None, _) => "there is no msr PMU (x86 alone has one, and only where its driver is loaded): \
-                      `sudo modprobe msr`"
-            .to_owned(),
+        (None, _) => "there is no msr PMU: x86 alone has one (in a container: is /sys mounted?)".to_owned(),
+        (Some(libc::EACCES | libc::EPERM), _) if paranoid.parse().is_ok_and(|level: i32| level <= 1) => {
+            "not allowed, though kernel.perf_event_paranoid would: a container's seccomp filter forbids it: start \
+             the container with `--cap-add PERFMON`"
+                .to_owned()
+        }
         (Some(libc::EACCES | libc::EPERM), _) => format!(
             "not allowed: kernel.perf_event_paranoid is {paranoid}, and counting the kernel's part takes 1 or less, or \
              CAP_PERFMON: `sudo sysctl -w kernel.perf_event_paranoid=1` (in a container also `--cap-add PERFMON`)"
@@ -94,6 +99,18 @@ mod tests {
             let text = why(Event::Cycles, errno, true);
             assert!(text.contains(word), "{errno}: {text}");
         }
+    }
+
+    #[test]
+    fn where_the_switch_allows_it_the_container_is_to_blame() {
+        let refusal = Refusal {
+            event: Event::Cycles,
+            errno: Some(libc::EPERM),
+            paranoid: "-1".to_owned(),
+            virtual_machine: false,
+        };
+        let text = explain(&refusal);
+        assert!(text.contains("`--cap-add PERFMON`") && !text.contains("sysctl"), "{text}");
     }
 
     #[test]

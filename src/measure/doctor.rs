@@ -4,16 +4,16 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path as FilePath, PathBuf};
 
-use nix::unistd::geteuid;
 use serde::Serialize;
 use strum::VariantArray;
 
 use crate::case::{Case, Layout, Matrix, Path, Placement, Workload};
-use crate::counters::{Event, Pmus, ThreadCounters};
+use crate::counters::{Event, Pmus, probe};
 use crate::limits;
 use crate::measure::burst::{time, verify};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::Socket;
+use crate::topology::Topology;
 use crate::topology::affinity::Cpus;
 
 /// How a check came out.
@@ -87,27 +87,45 @@ const OTHERS: [&str; 19] = [
 pub fn examine(setup: &Setup) -> Vec<Check> {
     let mut checks = events();
     let files = Files { root: PathBuf::from("/") };
-    checks.extend(files.checks(geteuid().is_root()));
+    checks.extend(files.checks(&Rights::of_this_process()));
     checks.extend([zero_copy_socket(), fragments(&files)]);
     checks.extend(namespaces(setup));
     checks
 }
 
-/// Opens each event and counts a moment of work.
+/// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
 fn events() -> Vec<Check> {
-    let mut counters = ThreadCounters::open(<Event as VariantArray>::VARIANTS, &Pmus::of_this_machine());
-    counters.start();
-    std::hint::black_box((0..1_000_000_u64).map(std::hint::black_box).sum::<u64>());
-    let check = |(event, reading): (Event, crate::counters::Reading)| match reading.reason() {
-        None => Check::ok(&event.to_string(), "counted, kernel included"),
-        Some(reason) => Check::new(&event.to_string(), State::Unavailable, reason, command_in(reason)),
+    let check = |event: &Event| match probe(*event) {
+        Ok(()) => Check::ok(&event.to_string(), "counted, kernel included"),
+        Err(reason) => Check::new(&event.to_string(), State::Unavailable, &reason, command_in(&reason)),
     };
-    counters.stop().into_iter().map(check).collect()
+    <Event as VariantArray>::VARIANTS.iter().map(check).collect()
 }
 
 /// The first command that a text has in backticks.
 fn command_in(text: &str) -> Option<&str> {
     text.split('`').nth(1)
+}
+
+/// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
+#[expect(clippy::struct_excessive_bools, reason = "one for each right")]
+struct Rights {
+    perfmon: bool,
+    ipc_lock: bool,
+    net_admin: bool,
+    sys_admin: bool,
+}
+
+impl Rights {
+    fn of_this_process() -> Self {
+        let (net_admin, ipc_lock, sys_admin, perfmon) = (12, 14, 21, 38);
+        Self {
+            perfmon: limits::has_capability(perfmon) || limits::has_capability(sys_admin),
+            ipc_lock: limits::has_capability(ipc_lock),
+            net_admin: limits::has_capability(net_admin),
+            sys_admin: limits::has_capability(sys_admin),
+        }
+    }
 }
 
 /// The files that the kernel describes itself in. Tests look below another root.
@@ -128,26 +146,27 @@ impl Files {
         self.read(path)?.parse().ok()
     }
 
-    fn checks(&self, root: bool) -> Vec<Check> {
+    fn checks(&self, rights: &Rights) -> Vec<Check> {
+        let forced = rights.net_admin;
         vec![
-            self.paranoid(root),
+            self.paranoid(rights.perfmon),
             self.machine(),
-            self.user_namespaces(),
-            memlock(root),
+            self.user_namespaces(rights.sys_admin),
+            memlock(rights.ipc_lock),
             self.at_least("optmem", "optmem_max", 65_536, "bounds the completions that wait unread", false),
             self.at_least(
                 "wmem",
                 "wmem_max",
                 2 << 20,
                 "caps the 2 MiB send buffers that are asked for",
-                root,
+                forced,
             ),
             self.at_least(
                 "rmem",
                 "rmem_max",
                 2 << 20,
                 "caps the 2 MiB receive buffers that are asked for",
-                root,
+                forced,
             ),
             cpus(),
             self.smt(),
@@ -160,13 +179,14 @@ impl Files {
         ]
     }
 
-    fn paranoid(&self, root: bool) -> Check {
+    fn paranoid(&self, perfmon: bool) -> Check {
         let name = "paranoid";
         match self.read("/proc/sys/kernel/perf_event_paranoid") {
             None => Check::new(name, State::Unavailable, "the kernel has no perf events", None),
-            Some(value) if root => {
-                Check::ok(name, format!("kernel.perf_event_paranoid is {value}, which does not bind root"))
-            }
+            Some(value) if perfmon => Check::ok(
+                name,
+                format!("kernel.perf_event_paranoid is {value}, which does not bind this process"),
+            ),
             Some(value) if value.parse().is_ok_and(|value: i32| value <= 1) => {
                 Check::ok(name, format!("kernel.perf_event_paranoid is {value}"))
             }
@@ -180,9 +200,7 @@ impl Files {
     }
 
     fn machine(&self) -> Check {
-        let flags = self.read("/proc/cpuinfo").unwrap_or_default();
-        let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-        if flags.split_whitespace().any(|flag| flag == "hypervisor") {
+        if limits::is_virtual_machine(&self.root) {
             let found = "virtual: other guests share the CPUs and caches, and few hypervisors lend a PMU";
             Check::new("machine", State::Limited, found, None)
         } else {
@@ -190,8 +208,11 @@ impl Files {
         }
     }
 
-    fn user_namespaces(&self) -> Check {
+    fn user_namespaces(&self, sys_admin: bool) -> Check {
         let name = "user-namespaces";
+        if sys_admin {
+            return Check::ok(name, "not needed: this process may make network namespaces without one");
+        }
         for (switch, forbids) in [
             ("kernel.apparmor_restrict_unprivileged_userns", "1"),
             ("kernel.unprivileged_userns_clone", "0"),
@@ -221,7 +242,9 @@ impl Files {
         match value {
             None => Check::ok(name, format!("net.core.{sysctl} is not shown in this namespace")),
             Some(value) if value >= least => Check::ok(name, found(value)),
-            Some(value) if forced => Check::ok(name, format!("{}, which does not bind root", found(value))),
+            Some(value) if forced => {
+                Check::ok(name, format!("{}, which does not bind this process", found(value)))
+            }
             Some(value) => Check::new(
                 name,
                 State::Limited,
@@ -329,10 +352,10 @@ impl Files {
     }
 }
 
-fn memlock(root: bool) -> Check {
+fn memlock(ipc_lock: bool) -> Check {
     let found = format!("RLIMIT_MEMLOCK is {}", limits::memlock());
-    if root {
-        return Check::ok("memlock", format!("{found}, which does not bind root"));
+    if ipc_lock {
+        return Check::ok("memlock", format!("{found}, which does not bind this process"));
     }
     if limits::memlock_bytes() >= 1 << 30 {
         return Check::ok("memlock", found);
@@ -364,18 +387,10 @@ fn cpus() -> Check {
 
 fn hybrid(pmus: &Pmus) -> Check {
     if pmus.is_hybrid() {
-        let names: Vec<_> = pmus.cores.iter().map(|pmu| pmu.name.as_str()).collect();
-        let found = format!(
-            "{}: pairs on unlike cores are unlike; cpus of one kind stand in /sys/bus/event_source/devices/{}/cpus",
-            names.join(" and "),
-            names[0]
-        );
-        Check::new(
-            "hybrid",
-            State::Limited,
-            found,
-            Some("taskset -c 0-3 cargo bench # with CPUs of one kind"),
-        )
+        let kinds: Vec<_> = pmus.cores.iter().map(|pmu| format!("{} ({})", pmu.name, pmu.cpus)).collect();
+        let found = format!("{}: pairs on unlike cores are unlike", kinds.join(" and "));
+        let last = &pmus.cores[pmus.cores.len() - 1].cpus;
+        Check::new("hybrid", State::Limited, found, Some(&format!("taskset -c {last} cargo bench")))
     } else {
         Check::ok("hybrid", "all cores are of one kind, as far as their PMUs say")
     }
@@ -407,6 +422,13 @@ fn fragments(files: &Files) -> Check {
 /// Tries namespaces, and whether a zero-copy send between them is copied.
 fn namespaces(setup: &Setup) -> [Check; 2] {
     let untried = |why: &str| Check::new("veth-copy", State::Unavailable, format!("not tried: {why}"), None);
+    if setup.topology == Topology::Loopback {
+        let found = "not tried: loopback was asked for";
+        return [
+            Check::new("namespaces", State::Unavailable, found, None),
+            untried("loopback was asked for"),
+        ];
+    }
     let mut testbed = match Testbed::start(setup) {
         Ok(testbed) => testbed,
         Err(error) => {
@@ -451,14 +473,16 @@ fn namespaces(setup: &Setup) -> [Check; 2] {
 mod tests {
     use super::*;
 
-    fn machine(files: &[(&str, &str)], root: bool) -> Vec<Check> {
+    fn machine(files: &[(&str, &str)], every_right: bool) -> Vec<Check> {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Files { root: folder.path().to_owned() }.checks(root)
+        let [perfmon, ipc_lock, net_admin, sys_admin] = [every_right; 4];
+        let rights = Rights { perfmon, ipc_lock, net_admin, sys_admin };
+        Files { root: folder.path().to_owned() }.checks(&rights)
     }
 
     fn check<'a>(checks: &'a [Check], name: &str) -> &'a Check {
@@ -528,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_do_not_bind_root_are_ok_for_root() {
+    fn limits_that_do_not_bind_a_process_are_ok_for_it() {
         let files = [("proc/sys/kernel/perf_event_paranoid", "4"), ("proc/sys/net/core/wmem_max", "212992")];
         let checks = machine(&files, true);
         for name in ["paranoid", "wmem", "memlock"] {

@@ -36,7 +36,7 @@ impl Counting {
 
     fn open(&mut self) {
         if self.counters.is_none() && !self.events.is_empty() {
-            self.counters = Some(ThreadCounters::open(&self.events, &Pmus::of_this_machine()));
+            self.counters = Some(ThreadCounters::open(&self.events, Pmus::of_this_machine()));
         }
     }
 }
