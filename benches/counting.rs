@@ -6,13 +6,13 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use criterion::measurement::Measurement;
 use sendpath::case::{Case, Layout, Path, Placement, Workload};
 use sendpath::counters::{Event, Reading};
-use sendpath::error::Result;
+use sendpath::error::{Error, Result};
 use sendpath::measure::burst::{Sample, calibrate, time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Setup, SideReport, Testbed};
@@ -41,6 +41,7 @@ fn run() -> Result<()> {
     let all = Event::parse_list("all")?;
 
     println!("medians of {ROUNDS} rounds (quartiles in brackets)");
+    print("sendpath run --counters all, round trips/s of none's (rr, 64 B)", command()?);
     for (what, payload_bytes, events) in [
         ("all counters, of those without (rr, 64 B)", 64, &all[..]),
         ("task-clock alone, of those without (rr, 64 B)", 64, &[Event::TaskClock]),
@@ -60,7 +61,7 @@ fn run() -> Result<()> {
             };
             cost.push(with / without);
         }
-        print(&format!("round trips/s with {what}"), cost);
+        print(&format!("a burst's round trips/s with {what}"), cost);
     }
 
     let large = case(64 << 10, 4);
@@ -93,6 +94,31 @@ fn run() -> Result<()> {
     }
     print("task-clock, perf-event2 by getrusage's (stream, 64 KiB, split)", rusage);
     Ok(())
+}
+
+/// The command's round trips per second with all counters, by those without, round by round.
+fn command() -> Result<Vec<f64>> {
+    let rate = |counters: &str| -> Result<f64> {
+        let output = Command::new(env!("CARGO_BIN_EXE_sendpath"))
+            .args(["run", "--size", "64", "--duration", "300ms", "--json", "--counters", counters])
+            .output()
+            .map_err(Error::call("execve(2)"))?;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .map_err(|_| Error::Setting(String::from_utf8_lossy(&output.stderr).into_owned()))?;
+        Ok(report["round_trips_per_s"].as_f64().unwrap_or(f64::NAN))
+    };
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let (with, without) = if round % 2 == 0 {
+            let with = rate("all")?;
+            (with, rate("none")?)
+        } else {
+            let without = rate("none")?;
+            (rate("all")?, without)
+        };
+        ratios.push(with / without);
+    }
+    Ok(ratios)
 }
 
 fn case(payload_bytes: usize, threads: usize) -> Case {

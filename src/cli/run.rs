@@ -43,6 +43,8 @@ What is printed:
   whole message in place; a stream has none. CPU time is that of the pairs' threads on each side
   over the timed window. Over veth and loopback the kernel copies every zero_copy message after all,
   which the copied share says. A burst in which every byte is checked runs before and after.
+  Counting costs at every context switch, so counters come from a second window of the same length, on new
+  connections, and the figures above them are free of it.
 
 Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted (what had
 been measured by then is printed).";
@@ -116,10 +118,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let mut testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &[placement]);
     eprint!("{case}\n{environment}");
-    testbed.count(&options.counters.0);
-    let mut instance = testbed.open(case).context(case)?;
-    let report = measure(&mut instance, options.duration, &interrupted).context(case)?;
-    print(&report, options.json)?;
+    let mut window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
+    let timed = window()?;
+    // Counting costs at every context switch, so what is timed is not counted, nor the other way round.
+    let counted = if options.counters.0.is_empty() {
+        None
+    } else {
+        testbed.count(&options.counters.0);
+        Some(measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case)?)
+    };
+    print(&timed.report(case, counted.as_ref()), options.json)?;
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
 
@@ -127,7 +135,7 @@ fn measure(
     instance: &mut Instance<'_>,
     duration: Duration,
     interrupted: &AtomicBool,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<Window> {
     let case = instance.case();
     let bar = ProgressBar::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     bar.set_style(ProgressStyle::with_template("{wide_bar} {msg} {eta} left")?);
@@ -144,10 +152,10 @@ fn measure(
     }
     window.verified_messages += verify(instance)?;
     bar.finish_and_clear();
-    Ok(window.report(case))
+    Ok(window)
 }
 
-/// The bursts of the timed window, summed up.
+/// The bursts of a window, summed up.
 #[derive(Default)]
 struct Window {
     messages: u64,
@@ -176,7 +184,7 @@ impl Window {
         }
     }
 
-    fn report(&self, case: Case) -> Report {
+    fn report(&self, case: Case, counted: Option<&Self>) -> Report {
         let elapsed_ns = self.elapsed_ns.max(1) as f64;
         let payload_bytes_total = self.messages * case.payload_bytes as u64;
         let rr = case.workload == Workload::Rr;
@@ -200,10 +208,12 @@ impl Window {
             client_system_ns: self.client.system_ns,
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
-            counters: (!self.server.counters.is_empty()).then(|| {
+            counters: counted.map(|counted| {
+                let payload_bytes = counted.messages * case.payload_bytes as u64;
                 let side =
-                    |side: &SideReport| SideCounters::new(&side.counters, self.messages, payload_bytes_total);
-                Sides { server: side(&self.server), client: side(&self.client) }
+                    |side: &SideReport| SideCounters::new(&side.counters, counted.messages, payload_bytes);
+                let (server, client) = (side(&counted.server), side(&counted.client));
+                Sides { messages: counted.messages, server, client }
             }),
         }
     }
@@ -235,6 +245,8 @@ struct Report {
 
 #[derive(Serialize)]
 struct Sides {
+    /// Messages of the window that was counted, which is not the one that was timed.
+    messages: u64,
     server: SideCounters,
     client: SideCounters,
 }
@@ -286,7 +298,9 @@ impl fmt::Display for Report {
             line("zero copy", format!("{counts}{copied}"))?;
         }
         line("verified", format!("{} messages, every byte", self.verified_messages))?;
-        self.counters.as_ref().map_or(Ok(()), |sides| write!(f, "\n{sides}"))
+        let Some(sides) = &self.counters else { return Ok(()) };
+        writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
+        write!(f, "{sides}")
     }
 }
 
