@@ -158,8 +158,8 @@ fn print(name: &str, mut ratios: Vec<f64>) {
     let quantile = |share: f64| ratios.get((ratios.len().saturating_sub(1) as f64 * share).round() as usize);
     match (quantile(0.25), quantile(0.5), quantile(0.75)) {
         (Some(low), Some(median), Some(high)) => {
-            println!("  {name:<70} {median:.3} [{low:.3} {high:.3}]");
+            println!("  {name:<74} {median:.3} [{low:.3} {high:.3}]");
         }
-        _ => println!("  {name:<70} not measured: the event is not to be had here"),
+        _ => println!("  {name:<74} not measured: the event is not to be had here"),
     }
 }
