@@ -98,7 +98,7 @@ struct Memory {
 }
 
 /// One message out.
-unsafe fn send(fd: c_int, memory: &mut Memory, floor: Floor) {
+fn send(fd: c_int, memory: &mut Memory, floor: Floor) {
     if floor == Floor::Pack {
         for (to, from) in memory.packed.chunks_exact_mut(memory.fields[0].len()).zip(&memory.fields) {
             to.copy_from_slice(from);
@@ -122,7 +122,7 @@ unsafe fn send(fd: c_int, memory: &mut Memory, floor: Floor) {
 }
 
 /// One message in.
-unsafe fn receive(fd: c_int, memory: &mut Memory, floor: Floor) {
+fn receive(fd: c_int, memory: &mut Memory, floor: Floor) {
     let mut received = 0;
     while received < memory.packed.len() {
         // SAFETY: as in `round_trips`.
@@ -164,7 +164,7 @@ fn header(pieces: &mut [iovec; 8]) -> libc::msghdr {
 }
 
 /// A socket set as the suite sets its own: fixed buffers, reno, no delay.
-unsafe fn socket() -> c_int {
+fn socket() -> c_int {
     // SAFETY: as in `round_trips`.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
@@ -192,7 +192,7 @@ fn clock_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-unsafe fn pin(cpu: usize) {
+fn pin(cpu: usize) {
     // SAFETY: a zeroed set is an empty one; the call reads it.
     unsafe {
         let mut set: libc::cpu_set_t = zeroed();
