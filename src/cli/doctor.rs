@@ -84,12 +84,12 @@ fn required(list: Option<&str>) -> Result<Vec<String>, Error> {
 fn table(checks: &[Check]) -> String {
     let mut lines = Vec::new();
     for alike in checks.chunk_by(|a, b| a.state == b.state && a.found == b.found) {
-        let (last, others) = (&alike[alike.len() - 1], &alike[..alike.len() - 1]);
+        let (first, others) = (&alike[0], &alike[1..]);
+        lines.push(format!("{:<12} {:<18}{}", first.state, first.name, first.found));
+        lines.extend(first.remedy.iter().map(|remedy| format!("{:31}-> {remedy}", "")));
         for check in others {
-            lines.push(format!("{:<12} {:<18}as the next", check.state, check.name));
+            lines.push(format!("{:<12} {:<18}as {}", check.state, check.name, first.name));
         }
-        lines.push(format!("{:<12} {:<18}{}", last.state, last.name, last.found));
-        lines.extend(last.remedy.iter().map(|remedy| format!("{:31}-> {remedy}", "")));
     }
     lines.join("\n") + "\n"
 }

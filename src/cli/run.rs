@@ -43,11 +43,11 @@ What is printed:
   whole message in place; a stream has none. CPU time is that of the pairs' threads on each side
   over the timed window. Over veth and loopback the kernel copies every zero_copy message after all,
   which the copied share says. A burst in which every byte is checked runs before and after.
-  Counting costs at every context switch, so counters come from a second window of the same length, on new
-  connections, and the figures above them are free of it.
+  Counting costs at every context switch, so counters come from a second window of the same
+  length, on new connections, and the figures above them are free of it.
 
-Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted (what had
-been measured by then is printed).";
+Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted
+(what had been measured by then is printed).";
 
 /// Measure one case
 #[derive(Args)]
@@ -71,7 +71,7 @@ pub(super) struct Options {
     /// paired (both ends on one CPU), split (servers and clients on different CPUs) or free
     #[arg(long, value_name = "NAME", default_value = "paired", value_parser = Placement::parse)]
     placement: Placement,
-    /// How long to measure: 500ms, 2s, 1m
+    /// About how long to measure, in bursts of a fixed number of messages: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
     /// Count what the pairs' threads do, on both sides: all, none, or a comma list of cycles,
@@ -90,7 +90,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let most = Duration::from_hours(1);
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() && duration <= most => Ok(duration),
-        _ => Err(format!("duration {text:?} is not a time above 0 and up to 1h, such as 500ms or 2s")),
+        _ => Err(format!("duration {text:?} is not a time with its unit, above 0 and up to 1h: 500ms, 2s")),
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         testbed.count(&options.counters.0);
         Some(measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case)?)
     };
-    print(&timed.report(case, counted.as_ref()), options.json)?;
+    print(&timed.report(case, counted.as_ref(), environment), options.json)?;
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
 
@@ -184,7 +184,7 @@ impl Window {
         }
     }
 
-    fn report(&self, case: Case, counted: Option<&Self>) -> Report {
+    fn report(&self, case: Case, counted: Option<&Self>, environment: Environment) -> Report {
         let elapsed_ns = self.elapsed_ns.max(1) as f64;
         let payload_bytes_total = self.messages * case.payload_bytes as u64;
         let rr = case.workload == Workload::Rr;
@@ -215,6 +215,7 @@ impl Window {
                 let (server, client) = (side(&counted.server), side(&counted.client));
                 Sides { messages: counted.messages, server, client }
             }),
+            environment,
         }
     }
 }
@@ -241,6 +242,7 @@ struct Report {
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
     counters: Option<Sides>,
+    environment: Environment,
 }
 
 #[derive(Serialize)]
@@ -288,7 +290,8 @@ impl fmt::Display for Report {
             _ => line("round trip", "not measured: a stream has none".to_owned())?,
         }
         let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
-        let cpu = |user_ns, system_ns| format!("{} user, {} system", share(user_ns), share(system_ns));
+        let cpu =
+            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
         line("server cpu", cpu(self.server_user_ns, self.server_system_ns))?;
         line("client cpu", cpu(self.client_user_ns, self.client_system_ns))?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
@@ -297,7 +300,7 @@ impl fmt::Display for Report {
             });
             line("zero copy", format!("{counts}{copied}"))?;
         }
-        line("verified", format!("{} messages, every byte", self.verified_messages))?;
+        line("verified", format!("{} messages besides, every byte", self.verified_messages))?;
         let Some(sides) = &self.counters else { return Ok(()) };
         writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
         write!(f, "{sides}")
