@@ -79,7 +79,10 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
          rtt_max_ns rtt_mean_ns rtt_p50_ns rtt_p90_ns rtt_p999_ns rtt_p99_ns server_system_ns \
          server_user_ns throughput_gbps verified_messages zero_copy"
     );
-    assert_eq!(names(&result["zero_copy"]), "completions copied copied_share enobufs notifications sends");
+    assert_eq!(
+        names(&result["zero_copy"]),
+        "completions copied copied_bytes copied_share enobufs notifications sends sent_bytes"
+    );
     assert_eq!(result["case"], "rr/zero_copy/heap/8192B/1T/paired");
     Ok(())
 }

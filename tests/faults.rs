@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         anywhere("a_client_that_stands_still_is_named", stopped_client_is_named),
         anywhere("a_client_that_is_no_sendpath_is_refused", foreign_client_is_refused),
         anywhere("after_a_failed_case_the_next_one_runs", next_case_runs),
+        anywhere("of_many_open_instances_the_others_go_on_when_one_fails", others_go_on),
+        anywhere("each_path_counts_who_copied_how_much", copies_are_counted),
         in_namespaces("a_server_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Server)),
         in_namespaces("a_client_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Client)),
     ])
@@ -65,7 +67,7 @@ const PATHS: [sendpath::case::Path; 3] =
 
 /// Plants a fault in pair 1 of every path and workload, and hands each error to `check`.
 fn plant(side: Side, kind: FaultKind, check: impl Fn(&Error)) -> Result<(), Failed> {
-    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     for path in PATHS {
         for workload in [Workload::Rr, Workload::Stream] {
             let fault = Fault { side, pair: 1, at_message: 5, kind };
@@ -89,7 +91,7 @@ fn corrupt_is_named() -> Result<(), Failed> {
 }
 
 fn last_message_is_checked() -> Result<(), Failed> {
-    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     for path in PATHS {
         for (at_message, noticed) in [(8, false), (9, true)] {
             let fault = Fault { side: Side::Server, pair: 1, at_message, kind: FaultKind::Corrupt };
@@ -154,7 +156,7 @@ fn reset_ends_both(side: Side) -> Result<(), Failed> {
 
 /// Runs long bursts while `strike` is done to the client, and returns how they ended.
 fn strike_client(workload: Workload, strike: Signal) -> Result<(Error, Duration), Failed> {
-    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     let pid = Pid::from_raw(i32::try_from(testbed.client_pid())?);
     let mut instance = testbed.open(case(PATHS[1], workload))?;
     verify(&mut instance)?; // under way
@@ -202,13 +204,51 @@ fn foreign_client_is_refused() -> Result<(), Failed> {
 }
 
 fn next_case_runs() -> Result<(), Failed> {
-    let mut testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     for path in PATHS {
         let fault = Fault { side: Side::Client, pair: 0, at_message: 0, kind: FaultKind::Panic };
         let mut instance = testbed.open_with_fault(case(path, Workload::Rr), Some(fault))?;
         verify(&mut instance).expect_err("the fault is noticed");
         drop(instance);
         verify(&mut testbed.open(case(path, Workload::Rr))?)?;
+    }
+    Ok(())
+}
+
+fn others_go_on() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let mut instances = Vec::new();
+    for path in PATHS {
+        instances.push(testbed.open(case(path, Workload::Rr))?);
+    }
+    let fault = Fault { side: Side::Client, pair: 2, at_message: 30, kind: FaultKind::Reset };
+    instances.push(testbed.open_with_fault(case(PATHS[0], Workload::Rr), Some(fault))?);
+    for _round in 0..3 {
+        for (number, instance) in instances.iter_mut().enumerate() {
+            let result = time(instance, 20, Mode::Time);
+            assert!(result.is_ok() || number == 3, "{number}: {result:?}");
+        }
+    }
+    let error = time(&mut instances[3], 20, Mode::Time).expect_err("it failed before");
+    assert!(error.to_string().contains("failed"), "{error}");
+    for path in PATHS {
+        verify(&mut testbed.open(case(path, Workload::Stream))?)?;
+    }
+    Ok(())
+}
+
+fn copies_are_counted() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for (path, [packed, sent, deferred]) in PATHS.into_iter().zip([[1, 1, 0], [0, 1, 0], [0, 0, 1]]) {
+        let case = case(path, Workload::Rr);
+        let sample = time(&mut testbed.open(case)?, 20, Mode::Time)?;
+        let bytes = sample.messages * case.payload_bytes as u64;
+        let (server, client) = (sample.server.copies, sample.client.copies);
+        assert_eq!(server.user_to_user_bytes, packed * bytes, "{path}");
+        assert_eq!(server.user_to_kernel_bytes, sent * bytes, "{path}");
+        assert_eq!(server.deferred_bytes, deferred * bytes, "loopback and veth defer every copy");
+        assert_eq!(client.kernel_to_user_bytes, bytes, "{path}");
+        assert_eq!(client.user_to_user_bytes, packed * bytes, "{path}");
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ fn case(workload: Workload, path: Path, payload_bytes: usize, threads: usize) ->
 /// Allocations of the server and of the client in the life of a testbed that runs five bursts of
 /// `messages`.
 fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Failed> {
-    let mut testbed = testbed()?;
+    let testbed = testbed()?;
     let mut instance = testbed.open(case)?;
     verify(&mut instance)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -119,7 +119,7 @@ fn memory_is_bounded() -> Result<(), Failed> {
     for workload in [Workload::Rr, Workload::Stream] {
         for path in PATHS {
             let case = case(workload, path, 64 << 10, 256);
-            let mut testbed = testbed()?;
+            let testbed = testbed()?;
             let client = testbed.client_pid().to_string();
             let mut instance = testbed.open(case)?;
             verify(&mut instance)?;

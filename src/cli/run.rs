@@ -118,7 +118,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let mut testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &[placement]);
     eprint!("{case}\n{environment}");
-    let mut window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
+    let window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
     let timed = window()?;
     // Counting costs at every context switch, so what is timed is not counted, nor the other way round.
     let counted = if options.counters.0.is_empty() {

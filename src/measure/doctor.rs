@@ -429,7 +429,7 @@ fn namespaces(setup: &Setup) -> [Check; 2] {
             untried("loopback was asked for"),
         ];
     }
-    let mut testbed = match Testbed::start(setup) {
+    let testbed = match Testbed::start(setup) {
         Ok(testbed) => testbed,
         Err(error) => {
             let text = error.to_string();

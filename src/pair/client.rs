@@ -1,6 +1,7 @@
 //! The client process: asks for messages and receives them. Driven by the server over the control
 //! socket that it finds as its standard input.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -44,8 +45,13 @@ pub fn main() -> Result<()> {
     let mut control = UnixStream::from(stdin);
     let watch = Arc::new(Watch::default());
     let supervisor = Supervisor::<ToClient>::start(&control, &watch, Side::Server, |_| None)?;
-    let mut client =
-        Client { topology: None, options: None, watch, threads: Threads::new(Side::Client), instance: None };
+    let mut client = Client {
+        topology: None,
+        options: None,
+        watch,
+        threads: Threads::new(Side::Client),
+        instances: BTreeMap::new(),
+    };
     while let Ok(frame) = supervisor.frames.recv() {
         let answer = client.answer(frame).unwrap_or_else(|error| {
             // What this side's supervisor found explains an error that only echoes it.
@@ -67,7 +73,8 @@ struct Client {
     options: Option<SocketOptions>,
     watch: Arc<Watch>,
     threads: Threads,
-    instance: Option<Instance>,
+    /// By their tokens.
+    instances: BTreeMap<u64, Instance>,
 }
 
 /// One life of a case's pairs.
@@ -96,18 +103,19 @@ impl Client {
             ToClient::BringUp { options } => self.bring_up(options),
             ToClient::Open { case, cpus, server, token, events, fault } => {
                 self.threads.grow(case.threads)?;
-                self.instance = Some(self.open(case, &cpus, server, token, &events, fault)?);
+                let instance = self.open(case, &cpus, server, token, &events, fault)?;
+                self.instances.insert(token, instance);
                 Ok(ToServer::Opened)
             }
-            ToClient::Burst { burst, first_sequence } => {
-                self.watch.arm(burst.mode);
-                let report = self.burst(burst, first_sequence);
+            ToClient::Burst { token, burst, first_sequence } => {
+                let instance = self.instances.get(&token).ok_or_else(out_of_turn)?;
+                self.watch.arm(burst.mode, instance.connections());
+                let report = instance.burst(burst, first_sequence, &mut self.threads, &self.watch);
                 self.watch.disarm();
                 report.map(ToServer::Done)
             }
-            ToClient::Close => {
-                self.watch.release();
-                self.instance = None;
+            ToClient::Close { token } => {
+                self.instances.remove(&token);
                 Ok(ToServer::Closed)
             }
         }
@@ -132,12 +140,10 @@ impl Client {
         fault: Option<Fault>,
     ) -> Result<Instance> {
         let options = self.options.as_ref().ok_or_else(out_of_turn)?;
-        let mut connections = Vec::new();
         let mut ends = Vec::new();
         for pair in 0..case.threads {
             let connection = Arc::new(connect(options, server)?);
             send_all(&connection, &Hello::new(token, pair).0)?;
-            connections.push(Arc::clone(&connection));
             let socket = Arc::clone(&connection);
             let mut receiver = path::receiver(case.path, socket, case.payload_bytes, case.layout);
             if let Some(fault) = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair) {
@@ -148,20 +154,33 @@ impl Client {
             let state = Receiving { connection, receiver, round_trips: None };
             ends.push(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(events) })));
         }
-        self.watch.adopt(connections);
         Ok(Instance { workload: case.workload, ends })
     }
+}
 
-    fn burst(&mut self, burst: Burst, first: u64) -> Result<SideReport> {
-        let instance = self.instance.as_ref().ok_or_else(out_of_turn)?;
-        let workload = instance.workload;
-        let gate = Gate::new(instance.ends.len());
+impl Instance {
+    fn connections(&self) -> Vec<Arc<TcpStream>> {
+        let connection = |end: &SharedEnd<Receiving>| {
+            Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
+        };
+        self.ends.iter().map(connection).collect()
+    }
+
+    fn burst(
+        &self,
+        burst: Burst,
+        first: u64,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+    ) -> Result<SideReport> {
+        let workload = self.workload;
+        let gate = Gate::new(self.ends.len());
         let work = Arc::new(move |end: &mut End<Receiving>| request(end, workload, burst, first, &gate));
-        let running = self.threads.start(&instance.ends, &self.watch, &work)?;
-        let mut report = joined(running.wait(&self.watch))?;
+        let running = threads.start(&self.ends, watch, &work)?;
+        let mut report = joined(running.wait(watch))?;
         if burst.mode == Mode::TimeEach && workload == Workload::Rr {
             let mut sum = Recorder::new();
-            for end in &instance.ends {
+            for end in &self.ends {
                 let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
                 sum.take(end.state.round_trips.as_mut());
             }
@@ -214,6 +233,7 @@ fn request(
     let every = burst.mode == Mode::Verify;
     let each = (burst.mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
     let sequences = first..first + burst.messages;
+    let copies_before = receiver.copies();
 
     gate.wait()?;
     let mut report = metered(&mut end.counting, || {
@@ -247,6 +267,7 @@ fn request(
         send_all(connection, &first.to_le_bytes())?; // received the last
         Ok(start_ns)
     })?;
+    report.copies = receiver.copies().since(&copies_before);
     if every {
         report.verified_messages = burst.messages;
     } else if let Some(last) = sequences.last() {

@@ -15,7 +15,7 @@ use crate::topology::affinity::Cpus;
 use crate::topology::{Interface, Topology};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -29,10 +29,11 @@ pub(super) enum ToClient {
     BringUp { options: SocketOptions },
     /// Answered by `Opened`, when every pair is connected.
     Open { case: Case, cpus: Cpus, server: SocketAddr, token: u64, events: Vec<Event>, fault: Option<Fault> },
-    /// Answered by `Done`. `first_sequence` is the number of the burst's first message.
-    Burst { burst: Burst, first_sequence: u64 },
+    /// Answered by `Done`. `token` is the instance's, `first_sequence` the number of the burst's first
+    /// message.
+    Burst { token: u64, burst: Burst, first_sequence: u64 },
     /// Answered by `Closed`.
-    Close,
+    Close { token: u64 },
 }
 
 /// The client's frames.

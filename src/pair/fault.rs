@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::monotonic_ns;
 use crate::error::{Error, Result, Side};
 use crate::message::Message;
-use crate::path::{Receiver, Sender, ZeroCopyCounts};
+use crate::path::{Copies, Receiver, Sender, ZeroCopyCounts};
 
 /// What goes wrong, on which end of which pair, and at which message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub enum FaultKind {
     Corrupt,
     /// The connection is reset.
     Reset,
+    /// Not a fault but a cost: from this message on, each takes so much longer to send, by spinning. The
+    /// server's to plant.
+    Slow {
+        /// How much longer, in nanoseconds.
+        spin_ns: u64,
+    },
 }
 
 impl Fault {
@@ -41,7 +48,7 @@ impl Fault {
         match self.kind {
             // As a panic unwinds, without the hook's lines on stderr.
             FaultKind::Panic => resume_unwind(Box::new(format!("planted in message {}", self.at_message))),
-            FaultKind::Corrupt => Ok(()),
+            FaultKind::Corrupt | FaultKind::Slow { .. } => Ok(()),
             FaultKind::Reset => reset(connection),
         }
     }
@@ -69,6 +76,14 @@ impl Sender for FaultySender {
                 field[middle] ^= 0xff;
             }
         }
+        if let FaultKind::Slow { spin_ns } = self.fault.kind
+            && self.message >= self.fault.at_message
+        {
+            let until_ns = monotonic_ns()? + spin_ns;
+            while monotonic_ns()? < until_ns {
+                std::hint::spin_loop();
+            }
+        }
         self.message += 1;
         self.inner.send()
     }
@@ -83,6 +98,10 @@ impl Sender for FaultySender {
 
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         self.inner.zero_copy_counts()
+    }
+
+    fn copies(&self) -> Copies {
+        self.inner.copies()
     }
 }
 
@@ -105,6 +124,10 @@ impl Receiver for FaultyReceiver {
 
     fn last(&self) -> &Message {
         self.inner.last()
+    }
+
+    fn copies(&self) -> Copies {
+        self.inner.copies()
     }
 }
 

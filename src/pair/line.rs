@@ -134,9 +134,9 @@ impl Line {
         }
     }
 
-    /// Has the client close its instance. If it does not, or is gone, there is no use for it any more.
-    pub(super) fn close(&mut self) {
-        if write_frame(&mut self.control, &ToClient::Close).is_ok() {
+    /// Has the client close an instance. If it does not, or is gone, there is no use for it any more.
+    pub(super) fn close(&mut self, token: u64) {
+        if write_frame(&mut self.control, &ToClient::Close { token }).is_ok() {
             let limit = if self.failed { CAUSE_LIMIT } else { ANSWER_LIMIT };
             let deadline = Instant::now() + limit;
             let left = || deadline.saturating_duration_since(Instant::now());

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::case::{Case, Path, Workload};
 use crate::counters::{self, Readings};
 use crate::error::{Error, Result, Side};
-use crate::path::ZeroCopyCounts;
+use crate::path::{Copies, ZeroCopyCounts};
 
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
@@ -70,6 +70,8 @@ pub struct SideReport {
     pub system_ns: u64,
     /// What the kernel said of zero-copy sends; the server's, for that path alone.
     pub zero_copy: Option<ZeroCopyCounts>,
+    /// What this side's end of the path copied.
+    pub copies: Copies,
     /// What the threads counted of themselves, where that was asked for; all pairs together.
     pub counters: Readings,
     /// The client's round trips, where each was timed.
@@ -137,6 +139,7 @@ impl SideReport {
                 sum.user_ns += report.user_ns;
                 sum.system_ns += report.system_ns;
                 sum.verified_messages += report.verified_messages;
+                sum.copies += report.copies;
                 counters::add(&mut sum.counters, report.counters);
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;

@@ -1,9 +1,10 @@
 //! The server process: joins the two namespaces, opens instances, and runs one end of every pair.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -90,13 +91,21 @@ pub struct Effective {
 ///
 /// The thread that starts it is server thread 0; the others are made when a case first needs them,
 /// and kept. Dropped, it ends the client, and with it whatever was made for the two.
+///
+/// Any number of instances may be open at a time, of which one runs a burst.
 pub struct Testbed {
     effective: Effective,
     listener: TcpListener,
+    client_pid: u32,
+    inner: RefCell<Inner>,
+    events: Vec<Event>,
+}
+
+/// What the instances share.
+struct Inner {
     threads: Threads,
     line: Line,
     instances: u64,
-    events: Vec<Event>,
 }
 
 impl Testbed {
@@ -127,14 +136,9 @@ impl Testbed {
         let server_socket = EffectiveSocket::read(&listener)?;
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
-        Ok(Self {
-            effective,
-            listener,
-            threads: Threads::new(Side::Server),
-            line,
-            instances: 0,
-            events: Vec::new(),
-        })
+        let client_pid = line.client_pid();
+        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), line, instances: 0 });
+        Ok(Self { effective, listener, client_pid, inner, events: Vec::new() })
     }
 
     /// The settings as they came out.
@@ -151,14 +155,14 @@ impl Testbed {
     /// The client's process id.
     #[must_use]
     pub fn client_pid(&self) -> u32 {
-        self.line.client_pid()
+        self.client_pid
     }
 
     /// Opens an instance of `case`: new connections, new buffers, new pool.
     ///
     /// # Errors
     /// A limit that makes the case impossible, or whatever went wrong on either side.
-    pub fn open(&mut self, case: Case) -> Result<Instance<'_>> {
+    pub fn open(&self, case: Case) -> Result<Instance<'_>> {
         self.open_with_fault(case, None)
     }
 
@@ -167,27 +171,28 @@ impl Testbed {
     /// # Errors
     /// As [`open`](Self::open).
     #[doc(hidden)]
-    pub fn open_with_fault(&mut self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
+    pub fn open_with_fault(&self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
         // Refused before the client is asked for anything.
         case.check()?;
         self.effective.cpus.place(case.placement, Side::Server, 0)?;
         check_memory(&case)?;
-        self.threads.grow(case.threads - 1)?;
-        self.instances += 1;
+        let mut inner = self.inner.borrow_mut();
+        let Inner { threads, line, instances } = &mut *inner;
+        threads.grow(case.threads - 1)?;
+        *instances += 1;
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
-        let (cpus, token) = (self.effective.cpus.clone(), self.instances);
-        let opened = self
-            .line
+        let (cpus, token) = (self.effective.cpus.clone(), *instances);
+        let opened = line
             .ask(&ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault })
             .and_then(|answer| match answer {
                 ToServer::Opened => self.accept(case, token, fault),
                 _ => Err(out_of_turn()),
             });
         match opened {
-            Ok(ends) => Ok(Instance { testbed: self, case, ends, next_sequence: 0 }),
+            Ok(ends) => Ok(Instance { testbed: self, token, case, ends: Some(ends), next_sequence: 0 }),
             Err(error) => {
-                let error = self.line.root_cause(error);
-                self.line.close();
+                let error = line.root_cause(error);
+                line.close(token);
                 Err(error)
             }
         }
@@ -218,9 +223,7 @@ impl Testbed {
             let state = Server { connection: Arc::clone(connection), sender };
             Ok(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(&self.events) })))
         });
-        let ends = ends.collect::<Result<_>>()?;
-        self.line.watch.adopt(connections);
-        Ok(ends)
+        ends.collect()
     }
 
     fn accept_one(&self, token: u64, deadline: Instant) -> Result<Option<(usize, TcpStream)>> {
@@ -285,11 +288,13 @@ struct Server {
     sender: Box<dyn Sender>,
 }
 
-/// One life of a case's pairs. Dropped, it closes the connections.
+/// One life of a case's pairs. Dropped, or failed, it closes the connections.
 pub struct Instance<'testbed> {
-    testbed: &'testbed mut Testbed,
+    testbed: &'testbed Testbed,
+    token: u64,
     case: Case,
-    ends: Vec<SharedEnd<Server>>,
+    /// None once a burst has failed.
+    ends: Option<Vec<SharedEnd<Server>>>,
     /// The number of the next message on every pair.
     next_sequence: u64,
 }
@@ -304,46 +309,59 @@ impl Instance<'_> {
     /// Runs one burst on every pair, and returns what the server's and the client's threads saw.
     ///
     /// # Errors
-    /// Whatever went wrong first, on either side. The instance is of no further use then.
+    /// Whatever went wrong first, on either side. The instance is closed then, and others can go on.
     pub fn burst(&mut self, burst: Burst) -> Result<(SideReport, SideReport)> {
-        let Testbed { threads, line, effective, .. } = &mut *self.testbed;
+        let Some(ends) = &self.ends else {
+            return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
+        };
+        let mut inner = self.testbed.inner.borrow_mut();
+        let Inner { threads, line, .. } = &mut *inner;
         let (workload, first_sequence) = (self.case.workload, self.next_sequence);
         self.next_sequence += burst.messages;
         let work = Arc::new(move |end: &mut End<Server>| serve(end, workload, burst, first_sequence));
 
         let watch = Arc::clone(&line.watch);
-        watch.arm(burst.mode);
+        let connection = |end: &SharedEnd<Server>| {
+            Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
+        };
+        watch.arm(burst.mode, ends.iter().map(connection).collect());
         // The server's threads wait for requests before the client is told to send any.
-        let running = threads.start(&self.ends[1..], &watch, &work)?;
-        let told = line.tell(&ToClient::Burst { burst, first_sequence });
+        let running = threads.start(&ends[1..], &watch, &work)?;
+        let told = line.tell(&ToClient::Burst { token: self.token, burst, first_sequence });
         if told.is_err() {
             watch.abort();
         }
-        let own = guarded(Side::Server, &self.ends[0], &watch, work.as_ref());
+        let own = guarded(Side::Server, &ends[0], &watch, work.as_ref());
         let mut reports = running.wait(&watch);
         reports.push(own);
-        pin(effective.cpus.numbers())?;
+        pin(self.testbed.effective.cpus.numbers())?;
 
         let result = told.and_then(|()| joined(reports)).and_then(|server| match line.answer()? {
             ToServer::Done(client) => Ok((server, client)),
             _ => Err(out_of_turn()),
         });
         watch.disarm();
-        result.map_err(|error| line.root_cause(error))
+        result.map_err(|error| {
+            let error = line.root_cause(error);
+            line.close(self.token);
+            self.ends = None;
+            error
+        })
     }
 }
 
 impl Drop for Instance<'_> {
     fn drop(&mut self) {
-        self.testbed.line.close();
-        self.testbed.line.watch.release();
+        if self.ends.is_some() {
+            self.testbed.inner.borrow_mut().line.close(self.token);
+        }
     }
 }
 
 /// One burst of one pair, on the server.
 fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
     let Server { connection, sender } = &mut end.state;
-    let before = sender.zero_copy_counts();
+    let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
     let mut report = metered(&mut end.counting, || {
         let start_ns = monotonic_ns()?;
         match workload {
@@ -368,6 +386,7 @@ fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) ->
     })?;
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
+    report.copies = sender.copies().since(&copies_before);
     if burst.mode == Mode::Verify {
         // The bodies that timed bursts leave as they are.
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;

@@ -47,24 +47,23 @@ impl Watch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over the connections of a new instance.
-    pub(super) fn adopt(&self, connections: Vec<Arc<TcpStream>>) {
-        let mut state = self.state();
-        *state = State { connections, gone: state.gone, ..State::default() };
+    /// Begins to look after a burst on these connections.
+    pub(super) fn arm(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
+        let stall = Some(if mode == Mode::Verify { STALL_VERIFYING } else { STALL });
+        let gone = {
+            let mut state = self.state();
+            *state = State { connections, stall, gone: state.gone, ..State::default() };
+            state.gone
+        };
+        if gone.is_some() {
+            self.abort();
+        }
     }
 
-    /// Lets go of the instance's connections.
-    pub(super) fn release(&self) {
-        self.adopt(Vec::new());
-    }
-
-    pub(super) fn arm(&self, mode: Mode) {
-        let stall = if mode == Mode::Verify { STALL_VERIFYING } else { STALL };
-        self.state().stall = Some(stall);
-    }
-
+    /// The burst is over. What was found to be wrong with it can still be asked for.
     pub(super) fn disarm(&self) {
-        self.state().stall = None;
+        let mut state = self.state();
+        (state.stall, state.connections) = (None, Vec::new());
     }
 
     /// Shuts every connection down: whoever is blocked on one returns.

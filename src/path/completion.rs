@@ -89,12 +89,16 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 pub struct ZeroCopyCounts {
     /// Successful `sendmsg` calls with `MSG_ZEROCOPY`. A short send makes two of one message.
     pub sends: u64,
+    /// Bytes that those calls took.
+    pub sent_bytes: u64,
     /// Calls whose completion arrived.
     pub completions: u64,
     /// Messages read from the error queue; each completes a range of calls.
     pub notifications: u64,
     /// Completions that say the kernel copied.
     pub copied: u64,
+    /// Bytes of the calls that they complete.
+    pub copied_bytes: u64,
     /// Calls that were refused with `ENOBUFS` and made again after a completion.
     pub enobufs: u64,
 }
@@ -111,9 +115,11 @@ impl ZeroCopyCounts {
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             sends: self.sends - earlier.sends,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
             completions: self.completions - earlier.completions,
             notifications: self.notifications - earlier.notifications,
             copied: self.copied - earlier.copied,
+            copied_bytes: self.copied_bytes - earlier.copied_bytes,
             enobufs: self.enobufs - earlier.enobufs,
         }
     }
@@ -132,9 +138,11 @@ impl fmt::Display for ZeroCopyCounts {
 impl AddAssign for ZeroCopyCounts {
     fn add_assign(&mut self, other: Self) {
         self.sends += other.sends;
+        self.sent_bytes += other.sent_bytes;
         self.completions += other.completions;
         self.notifications += other.notifications;
         self.copied += other.copied;
+        self.copied_bytes += other.copied_bytes;
         self.enobufs += other.enobufs;
     }
 }
@@ -148,11 +156,12 @@ pub(crate) struct InFlight {
     pub(crate) counts: ZeroCopyCounts,
 }
 
-/// The calls that sent one slot's message: `calls` of them from `first`, `open` not yet completed.
-#[derive(Clone, Copy, Debug, Default)]
+/// The calls that sent one slot's message: numbered from `first`, each with the bytes that it took, `open`
+/// of them not yet completed.
+#[derive(Clone, Debug, Default)]
 struct Slot {
     first: u32,
-    calls: u32,
+    bytes_by_call: Vec<usize>,
     open: u32,
 }
 
@@ -176,15 +185,19 @@ impl InFlight {
 
     /// Opens a free slot, whose message is about to be sent.
     pub(crate) fn begin(&mut self, slot: usize) {
-        self.slots[slot] = Slot { first: self.next_call, calls: 0, open: 0 };
+        let next_call = self.next_call;
+        let slot = &mut self.slots[slot];
+        slot.first = next_call;
+        slot.bytes_by_call.clear();
     }
 
-    /// Books a successful call that sent some of the slot's message.
-    pub(crate) fn sent(&mut self, slot: usize) {
+    /// Books a successful call that sent `bytes` of the slot's message.
+    pub(crate) fn sent(&mut self, slot: usize, bytes: usize) {
         self.next_call = self.next_call.wrapping_add(1);
-        self.slots[slot].calls += 1;
+        self.slots[slot].bytes_by_call.push(bytes);
         self.slots[slot].open += 1;
         self.counts.sends += 1;
+        self.counts.sent_bytes += bytes as u64;
     }
 
     /// Books a notification.
@@ -195,10 +208,16 @@ impl InFlight {
         let place = |call: u32| u64::from(call.wrapping_sub(origin));
         let (first, last) = (place(notification.first), place(notification.last));
         let mut unknown = notification.calls();
+        let mut bytes = 0;
         for slot in self.slots.iter_mut().filter(|slot| slot.open > 0) {
-            let (slot_first, slot_end) = (place(slot.first), place(slot.first) + u64::from(slot.calls));
-            let overlap = slot_end.min(last + 1).saturating_sub(slot_first.max(first));
-            let closing = overlap.min(u64::from(slot.open));
+            let slot_first = place(slot.first);
+            let index = |call: u64| {
+                let index = call.saturating_sub(slot_first).min(slot.bytes_by_call.len() as u64);
+                index as usize
+            };
+            let done = &slot.bytes_by_call[index(first).min(index(last + 1))..index(last + 1)];
+            bytes += done.iter().sum::<usize>() as u64;
+            let closing = (done.len() as u64).min(u64::from(slot.open));
             slot.open -= u32::try_from(closing).unwrap_or(slot.open);
             unknown = unknown.saturating_sub(closing);
         }
@@ -210,6 +229,7 @@ impl InFlight {
         self.counts.completions += notification.calls();
         if notification.copied {
             self.counts.copied += notification.calls();
+            self.counts.copied_bytes += bytes;
         }
         Ok(())
     }
@@ -283,8 +303,8 @@ mod tests {
     fn a_slot_is_free_only_after_all_of_its_calls_completed() {
         let mut in_flight = InFlight::new(1);
         in_flight.begin(0);
-        in_flight.sent(0);
-        in_flight.sent(0);
+        in_flight.sent(0, 80);
+        in_flight.sent(0, 80);
         in_flight.completed(range(1, 1)).unwrap();
         assert_eq!(in_flight.free_slot(), None, "call 0 is still open");
         in_flight.completed(range(0, 0)).unwrap();
@@ -296,7 +316,7 @@ mod tests {
         let mut in_flight = InFlight::starting_at(3, u32::MAX - 1);
         for slot in 0..3 {
             in_flight.begin(slot);
-            in_flight.sent(slot);
+            in_flight.sent(slot, 80);
         }
         in_flight.completed(range(u32::MAX - 1, 0)).unwrap();
         assert!(!in_flight.any_open());
@@ -308,7 +328,7 @@ mod tests {
         let mut in_flight = InFlight::new(2);
         assert!(in_flight.completed(range(0, 0)).is_err(), "no call was made");
         in_flight.begin(0);
-        in_flight.sent(0);
+        in_flight.sent(0, 80);
         assert!(in_flight.completed(range(0, 1)).is_err(), "call 1 was never made");
         assert!(in_flight.completed(range(0, 0)).is_err(), "call 0 completed before");
         assert!(in_flight.completed(range(5, 2)).is_err(), "a range that ends before it starts");
@@ -330,7 +350,7 @@ mod tests {
             for (slot, &calls) in calls.iter().enumerate() {
                 in_flight.begin(slot);
                 for _ in 0..calls {
-                    in_flight.sent(slot);
+                    in_flight.sent(slot, 80);
                     owner.push(slot);
                 }
             }

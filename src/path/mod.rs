@@ -19,7 +19,10 @@ pub mod two_copy;
 pub mod zero_copy;
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::AddAssign;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::case::{Layout, Path};
 use crate::error::{Error, Result};
@@ -63,6 +66,9 @@ pub trait Sender: Send {
 
     /// What the kernel said of zero-copy sends; none for the paths that make none.
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts>;
+
+    /// What has been copied so far.
+    fn copies(&self) -> Copies;
 }
 
 /// The receiving half of a path.
@@ -75,6 +81,45 @@ pub trait Receiver: Send {
 
     /// The message that was received last.
     fn last(&self) -> &Message;
+
+    /// What has been copied so far.
+    fn copies(&self) -> Copies;
+}
+
+/// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned, and what
+/// the completions said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {
+    /// Packed or unpacked by this process.
+    pub user_to_user_bytes: u64,
+    /// Copied into the kernel before the call returned.
+    pub user_to_kernel_bytes: u64,
+    /// Sent with `MSG_ZEROCOPY`, and copied by the kernel later after all.
+    pub deferred_bytes: u64,
+    /// Copied out of the kernel.
+    pub kernel_to_user_bytes: u64,
+}
+
+impl Copies {
+    /// What was copied after `earlier` was read.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            user_to_user_bytes: self.user_to_user_bytes - earlier.user_to_user_bytes,
+            user_to_kernel_bytes: self.user_to_kernel_bytes - earlier.user_to_kernel_bytes,
+            deferred_bytes: self.deferred_bytes - earlier.deferred_bytes,
+            kernel_to_user_bytes: self.kernel_to_user_bytes - earlier.kernel_to_user_bytes,
+        }
+    }
+}
+
+impl AddAssign for Copies {
+    fn add_assign(&mut self, other: Self) {
+        self.user_to_user_bytes += other.user_to_user_bytes;
+        self.user_to_kernel_bytes += other.user_to_kernel_bytes;
+        self.deferred_bytes += other.deferred_bytes;
+        self.kernel_to_user_bytes += other.kernel_to_user_bytes;
+    }
 }
 
 /// Makes the sending half of `path`. `pool_messages` is what `zero_copy` may have in flight; the other

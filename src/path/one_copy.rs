@@ -25,7 +25,7 @@
 //! # Ok(()) }
 //! ```
 
-use super::{Receiver, Sender, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored};
+use super::{Copies, Receiver, Sender, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored};
 use crate::error::Result;
 use crate::message::Message;
 
@@ -34,12 +34,13 @@ use crate::message::Message;
 pub struct OneCopySender<S> {
     socket: S,
     message: Message,
+    copies: Copies,
 }
 
 impl<S: Socket> OneCopySender<S> {
     /// A sender of messages with the shape of `message`.
     pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, message }
+        Self { socket, message, copies: Copies::default() }
     }
 }
 
@@ -49,7 +50,9 @@ impl<S: Socket + Send> Sender for OneCopySender<S> {
     }
 
     fn send(&mut self) -> Result<()> {
-        send_all_vectored(&self.socket, &mut self.message.io_slices())
+        send_all_vectored(&self.socket, &mut self.message.io_slices())?;
+        self.copies.user_to_kernel_bytes += self.message.payload_bytes() as u64;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -64,6 +67,10 @@ impl<S: Socket + Send> Sender for OneCopySender<S> {
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         None
     }
+
+    fn copies(&self) -> Copies {
+        self.copies
+    }
 }
 
 /// Receives the fields to where they belong.
@@ -71,12 +78,13 @@ impl<S: Socket + Send> Sender for OneCopySender<S> {
 pub struct OneCopyReceiver<S> {
     socket: S,
     message: Message,
+    copies: Copies,
 }
 
 impl<S: Socket> OneCopyReceiver<S> {
     /// A receiver of messages with the shape of `message`.
     pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, message }
+        Self { socket, message, copies: Copies::default() }
     }
 }
 
@@ -84,11 +92,16 @@ impl<S: Socket + Send> Receiver for OneCopyReceiver<S> {
     fn receive(&mut self) -> Result<&Message> {
         let payload_bytes = self.message.payload_bytes();
         recv_all_vectored(&self.socket, &mut self.message.io_slices_mut(), payload_bytes)?;
+        self.copies.kernel_to_user_bytes += payload_bytes as u64;
         Ok(&self.message)
     }
 
     fn last(&self) -> &Message {
         &self.message
+    }
+
+    fn copies(&self) -> Copies {
+        self.copies
     }
 }
 

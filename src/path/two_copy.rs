@@ -23,7 +23,7 @@
 //! # Ok(()) }
 //! ```
 
-use super::{Receiver, Sender, Socket, ZeroCopyCounts, recv_all, send_all};
+use super::{Copies, Receiver, Sender, Socket, ZeroCopyCounts, recv_all, send_all};
 use crate::error::Result;
 use crate::message::Message;
 
@@ -33,12 +33,13 @@ pub struct TwoCopySender<S> {
     socket: S,
     message: Message,
     packed: Box<[u8]>,
+    copies: Copies,
 }
 
 impl<S: Socket> TwoCopySender<S> {
     /// A sender of messages with the shape of `message`.
     pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, packed: vec![0; message.payload_bytes()].into(), message }
+        Self { socket, packed: vec![0; message.payload_bytes()].into(), message, copies: Copies::default() }
     }
 }
 
@@ -48,8 +49,12 @@ impl<S: Socket + Send> Sender for TwoCopySender<S> {
     }
 
     fn send(&mut self) -> Result<()> {
+        let bytes = self.packed.len() as u64;
         self.message.pack(&mut self.packed);
-        send_all(&self.socket, &self.packed)
+        self.copies.user_to_user_bytes += bytes;
+        send_all(&self.socket, &self.packed)?;
+        self.copies.user_to_kernel_bytes += bytes;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -64,6 +69,10 @@ impl<S: Socket + Send> Sender for TwoCopySender<S> {
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         None
     }
+
+    fn copies(&self) -> Copies {
+        self.copies
+    }
 }
 
 /// Receives into one buffer, then unpacks.
@@ -72,12 +81,13 @@ pub struct TwoCopyReceiver<S> {
     socket: S,
     message: Message,
     packed: Box<[u8]>,
+    copies: Copies,
 }
 
 impl<S: Socket> TwoCopyReceiver<S> {
     /// A receiver of messages with the shape of `message`.
     pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, packed: vec![0; message.payload_bytes()].into(), message }
+        Self { socket, packed: vec![0; message.payload_bytes()].into(), message, copies: Copies::default() }
     }
 }
 
@@ -85,11 +95,17 @@ impl<S: Socket + Send> Receiver for TwoCopyReceiver<S> {
     fn receive(&mut self) -> Result<&Message> {
         recv_all(&self.socket, &mut self.packed)?;
         self.message.unpack(&self.packed);
+        self.copies.kernel_to_user_bytes += self.packed.len() as u64;
+        self.copies.user_to_user_bytes += self.packed.len() as u64;
         Ok(&self.message)
     }
 
     fn last(&self) -> &Message {
         &self.message
+    }
+
+    fn copies(&self) -> Copies {
+        self.copies
     }
 }
 

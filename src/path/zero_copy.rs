@@ -52,7 +52,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::completion::{self, CONTROL_BYTES, InFlight};
-use super::{Interest, Sender, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
+use super::{Copies, Interest, Sender, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::Message;
@@ -210,7 +210,7 @@ impl<S: Socket + Send> Sender for ZeroCopySender<S> {
                 result => {
                     let call = "sendmsg(2) MSG_ZEROCOPY";
                     if let Some(bytes) = progress(&self.socket, Interest::Writable, call, result)? {
-                        self.in_flight.sent(self.current);
+                        self.in_flight.sent(self.current, bytes);
                         sent_bytes += bytes;
                     }
                 }
@@ -231,6 +231,10 @@ impl<S: Socket + Send> Sender for ZeroCopySender<S> {
 
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         Some(self.in_flight.counts)
+    }
+
+    fn copies(&self) -> Copies {
+        Copies { deferred_bytes: self.in_flight.counts.copied_bytes, ..Copies::default() }
     }
 }
 
