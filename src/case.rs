@@ -221,6 +221,54 @@ impl Case {
     }
 }
 
+/// A path with its layout: a line in a chart.
+pub type Series = (Path, Layout);
+
+/// What cases have in common whose paths are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cell {
+    /// What a pair does.
+    pub workload: Workload,
+    /// Bytes in one message, all fields together.
+    pub payload_bytes: usize,
+    /// Pairs.
+    pub threads: usize,
+    /// Where the two ends run.
+    pub placement: Placement,
+}
+
+impl Cell {
+    /// The cell's case of one series.
+    #[must_use]
+    pub fn case(self, (path, layout): Series) -> Case {
+        let Self { workload, payload_bytes, threads, placement } = self;
+        Case { workload, path, layout, payload_bytes, threads, placement }
+    }
+}
+
+impl fmt::Display for Cell {
+    /// As a case's id, without the path: `rr/65536B/4T/paired`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { workload, payload_bytes, threads, placement } = self;
+        write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}")
+    }
+}
+
+impl Case {
+    /// What it has in common with the cases that it is compared with.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        let &Self { workload, payload_bytes, threads, placement, .. } = self;
+        Cell { workload, payload_bytes, threads, placement }
+    }
+
+    /// What it is compared by.
+    #[must_use]
+    pub fn series(&self) -> Series {
+        (self.path, self.layout)
+    }
+}
+
 impl fmt::Display for Case {
     /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,7 +304,7 @@ pub struct Matrix {
     /// What pairs do.
     pub workloads: Vec<Workload>,
     /// The lines of a chart.
-    pub series: Vec<(Path, Layout)>,
+    pub series: Vec<Series>,
     /// Payload sizes, in bytes.
     pub payload_bytes: Vec<usize>,
     /// Numbers of pairs.
@@ -267,7 +315,7 @@ pub struct Matrix {
 
 /// The four series of the default matrix: the studies' three paths on the heap, and `zero_copy` with
 /// fields that keep a 64 KiB message within the kernel's 17 fragments.
-const DEFAULT_SERIES: [(Path, Layout); 4] = [
+const DEFAULT_SERIES: [Series; 4] = [
     (Path::TwoCopy, Layout::Heap),
     (Path::OneCopy, Layout::Heap),
     (Path::ZeroCopy, Layout::Heap),
@@ -292,6 +340,18 @@ impl Matrix {
     #[must_use]
     pub fn by_threads() -> Self {
         Self { x: X::Threads, payload_bytes: vec![65536], threads: vec![1, 2, 4, 8], ..Self::by_size() }
+    }
+
+    /// The cells, in order.
+    pub fn cells(&self) -> impl Iterator<Item = Cell> {
+        self.workloads.iter().flat_map(move |&workload| {
+            self.placements.iter().flat_map(move |&placement| {
+                self.threads.iter().flat_map(move |&threads| {
+                    let cell = move |&payload_bytes| Cell { workload, payload_bytes, threads, placement };
+                    self.payload_bytes.iter().map(cell)
+                })
+            })
+        })
     }
 
     /// Cuts the matrix into charts.

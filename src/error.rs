@@ -1,6 +1,7 @@
 //! What can go wrong, named by the call that failed, its cause, and what lifts it.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,32 @@ pub enum Error {
     /// A setting that this machine or this topology cannot take. Nothing was set up.
     #[error("{0}")]
     Setting(String),
+    /// Stored data that cannot be read, or must not be written over. Nothing was changed.
+    #[error("{path}: {problem}")]
+    Data {
+        /// The file or folder.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{call} {path}: {errno}")]
+    File {
+        /// The call, as its man page names it.
+        call: &'static str,
+        /// The file or folder.
+        path: String,
+        /// Why. It stands in the message, so it is no `source` beside.
+        errno: io::Error,
+    },
+    /// A page or a figure that cannot be made of the data.
+    #[error("{what}: {cause}")]
+    Report {
+        /// What was to be made.
+        what: String,
+        /// Why it could not be.
+        cause: String,
+    },
     /// The two ends have no network in common.
     #[error("{0}")]
     NoLink(String),
@@ -182,10 +209,15 @@ impl Error {
         move |errno| Self::Call { call, errno: errno.into() }
     }
 
+    /// Names the call and the file behind an I/O error; made for `map_err`.
+    pub fn file(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |errno| Self::File { call, path: path.display().to_string(), errno }
+    }
+
     /// Whether the caller's input was refused before anything was set up.
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Case(_) | Self::Setting(_))
+        matches!(self, Self::Case(_) | Self::Setting(_) | Self::Data { .. })
     }
 
     /// Whether this only echoes that the other end went away, so that a better cause may still come

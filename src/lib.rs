@@ -26,6 +26,10 @@
 //!
 //! [`error`] and [`limits`] serve them all.
 
+// The tests' fixture page names the crate, here as in tests/.
+#[cfg(test)]
+extern crate self as sendpath;
+
 pub mod case;
 pub mod cli;
 pub mod counters;
@@ -35,6 +39,9 @@ pub mod measure;
 pub mod message;
 pub mod pair;
 pub mod path;
+pub mod report;
+pub mod results;
+pub mod sweep;
 pub mod topology;
 
 pub use error::{Error, Result};

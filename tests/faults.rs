@@ -74,7 +74,7 @@ fn plant(side: Side, kind: FaultKind, check: impl Fn(&Error)) -> Result<(), Fail
             let mut instance = testbed.open_with_fault(case(path, workload), Some(fault))?;
             let started = Instant::now();
             let error = instance
-                .burst(Burst { messages: 1000, mode: Mode::Verify })
+                .burst(Burst { lead_in: 0, messages: 1000, mode: Mode::Verify })
                 .expect_err("the fault is noticed");
             assert!(started.elapsed() < LIMIT, "took {:?}: {error}", started.elapsed());
             check(&error);

@@ -2,7 +2,9 @@
 
 mod client;
 mod doctor;
+mod report;
 mod run;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Options),
+    Sweep(sweep::Options),
+    Report(report::Options),
     Doctor(doctor::Options),
     /// Be the client process of a run; the server starts it.
     #[command(hide = true)]
@@ -92,6 +96,8 @@ pub fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Run(options) => run::run(&options),
+        Command::Sweep(options) => sweep::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Client => client::run(),
     };

@@ -96,9 +96,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated option.
 #[derive(Clone)]
-struct Counted(Vec<Event>);
+pub(super) struct Counted(pub(super) Vec<Event>);
 
-fn parse_counters(text: &str) -> Result<Counted, CaseError> {
+pub(super) fn parse_counters(text: &str) -> Result<Counted, CaseError> {
     Event::parse_list(text).map(Counted)
 }
 

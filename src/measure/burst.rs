@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::pair::{Burst, Instance, Mode, SideReport};
 
 /// One timed burst.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// From the first request to the last message received and, for `zero_copy`, the last completion
     /// reaped.
@@ -34,8 +34,16 @@ impl Sample {
 /// # Errors
 /// Whatever went wrong on either side.
 pub fn time(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sample> {
+    time_after(instance, 0, messages, mode)
+}
+
+/// As [`time`], after `lead_in` messages on every pair that do not count.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn time_after(instance: &mut Instance<'_>, lead_in: u64, messages: u64, mode: Mode) -> Result<Sample> {
     let pairs = instance.case().threads as u64;
-    let (server, client) = instance.burst(Burst { messages, mode })?;
+    let (server, client) = instance.burst(Burst { lead_in, messages, mode })?;
     let elapsed_ns = client.end_ns.max(server.end_ns) - client.start_ns;
     Ok(Sample { elapsed_ns, messages: messages * pairs, pairs, server, client })
 }
@@ -46,7 +54,7 @@ pub fn time(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sa
 /// [`Error::Corrupt`](crate::Error::Corrupt), or whatever else went wrong on either side.
 pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
     let messages = messages_worth(instance, 1 << 20, 2, 8);
-    let (_, client) = instance.burst(Burst { messages, mode: Mode::Verify })?;
+    let (_, client) = instance.burst(Burst { lead_in: 0, messages, mode: Mode::Verify })?;
     Ok(client.verified_messages)
 }
 

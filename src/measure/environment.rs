@@ -3,14 +3,14 @@
 use std::fmt;
 
 use nix::sys::resource::Resource;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::case::Placement;
 use crate::limits;
 use crate::pair::{Effective, EffectiveSocket, Setup};
 
 /// Machine, limits and settings.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// The kernel's release.
     pub kernel: String,
@@ -21,7 +21,7 @@ pub struct Environment {
     /// `RLIMIT_NOFILE`.
     pub open_files: String,
     /// Sysctls that bear on the paths, as the server's namespace has them.
-    pub sysctls: Vec<(&'static str, String)>,
+    pub sysctls: Vec<(String, String)>,
     /// Where pairs run, in words: a line for each placement that is measured.
     pub placements: Vec<String>,
     /// What was asked of the sockets, in words.
@@ -43,7 +43,7 @@ impl Environment {
             cpu_model: cpu_model(),
             memlock: limits::memlock(),
             open_files: limits::soft(Resource::RLIMIT_NOFILE),
-            sysctls: SYSCTLS.iter().map(|name| (*name, limits::sysctl(name))).collect(),
+            sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), limits::sysctl(name))).collect(),
             placements: placements.iter().map(|&placement| effective.cpus.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),
             effective: effective.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use crate::case::{Case, Workload};
 use crate::counters::Event;
 use crate::error::{Error, Result, Side};
 use crate::limits;
-use crate::path::{self, Receiver, send_all};
+use crate::path::{self, Receiver, recv_all, send_all};
 use crate::topology::Topology;
 use crate::topology::affinity::Cpus;
 
@@ -225,56 +226,77 @@ fn request(
     gate: &Gate,
 ) -> Result<SideReport> {
     let Receiving { connection, receiver, round_trips } = &mut end.state;
-    let pair = end.pair;
-    let check = |receiver: &dyn Receiver, sequence| {
-        let verdict = receiver.last().verify(seed(burst.mode, sequence), sequence);
-        verdict.map_err(|mismatch| Error::Corrupt { pair, mismatch })
-    };
-    let every = burst.mode == Mode::Verify;
-    let each = (burst.mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
-    let sequences = first..first + burst.messages;
+    let (pair, mode) = (end.pair, burst.mode);
+    let each = (mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let timed = first + burst.lead_in;
+    let sequences = timed..timed + burst.messages;
+    let receiver = &mut **receiver;
+    if burst.lead_in > 0 {
+        receive_messages(pair, connection, receiver, workload, mode, first..timed, None)?;
+    }
     let copies_before = receiver.copies();
-
     gate.wait()?;
     let mut report = metered(&mut end.counting, || {
-        let start_ns = monotonic_ns()?;
-        match workload {
-            Workload::Rr => {
-                let mut clock = each.map(|recorder| (recorder, start_ns));
-                for sequence in sequences.clone() {
-                    send_all(connection, &sequence.to_le_bytes())?;
-                    receiver.receive()?;
-                    if let Some((recorder, last_ns)) = &mut clock {
-                        let now_ns = monotonic_ns()?;
-                        recorder.record(now_ns - *last_ns);
-                        *last_ns = now_ns;
-                    }
-                    if every {
-                        check(&**receiver, sequence)?;
-                    }
-                }
-            }
-            Workload::Stream => {
-                send_all(connection, &first.to_le_bytes())?; // ready
-                for sequence in sequences.clone() {
-                    receiver.receive()?;
-                    if every {
-                        check(&**receiver, sequence)?;
-                    }
-                }
-            }
-        }
-        send_all(connection, &first.to_le_bytes())?; // received the last
-        Ok(start_ns)
+        receive_messages(pair, connection, receiver, workload, mode, sequences.clone(), each)
     })?;
+    recv_all(connection, &mut [0; 8])?; // the server has read the clock
     report.copies = receiver.copies().since(&copies_before);
-    if every {
+    if mode == Mode::Verify {
         report.verified_messages = burst.messages;
     } else if let Some(last) = sequences.last() {
-        check(&**receiver, last)?;
+        check(pair, receiver, mode, last)?;
         report.verified_messages = 1;
     }
     Ok(report)
+}
+
+/// Asks for messages, or takes them in back to back, and says at last that all have arrived. Returns when it
+/// began.
+fn receive_messages(
+    pair: usize,
+    connection: &TcpStream,
+    receiver: &mut dyn Receiver,
+    workload: Workload,
+    mode: Mode,
+    sequences: Range<u64>,
+    each: Option<&mut Recorder>,
+) -> Result<u64> {
+    let look = |receiver: &dyn Receiver, sequence| match mode {
+        Mode::Verify => check(pair, receiver, mode, sequence),
+        Mode::Time | Mode::TimeEach => Ok(()),
+    };
+    let first = sequences.start;
+    let start_ns = monotonic_ns()?;
+    match workload {
+        Workload::Rr => {
+            let mut clock = each.map(|recorder| (recorder, start_ns));
+            for sequence in sequences {
+                send_all(connection, &sequence.to_le_bytes())?;
+                receiver.receive()?;
+                if let Some((recorder, last_ns)) = &mut clock {
+                    let now_ns = monotonic_ns()?;
+                    recorder.record(now_ns - *last_ns);
+                    *last_ns = now_ns;
+                }
+                look(receiver, sequence)?;
+            }
+        }
+        Workload::Stream => {
+            send_all(connection, &first.to_le_bytes())?; // ready
+            for sequence in sequences {
+                receiver.receive()?;
+                look(receiver, sequence)?;
+            }
+        }
+    }
+    send_all(connection, &first.to_le_bytes())?; // received the last
+    Ok(start_ns)
+}
+
+/// Compares the message that was received last with what was sent.
+fn check(pair: usize, receiver: &dyn Receiver, mode: Mode, sequence: u64) -> Result<()> {
+    let verdict = receiver.last().verify(seed(mode, sequence), sequence);
+    verdict.map_err(|mismatch| Error::Corrupt { pair, mismatch })
 }
 
 /// Records one pair's round trips without allocating.

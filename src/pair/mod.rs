@@ -37,6 +37,9 @@ const TIMED_SEED: u64 = 0;
 /// What one burst does on every pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Burst {
+    /// Messages on every pair that come first and are neither timed nor counted: they wake the threads and
+    /// bring the buffers back into the caches, which a short burst would else be charged for.
+    pub lead_in: u64,
     /// Messages on every pair.
     pub messages: u64,
     /// What is looked at besides.

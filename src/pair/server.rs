@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::control::{ToClient, ToServer, VERSION, check_version};
@@ -24,7 +25,7 @@ use crate::case::{Case, MAX_THREADS, Workload};
 use crate::counters::Event;
 use crate::error::{Error, Result, Side};
 use crate::limits;
-use crate::path::{self, Sender, recv_all};
+use crate::path::{self, Sender, recv_all, send_all};
 use crate::topology::affinity::{Cpus, pin};
 use crate::topology::{Interface, Topology, link};
 
@@ -71,7 +72,7 @@ impl Setup {
 }
 
 /// The settings as they came out, read back from the kernel.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Effective {
     /// Where the two processes run.
     pub topology: Topology,
@@ -317,7 +318,7 @@ impl Instance<'_> {
         let mut inner = self.testbed.inner.borrow_mut();
         let Inner { threads, line, .. } = &mut *inner;
         let (workload, first_sequence) = (self.case.workload, self.next_sequence);
-        self.next_sequence += burst.messages;
+        self.next_sequence += burst.lead_in + burst.messages;
         let work = Arc::new(move |end: &mut End<Server>| serve(end, workload, burst, first_sequence));
 
         let watch = Arc::clone(&line.watch);
@@ -361,29 +362,19 @@ impl Drop for Instance<'_> {
 /// One burst of one pair, on the server.
 fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
     let Server { connection, sender } = &mut end.state;
+    let timed = first + burst.lead_in;
+    if burst.lead_in > 0 {
+        send_messages(connection, &mut **sender, workload, burst.mode, first..timed)?;
+    }
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
     let mut report = metered(&mut end.counting, || {
         let start_ns = monotonic_ns()?;
-        match workload {
-            Workload::Rr => {
-                for _ in 0..burst.messages {
-                    let sequence = recv_sequence(connection)?;
-                    send_message(&mut **sender, burst.mode, sequence)?;
-                }
-            }
-            Workload::Stream => {
-                recv_sequence(connection)?; // the client is ready
-                for sequence in first..first + burst.messages {
-                    send_message(&mut **sender, burst.mode, sequence)?;
-                }
-            }
-        }
-        // The client has received the last. Without this the last message's TCP acknowledgement, and so
-        // its zero-copy completion, would come by the client's delayed-ACK timer, 40 ms and more later.
-        recv_sequence(connection)?;
-        sender.flush()?;
+        send_messages(connection, &mut **sender, workload, burst.mode, timed..timed + burst.messages)?;
         Ok(start_ns)
     })?;
+    // The client may check its last message now. On a shared CPU that work would else come before this
+    // thread's last steps, and be timed.
+    send_all(connection, &timed.to_le_bytes())?;
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
@@ -392,6 +383,34 @@ fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) ->
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
     }
     Ok(report)
+}
+
+/// Sends messages as they are asked for, or back to back, until the kernel has let go of the last.
+fn send_messages(
+    connection: &TcpStream,
+    sender: &mut dyn Sender,
+    workload: Workload,
+    mode: Mode,
+    sequences: Range<u64>,
+) -> Result<()> {
+    match workload {
+        Workload::Rr => {
+            for _ in sequences {
+                let sequence = recv_sequence(connection)?;
+                send_message(sender, mode, sequence)?;
+            }
+        }
+        Workload::Stream => {
+            recv_sequence(connection)?; // the client is ready
+            for sequence in sequences {
+                send_message(sender, mode, sequence)?;
+            }
+        }
+    }
+    // The client has received the last. Without this the last message's TCP acknowledgement, and so
+    // its zero-copy completion, would come by the client's delayed-ACK timer, 40 ms and more later.
+    recv_sequence(connection)?;
+    sender.flush()
 }
 
 fn recv_sequence(connection: &TcpStream) -> Result<u64> {

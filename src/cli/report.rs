@@ -1,0 +1,62 @@
+//! `sendpath report`: a page, figures and answers from a sweep's folder.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::Args;
+
+use super::DONE;
+use crate::report::{self, Look};
+use crate::results::store;
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath report target-reports/20261120T133000Z-0123456789ab-host
+  sendpath report --open target-reports/reference
+
+Writes report.html (one file, which needs no network) into the folder, and each figure as SVG and PNG
+beside it; an earlier report is replaced. Reads samples.csv and environment.json, and changes neither.
+
+Exit codes: 0 written, 1 a file could not be written, 2 bad input: no sweep, a newer schema, a row that
+cannot be read (a last line that a kill has torn is left out, and said so).";
+
+/// Make a page of a sweep: the verdict, figures, tables, the six questions answered
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// The folder that `sendpath sweep` made
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Show the page in a browser (by xdg-open)
+    #[arg(long)]
+    open: bool,
+}
+
+/// Reads, draws, writes.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let sweep = store::read(&options.folder)?;
+    for warning in &sweep.warnings {
+        eprintln!("sendpath: {warning}");
+    }
+    let page = report::page(&sweep);
+    for figure in &page.figures {
+        let svg = report::svg(figure, Look::File)?;
+        store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;
+        report::png(figure, &options.folder.join(format!("{}.png", figure.id)))?;
+    }
+    let path = options.folder.join("report.html");
+    store::replace(&path, report::render(&page)?.as_bytes())?;
+    println!("{}\n{}", page.headline, path.display());
+    if options.open {
+        let opened = Command::new("xdg-open")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if let Err(error) = opened {
+            eprintln!("sendpath: xdg-open: {error}: open the page by hand");
+        }
+    }
+    Ok(DONE)
+}

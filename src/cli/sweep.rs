@@ -1,0 +1,400 @@
+//! `sendpath sweep`: all cases, interleaved, into a folder.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::RngExt;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{DONE, FAILED, INTERRUPTED, SetupOptions};
+use crate::case::{CaseError, Layout, Matrix, Path};
+use crate::counters::{self, Event};
+use crate::error::{Error, Side};
+use crate::measure::doctor;
+use crate::measure::environment::Environment;
+use crate::pair::{Setup, Testbed};
+use crate::results::analysis::analyse;
+use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use crate::results::{record::Record, summary};
+use crate::sweep::plan::{Profile, cells};
+use crate::sweep::{End, Options as SweepOptions, Progress, ROUNDS, Sweep};
+use crate::topology::affinity::Cpus;
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath sweep                                  64 B to 1 MiB at 1 and 4 pairs, in a minute
+  sendpath sweep --profile study-a --time 2m
+  sendpath sweep --size 64K --threads 1,2 --placement paired,split --precision 0.5%
+  sendpath sweep --resume target-reports/20261120T133000Z-0123456789ab-host --time 5m
+  sendpath report target-reports/…                the page, from the folder that sweep prints
+
+Profiles:
+  quick     64 B to 1 MiB at 1 and 4 pairs, rr, paired: 48 cases
+  study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases
+  study-b   64 B to 4 KiB at 1 to 8 pairs: 48 cases
+  full      both layouts, both workloads, all placements: 1440 cases, half an hour
+
+How it measures:
+  The paths of a cell (same size, threads, workload, placement) run in turn, in bursts of 4 ms, in
+  random order; their connections and buffers are made anew every 10 rounds. two_copy runs twice: what
+  it differs from itself is the noise. One generation in six carries the counters, and its times do
+  not count. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
+
+Exit codes: 0 measured, 1 a case failed (the others are there), 2 bad input (nothing was set up or
+written over), 130 interrupted (what was measured is there; --resume goes on).";
+
+/// Measure all cases, interleaved, into a folder
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// Which cases
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Profile::Quick)]
+    profile: Profile,
+    /// How long to measure: 60s, 5m [default: 60s; full: 30m]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time: Option<Duration>,
+    /// The folder to make [default: target-reports/UTC-REVISION-HOST]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// End sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    precision: f64,
+    /// Go on with a sweep that was interrupted, or make a longer one of it
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// The seed of every random order [default: a new one, which is recorded]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// What is counted, on both sides: all, none or a comma list (see run --help)
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
+    counters: super::run::Counted,
+    #[command(flatten)]
+    matrix: MatrixOptions,
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+/// Comma lists that replace an axis of the profile's.
+#[derive(Args)]
+#[command(next_help_heading = "Cases, instead of the profile's")]
+struct MatrixOptions {
+    /// Workloads: rr, stream
+    #[arg(long, env = "SENDPATH_WORKLOADS", value_name = "LIST", hide_env_values = true)]
+    workload: Option<String>,
+    #[arg(help = "Paths: two_copy, one_copy, zero_copy")]
+    #[arg(long, env = "SENDPATH_PATHS", value_name = "LIST", hide_env_values = true)]
+    path: Option<String>,
+    /// Layouts: heap, page
+    #[arg(long, env = "SENDPATH_LAYOUTS", value_name = "LIST", hide_env_values = true)]
+    layout: Option<String>,
+    /// Payloads: 64,4K,1M
+    #[arg(long, env = "SENDPATH_SIZES", value_name = "LIST", hide_env_values = true)]
+    size: Option<String>,
+    /// Numbers of pairs: 1,4
+    #[arg(long, env = "SENDPATH_THREADS", value_name = "LIST", hide_env_values = true)]
+    threads: Option<String>,
+    /// Placements: paired, split, free
+    #[arg(long, env = "SENDPATH_PLACEMENT", value_name = "LIST", hide_env_values = true)]
+    placement: Option<String>,
+}
+
+impl MatrixOptions {
+    fn apply(&self, matrix: Matrix) -> Result<Matrix, CaseError> {
+        matrix.overridden(|variable| match variable {
+            "SENDPATH_WORKLOADS" => self.workload.clone(),
+            "SENDPATH_PATHS" => self.path.clone(),
+            "SENDPATH_LAYOUTS" => self.layout.clone(),
+            "SENDPATH_SIZES" => self.size.clone(),
+            "SENDPATH_THREADS" => self.threads.clone(),
+            "SENDPATH_PLACEMENT" => self.placement.clone(),
+            _ => None,
+        })
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() && time <= Duration::from_hours(24) => Ok(time),
+        _ => Err(format!("time {text:?} is not a time with its unit, above 0 and up to 24h: 60s, 5m")),
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(format!("precision {text:?} is not a percentage from 0.01% to 100%")),
+    }
+}
+
+/// Measures, and says where the data lie.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let setup = options.setup.setup()?;
+    let resumed = options.resume.as_deref().map(Store::resume).transpose()?;
+    let plan = match &resumed {
+        Some((_, sweep)) => sweep.manifest.plan.clone(),
+        None => plan(options)?,
+    };
+    let cpus = Cpus::allowed()?;
+    let mut placements: Vec<_> = plan.cells.iter().map(|cell| cell.placement).collect();
+    placements.dedup();
+    for &placement in &placements {
+        cpus.place(placement, Side::Server, 0)?;
+    }
+    let folder = match &options.out {
+        _ if resumed.is_some() => PathBuf::new(),
+        Some(folder) if folder.exists() => {
+            let path = folder.display().to_string();
+            return Err(
+                Error::Data { path, problem: "exists already: nothing is written over".to_owned() }.into()
+            );
+        }
+        Some(folder) => folder.clone(),
+        None => default_folder(),
+    };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first one ends the round, the second the process.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+
+    let checks = doctor::examine(&setup);
+    let (events, not_counted) = countable(&options.counters.0);
+    let testbed = Testbed::start(&setup)?;
+    let environment = Environment::read(&setup, testbed.effective(), &placements);
+    eprint!("{environment}");
+    let (mut store, records) = if let Some((store, sweep)) = resumed {
+        same_surroundings(&sweep.manifest, &environment)?;
+        sweep.warnings.iter().for_each(|warning| eprintln!("  note         {warning}"));
+        (store, sweep.records)
+    } else {
+        let manifest = Manifest {
+            schema: SCHEMA,
+            program: Program::this(),
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            host: host(),
+            command: std::env::args().collect(),
+            plan: plan.clone(),
+            not_counted,
+            environment: Some(environment),
+            checks,
+        };
+        (Store::create(&folder, &manifest)?, Vec::new())
+    };
+    let limit = options.time.unwrap_or(Duration::from_secs(options.profile.default_seconds()));
+    let sweep_options = SweepOptions { limit, events, planted: None };
+    eprintln!("  folder       {}", store.folder().display());
+    measure(&setup, &plan, &sweep_options, testbed, &mut store, &records, &interrupted)
+}
+
+fn plan(options: &Options) -> anyhow::Result<Plan> {
+    let matrices = options.profile.matrices().into_iter().map(|matrix| options.matrix.apply(matrix));
+    let matrices = matrices.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+    let mut series = matrices[0].series.clone();
+    // The plainest is the baseline, wherever it was named.
+    series.sort_by_key(|series| *series != (Path::TwoCopy, Layout::Heap));
+    Ok(Plan {
+        profile: options.profile.to_string(),
+        seed: options.seed.unwrap_or_else(|| rand::rng().random()),
+        precision: options.precision,
+        series,
+        cells: cells(&matrices),
+    })
+}
+
+/// Of the events that were asked for, those that can be counted here, and why the others cannot.
+fn countable(events: &[Event]) -> (Vec<Event>, BTreeMap<String, String>) {
+    let mut not_counted = BTreeMap::new();
+    let mut counted = Vec::new();
+    for &event in events {
+        match counters::probe(event) {
+            Ok(()) => counted.push(event),
+            Err(reason) => drop(not_counted.insert(event.to_string(), reason)),
+        }
+    }
+    (counted, not_counted)
+}
+
+fn default_folder() -> PathBuf {
+    let utc = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    PathBuf::from(format!("target-reports/{utc}-{}-{}", Program::this().name(), host()))
+}
+
+/// The machine's name, fit for a file's.
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let fit = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
+    name.chars().map(fit).collect()
+}
+
+/// Refuses to go on with a sweep where it was not begun.
+fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error> {
+    let Some(then) = &manifest.environment else {
+        return Err(Error::Setting("--resume: the sweep was not measured by sendpath sweep".to_owned()));
+    };
+    let mut differ = Vec::new();
+    let mut compare = |name: &str, then: String, now: String| {
+        if then != now {
+            differ.push(format!("{name} was {then:?} and is {now:?}"));
+        }
+    };
+    compare("revision", manifest.program.name(), Program::this().name());
+    compare("host", manifest.host.clone(), host());
+    compare("cpu", then.cpu_model.clone(), now.cpu_model.clone());
+    compare("kernel", then.kernel.clone(), now.kernel.clone());
+    compare("topology", then.effective.topology.to_string(), now.effective.topology.to_string());
+    compare("buffers", then.asked_buffers.clone(), now.asked_buffers.clone());
+    compare("cpus", format!("{:?}", then.effective.cpus), format!("{:?}", now.effective.cpus));
+    compare(
+        "mtu",
+        then.effective.server_link.mtu_bytes.to_string(),
+        now.effective.server_link.mtu_bytes.to_string(),
+    );
+    compare(
+        "congestion control",
+        then.effective.server_socket.congestion.clone(),
+        now.effective.server_socket.congestion.clone(),
+    );
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Setting(format!("--resume: rows of two surroundings do not mix: {}", differ.join("; "))))
+}
+
+fn measure(
+    setup: &Setup,
+    plan: &Plan,
+    options: &SweepOptions,
+    testbed: Testbed,
+    store: &mut Store,
+    records: &[Record],
+    interrupted: &AtomicBool,
+) -> anyhow::Result<u8> {
+    let mut shown = Shown::new(plan, options)?;
+    let mut sweep = Sweep::new(setup, plan, options, testbed, records);
+    let end = sweep.run(store, interrupted, &mut |progress| shown.show(progress));
+    shown.finish();
+    // Whatever ended it, what is there is summed up.
+    let folder = store.folder();
+    let read = store::read(folder)?;
+    let analysis = analyse(&read.manifest.plan, &read.records);
+    let path = folder.join("summary.csv");
+    store::replace(&path, &summary::csv(&read.manifest, &analysis)?)?;
+    let end = end?;
+    print!("{}", summary::table(&analysis));
+    let failures: Vec<_> = analysis
+        .cells
+        .iter()
+        .flat_map(|cell| &cell.arms)
+        .filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?)))
+        .collect();
+    for (case, error) in &failures {
+        eprintln!("sendpath: {case}: {error}");
+    }
+    let folder = folder.display();
+    match end {
+        End::Interrupted => {
+            eprintln!(
+                "interrupted: what was measured is there; go on with: sendpath sweep --resume {folder}"
+            );
+        }
+        End::Time => eprintln!("the time is over"),
+        End::Precise => eprintln!("every comparison is as precise as was asked for"),
+    }
+    println!("{} rows in {folder}\nsendpath report {folder}", read.records.len());
+    Ok(match end {
+        End::Interrupted => INTERRUPTED,
+        _ if failures.is_empty() => DONE,
+        _ => FAILED,
+    })
+}
+
+/// What is shown while it measures: a bar on a terminal, lines otherwise.
+struct Shown<'a> {
+    plan: &'a Plan,
+    limit: Duration,
+    bar: Option<ProgressBar>,
+    /// The first generation of this run, and the one that was shown last.
+    first: Option<u64>,
+    generation: Option<u64>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(plan: &'a Plan, options: &SweepOptions) -> anyhow::Result<Self> {
+        let limit = options.limit;
+        let bar = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+            bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").context("the bar's template")?);
+            Some(bar)
+        } else {
+            None
+        };
+        Ok(Self { plan, limit, bar, first: None, generation: None })
+    }
+
+    fn show(&mut self, progress: &Progress<'_>) {
+        let &Progress { generation, cell, elapsed, precise_cells, .. } = progress;
+        let cells = self.plan.cells.len();
+        if let Some((arm, error)) = progress.failed {
+            let line = format!("failed       {}: {error}", arm.case);
+            self.line(&line);
+            return;
+        }
+        let left =
+            humantime::format_duration(Duration::from_secs(self.limit.saturating_sub(elapsed).as_secs()));
+        let planned = self.plan.cells[cell];
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+            let standing: Vec<_> = progress
+                .effects
+                .iter()
+                .filter(|(arm, _)| !arm.control)
+                .filter_map(|(arm, effect)| {
+                    Some(format!("{} {:.3}", arm.case.path, (*effect)?.log_mean.exp()))
+                })
+                .collect();
+            bar.set_message(format!(
+                "{left} left  generation {}, {precise_cells} of {cells} cells precise  {planned}  {}",
+                generation + 1,
+                standing.join(", ")
+            ));
+            return;
+        }
+        // Line by line: each case once, then each generation.
+        let first = *self.first.get_or_insert(generation);
+        self.generation.get_or_insert(generation);
+        if generation == first {
+            let cases = cells * self.plan.series.len();
+            for (index, &series) in self.plan.series.iter().enumerate() {
+                let number = cell * self.plan.series.len() + index + 1;
+                eprintln!("[{number}/{cases}] {}", planned.case(series));
+            }
+        } else if self.generation != Some(generation) {
+            eprintln!(
+                "generation {} of {ROUNDS} rounds: {precise_cells} of {cells} cells precise, {left} left",
+                generation + 1
+            );
+            self.generation = Some(generation);
+        }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The figures, as data: which arms stand in which, and why some do not.
+
+use super::page::{Figure, Kind, Line, Point, Scale};
+use super::words::{self, Copied};
+use crate::case::{Series, Workload};
+use crate::counters::Event;
+use crate::error::Side;
+use crate::results::analysis::{Analysis, ArmResult, Measure};
+use crate::results::model::Ladder;
+use crate::results::store::Manifest;
+
+/// What a figure shows of an arm.
+type Of = fn(&ArmResult) -> Option<Measure>;
+
+/// All figures of a sweep.
+pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladder<'_>]) -> Vec<Figure> {
+    let series = &manifest.plan.series;
+    let by_size = representative(ladders);
+    let mut figures = Vec::new();
+    for ladder in &by_size {
+        figures.push(size_figure(series, ladder, "fig1-throughput", "Throughput", "Gb/s", true, |arm| {
+            arm.throughput_gbps
+        }));
+    }
+    figures.extend(latency(series, analysis));
+    for (event, id, title) in [
+        (Event::L1dLoadMisses, "fig3a-l1d-misses", "L1d load misses of the server"),
+        (Event::LlcLoadMisses, "fig3b-llc-misses", "LLC load misses of the server"),
+    ] {
+        for ladder in &by_size {
+            let of: Of = match event {
+                Event::L1dLoadMisses => |arm| arm.counted.per_message(Side::Server, Event::L1dLoadMisses),
+                _ => |arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses),
+            };
+            let mut figure = size_figure(series, ladder, id, title, "misses per message", true, of);
+            explain(&mut figure, manifest, event);
+            figures.push(figure);
+        }
+    }
+    for ladder in &by_size {
+        let mut figure = size_figure(
+            series,
+            ladder,
+            "fig4-cycles-per-byte",
+            "CPU cycles of the server",
+            "cycles per byte",
+            true,
+            |arm| {
+                let cycles = arm.counted.per_message(Side::Server, Event::Cycles)?;
+                Some(cycles.scaled(1.0 / arm.arm.case.payload_bytes as f64))
+            },
+        );
+        explain(&mut figure, manifest, Event::Cycles);
+        figures.push(figure);
+    }
+    for ladder in &by_size {
+        let (id, title) = ("fig5-cpu-time-per-byte", "CPU time of both sides");
+        figures
+            .push(size_figure(series, ladder, id, title, "CPU ns per byte", true, |arm| arm.cpu_ns_per_byte));
+    }
+    // A figure that has nothing to show stands once, whatever the number of pairs.
+    let mut empty: Vec<String> = Vec::new();
+    figures.retain(|figure| {
+        let is_empty = figure.lines.iter().all(|line| line.points.is_empty());
+        let stem = figure.id.rsplit_once('-').map_or("", |(stem, _)| stem).to_owned();
+        if is_empty && empty.contains(&stem) {
+            return false;
+        }
+        if is_empty {
+            empty.push(stem);
+        }
+        true
+    });
+    figures
+}
+
+/// The ladders that are drawn: of the first workload and placement, the one with the fewest pairs and the one
+/// with the most. The others stand in the tables.
+fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
+    let Some(first) = ladders.first() else { return Vec::new() };
+    let most = ladders.iter().map(|ladder| ladder.cells.len()).max().unwrap_or(0).min(2);
+    let alike: Vec<&Ladder<'_>> = ladders
+        .iter()
+        .filter(|ladder| {
+            (ladder.workload, ladder.placement) == (first.workload, first.placement)
+                && ladder.cells.len() >= most
+        })
+        .collect();
+    match alike[..] {
+        [] => vec![first],
+        [one] => vec![one],
+        [one, .., last] => vec![one, last],
+    }
+}
+
+fn size_figure(
+    series: &[Series],
+    ladder: &Ladder<'_>,
+    id: &str,
+    title: &str,
+    unit: &str,
+    log: bool,
+    of: Of,
+) -> Figure {
+    let arms = |series| ladder.arms(series).collect::<Vec<_>>();
+    let line = |&series: &Series| {
+        line(series, &arms(series), of, unit, |arm| {
+            let bytes = arm.arm.case.payload_bytes as f64;
+            (bytes, words::bytes(bytes))
+        })
+    };
+    let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+    Figure {
+        id: format!("{id}-{}T", ladder.threads),
+        title: format!("{title} by message size, {}", words::pairs(ladder.threads)),
+        caption: format!(
+            "Workload {}, placement {}. Bands are 95 % intervals over instances (connections and buffers made anew).",
+            ladder.workload, ladder.placement
+        ),
+        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
+        y: Scale { label: unit.to_owned(), log, kind: Kind::Number },
+        lines,
+        missing: missing.into_iter().flatten().collect(),
+    }
+}
+
+/// Round trips by number of pairs: the mean, as in the studies, and the 99th percentile.
+fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
+    let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
+    // The size that was measured at most numbers of pairs; of those the one nearest to 64 KiB.
+    let Some(chosen) = rr.iter().max_by_key(|cell| {
+        let alike = |other: &&&crate::results::analysis::CellResult| {
+            (other.cell.payload_bytes, other.cell.placement) == (cell.cell.payload_bytes, cell.cell.placement)
+        };
+        let distance = (cell.cell.payload_bytes as f64 / 65536.0).log2().abs();
+        (rr.iter().filter(alike).count(), std::cmp::Reverse((distance * 16.0) as u64))
+    }) else {
+        return Vec::new();
+    };
+    let (payload_bytes, placement) = (chosen.cell.payload_bytes, chosen.cell.placement);
+    let arms = |series: Series| {
+        let mut arms: Vec<&ArmResult> = rr
+            .iter()
+            .filter(|cell| (cell.cell.payload_bytes, cell.cell.placement) == (payload_bytes, placement))
+            .flat_map(|cell| &cell.arms)
+            .filter(|arm| arm.arm.case.series() == series && !arm.arm.control)
+            .collect();
+        arms.sort_by_key(|arm| arm.arm.case.threads);
+        arms
+    };
+    let figure = |id: &str, title: &str, of: &dyn Fn(&ArmResult) -> Option<Measure>| {
+        let line = |&series: &Series| {
+            line(
+                series,
+                &arms(series),
+                |arm| Some(of(arm)?.scaled(1e-3)),
+                "µs",
+                |arm| (arm.arm.case.threads as f64, words::pairs(arm.arm.case.threads)),
+            )
+        };
+        let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+        Figure {
+            id: id.to_owned(),
+            title: format!("{title} by number of pairs, {} messages", words::bytes(payload_bytes as f64)),
+            caption: format!(
+                "Workload rr, placement {placement}. Bands are 95 % intervals over instances. With more pairs than \
+                 CPUs a round trip includes waiting for the other pairs."
+            ),
+            x: Scale { label: "pairs".to_owned(), log: false, kind: Kind::Count },
+            y: Scale { label: "µs".to_owned(), log: true, kind: Kind::Number },
+            lines,
+            missing: missing.into_iter().flatten().collect(),
+        }
+    };
+    vec![
+        figure("fig2-latency-mean", "Mean round trip", &|arm| arm.rtt_mean_ns),
+        figure("fig2-latency-p99", "99th percentile of round trips", &|arm| arm.rtt_quantiles_ns[2].1),
+    ]
+}
+
+/// A line, and why something of it is missing.
+fn line(
+    series: Series,
+    arms: &[&ArmResult],
+    of: impl Fn(&ArmResult) -> Option<Measure>,
+    unit: &str,
+    x: impl Fn(&ArmResult) -> (f64, String),
+) -> (Line, Option<(String, String)>) {
+    let label = words::series(series, Copied::of(arms.iter().copied()));
+    let points: Vec<Point> = arms
+        .iter()
+        .filter_map(|arm| {
+            let measure = of(arm).filter(|measure| measure.value > 0.0)?;
+            let (at, name) = x(arm);
+            let text = format!(
+                "{name}: {} {unit}{}; {} instances, {} bursts",
+                words::measure(measure),
+                if measure.interval.is_some() { "" } else { " (no interval)" },
+                arm.instances,
+                arm.bursts
+            );
+            Some(Point {
+                x: at,
+                y: measure.value,
+                interval: measure.interval,
+                text,
+                row: words::case_row(arm.arm),
+            })
+        })
+        .collect();
+    let failed = arms.iter().find_map(|arm| arm.error.as_ref());
+    let missing = if points.len() == arms.len() && !points.is_empty() {
+        None
+    } else {
+        let reason = failed.cloned().unwrap_or_else(|| {
+            if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
+                "no burst of it was measured".to_owned()
+            } else {
+                "not measured, or too few of them for this number".to_owned()
+            }
+        });
+        Some((label.clone(), reason))
+    };
+    let (dashed, style) = (false, words::style(series));
+    (Line { label, style, dashed, points }, missing)
+}
+
+/// Gives a figure of an event that could not be counted the reason.
+fn explain(figure: &mut Figure, manifest: &Manifest, event: Event) {
+    if let Some(reason) = manifest.not_counted.get(&event.to_string()) {
+        figure.missing = vec![(event.unit().to_owned(), reason.clone())];
+    }
+}
+
+/// What a machine without hardware counters leaves unsaid.
+pub(super) const FIGURES_OF_COUNTERS: &str = ", and this machine's CPU counters could not be read";

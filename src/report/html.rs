@@ -1,0 +1,177 @@
+//! The page as one HTML file that needs nothing else: no network, no fonts, no libraries.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+use serde::Serialize;
+
+use super::page::{Column, Entry, Figure, Kind, Page, Scale, Table, TableRow};
+use super::plots::{self, Look, PALETTE};
+use crate::{Error, Result};
+
+/// Sets `page` as an HTML document.
+///
+/// # Errors
+///
+/// Where a figure cannot be drawn.
+pub fn render(page: &Page) -> Result<String> {
+    let failed = |error: minijinja::Error| Error::Report {
+        what: "report.html".to_owned(),
+        cause: error.display_debug_info().to_string(),
+    };
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+    environment.set_syntax(blocks);
+    environment.add_template("report.html", include_str!("templates/report.html")).map_err(failed)?;
+    let pictures = page.figures.iter().map(Picture::of).collect::<Result<Vec<_>>>()?;
+    let colours = |scheme: usize| PALETTE.map(|both| format!("#{:06X}", both[scheme])).to_vec();
+    let context = context! {
+        page => Serde(page),
+        pictures => pictures.into_iter().map(Picture::into_value).collect::<Vec<_>>(),
+        light => colours(0),
+        dark => colours(1),
+    };
+    environment.get_template("report.html").and_then(|page| page.render(context)).map_err(failed)
+}
+
+/// What the template needs of a figure beside its words.
+struct Picture {
+    wide: String,
+    narrow: String,
+    data: Data,
+    left_out: usize,
+    /// Whether the picture itself says what is missing, there being nothing else in it.
+    empty: bool,
+}
+
+/// A figure's numbers, and the row of the page that each of them stands in.
+#[derive(Serialize)]
+struct Data {
+    table: Table,
+    links: Vec<String>,
+}
+
+impl Picture {
+    fn of(figure: &Figure) -> Result<Self> {
+        Ok(Self {
+            wide: plots::svg(figure, Look::Wide)?,
+            narrow: plots::svg(figure, Look::Narrow)?,
+            data: Data::of(figure),
+            left_out: plots::left_out(figure),
+            empty: figure.lines.iter().all(|line| line.points.is_empty()),
+        })
+    }
+
+    fn into_value(self) -> Value {
+        context! {
+            wide => Value::from_safe_string(self.wide),
+            narrow => Value::from_safe_string(self.narrow),
+            data => Serde(self.data),
+            left_out => self.left_out,
+            empty => self.empty,
+        }
+    }
+}
+
+impl Data {
+    fn of(figure: &Figure) -> Self {
+        let column = |name: &str, about: &str, numeric| Column {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            numeric,
+        };
+        let columns = vec![
+            column("series", "The line of the figure.", false),
+            column(&figure.x.label, "The horizontal axis.", true),
+            column(&figure.y.label, "The vertical axis.", true),
+            column("95 % from", "The lower end of the 95 % interval.", true),
+            column("95 % to", "The upper end of the 95 % interval.", true),
+        ];
+        let mut data = Self { table: Table { columns, rows: Vec::new() }, links: Vec::new() };
+        for line in &figure.lines {
+            for point in &line.points {
+                let (low, high) = point.interval.unzip();
+                let cells = vec![
+                    Entry { text: line.label.clone(), ..Entry::default() },
+                    cell(&figure.x, Some(point.x)),
+                    cell(&figure.y, Some(point.y)),
+                    cell(&figure.y, low),
+                    cell(&figure.y, high),
+                ];
+                let id = format!("{}-{}", figure.id, data.links.len() + 1);
+                data.table.rows.push(TableRow { id, cells });
+                data.links.push(point.row.clone());
+            }
+        }
+        data
+    }
+}
+
+fn cell(scale: &Scale, value: Option<f64>) -> Entry {
+    let Some(value) = value else {
+        return Entry { note: Some("no interval".to_owned()), ..Entry::default() };
+    };
+    let text = match scale.kind {
+        Kind::Bytes => plots::bytes(value),
+        Kind::Number | Kind::Count => plots::significant(value, 5),
+    };
+    Entry { text, value: Some(value), note: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn the_same_page_is_set_the_same_way() {
+        assert_eq!(render(&fixture::page()).unwrap(), render(&fixture::page()).unwrap());
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let html = render(&fixture::page()).unwrap();
+        assert_eq!(html.matches("<script").count(), 1);
+        assert_eq!(html.matches("</script").count(), 1);
+        assert!(!html.contains("<b>&amp;"));
+        assert!(html.contains("{{ 7 * 7 }}"));
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        let html = render(&fixture::page()).unwrap().replace("http://www.w3.org/2000/svg", "");
+        for word in ["http:", "https:", "src=", "url(", "@import"] {
+            assert!(!html.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn an_empty_cell_gives_its_reason_and_an_open_question_shows_itself() {
+        let html = render(&fixture::page()).unwrap();
+        assert!(
+            html.contains(r#"<td class="n void" title="ENOENT: this machine has no such counter"></td>"#)
+        );
+        assert_eq!(html.matches(r#"class="question open""#).count(), 1);
+    }
+
+    #[test]
+    fn a_large_page_stays_below_the_bound() {
+        let mut page = fixture::page();
+        let tail = page.figures[1].clone();
+        page.figures.extend((6..=8).map(|n| Figure { id: format!("fig{n}"), ..tail.clone() }));
+        let bytes = render(&page).unwrap().len();
+        assert!(bytes < 1_500_000, "{bytes}");
+    }
+
+    #[test]
+    fn a_page_without_data_is_still_a_page() {
+        let mut page = fixture::page();
+        page.figures.clear();
+        page.maps.clear();
+        page.verdict.clear();
+        page.warnings.clear();
+        page.cases.rows.clear();
+        assert!(render(&page).unwrap().contains("No rows."));
+    }
+}

@@ -1,0 +1,352 @@
+//! The tables: every case, every comparison, the cost model, the copy ledger.
+
+use super::page::{Column, Entry, Section, Table, TableRow};
+use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
+use crate::case::Series;
+use crate::counters::Event;
+use crate::error::Side;
+use crate::results::analysis::{Analysis, ArmResult, Comparison, Measure};
+use crate::results::model::{Fit, Ladder};
+use crate::results::stats::Verdict;
+use crate::results::store::Manifest;
+
+fn words_column(name: &str, about: &str) -> Column {
+    Column { name: name.to_owned(), about: about.to_owned(), numeric: false }
+}
+
+fn number_column(name: &str, about: &str) -> Column {
+    Column { numeric: true, ..words_column(name, about) }
+}
+
+fn word(text: impl Into<String>) -> Entry {
+    Entry { text: text.into(), value: None, note: None }
+}
+
+fn value(text: impl Into<String>, value: f64) -> Entry {
+    Entry { text: text.into(), value: Some(value), note: None }
+}
+
+fn empty(reason: &str) -> Entry {
+    Entry { note: Some(reason.to_owned()), ..Entry::default() }
+}
+
+fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
+    let Some(measure) = measure else { return empty(why_not) };
+    let note = measure.interval.map(|(low, high)| format!("95 %: {} to {}", number(low), number(high)));
+    Entry {
+        text: number(measure.value),
+        value: Some(measure.value),
+        note: note.or_else(|| Some("no interval: fewer than 3 instances".to_owned())),
+    }
+}
+
+/// A row for each arm.
+pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
+    let mut columns = vec![
+        words_column(
+            "path",
+            "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied",
+        ),
+        words_column("workload", "rr: request and response; stream: messages back to back"),
+        number_column("size", "payload of a message"),
+        number_column("pairs", "server and client threads, one of each to a connection"),
+        words_column("placement", "where the two ends of a pair run"),
+        number_column("Gb/s", "payload bits received by time"),
+        number_column("mean µs", "mean round trip"),
+        number_column("p50 µs", "median round trip"),
+        number_column("p99 µs", "the round trip that 99 of 100 do not exceed"),
+        number_column("p99.9 µs", "the round trip that 999 of 1000 do not exceed"),
+        number_column("max µs", "the longest round trip"),
+        number_column("server CPU ns", "CPU time of the server's threads by message"),
+        number_column("client CPU ns", "CPU time of the client's threads by message"),
+        number_column("copied", "share of MSG_ZEROCOPY sends that the kernel copied after all"),
+        number_column("ENOBUFS", "sends that were refused for want of memory to pin, and made again"),
+    ];
+    let counted: Vec<(Side, Event)> = [
+        (Side::Server, Event::Cycles),
+        (Side::Client, Event::Cycles),
+        (Side::Server, Event::Instructions),
+        (Side::Server, Event::L1dLoadMisses),
+        (Side::Server, Event::LlcLoadMisses),
+        (Side::Server, Event::ContextSwitches),
+        (Side::Client, Event::ContextSwitches),
+    ]
+    .into();
+    columns.extend(counted.iter().map(|(side, event)| {
+        let about = format!("{} of the {side}'s threads by message, kernel included", event.unit());
+        number_column(&format!("{side} {}", event.unit()), &about)
+    }));
+    let row = |result: &ArmResult| {
+        let case = result.arm.case;
+        let copied = Copied::of(std::iter::once(result));
+        let mut name = words::series(case.series(), copied);
+        if result.arm.control {
+            name += " (control)";
+        }
+        let failed = result.error.as_deref();
+        let why = |reason: &'static str| failed.map_or(reason.to_owned(), str::to_owned);
+        let trips = why("a stream has no round trips, or too few were timed for this quantile");
+        let us = |measure: Option<Measure>| measured(measure.map(|measure| measure.scaled(1e-3)), &trips);
+        let mut cells = vec![
+            Entry { note: failed.map(str::to_owned), ..word(name) },
+            word(case.workload.to_string()),
+            value(bytes(case.payload_bytes as f64), case.payload_bytes as f64),
+            value(case.threads.to_string(), case.threads as f64),
+            word(case.placement.to_string()),
+            measured(result.throughput_gbps, &why("no burst of it was timed")),
+            us(result.rtt_mean_ns),
+            us(result.rtt_quantiles_ns[0].1),
+            us(result.rtt_quantiles_ns[2].1),
+            us(result.rtt_quantiles_ns[3].1),
+            result.rtt_max_ns.map_or_else(|| empty(&trips), |ns| value(number(ns as f64 / 1e3), ns as f64)),
+            measured(result.server_cpu_ns_per_message, &why("CPU time was not recorded")),
+            measured(result.client_cpu_ns_per_message, &why("CPU time was not recorded")),
+            result.zero_copy.and_then(|counts| counts.copied_share()).map_or_else(
+                || {
+                    empty(&why(
+                        "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded",
+                    ))
+                },
+                |share| value(format!("{:.1} %", share * 100.0), share),
+            ),
+            result.zero_copy.map_or_else(
+                || empty(&why("the path makes no MSG_ZEROCOPY sends, or they were not recorded")),
+                |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
+            ),
+        ];
+        cells.extend(counted.iter().map(|(side, event)| {
+            let reason = manifest.not_counted.get(&event.to_string()).cloned();
+            measured(
+                result.counted.per_message(*side, *event),
+                &reason.unwrap_or_else(|| why("it was not counted")),
+            )
+        }));
+        TableRow { id: case_row(result.arm), cells }
+    };
+    let rows = analysis.cells.iter().flat_map(|cell| &cell.arms).map(row).collect();
+    Table { columns, rows }
+}
+
+/// A row for each comparison.
+pub(super) fn comparisons(analysis: &Analysis) -> Table {
+    let columns = vec![
+        words_column("metric", "what is compared"),
+        words_column("workload", "rr: request and response; stream: messages back to back"),
+        number_column("size", "payload of a message"),
+        number_column("pairs", "server and client threads, one of each to a connection"),
+        words_column("placement", "where the two ends of a pair run"),
+        words_column("path", "what is held against the other"),
+        words_column("against", "what it is held against"),
+        number_column("gain", "how much better: above 0 is more throughput, a shorter tail, less CPU time"),
+        number_column("from", "lower end of the 95 % interval over instances"),
+        number_column("to", "upper end of the 95 % interval over instances"),
+        number_column("instances", "independent observations"),
+        words_column(
+            "verdict",
+            "faster or slower: significant after Holm's correction, larger than 0.5 %, and clear of the control",
+        ),
+    ];
+    let row = |comparison: &Comparison| {
+        let cell = comparison.cell;
+        let name = |(path, layout): Series| format!("{path} ({layout})");
+        let of = if comparison.control { "control".to_owned() } else { name(comparison.series) };
+        let mut cells = vec![
+            word(comparison.metric.to_string().replace('_', " ")),
+            word(cell.workload.to_string()),
+            value(bytes(cell.payload_bytes as f64), cell.payload_bytes as f64),
+            value(cell.threads.to_string(), cell.threads as f64),
+            word(cell.placement.to_string()),
+            word(of),
+            word(name(comparison.baseline)),
+        ];
+        match &comparison.outcome {
+            Ok(outcome) => {
+                let ratio = outcome.effect.ratio();
+                let percent = |ratio: f64| value(format!("{:+.2} %", (ratio - 1.0) * 100.0), ratio);
+                cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
+                cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
+                cells.push(word(verdict(comparison, outcome.verdict)));
+            }
+            Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
+        }
+        TableRow { id: comparison_row(comparison), cells }
+    };
+    Table { columns, rows: analysis.cells.iter().flat_map(|cell| &cell.comparisons).map(row).collect() }
+}
+
+fn verdict(comparison: &Comparison, verdict: Verdict) -> String {
+    use crate::results::analysis::Metric;
+    let word = match (verdict, comparison.metric) {
+        (Verdict::Faster, Metric::Throughput) => "faster",
+        (Verdict::Slower, Metric::Throughput) => "slower",
+        (Verdict::Faster, Metric::P99) => "shorter",
+        (Verdict::Slower, Metric::P99) => "longer",
+        (Verdict::Faster, Metric::CpuPerByte) => "cheaper",
+        (Verdict::Slower, Metric::CpuPerByte) => "dearer",
+        (Verdict::NoDifference, _) => "no difference",
+        (Verdict::TooNoisy, _) => "too noisy to say",
+    };
+    word.to_owned()
+}
+
+/// The row of a line of the cost model.
+pub(super) fn model_row(ladder: &Ladder<'_>, series: Series) -> String {
+    format!("model-{}-{}-{}", ladder.name().replace('/', "-"), series.0, series.1)
+}
+
+/// The cost model's lines.
+pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
+    let columns = vec![
+        words_column("path", "who copies"),
+        words_column("workload", "rr: request and response; stream: messages back to back"),
+        number_column("pairs", "server and client threads, one of each to a connection"),
+        words_column("placement", "where the two ends of a pair run"),
+        number_column("fixed ns", "what a message costs whatever its size: the pair's time"),
+        number_column("ns per KiB", "what each KiB adds"),
+        number_column("worst misfit", "how far the measured time is from the line, where it is furthest"),
+        number_column("at", "the size where it is"),
+    ];
+    let row = |(ladder, series, fit): &(&Ladder<'_>, Series, Option<Fit>)| {
+        let mut cells = vec![
+            word(words::series(*series, Copied::of(ladder.arms(*series)))),
+            word(ladder.workload.to_string()),
+            value(ladder.threads.to_string(), ladder.threads as f64),
+            word(ladder.placement.to_string()),
+        ];
+        match fit {
+            None => cells.extend((0..4).map(|_| empty("a line takes three sizes that were measured"))),
+            Some(fit) => {
+                let entry = |measure: Measure| value(words::measure(measure), measure.value);
+                cells.extend([entry(fit.fixed_ns), entry(fit.ns_per_kib)]);
+                let worst = fit
+                    .misfits
+                    .iter()
+                    .max_by(|(_, one, _), (_, other, _)| one.ln().abs().total_cmp(&other.ln().abs()));
+                match worst {
+                    Some(&(at, ratio, _)) => cells.extend([
+                        value(format!("{:+.1} %", (ratio - 1.0) * 100.0), ratio.ln().abs()),
+                        value(bytes(at as f64), at as f64),
+                    ]),
+                    None => cells.extend([empty("no size"), empty("no size")]),
+                }
+            }
+        }
+        TableRow { id: model_row(ladder, *series), cells }
+    };
+    Table { columns, rows: fits.iter().map(row).collect() }
+}
+
+/// Who copied how much of a message, by series and size.
+pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
+    let columns = vec![
+        words_column("path", "who copies"),
+        number_column("size", "payload of a message"),
+        number_column("server packs", "bytes copied from user memory to user memory"),
+        number_column("into the kernel", "bytes copied from user memory before the call returned"),
+        number_column(
+            "deferred",
+            "bytes sent by MSG_ZEROCOPY whose completion says that the kernel copied them after all",
+        ),
+        number_column("out of the kernel", "bytes copied to user memory on the client"),
+        number_column("client unpacks", "bytes copied from user memory to user memory"),
+        number_column("copies", "all of these by payload byte"),
+    ];
+    let mut rows = Vec::new();
+    for &series in &manifest.plan.series {
+        let mut sizes: Vec<usize> = analysis.cells.iter().map(|cell| cell.cell.payload_bytes).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        for size in sizes {
+            let arms: Vec<&ArmResult> = analysis
+                .cells
+                .iter()
+                .flat_map(|cell| &cell.arms)
+                .filter(|arm| arm.arm.case.payload_bytes == size && arm.arm.case.series() == series)
+                .filter(|arm| arm.copied_messages > 0 && arm.copies.1.kernel_to_user_bytes > 0)
+                .collect();
+            if arms.is_empty() {
+                continue;
+            }
+            let messages: u64 = arms.iter().map(|arm| arm.copied_messages).sum();
+            let sum = |of: fn(&ArmResult) -> u64| {
+                arms.iter().map(|arm| of(arm)).sum::<u64>() as f64 / messages as f64
+            };
+            let parts = [
+                sum(|arm| arm.copies.0.user_to_user_bytes),
+                sum(|arm| arm.copies.0.user_to_kernel_bytes),
+                sum(|arm| arm.copies.0.deferred_bytes),
+                sum(|arm| arm.copies.1.kernel_to_user_bytes),
+                sum(|arm| arm.copies.1.user_to_user_bytes),
+            ];
+            let mut cells = vec![
+                word(words::series(series, Copied::of(arms.iter().copied()))),
+                value(bytes(size as f64), size as f64),
+            ];
+            cells.extend(parts.map(|part| value(number(part), part)));
+            let copies = parts.iter().sum::<f64>() / size as f64;
+            cells.push(value(number(copies), copies));
+            rows.push(TableRow { id: format!("copies-{}-{}-{size}B", series.0, series.1), cells });
+        }
+    }
+    Section {
+        method: "Bytes by message that a CPU copied, as the paths counted them: what they packed themselves, what \
+                 their calls returned, and for MSG_ZEROCOPY the bytes of the calls whose completion says that the \
+                 kernel copied. What the network device does is not in it."
+            .to_owned(),
+        table: Table { columns, rows },
+        claims: Vec::new(),
+    }
+}
+
+/// Name and value of everything that describes the run.
+pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
+    let mut lines = vec![
+        ("measured".to_owned(), format!("{}, on {}", manifest.started, manifest.host)),
+        (
+            "program".to_owned(),
+            format!("sendpath {}, revision {}", manifest.program.version, manifest.program.name()),
+        ),
+        (
+            "plan".to_owned(),
+            format!(
+                "profile {}, {} cells of {} paths, seed {}, precision {} %",
+                manifest.plan.profile,
+                manifest.plan.cells.len(),
+                manifest.plan.series.len(),
+                manifest.plan.seed,
+                manifest.plan.precision * 100.0
+            ),
+        ),
+    ];
+    if let Some(environment) = &manifest.environment {
+        lines.extend(environment.to_string().lines().map(|line| {
+            let (name, value) = line.trim().split_once(' ').unwrap_or((line, ""));
+            (name.to_owned(), value.trim().to_owned())
+        }));
+    }
+    lines.extend(
+        manifest
+            .checks
+            .iter()
+            .filter(|check| !manifest.not_counted.contains_key(&check.name))
+            .map(|check| (check.name.clone(), check.found.clone())),
+    );
+    let mut reasons: Vec<(&String, Vec<&str>)> = Vec::new();
+    for (event, reason) in &manifest.not_counted {
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, events)) => events.push(event),
+            None => reasons.push((reason, vec![event])),
+        }
+    }
+    lines.extend(
+        reasons
+            .into_iter()
+            .map(|(reason, events)| ("not counted".to_owned(), format!("{}: {reason}", events.join(", ")))),
+    );
+    lines
+}
+
+/// The pairs of a ladder, with the workload and placement.
+pub(super) fn ladder_name(ladder: &Ladder<'_>) -> String {
+    format!("{} ({}, {})", pairs(ladder.threads), ladder.workload, ladder.placement)
+}

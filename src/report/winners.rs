@@ -1,0 +1,189 @@
+//! Which series is the cheapest in a cell, and whether that can be said.
+
+use super::page::{DecisionMap, Square};
+use super::words::{self, comparison_row};
+use crate::case::Series;
+use crate::results::analysis::{Analysis, CellResult, Comparison, Metric};
+use crate::results::stats::{Effect, Estimate, Verdict};
+
+/// What can be said of a cell by one metric.
+pub(super) enum Winner<'a> {
+    /// This series is better than every other.
+    Clear(Series, Vec<&'a Comparison>),
+    /// These are better than all others, and do not differ.
+    Tied(Vec<Series>, Vec<&'a Comparison>),
+    /// It cannot be said, and why.
+    Unknown(String, Vec<&'a Comparison>),
+}
+
+/// The comparisons of a cell by a metric, without the control's.
+pub(super) fn comparisons(cell: &CellResult, metric: Metric) -> impl Iterator<Item = &Comparison> {
+    cell.comparisons.iter().filter(move |comparison| comparison.metric == metric && !comparison.control)
+}
+
+/// How one series stands against another: the ratio (above 1 is better) and the verdict, turned round if that is
+/// how they were compared.
+pub(super) fn versus(
+    cell: &CellResult,
+    metric: Metric,
+    series: Series,
+    other: Series,
+) -> Option<(Estimate, Verdict, &Comparison)> {
+    comparisons(cell, metric).find_map(|comparison| {
+        let outcome = comparison.outcome.as_ref().ok()?;
+        let (ratio, verdict) = (outcome.effect.ratio(), outcome.verdict);
+        if (comparison.series, comparison.baseline) == (series, other) {
+            return Some((ratio, verdict, comparison));
+        }
+        let turned = Estimate { value: 1.0 / ratio.value, low: 1.0 / ratio.high, high: 1.0 / ratio.low };
+        let verdict = match verdict {
+            Verdict::Faster => Verdict::Slower,
+            Verdict::Slower => Verdict::Faster,
+            same => same,
+        };
+        ((comparison.series, comparison.baseline) == (other, series)).then_some((turned, verdict, comparison))
+    })
+}
+
+/// Finds the cheapest.
+pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
+    let series: Vec<Series> = cell
+        .arms
+        .iter()
+        .filter(|arm| !arm.arm.control && arm.error.is_none())
+        .map(|arm| arm.arm.case.series())
+        .collect();
+    if let Some(reason) = comparisons(cell, metric).find_map(|comparison| comparison.outcome.as_ref().err())
+        && comparisons(cell, metric).all(|comparison| comparison.outcome.is_err())
+    {
+        return Winner::Unknown(reason.clone(), Vec::new());
+    }
+    let beaten = |&one: &Series| {
+        series.iter().any(|&other| matches!(versus(cell, metric, other, one), Some((_, Verdict::Faster, _))))
+    };
+    let left: Vec<Series> = series.iter().copied().filter(|one| !beaten(one)).collect();
+    let among = |left: &[Series]| -> Vec<&Comparison> {
+        comparisons(cell, metric)
+            .filter(|comparison| left.contains(&comparison.series) || left.contains(&comparison.baseline))
+            .collect()
+    };
+    let rows = among(&left);
+    if let [one] = left[..]
+        && series.iter().all(|&other| {
+            other == one || matches!(versus(cell, metric, one, other), Some((_, Verdict::Faster, _)))
+        })
+        && series.len() > 1
+    {
+        return Winner::Clear(one, rows);
+    }
+    let alike = |one: Series, other: Series| {
+        one == other || matches!(versus(cell, metric, one, other), Some((_, Verdict::NoDifference, _)))
+    };
+    let loud = comparisons(cell, metric)
+        .find_map(|comparison| comparison.outcome.as_ref().ok()?.control.filter(Effect::is_loud));
+    let names = |left: &[Series]| {
+        let names: Vec<String> = left.iter().map(|&(path, layout)| format!("{path} ({layout})")).collect();
+        words::list(&names)
+    };
+    if let Some(control) = loud {
+        let shown = words::gain(control.ratio());
+        return Winner::Unknown(
+            format!(
+                "the control arm, two_copy against itself, shows {shown}: noise; not beaten: {}",
+                names(&left)
+            ),
+            rows,
+        );
+    }
+    if left.len() > 1 && left.iter().all(|&one| left.iter().all(|&other| alike(one, other))) {
+        return Winner::Tied(left, rows);
+    }
+    Winner::Unknown(format!("the intervals are too wide to tell {} apart", names(&left)), rows)
+}
+
+/// The map of every workload and placement, by one metric.
+pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
+    let mut groups = Vec::new();
+    for cell in &analysis.cells {
+        let group = (cell.cell.workload, cell.cell.placement);
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let by = match metric {
+        Metric::Throughput => "throughput",
+        Metric::P99 => "99th percentile of round trips",
+        Metric::CpuPerByte => "CPU time per byte, both sides",
+    };
+    let map = |(workload, placement)| {
+        let cells: Vec<&CellResult> = analysis
+            .cells
+            .iter()
+            .filter(|cell| (cell.cell.workload, cell.cell.placement) == (workload, placement))
+            .collect();
+        let sorted = |of: fn(&CellResult) -> usize| {
+            let mut values: Vec<usize> = cells.iter().copied().map(of).collect();
+            values.sort_unstable();
+            values.dedup();
+            values
+        };
+        let sizes = sorted(|cell| cell.cell.payload_bytes);
+        let rows = sorted(|cell| cell.cell.threads).into_iter().map(|threads| {
+            let squares = sizes.iter().map(|&payload_bytes| {
+                let found = cells
+                    .iter()
+                    .find(|cell| (cell.cell.threads, cell.cell.payload_bytes) == (threads, payload_bytes));
+                found.map_or_else(
+                    || Square {
+                        text: String::new(),
+                        style: None,
+                        note: "not in this sweep".to_owned(),
+                        rows: Vec::new(),
+                    },
+                    |cell| square(cell, metric),
+                )
+            });
+            (words::pairs(threads), squares.collect())
+        });
+        DecisionMap {
+            title: format!("By {by} ({workload}, {placement})"),
+            columns: sizes.iter().map(|&size| words::bytes(size as f64)).collect(),
+            rows: rows.collect(),
+        }
+    };
+    groups.into_iter().map(map).collect()
+}
+
+fn square(cell: &CellResult, metric: Metric) -> Square {
+    let name = |(path, layout): Series| match layout {
+        crate::case::Layout::Heap => path.to_string(),
+        crate::case::Layout::Page => format!("{path}, page"),
+    };
+    let ids = |rows: Vec<&Comparison>| rows.into_iter().map(comparison_row).collect();
+    match winner(cell, metric) {
+        Winner::Clear(series, rows) => {
+            // By how much it is better than the next.
+            let margins = cell.arms.iter().filter(|arm| !arm.arm.control).filter_map(|arm| {
+                let other = arm.arm.case.series();
+                versus(cell, metric, series, other).map(|(ratio, _, _)| (ratio, other))
+            });
+            let next = margins.min_by(|(one, _), (other, _)| one.value.total_cmp(&other.value));
+            let note = next.map_or_else(String::new, |(ratio, other)| {
+                format!("better than {}, the next, by {}", name(other), words::gain(ratio))
+            });
+            Square { text: name(series), style: Some(words::style(series)), note, rows: ids(rows) }
+        }
+        Winner::Tied(series, rows) => {
+            let names: Vec<String> = series.into_iter().map(name).collect();
+            Square {
+                text: names.join(" = "),
+                style: None,
+                note: "no difference between them".to_owned(),
+                rows: ids(rows),
+            }
+        }
+        Winner::Unknown(reason, rows) => {
+            Square { text: String::new(), style: None, note: reason, rows: ids(rows) }
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! From the rows of a sweep to what they say: an estimate for each case, a verdict for each comparison.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use strum::VariantArray;
+
+use super::record::{Arm, Record};
+use super::stats::{Effect, Verdict, judge, median};
+use super::store::Plan;
+use crate::case::{Cell, Series, Workload};
+use crate::counters::{self, Event, Reading, Readings};
+use crate::error::Side;
+use crate::measure::burst::Sample;
+use crate::pair::{RoundTrips, SideReport};
+use crate::path::{Copies, ZeroCopyCounts};
+
+/// What paths are compared by. Of all of them a ratio above 1 is the better.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display, strum::VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Metric {
+    /// Payload bytes received by time.
+    Throughput,
+    /// The round trip that 99 of 100 do not exceed.
+    P99,
+    /// CPU time of both sides' threads by payload byte.
+    CpuPerByte,
+}
+
+/// Round trips that a quantile of `share` has to rest on: three beyond it.
+fn enough_round_trips(share: f64) -> u64 {
+    (3.0 / (1.0 - share)).ceil() as u64
+}
+
+/// A number, with its 95 % interval over instances where there are enough of them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measure {
+    /// The number.
+    pub value: f64,
+    /// The interval's ends.
+    pub interval: Option<(f64, f64)>,
+}
+
+impl Measure {
+    /// The same in another unit.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            value: self.value * factor,
+            interval: self.interval.map(|(low, high)| (low * factor, high * factor)),
+        }
+    }
+
+    /// The geometric mean of one positive number for each instance; none if one is not positive.
+    fn of(by_instance: &[f64]) -> Option<Self> {
+        if by_instance.is_empty() || by_instance.iter().any(|value| *value <= 0.0 || !value.is_finite()) {
+            return None;
+        }
+        let logs: Vec<f64> = by_instance.iter().map(|value| value.ln()).collect();
+        let value = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+        let interval = Effect::of(&logs).map(|effect| effect.ratio());
+        Some(Self { value, interval: interval.map(|ratio| (ratio.low, ratio.high)) })
+    }
+}
+
+/// All that a sweep says.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// The plan's cells, in its order.
+    pub cells: Vec<CellResult>,
+    /// Generations of instances of which there are rows.
+    pub generations: u64,
+    /// From the first burst's start to the last one's, by the monotonic clock, in nanoseconds.
+    pub span_ns: u64,
+}
+
+/// What a sweep says of one cell.
+#[derive(Clone, Debug)]
+pub struct CellResult {
+    /// The cell.
+    pub cell: Cell,
+    /// The plan's series, in its order; then the control, if there is one.
+    pub arms: Vec<ArmResult>,
+    /// Every two series, by every metric; then the control against the baseline.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// What a sweep says of one arm.
+#[derive(Clone, Debug)]
+pub struct ArmResult {
+    /// The case, or the control.
+    pub arm: Arm,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// Instances that were timed.
+    pub instances: u64,
+    /// Bursts that were timed.
+    pub bursts: u64,
+    /// Their messages.
+    pub messages: u64,
+    /// Their time, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// Payload bits by time, in Gb/s.
+    pub throughput_gbps: Option<Measure>,
+    /// The mean round trip, in nanoseconds.
+    pub rtt_mean_ns: Option<Measure>,
+    /// Quantiles of the round trips, in nanoseconds: (share, value).
+    pub rtt_quantiles_ns: [(f64, Option<Measure>); 4],
+    /// The longest round trip.
+    pub rtt_max_ns: Option<u64>,
+    /// CPU time of the server's threads, in nanoseconds by message.
+    pub server_cpu_ns_per_message: Option<Measure>,
+    /// The client's.
+    pub client_cpu_ns_per_message: Option<Measure>,
+    /// Both sides', by payload byte.
+    pub cpu_ns_per_byte: Option<Measure>,
+    /// What was counted.
+    pub counted: Counted,
+    /// Who copied how much, of `copied_messages`: server and client.
+    pub copies: (Copies, Copies),
+    /// Messages that `copies` are of: timed or not.
+    pub copied_messages: u64,
+    /// What the kernel said of zero-copy sends.
+    pub zero_copy: Option<ZeroCopyCounts>,
+}
+
+/// What was counted of an arm, over bursts of their own.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// Messages of those bursts.
+    pub messages: u64,
+    /// The server's counts.
+    pub server: Readings,
+    /// The client's.
+    pub client: Readings,
+    /// By message, of each instance.
+    by_instance: Vec<(u64, Readings, Readings)>,
+}
+
+impl Counted {
+    /// How often `event` happened on one side, by message.
+    #[must_use]
+    pub fn per_message(&self, side: Side, event: Event) -> Option<Measure> {
+        let count = |(messages, server, client): &(u64, Readings, Readings)| {
+            let readings = if side == Side::Server { server } else { client };
+            Some(readings.get(&event)?.value()? as f64 / *messages as f64)
+        };
+        let counts: Option<Vec<f64>> = self.by_instance.iter().map(count).collect();
+        let counts = counts.filter(|counts| !counts.is_empty())?;
+        if counts.contains(&0.0) {
+            // A true zero has no logarithm: the mean, without an interval.
+            return Some(Measure { value: counts.iter().sum::<f64>() / counts.len() as f64, interval: None });
+        }
+        Measure::of(&counts)
+    }
+
+    /// One event by another, on one side.
+    #[must_use]
+    pub fn ratio(&self, side: Side, event: Event, to: Event) -> Option<f64> {
+        let readings = if side == Side::Server { &self.server } else { &self.client };
+        let value = |event| readings.get(&event).and_then(Reading::value).map(|value| value as f64);
+        Some(value(event)? / value(to).filter(|to| *to > 0.0)?)
+    }
+}
+
+/// One series against another in one cell.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// What is compared.
+    pub metric: Metric,
+    /// Where.
+    pub cell: Cell,
+    /// What is held against `baseline`.
+    pub series: Series,
+    /// Whether `series` is the control, and so the baseline itself.
+    pub control: bool,
+    /// What it is held against.
+    pub baseline: Series,
+    /// What came out, or why nothing did.
+    pub outcome: Result<Outcome, String>,
+}
+
+/// What a comparison came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// How much better the series is than the baseline.
+    pub effect: Effect,
+    /// What the control arm of the same cell shows by the same metric.
+    pub control: Option<Effect>,
+    /// What that allows to be said.
+    pub verdict: Verdict,
+}
+
+type Rounds<'a> = BTreeMap<u64, HashMap<Arm, &'a Sample>>;
+
+/// The timed rounds of a cell, by generation.
+#[derive(Default)]
+struct Timed<'a>(BTreeMap<u64, Rounds<'a>>);
+
+/// The observation that one generation makes of two arms: how much better `arm` is than `baseline`, on a
+/// log scale. None where they have no timed round in common.
+#[must_use]
+pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
+    let mut rounds = Rounds::new();
+    for record in records.iter().filter(|record| record.timed) {
+        if let Ok(sample) = &record.outcome {
+            rounds.entry(record.round).or_default().insert(record.arm, sample);
+        }
+    }
+    log_ratio(&rounds, metric, arm, baseline)
+}
+
+fn log_ratio(rounds: &Rounds<'_>, metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
+    let cost = |sample: &Sample| match metric {
+        Metric::CpuPerByte => cpu_ns(&sample.server) + cpu_ns(&sample.client),
+        Metric::Throughput | Metric::P99 => sample.elapsed_ns as f64,
+    };
+    let cost_per_message = |sample: &Sample| cost(sample) / sample.messages as f64;
+    let ratio = |round: &HashMap<Arm, &Sample>| {
+        let ratio = cost_per_message(round.get(&baseline)?) / cost_per_message(round.get(&arm)?);
+        (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
+    };
+    median(&mut rounds.values().filter_map(ratio).collect::<Vec<_>>())
+}
+
+fn cpu_ns(side: &SideReport) -> f64 {
+    (side.user_ns + side.system_ns) as f64
+}
+
+impl<'a> Timed<'a> {
+    fn new(records: &[&'a Record]) -> Self {
+        let mut timed = Self::default();
+        for record in records.iter().filter(|record| record.timed) {
+            if let Ok(sample) = &record.outcome {
+                let rounds = timed.0.entry(record.generation).or_default();
+                rounds.entry(record.round).or_default().insert(record.arm, sample);
+            }
+        }
+        timed
+    }
+
+    /// An arm's samples, by generation.
+    fn of(&self, arm: Arm) -> impl Iterator<Item = Vec<&'a Sample>> {
+        self.0.values().filter_map(move |rounds| {
+            let samples: Vec<_> = rounds.values().filter_map(|round| round.get(&arm).copied()).collect();
+            (!samples.is_empty()).then_some(samples)
+        })
+    }
+
+    fn effect(&self, metric: Metric, arm: Arm, baseline: Arm) -> Result<Effect, String> {
+        let observations = match metric {
+            Metric::P99 => self.tails(arm, baseline, 0.99)?,
+            _ => self.0.values().filter_map(|rounds| log_ratio(rounds, metric, arm, baseline)).collect(),
+        };
+        Effect::of(&observations).ok_or_else(|| match observations.len() {
+            0 => "no round in which both were measured".to_owned(),
+            found => format!("{found} independent observations: an interval takes 3"),
+        })
+    }
+
+    /// The log ratio of two arms' quantiles, one for each batch of neighbouring generations that has enough
+    /// round trips.
+    fn tails(&self, arm: Arm, baseline: Arm, share: f64) -> Result<Vec<f64>, String> {
+        let mut batches = [Batches::new(share), Batches::new(share)];
+        let mut ratios = Vec::new();
+        for rounds in self.0.values() {
+            for (batch, arm) in batches.iter_mut().zip([arm, baseline]) {
+                rounds.values().filter_map(|round| round.get(&arm)).for_each(|sample| batch.add(sample));
+            }
+            if batches.iter().all(Batches::is_full)
+                && let [Some(ours), Some(theirs)] = [batches[0].take(), batches[1].take()]
+            {
+                ratios.push((theirs / ours).ln());
+            }
+        }
+        if ratios.is_empty() {
+            return Err(format!(
+                "a quantile of {share} takes {} round trips with their times",
+                enough_round_trips(share)
+            ));
+        }
+        Ok(ratios)
+    }
+}
+
+/// Round trips, collected until they are enough for a quantile.
+struct Batches {
+    share: f64,
+    count: u64,
+    histogram: BTreeMap<u64, u64>,
+}
+
+impl Batches {
+    fn new(share: f64) -> Self {
+        Self { share, count: 0, histogram: BTreeMap::new() }
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        for (value_ns, count) in sample.client.round_trips.iter().flat_map(|trips| &trips.histogram) {
+            *self.histogram.entry(*value_ns).or_default() += count;
+            self.count += count;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= enough_round_trips(self.share)
+    }
+
+    /// The quantile, once there are enough; starts over.
+    fn take(&mut self) -> Option<f64> {
+        if !self.is_full() {
+            return None;
+        }
+        let histogram = std::mem::take(&mut self.histogram).into_iter().collect();
+        let trips =
+            RoundTrips { count: std::mem::take(&mut self.count), max_ns: u64::MAX, histogram, sum_ns: 0 };
+        trips.quantile_ns(self.share).map(|value_ns| value_ns as f64)
+    }
+}
+
+/// Works out all that the rows say.
+#[must_use]
+pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
+    let mut by_cell: HashMap<Cell, Vec<&Record>> = HashMap::new();
+    for record in records {
+        by_cell.entry(record.arm.case.cell()).or_default().push(record);
+    }
+    let none = Vec::new();
+    let mut cells: Vec<CellResult> =
+        plan.cells.iter().map(|&cell| cell_result(plan, cell, by_cell.get(&cell).unwrap_or(&none))).collect();
+    for &metric in <Metric as VariantArray>::VARIANTS {
+        pronounce(&mut cells, metric, plan.precision);
+    }
+    let starts = || records.iter().filter_map(|record| Some(record.outcome.as_ref().ok()?.client.start_ns));
+    Analysis {
+        cells,
+        generations: records.iter().map(|record| record.generation + 1).max().unwrap_or(0),
+        span_ns: starts().max().unwrap_or(0).saturating_sub(starts().min().unwrap_or(0)),
+    }
+}
+
+/// Gives each comparison by one metric its verdict, in sight of all of them.
+fn pronounce(cells: &mut [CellResult], metric: Metric, margin: f64) {
+    let mut outcomes: Vec<&mut Outcome> = cells
+        .iter_mut()
+        .flat_map(|cell| &mut cell.comparisons)
+        .filter(|comparison| comparison.metric == metric)
+        .filter_map(|comparison| comparison.outcome.as_mut().ok())
+        .collect();
+    let effects: Vec<_> = outcomes.iter().map(|outcome| (outcome.effect, outcome.control)).collect();
+    for (outcome, verdict) in outcomes.iter_mut().zip(judge(&effects, margin)) {
+        outcome.verdict = verdict;
+    }
+}
+
+fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
+    let timed = Timed::new(records);
+    let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
+    let baseline = arm(&plan.series[0]);
+    let control = Arm { control: true, ..baseline };
+    let mut arms: Vec<Arm> = plan.series.iter().map(arm).collect();
+    arms.extend(records.iter().any(|record| record.arm == control).then_some(control));
+    let arms: Vec<ArmResult> = arms.into_iter().map(|arm| arm_result(arm, &timed, records)).collect();
+
+    let mut comparisons = Vec::new();
+    for &metric in <Metric as VariantArray>::VARIANTS {
+        let noise = timed.effect(metric, control, baseline);
+        let outcome = |of: &ArmResult, to: &ArmResult, control: Option<Effect>| {
+            if metric == Metric::P99 && cell.workload == Workload::Stream {
+                return Err("a stream has no round trips".to_owned());
+            }
+            if let Some(error) = of.error.as_ref().or(to.error.as_ref()) {
+                return Err(error.clone());
+            }
+            let effect = timed.effect(metric, of.arm, to.arm)?;
+            Ok(Outcome { effect, control, verdict: Verdict::TooNoisy })
+        };
+        for (index, of) in arms.iter().enumerate() {
+            let series = of.arm.case.series();
+            let others = if of.arm.control { &arms[..1] } else { &arms[..index] };
+            for to in others {
+                let heard = if of.arm.control { None } else { noise.clone().ok() };
+                comparisons.push(Comparison {
+                    metric,
+                    cell,
+                    series,
+                    control: of.arm.control,
+                    baseline: to.arm.case.series(),
+                    outcome: outcome(of, to, heard),
+                });
+            }
+        }
+    }
+    CellResult { cell, arms, comparisons }
+}
+
+fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
+    let payload_bytes = arm.case.payload_bytes as f64;
+    let instances: Vec<Vec<&Sample>> = timed.of(arm).collect();
+    let all = || instances.iter().flatten();
+    let by_instance = |of: &dyn Fn(&Sample) -> f64| {
+        let medians = instances
+            .iter()
+            .filter_map(|samples| median(&mut samples.iter().map(|sample| of(sample)).collect::<Vec<_>>()));
+        Measure::of(&medians.collect::<Vec<_>>())
+    };
+    let per_message = |ns: f64, sample: &Sample| ns / sample.messages as f64;
+
+    let mean = |samples: &Vec<&Sample>| {
+        let trips = || samples.iter().filter_map(|sample| sample.client.round_trips.as_ref());
+        let count: u64 = trips().map(|trips| trips.count).sum();
+        (count > 0).then(|| trips().map(|trips| trips.sum_ns).sum::<u64>() as f64 / count as f64)
+    };
+    let means: Vec<f64> = instances.iter().filter_map(mean).collect();
+
+    let mut result = ArmResult {
+        arm,
+        error: None,
+        instances: instances.len() as u64,
+        bursts: all().count() as u64,
+        messages: all().map(|sample| sample.messages).sum(),
+        elapsed_ns: all().map(|sample| sample.elapsed_ns).sum(),
+        throughput_gbps: by_instance(&|sample| {
+            sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64
+        }),
+        rtt_mean_ns: Measure::of(&means),
+        rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, quantile(&instances, share))),
+        rtt_max_ns: all().filter_map(|sample| Some(sample.client.round_trips.as_ref()?.max_ns)).max(),
+        server_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.server), sample)),
+        client_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.client), sample)),
+        cpu_ns_per_byte: by_instance(&|sample| {
+            per_message(cpu_ns(&sample.server) + cpu_ns(&sample.client), sample) / payload_bytes
+        }),
+        counted: Counted::default(),
+        copies: Default::default(),
+        copied_messages: 0,
+        zero_copy: None,
+    };
+    let mut counted: BTreeMap<u64, (u64, Readings, Readings)> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.arm == arm) {
+        let sample = match &record.outcome {
+            Ok(sample) => sample,
+            Err(error) => {
+                result.error = Some(error.clone());
+                continue;
+            }
+        };
+        result.copied_messages += sample.messages;
+        result.copies.0 += sample.server.copies;
+        result.copies.1 += sample.client.copies;
+        if let Some(counts) = sample.server.zero_copy {
+            *result.zero_copy.get_or_insert_default() += counts;
+        }
+        if !sample.server.counters.is_empty() || !sample.client.counters.is_empty() {
+            let (messages, server, client) = counted.entry(record.generation).or_default();
+            *messages += sample.messages;
+            counters::add(server, sample.server.counters.clone());
+            counters::add(client, sample.client.counters.clone());
+        }
+    }
+    for (messages, server, client) in counted.values() {
+        result.counted.messages += messages;
+        counters::add(&mut result.counted.server, server.clone());
+        counters::add(&mut result.counted.client, client.clone());
+    }
+    result.counted.by_instance = counted.into_values().collect();
+    result
+}
+
+/// A quantile: the geometric mean of batches of instances, with its interval, or where those are too few, of
+/// all round trips together.
+fn quantile(instances: &[Vec<&Sample>], share: f64) -> Option<Measure> {
+    let (mut whole, mut batch) = (Batches::new(share), Batches::new(share));
+    let mut by_batch = Vec::new();
+    for samples in instances {
+        for sample in samples {
+            whole.add(sample);
+            batch.add(sample);
+        }
+        by_batch.extend(batch.take());
+    }
+    let over_batches = Measure::of(&by_batch).filter(|measure| measure.interval.is_some());
+    over_batches.or(whole.take().map(|value| Measure { value, interval: None }))
+}

@@ -1,0 +1,422 @@
+//! The columns of `samples.csv`: raw integers, each with its unit in its name. FORMAT.md explains them.
+
+use std::str::FromStr;
+
+use csv::StringRecord;
+use strum::VariantArray;
+
+use super::record::{Arm, Record};
+use crate::case::{Axis, Case, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads};
+use crate::counters::{Event, Reading, Readings};
+use crate::error::Side;
+use crate::measure::burst::Sample;
+use crate::pair::{RoundTrips, SideReport};
+use crate::path::{Copies, ZeroCopyCounts};
+
+/// The columns before the counters.
+const COLUMNS: [&str; 34] = [
+    "generation",
+    "round",
+    "position",
+    "arm",
+    "workload",
+    "path",
+    "layout",
+    "payload_bytes",
+    "threads",
+    "placement",
+    "timed",
+    "error",
+    "start_ns",
+    "elapsed_ns",
+    "messages",
+    "pairs_ns",
+    "server_user_ns",
+    "server_system_ns",
+    "client_user_ns",
+    "client_system_ns",
+    "server_user_to_user_bytes",
+    "server_user_to_kernel_bytes",
+    "client_kernel_to_user_bytes",
+    "client_user_to_user_bytes",
+    "zero_copy_sends",
+    "zero_copy_sent_bytes",
+    "zero_copy_completions",
+    "zero_copy_notifications",
+    "zero_copy_copied",
+    "zero_copy_copied_bytes",
+    "zero_copy_enobufs",
+    "rtt_sum_ns",
+    "rtt_max_ns",
+    "rtt_histogram_ns",
+];
+
+/// The name of an event in a column: its unit at the end.
+#[must_use]
+pub fn event_name(event: Event) -> String {
+    let name = event.to_string().replace('-', "_");
+    if event == Event::TaskClock { name + "_ns" } else { name }
+}
+
+/// Every column, in order.
+#[must_use]
+pub fn columns() -> Vec<String> {
+    let counters = [Side::Server, Side::Client].into_iter().flat_map(|side| {
+        <Event as VariantArray>::VARIANTS.iter().flat_map(move |&event| {
+            let name = format!("{side}_{}", event_name(event));
+            [name.clone(), format!("{name}_enabled_ns"), format!("{name}_running_ns")]
+        })
+    });
+    COLUMNS.iter().map(ToString::to_string).chain(counters).collect()
+}
+
+/// A record as the text of its columns.
+#[must_use]
+pub fn write(record: &Record) -> Vec<String> {
+    let Record { generation, round, position, arm, timed, outcome } = record;
+    let Case { workload, path, layout, payload_bytes, threads, placement } = arm.case;
+    let mut row = vec![
+        generation.to_string(),
+        round.to_string(),
+        position.to_string(),
+        if arm.control { "control" } else { "case" }.to_owned(),
+        workload.to_string(),
+        path.to_string(),
+        layout.to_string(),
+        payload_bytes.to_string(),
+        threads.to_string(),
+        placement.to_string(),
+        u8::from(*timed).to_string(),
+    ];
+    match outcome {
+        // A row is a line, whatever the error says.
+        Err(error) => row.push(error.replace(['\n', '\r'], " ")),
+        Ok(sample) => {
+            row.push(String::new());
+            row.extend(measures(sample));
+        }
+    }
+    row.resize(columns().len(), String::new());
+    row
+}
+
+fn measures(sample: &Sample) -> Vec<String> {
+    let Sample { elapsed_ns, messages, pairs: _, server, client } = sample;
+    let mut row: Vec<String> = [
+        client.start_ns,
+        *elapsed_ns,
+        *messages,
+        client.pairs_ns,
+        server.user_ns,
+        server.system_ns,
+        client.user_ns,
+        client.system_ns,
+        server.copies.user_to_user_bytes,
+        server.copies.user_to_kernel_bytes,
+        client.copies.kernel_to_user_bytes,
+        client.copies.user_to_user_bytes,
+    ]
+    .map(|number| number.to_string())
+    .into();
+    let counts = server.zero_copy.map(|counts| {
+        let ZeroCopyCounts { sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs } =
+            counts;
+        [sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs]
+    });
+    row.extend(optional(counts));
+    let round_trips = client.round_trips.as_ref();
+    row.extend(optional(round_trips.map(|round_trips| [round_trips.sum_ns, round_trips.max_ns])));
+    row.push(round_trips.map_or_else(String::new, |round_trips| {
+        let mut coarse: Vec<(u64, u64)> = Vec::new();
+        for &(value_ns, count) in &round_trips.histogram {
+            let value_ns = coarsened(value_ns);
+            match coarse.last_mut() {
+                Some((last, sum)) if *last == value_ns => *sum += count,
+                _ => coarse.push((value_ns, count)),
+            }
+        }
+        let entries = coarse.iter().map(|(value_ns, count)| format!("{value_ns}x{count}"));
+        entries.collect::<Vec<_>>().join(" ")
+    }));
+    for readings in [&server.counters, &client.counters] {
+        for event in <Event as VariantArray>::VARIANTS {
+            row.extend(optional(match readings.get(event) {
+                Some(&Reading::Counted { value, enabled_ns, running_ns }) => {
+                    Some([value, enabled_ns, running_ns])
+                }
+                _ => None,
+            }));
+        }
+    }
+    row
+}
+
+/// A round trip to eight significant bits, the middle of what they hold: within 0.4 %, and a file a quarter as
+/// long. Sums and longest round trips stand beside it, exact.
+fn coarsened(value_ns: u64) -> u64 {
+    let dropped = (u64::BITS - value_ns.leading_zeros()).saturating_sub(8);
+    if dropped == 0 { value_ns } else { (value_ns >> dropped << dropped) + (1 << (dropped - 1)) }
+}
+
+fn optional<const N: usize>(numbers: Option<[u64; N]>) -> [String; N] {
+    numbers.map_or_else(|| [const { String::new() }; N], |numbers| numbers.map(|number| number.to_string()))
+}
+
+/// Holds a header to the columns that there are.
+///
+/// # Errors
+/// The column that is foreign, missing or out of its place.
+pub fn check_header(header: &StringRecord) -> Result<(), String> {
+    let expected = columns();
+    if let Some(foreign) = header.iter().find(|name| !expected.iter().any(|column| column == name)) {
+        return Err(format!("column {foreign:?} is none of sendpath's"));
+    }
+    match expected.iter().enumerate().find(|(index, column)| header.get(*index) != Some(column.as_str())) {
+        Some((index, column)) if header.iter().any(|name| name == column) => {
+            Err(format!("column {column:?} is not the {}. one", index + 1))
+        }
+        Some((_, column)) => Err(format!("column {column:?} is missing")),
+        None if header.len() > expected.len() => Err("a column stands twice".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Reads a row of [`columns`].
+///
+/// # Errors
+/// The column that cannot be read, and what stands there.
+pub fn read(row: &StringRecord) -> Result<Record, String> {
+    let names = columns();
+    if row.len() != names.len() {
+        return Err(format!("{} columns instead of {}", row.len(), names.len()));
+    }
+    let mut fields = Fields(names.iter().map(String::as_str).zip(row.iter()));
+    let (generation, round, position) = (fields.number()?, fields.number()?, fields.number()?);
+    let control = fields.parse(|word| match word {
+        "case" => Ok(false),
+        "control" => Ok(true),
+        _ => Err("neither case nor control"),
+    })?;
+    let case = Case {
+        workload: fields.parse(Workload::parse)?,
+        path: fields.parse(Path::parse)?,
+        layout: fields.parse(Layout::parse)?,
+        payload_bytes: fields.parse(parse_payload_bytes)?,
+        threads: fields.parse(parse_threads)?,
+        placement: fields.parse(Placement::parse)?,
+    };
+    let timed = fields.parse(|word| match word {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err("neither 0 nor 1"),
+    })?;
+    let (_, error) = fields.next();
+    let outcome = if error.is_empty() { Ok(fields.sample(&case)?) } else { Err(error.to_owned()) };
+    Ok(Record { generation, round, position, arm: Arm { case, control }, timed, outcome })
+}
+
+/// The fields of a row that are still to be read, with their names.
+struct Fields<I>(I);
+
+impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
+    fn next(&mut self) -> (&'row str, &'row str) {
+        // The row was held to its length before.
+        self.0.next().unwrap_or_default()
+    }
+
+    fn parse<T, E: std::fmt::Display>(&mut self, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, String> {
+        let (name, text) = self.next();
+        parse(text).map_err(|error| format!("{name} {text:?}: {error}"))
+    }
+
+    fn number(&mut self) -> Result<u64, String> {
+        self.parse(whole)
+    }
+
+    /// Numbers that stand together, or are empty together.
+    fn numbers<const N: usize>(&mut self) -> Result<Option<[u64; N]>, String> {
+        let mut numbers = [None; N];
+        for number in &mut numbers {
+            *number = self.parse(|text| if text.is_empty() { Ok(None) } else { whole(text).map(Some) })?;
+        }
+        match numbers.iter().flatten().count() {
+            0 => Ok(None),
+            _ if numbers.iter().all(Option::is_some) => Ok(Some(numbers.map(Option::unwrap_or_default))),
+            _ => Err("a column is empty whose neighbours are not".to_owned()),
+        }
+    }
+
+    fn sample(&mut self, case: &Case) -> Result<Sample, String> {
+        let [start_ns, elapsed_ns, messages, pairs_ns] =
+            [self.number()?, self.number()?, self.number()?, self.number()?];
+        if elapsed_ns == 0 || messages == 0 {
+            return Err("elapsed_ns or messages is 0, in a row without an error".to_owned());
+        }
+        let mut server =
+            SideReport { user_ns: self.number()?, system_ns: self.number()?, ..SideReport::default() };
+        let mut client = SideReport {
+            start_ns,
+            end_ns: start_ns.saturating_add(elapsed_ns),
+            pairs_ns,
+            user_ns: self.number()?,
+            system_ns: self.number()?,
+            ..SideReport::default()
+        };
+        server.copies = Copies {
+            user_to_user_bytes: self.number()?,
+            user_to_kernel_bytes: self.number()?,
+            ..Copies::default()
+        };
+        client.copies = Copies {
+            kernel_to_user_bytes: self.number()?,
+            user_to_user_bytes: self.number()?,
+            ..Copies::default()
+        };
+        server.zero_copy = self.numbers()?.map(
+            |[sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs]| ZeroCopyCounts {
+                sends,
+                sent_bytes,
+                completions,
+                notifications,
+                copied,
+                copied_bytes,
+                enobufs,
+            },
+        );
+        server.copies.deferred_bytes = server.zero_copy.map_or(0, |counts| counts.copied_bytes);
+        let sums = self.numbers()?;
+        let histogram = self.parse(histogram)?;
+        client.round_trips = sums.map(|[sum_ns, max_ns]| {
+            // Of a study that kept no histogram, the sum is over all messages.
+            let counted: u64 = histogram.iter().map(|(_, count)| count).sum();
+            let count = if histogram.is_empty() { messages } else { counted };
+            RoundTrips { sum_ns, count, max_ns, histogram }
+        });
+        server.counters = self.counters()?;
+        client.counters = self.counters()?;
+        Ok(Sample { elapsed_ns, messages, pairs: case.threads as u64, server, client })
+    }
+
+    fn counters(&mut self) -> Result<Readings, String> {
+        let mut readings = Readings::new();
+        for &event in <Event as VariantArray>::VARIANTS {
+            if let Some([value, enabled_ns, running_ns]) = self.numbers()? {
+                readings.insert(event, Reading::Counted { value, enabled_ns, running_ns });
+            }
+        }
+        Ok(readings)
+    }
+}
+
+fn whole(text: &str) -> Result<u64, &'static str> {
+    u64::from_str(text).map_err(|_| "not a whole number")
+}
+
+fn histogram(text: &str) -> Result<Vec<(u64, u64)>, &'static str> {
+    let entry = |entry: &str| {
+        let (value_ns, count) = entry.split_once('x').ok_or("not a list of valuexcount")?;
+        Ok((whole(value_ns)?, whole(count)?))
+    };
+    text.split_whitespace().map(entry).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn record() -> Record {
+        let case = Case {
+            workload: Workload::Rr,
+            path: Path::ZeroCopy,
+            layout: Layout::Page,
+            payload_bytes: 65536,
+            threads: 2,
+            placement: Placement::Paired,
+        };
+        let counted = |value| Reading::Counted { value, enabled_ns: 10, running_ns: 9 };
+        let server = SideReport {
+            user_ns: 1,
+            system_ns: 2,
+            zero_copy: Some(ZeroCopyCounts { sends: 3, copied_bytes: 7, ..ZeroCopyCounts::default() }),
+            copies: Copies { deferred_bytes: 7, ..Copies::default() },
+            counters: Readings::from([(Event::Cycles, counted(5)), (Event::PageFaults, counted(0))]),
+            ..SideReport::default()
+        };
+        let client = SideReport {
+            start_ns: 100,
+            end_ns: 1100,
+            pairs_ns: 1900,
+            round_trips: Some(RoundTrips {
+                sum_ns: 900,
+                count: 4,
+                max_ns: 401,
+                histogram: vec![(100, 3), (401, 1)],
+            }),
+            ..SideReport::default()
+        };
+        let sample = Sample { elapsed_ns: 1000, messages: 4, pairs: 2, server, client };
+        let arm = Arm { case, control: true };
+        Record { generation: 1, round: 2, position: 3, arm, timed: true, outcome: Ok(sample) }
+    }
+
+    fn row(record: &Record) -> StringRecord {
+        StringRecord::from(write(record))
+    }
+
+    fn with(column: &str, text: &str) -> StringRecord {
+        let mut row = write(&record());
+        let index = columns().iter().position(|name| name == column).unwrap();
+        text.clone_into(&mut row[index]);
+        StringRecord::from(row)
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let mut record = record();
+        assert_eq!(read(&row(&record)), Ok(record.clone()));
+        record.outcome = Err("sendmsg(2): no, \"never\"".to_owned());
+        assert_eq!(read(&row(&record)), Ok(record));
+    }
+
+    #[test]
+    fn round_trips_are_coarsened_by_less_than_half_a_percent() {
+        for value_ns in (1..200_000).step_by(37).chain([60_000_000_000]) {
+            let coarse = coarsened(value_ns);
+            assert!((coarse as f64 / value_ns as f64 - 1.0).abs() < 0.004, "{value_ns} {coarse}");
+            assert_eq!(coarsened(coarse), coarse, "{value_ns}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_named_with_its_column() {
+        for (column, text) in [
+            ("elapsed_ns", "NaN"),
+            ("elapsed_ns", ""),
+            ("elapsed_ns", "-1"),
+            ("elapsed_ns", "1.5"),
+            ("server_cycles", "inf"),
+            ("payload_bytes", "7"),
+            ("path", "three_copy"),
+            ("arm", "both"),
+            ("rtt_histogram_ns", "100x"),
+        ] {
+            let error = read(&with(column, text)).unwrap_err();
+            assert!(error.contains(column) && error.contains(text), "{error}");
+        }
+        assert!(read(&with("zero_copy_sends", "")).is_err(), "its neighbours are not empty");
+        assert!(read(&StringRecord::from(vec!["1"])).is_err());
+    }
+
+    #[test]
+    fn a_header_must_have_each_column_in_its_place() {
+        assert_eq!(check_header(&StringRecord::from(columns())), Ok(()));
+        let mut foreign = columns();
+        foreign.push("flops".to_owned());
+        assert!(check_header(&StringRecord::from(foreign)).unwrap_err().contains("flops"));
+        let mut swapped = columns();
+        swapped.swap(0, 1);
+        assert!(check_header(&StringRecord::from(swapped)).unwrap_err().contains("generation"));
+        let short = columns()[..5].to_vec();
+        assert!(check_header(&StringRecord::from(short)).unwrap_err().contains("missing"));
+    }
+}

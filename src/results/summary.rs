@@ -1,0 +1,175 @@
+//! `summary.csv`: a row for each case, and the same in short for a terminal. FORMAT.md explains the columns.
+
+use std::fmt::{Display, Write};
+
+use strum::VariantArray;
+
+use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure, Metric};
+use super::csv::event_name;
+use super::store::Manifest;
+use crate::counters::{Event, Reading};
+use crate::error::{Error, Result, Side};
+
+/// A row's columns: name and text.
+type Row = Vec<(String, String)>;
+
+/// The whole file.
+///
+/// # Errors
+/// None that is known of; the CSV writer may have some.
+pub fn csv(manifest: &Manifest, analysis: &Analysis) -> Result<Vec<u8>> {
+    let failed =
+        |error: &dyn Display| Error::Data { path: "summary.csv".to_owned(), problem: error.to_string() };
+    let mut file = ::csv::Writer::from_writer(Vec::new());
+    let rows =
+        analysis.cells.iter().flat_map(|cell| cell.arms.iter().map(move |arm| row(manifest, cell, arm)));
+    for (index, row) in rows.enumerate() {
+        if index == 0 {
+            file.write_record(row.iter().map(|(name, _)| name)).map_err(|error| failed(&error))?;
+        }
+        file.write_record(row.iter().map(|(_, text)| text)).map_err(|error| failed(&error))?;
+    }
+    file.into_inner().map_err(|error| failed(&error))
+}
+
+fn text<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// Six significant digits: more than any of the numbers has.
+fn digits(value: f64) -> String {
+    let magnitude = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
+    format!("{value:.*}", (5.0 - magnitude).clamp(0.0, 12.0) as usize)
+}
+
+fn put(row: &mut Row, name: &str, value: impl Display) {
+    row.push((name.to_owned(), format!("{value}")));
+}
+
+fn put_measure(row: &mut Row, name: &str, measure: Option<Measure>) {
+    let interval = measure.and_then(|measure| measure.interval);
+    put(row, name, text(measure.map(|measure| digits(measure.value))));
+    put(row, &format!("{name}_low"), text(interval.map(|(low, _)| digits(low))));
+    put(row, &format!("{name}_high"), text(interval.map(|(_, high)| digits(high))));
+}
+
+fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
+    let case = result.arm.case;
+    let mut row = Row::new();
+    put(&mut row, "revision", manifest.program.name());
+    put(&mut row, "arm", if result.arm.control { "control" } else { "case" });
+    put(&mut row, "workload", case.workload);
+    put(&mut row, "path", case.path);
+    put(&mut row, "layout", case.layout);
+    put(&mut row, "payload_bytes", case.payload_bytes);
+    put(&mut row, "threads", case.threads);
+    put(&mut row, "placement", case.placement);
+    put(&mut row, "error", text(result.error.as_ref()));
+    put(&mut row, "instances", result.instances);
+    put(&mut row, "bursts", result.bursts);
+    put(&mut row, "messages", result.messages);
+    put(&mut row, "elapsed_ns", result.elapsed_ns);
+    put(&mut row, "received_bytes", result.messages * case.payload_bytes as u64);
+    put_measure(&mut row, "throughput_gbps", result.throughput_gbps);
+    put_measure(&mut row, "rtt_mean_ns", result.rtt_mean_ns);
+    for ((_, measure), name) in result.rtt_quantiles_ns.iter().zip(["p50", "p90", "p99", "p999"]) {
+        put_measure(&mut row, &format!("rtt_{name}_ns"), *measure);
+    }
+    put(&mut row, "rtt_max_ns", text(result.rtt_max_ns));
+    put_measure(&mut row, "server_cpu_ns_per_message", result.server_cpu_ns_per_message);
+    put_measure(&mut row, "client_cpu_ns_per_message", result.client_cpu_ns_per_message);
+    put_measure(&mut row, "cpu_ns_per_byte", result.cpu_ns_per_byte);
+
+    let counts = result.zero_copy;
+    put(&mut row, "zero_copy_sends", text(counts.map(|counts| counts.sends)));
+    put(
+        &mut row,
+        "zero_copy_copied_share",
+        text(counts.and_then(|counts| counts.copied_share()).map(digits)),
+    );
+    put(&mut row, "zero_copy_enobufs", text(counts.map(|counts| counts.enobufs)));
+    let (server, client) = result.copies;
+    for (name, bytes) in [
+        ("server_user_to_user_bytes_per_message", server.user_to_user_bytes),
+        ("server_user_to_kernel_bytes_per_message", server.user_to_kernel_bytes),
+        ("server_deferred_bytes_per_message", server.deferred_bytes),
+        ("client_kernel_to_user_bytes_per_message", client.kernel_to_user_bytes),
+        ("client_user_to_user_bytes_per_message", client.user_to_user_bytes),
+    ] {
+        let messages = result.copied_messages;
+        put(&mut row, name, text((messages > 0).then(|| digits(bytes as f64 / messages as f64))));
+    }
+
+    let counted = &result.counted;
+    put(&mut row, "counted_messages", counted.messages);
+    for (side, readings) in [(Side::Server, &counted.server), (Side::Client, &counted.client)] {
+        for &event in <Event as VariantArray>::VARIANTS {
+            let name = format!("{side}_{}", event_name(event));
+            put(&mut row, &name, text(readings.get(&event).and_then(Reading::value)));
+            put_measure(&mut row, &format!("{name}_per_message"), counted.per_message(side, event));
+        }
+        let ratio = |event, to| text(counted.ratio(side, event, to).map(digits));
+        put(&mut row, &format!("{side}_ipc"), ratio(Event::Instructions, Event::Cycles));
+        put(&mut row, &format!("{side}_cache_miss_rate"), ratio(Event::CacheMisses, Event::CacheReferences));
+        let cycles = counted.per_message(side, Event::Cycles);
+        let by_byte = cycles.map(|cycles| digits(cycles.value / case.payload_bytes as f64));
+        put(&mut row, &format!("{side}_cycles_per_byte"), text(by_byte));
+    }
+
+    for &metric in <Metric as VariantArray>::VARIANTS {
+        let outcome = against_baseline(cell, result, metric).and_then(|found| found.outcome.as_ref().ok());
+        let ratio = outcome.map(|outcome| outcome.effect.ratio());
+        let measure =
+            ratio.map(|ratio| Measure { value: ratio.value, interval: Some((ratio.low, ratio.high)) });
+        put_measure(&mut row, &format!("{metric}_gain"), measure);
+        put(&mut row, &format!("{metric}_verdict"), text(outcome.map(|outcome| outcome.verdict)));
+    }
+    row
+}
+
+/// The comparison of an arm with its cell's baseline.
+#[must_use]
+pub fn against_baseline<'a>(
+    cell: &'a CellResult,
+    result: &ArmResult,
+    metric: Metric,
+) -> Option<&'a Comparison> {
+    let baseline = cell.arms.first()?.arm.case.series();
+    cell.comparisons.iter().find(|comparison| {
+        comparison.metric == metric
+            && comparison.series == result.arm.case.series()
+            && comparison.control == result.arm.control
+            && comparison.baseline == baseline
+    })
+}
+
+/// Throughput of every case, for a terminal.
+#[must_use]
+pub fn table(analysis: &Analysis) -> String {
+    let mut table = format!("{:<46} {:>9}  {:>24}  {}\n", "case", "Gb/s", "against the baseline", "verdict");
+    for cell in &analysis.cells {
+        for result in &cell.arms {
+            let name = if result.arm.control {
+                format!("{} (control)", result.arm.case)
+            } else {
+                result.arm.case.to_string()
+            };
+            let gbps = text(result.throughput_gbps.map(|measure| format!("{:.3}", measure.value)));
+            let (ratio, verdict) =
+                match against_baseline(cell, result, Metric::Throughput).map(|found| &found.outcome) {
+                    None => (String::new(), String::new()),
+                    Some(Err(reason)) => (String::new(), reason.clone()),
+                    Some(Ok(outcome)) => {
+                        let ratio = outcome.effect.ratio();
+                        (
+                            format!("{:.4} [{:.4} {:.4}]", ratio.value, ratio.low, ratio.high),
+                            outcome.verdict.to_string().replace('_', " "),
+                        )
+                    }
+                };
+            // Writing to a string does not fail.
+            let _ = writeln!(table, "{name:<46} {gbps:>9}  {ratio:>24}  {verdict}");
+        }
+    }
+    table
+}

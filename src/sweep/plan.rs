@@ -1,0 +1,170 @@
+//! What a sweep measures, and in what order: pure.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::case::{Cell, Layout, Matrix, Path, Series, X};
+use crate::results::record::Arm;
+use crate::results::store::Plan;
+
+/// A named choice of cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Profile {
+    /// 64 B to 1 MiB at 1 and 4 pairs: four series in 12 cells.
+    Quick,
+    /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
+    StudyA,
+    /// 64 B to 4 KiB at 1 to 8 pairs: 48 cases.
+    StudyB,
+    /// Everything: both layouts, both workloads, all placements.
+    Full,
+}
+
+impl Profile {
+    /// What it consists of.
+    #[must_use]
+    pub fn matrices(self) -> Vec<Matrix> {
+        let heap: Vec<Series> =
+            [Path::TwoCopy, Path::OneCopy, Path::ZeroCopy].map(|path| (path, Layout::Heap)).into();
+        let base = Matrix { x: X::PayloadBytes, ..Matrix::by_size() };
+        match self {
+            Self::Quick => vec![Matrix {
+                payload_bytes: vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20],
+                ..base
+            }],
+            Self::StudyA => {
+                let base = Matrix { series: heap, ..base };
+                let sizes = vec![8 << 10, 16 << 10, 32 << 10, 64 << 10];
+                vec![
+                    Matrix { payload_bytes: sizes, threads: vec![4], ..base.clone() },
+                    Matrix { payload_bytes: vec![64 << 10], threads: vec![6, 8, 10, 12], ..base },
+                ]
+            }
+            Self::StudyB => vec![Matrix {
+                series: heap,
+                payload_bytes: vec![64, 256, 1024, 4096],
+                threads: vec![1, 2, 4, 8],
+                ..base
+            }],
+            Self::Full => {
+                use strum::VariantArray;
+                let layouts = <Layout as VariantArray>::VARIANTS;
+                let both = |&(path, _): &Series| layouts.iter().map(move |&layout| (path, layout));
+                vec![Matrix {
+                    series: heap.iter().flat_map(both).collect(),
+                    payload_bytes: vec![
+                        64,
+                        256,
+                        1 << 10,
+                        4 << 10,
+                        8 << 10,
+                        16 << 10,
+                        32 << 10,
+                        64 << 10,
+                        256 << 10,
+                        1 << 20,
+                    ],
+                    threads: vec![1, 2, 4, 8],
+                    workloads: VariantArray::VARIANTS.to_vec(),
+                    placements: VariantArray::VARIANTS.to_vec(),
+                    ..base
+                }]
+            }
+        }
+    }
+
+    /// How long it takes by default, in seconds.
+    #[must_use]
+    pub fn default_seconds(self) -> u64 {
+        if self == Self::Full { 1800 } else { 60 }
+    }
+}
+
+/// The cells of all matrices, each once, in order.
+#[must_use]
+pub fn cells(matrices: &[Matrix]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for cell in matrices.iter().flat_map(Matrix::cells) {
+        if !cells.contains(&cell) {
+            cells.push(cell);
+        }
+    }
+    cells
+}
+
+/// What is measured in a cell: each series, and the baseline once more as the control.
+#[must_use]
+pub fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
+    let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
+    let control = Arm { control: true, ..arm(&plan.series[0]) };
+    plan.series.iter().map(arm).chain([control]).collect()
+}
+
+/// The random orders of one generation: the same whenever the sweep is made again with its seed.
+#[must_use]
+pub fn orders(plan: &Plan, generation: u64) -> Orders {
+    let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
+    rng.set_stream(generation);
+    Orders(rng)
+}
+
+/// A source of random orders.
+#[derive(Debug)]
+pub struct Orders(ChaCha8Rng);
+
+impl Orders {
+    /// Shuffles.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        items.shuffle(&mut self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_studies_have_as_many_cases_as_they_had() {
+        let cases = |profile: Profile| {
+            let matrices = profile.matrices();
+            cells(&matrices).len() * matrices[0].series.len()
+        };
+        assert_eq!((cases(Profile::StudyA), cases(Profile::StudyB)), (24, 48));
+        assert_eq!(cases(Profile::Quick), 12 * 4);
+        assert_eq!(cases(Profile::Full), 10 * 4 * 2 * 3 * 6);
+    }
+
+    #[test]
+    fn every_cell_has_the_baseline_twice() {
+        let matrices = Profile::StudyA.matrices();
+        let (cells, series) = (cells(&matrices), matrices[0].series.clone());
+        let plan = Plan { profile: "study-a".to_owned(), seed: 7, precision: 0.01, series, cells };
+        for &cell in &plan.cells {
+            let arms = arms(&plan, cell);
+            assert_eq!(arms.len(), 4);
+            assert_eq!(arms.iter().filter(|arm| arm.case == arms[0].case).count(), 2);
+            assert!(arms[3].control && !arms[0].control);
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_orders_again_and_each_generation_its_own() {
+        let plan = |seed| Plan {
+            profile: String::new(),
+            seed,
+            precision: 0.01,
+            series: vec![(Path::TwoCopy, Layout::Heap)],
+            cells: Vec::new(),
+        };
+        let order = |seed, generation| {
+            let mut items: Vec<u32> = (0..20).collect();
+            orders(&plan(seed), generation).shuffle(&mut items);
+            items
+        };
+        assert_eq!(order(1, 0), order(1, 0));
+        assert_ne!(order(1, 0), order(1, 1));
+        assert_ne!(order(1, 0), order(2, 0));
+    }
+}
