@@ -102,6 +102,14 @@ pub enum Error {
         /// Why. It stands in the message, so it is no `source` beside.
         errno: io::Error,
     },
+    /// A revision that cannot be built.
+    #[error("{what} does not build: {cause}")]
+    Build {
+        /// The revision.
+        what: String,
+        /// What git or the compiler said.
+        cause: String,
+    },
     /// A page or a figure that cannot be made of the data.
     #[error("{what}: {cause}")]
     Report {

@@ -17,12 +17,14 @@
 //!
 //! Each module may use what stands to its left:
 //!
-//! [`case`], [`message`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] → [`cli`]
+//! [`case`], [`message`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] → [`results`] →
+//! [`sweep`], [`ab`], [`report`] → [`cli`]
 //!
 //! - [`case`]: what can be measured, pure. [`message`]: the eight fields. [`path`]: the three paths.
 //! - [`topology`]: namespaces, veth, CPUs. [`counters`]: what a thread can count of itself.
 //!   [`pair`]: the two processes, their threads, their bursts.
-//! - [`measure`]: bursts become samples. [`cli`]: the `sendpath` command.
+//! - [`measure`]: bursts become samples. [`results`]: samples on disk, and what may be concluded from them.
+//! - [`sweep`]: all cases, interleaved. [`ab`]: two builds, interleaved. [`report`]: a page of it. [`cli`]: the `sendpath` command.
 //!
 //! [`error`] and [`limits`] serve them all.
 
@@ -30,6 +32,7 @@
 #[cfg(test)]
 extern crate self as sendpath;
 
+pub mod ab;
 pub mod case;
 pub mod cli;
 pub mod counters;

@@ -1,11 +1,14 @@
 //! The `sendpath` command: one file per subcommand.
 
+mod ab;
 mod client;
 mod doctor;
 mod report;
 mod run;
 mod sweep;
+mod worker;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -22,6 +25,10 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 /// What `doctor` was told to require is not there.
 const MISSING: u8 = 3;
+/// `ab` cannot tell.
+const TOO_NOISY: u8 = 3;
+/// `ab` could not measure.
+const NOT_MEASURED: u8 = 4;
 /// Ended by Ctrl-C or SIGTERM; what had been measured was printed.
 const INTERRUPTED: u8 = 130;
 
@@ -32,11 +39,13 @@ Examples:
   sendpath run                                     64 KiB by two_copy, one pair, one second
   sendpath run --path zero_copy --layout page      the same by MSG_ZEROCOPY, fields on pages of their own
   sendpath run --size 256K --threads 4 --json      one JSON object on stdout
+  sendpath sweep                                   all paths by size, interleaved, in a minute
+  sendpath report target-reports/…                 a page of what a sweep says
   sendpath doctor                                  what this machine can measure, and what it cannot
   cargo bench                                      all cases, with charts
 
-Exit codes: 0 measured, 1 a case failed, 2 bad input (nothing was set up), 3 doctor --require found
-something missing, 130 interrupted.";
+Exit codes: 0 measured, 1 a case failed or a file could not be written, 2 bad input (nothing was set
+up), 3 doctor --require found something missing, 130 interrupted.";
 
 #[derive(Parser)]
 #[command(name = "sendpath", version, about = ABOUT, after_help = AFTER_HELP)]
@@ -50,10 +59,14 @@ enum Command {
     Run(run::Options),
     Sweep(sweep::Options),
     Report(report::Options),
+    Ab(ab::Options),
     Doctor(doctor::Options),
     /// Be the client process of a run; the server starts it.
     #[command(hide = true)]
     Client,
+    /// Be one side of a comparison; `ab` starts it.
+    #[command(hide = true)]
+    Worker(worker::Options),
 }
 
 /// Settings of the link and the sockets; each may also be given by its variable.
@@ -76,6 +89,19 @@ struct SetupOptions {
 }
 
 impl SetupOptions {
+    /// The options as a process is given them.
+    fn arguments(&self) -> Vec<OsString> {
+        [
+            ("netns", &self.netns),
+            ("mtu", &self.mtu),
+            ("buffers", &self.buffers),
+            ("congestion", &self.congestion),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some(OsString::from(format!("--{name}={}", value.as_ref()?))))
+        .collect()
+    }
+
     fn setup(&self) -> Result<Setup> {
         Setup::from_variables("/proc/self/exe".into(), |variable| match variable {
             "SENDPATH_NETNS" => self.netns.clone(),
@@ -98,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Sweep(options) => sweep::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Ab(options) => ab::run(&options),
+        Command::Worker(options) => worker::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Client => client::run(),
     };

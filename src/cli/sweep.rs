@@ -84,7 +84,7 @@ pub(super) struct Options {
 /// Comma lists that replace an axis of the profile's.
 #[derive(Args)]
 #[command(next_help_heading = "Cases, instead of the profile's")]
-struct MatrixOptions {
+pub(super) struct MatrixOptions {
     /// Workloads: rr, stream
     #[arg(long, env = "SENDPATH_WORKLOADS", value_name = "LIST", hide_env_values = true)]
     workload: Option<String>,
@@ -106,7 +106,7 @@ struct MatrixOptions {
 }
 
 impl MatrixOptions {
-    fn apply(&self, matrix: Matrix) -> Result<Matrix, CaseError> {
+    pub(super) fn apply(&self, matrix: Matrix) -> Result<Matrix, CaseError> {
         matrix.overridden(|variable| match variable {
             "SENDPATH_WORKLOADS" => self.workload.clone(),
             "SENDPATH_PATHS" => self.path.clone(),
@@ -119,14 +119,14 @@ impl MatrixOptions {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if !time.is_zero() && time <= Duration::from_hours(24) => Ok(time),
         _ => Err(format!("time {text:?} is not a time with its unit, above 0 and up to 24h: 60s, 5m")),
     }
 }
 
-fn parse_percent(text: &str) -> Result<f64, String> {
+pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
         Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent / 100.0),
         _ => Err(format!("precision {text:?} is not a percentage from 0.01% to 100%")),

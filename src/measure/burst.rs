@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::case::Workload;
 use crate::error::Result;
 use crate::pair::{Burst, Instance, Mode, SideReport};
 
 /// One timed burst.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// From the first request to the last message received and, for `zero_copy`, the last completion
     /// reaped.
@@ -38,14 +41,36 @@ pub fn time(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sa
 }
 
 /// As [`time`], after `lead_in` messages on every pair that do not count.
-///
-/// # Errors
-/// Whatever went wrong on either side.
-pub fn time_after(instance: &mut Instance<'_>, lead_in: u64, messages: u64, mode: Mode) -> Result<Sample> {
+fn time_after(instance: &mut Instance<'_>, lead_in: u64, messages: u64, mode: Mode) -> Result<Sample> {
     let pairs = instance.case().threads as u64;
     let (server, client) = instance.burst(Burst { lead_in, messages, mode })?;
     let elapsed_ns = client.end_ns.max(server.end_ns) - client.start_ns;
     Ok(Sample { elapsed_ns, messages: messages * pairs, pairs, server, client })
+}
+
+/// How long a burst of a round is meant to take: long enough that its beginning and end do not show, so short that
+/// a round is over before the machine has changed.
+const SHORT: Duration = Duration::from_millis(4);
+/// It has at least so many messages, however long they take.
+const SHORT_MESSAGES: u64 = 8;
+/// So much of its length goes before it, untimed: other paths ran on these CPUs since this one's last burst.
+const LEAD_IN: u64 = 16;
+
+/// How many messages on every pair a burst of a round takes.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn calibrate_short(instance: &mut Instance<'_>) -> Result<u64> {
+    Ok(calibrate(instance, SHORT)?.max(SHORT_MESSAGES))
+}
+
+/// Runs one of the short bursts that rounds are made of: with a lead-in, and each round trip timed.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn time_short(instance: &mut Instance<'_>, messages: u64) -> Result<Sample> {
+    let mode = if instance.case().workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
+    time_after(instance, (messages / LEAD_IN).max(2), messages, mode)
 }
 
 /// Runs one burst in which every byte is checked, and returns how many messages that were.

@@ -43,6 +43,30 @@ pub enum FaultKind {
     },
 }
 
+impl FaultKind {
+    fn spin(self) -> Result<()> {
+        if let Self::Slow { spin_ns } = self {
+            let until_ns = monotonic_ns()? + spin_ns;
+            while monotonic_ns()? < until_ns {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    }
+
+    /// What the spin costs, in nanoseconds: the mean of `times`. More than was asked for, since it reads the
+    /// clock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn cost_ns(self, times: u32) -> f64 {
+        let started = std::time::Instant::now();
+        for _ in 0..times {
+            drop(self.spin());
+        }
+        started.elapsed().as_nanos() as f64 / f64::from(times)
+    }
+}
+
 impl Fault {
     fn strike(self, connection: &TcpStream) -> Result<()> {
         match self.kind {
@@ -76,13 +100,8 @@ impl Sender for FaultySender {
                 field[middle] ^= 0xff;
             }
         }
-        if let FaultKind::Slow { spin_ns } = self.fault.kind
-            && self.message >= self.fault.at_message
-        {
-            let until_ns = monotonic_ns()? + spin_ns;
-            while monotonic_ns()? < until_ns {
-                std::hint::spin_loop();
-            }
+        if self.message >= self.fault.at_message {
+            self.fault.kind.spin()?;
         }
         self.message += 1;
         self.inner.send()

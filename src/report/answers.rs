@@ -68,8 +68,8 @@ impl Facts<'_> {
             _ if self.zero_copy_series().is_empty() => String::new(),
             Copied::Share(0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
             Copied::Share(share) => format!(
-                " MSG_ZEROCOPY was copied in {:.0} % of sends, so here it shows what it costs and not what it saves.",
-                (share * 100.0).ceil()
+                " MSG_ZEROCOPY was copied in {} of sends, so here it shows what it costs and not what it saves.",
+                words::percent(share)
             ),
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
         };
@@ -171,7 +171,7 @@ impl Facts<'_> {
         }
         let mut text = format!("Zero-copy wins in {} of {} cells", wins.len(), cells.len());
         let copied = match self.copied() {
-            Copied::Share(share) => format!(" (the kernel copied {:.1} % of its sends).", share * 100.0),
+            Copied::Share(share) => format!(" (the kernel copied {} of its sends).", words::percent(share)),
             Copied::Unknown => " (whether the kernel copied its sends was not recorded).".to_owned(),
         };
         text += &copied;
@@ -285,9 +285,9 @@ impl Facts<'_> {
             }
             Copied::Share(share) if share > 0.0 => answer.push(Claim {
                 text: format!(
-                    "The kernel copied {:.1} % of the sends after all, as their completions say: those paid for pinning \
+                    "The kernel copied {} of the sends after all, as their completions say: those paid for pinning \
                      pages and for a notification, and were copied nevertheless.",
-                    share * 100.0
+                    words::percent(share)
                 ),
                 rows: rows.clone(),
             }),

@@ -1,11 +1,12 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
 use super::page::{Figure, Kind, Line, Point, Scale};
+use super::winners::versus;
 use super::words::{self, Copied};
 use crate::case::{Series, Workload};
 use crate::counters::Event;
 use crate::error::Side;
-use crate::results::analysis::{Analysis, ArmResult, Measure};
+use crate::results::analysis::{Analysis, ArmResult, Measure, Metric};
 use crate::results::model::Ladder;
 use crate::results::store::Manifest;
 
@@ -21,6 +22,9 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
         figures.push(size_figure(series, ladder, "fig1-throughput", "Throughput", "Gb/s", true, |arm| {
             arm.throughput_gbps
         }));
+    }
+    for ladder in &by_size {
+        figures.extend(against(series, ladder));
     }
     figures.extend(latency(series, analysis));
     for (event, id, title) in [
@@ -122,6 +126,46 @@ fn size_figure(
         lines,
         missing: missing.into_iter().flatten().collect(),
     }
+}
+
+/// Throughput against the baseline's, which is where the paths differ: on the scale of the figure before, they
+/// lie on each other.
+fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
+    let (&baseline, others) = series.split_first()?;
+    let line = |&series: &Series| {
+        let label = words::series(series, Copied::of(ladder.arms(series)));
+        let points = ladder.cells.iter().filter_map(|cell| {
+            let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
+            let bytes = cell.cell.payload_bytes as f64;
+            let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+            Some(Point {
+                x: bytes,
+                y: percent(ratio.value),
+                interval: Some((percent(ratio.low), percent(ratio.high))),
+                text: format!("{}: {}", words::bytes(bytes), words::gain(ratio)),
+                row: words::comparison_row(comparison),
+            })
+        });
+        Line { label, style: words::style(series), dashed: false, points: points.collect() }
+    };
+    let lines: Vec<Line> = others.iter().map(line).collect();
+    let missing = lines.iter().filter(|line| line.points.len() < ladder.cells.len()).map(|line| {
+        (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
+    });
+    let baseline = words::series(baseline, Copied::Unknown);
+    Some(Figure {
+        id: format!("fig1-against-{}-{}T", baseline.replace([',', ' '], ""), ladder.threads),
+        title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
+        caption: format!(
+            "Workload {}, placement {}. Ratios were taken inside a round, so that the machine's drift is not in them; \
+             bands are 95 % intervals over instances. Above 0 is faster than {baseline}.",
+            ladder.workload, ladder.placement
+        ),
+        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
+        y: Scale { label: "% of throughput".to_owned(), log: false, kind: Kind::Number },
+        missing: missing.collect(),
+        lines,
+    })
 }
 
 /// Round trips by number of pairs: the mean, as in the studies, and the 99th percentile.

@@ -48,10 +48,7 @@ pub fn page(sweep: &Sweep) -> Page {
         verdict: facts.verdict(),
         warnings,
         figures: figures::figures(manifest, &analysis, &ladders),
-        maps: [Metric::Throughput, Metric::P99, Metric::CpuPerByte]
-            .into_iter()
-            .flat_map(|metric| winners::maps(&analysis, metric))
-            .collect(),
+        maps: Metric::OF_A_SWEEP.into_iter().flat_map(|metric| winners::maps(&analysis, metric)).collect(),
         cost_model: Section {
             method: COST_MODEL.to_owned(),
             table: tables::cost_model(&fits),

@@ -151,7 +151,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         let name = |(path, layout): Series| format!("{path} ({layout})");
         let of = if comparison.control { "control".to_owned() } else { name(comparison.series) };
         let mut cells = vec![
-            word(comparison.metric.to_string().replace('_', " ")),
+            word(words::metric(comparison.metric)),
             word(cell.workload.to_string()),
             value(bytes(cell.payload_bytes as f64), cell.payload_bytes as f64),
             value(cell.threads.to_string(), cell.threads as f64),
@@ -177,14 +177,14 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
 fn verdict(comparison: &Comparison, verdict: Verdict) -> String {
     use crate::results::analysis::Metric;
     let word = match (verdict, comparison.metric) {
-        (Verdict::Faster, Metric::Throughput) => "faster",
-        (Verdict::Slower, Metric::Throughput) => "slower",
-        (Verdict::Faster, Metric::P99) => "shorter",
-        (Verdict::Slower, Metric::P99) => "longer",
-        (Verdict::Faster, Metric::CpuPerByte) => "cheaper",
-        (Verdict::Slower, Metric::CpuPerByte) => "dearer",
         (Verdict::NoDifference, _) => "no difference",
         (Verdict::TooNoisy, _) => "too noisy to say",
+        (Verdict::Faster, Metric::Throughput) => "faster",
+        (Verdict::Slower, Metric::Throughput) => "slower",
+        (Verdict::Faster, Metric::P50 | Metric::P99) => "shorter",
+        (Verdict::Slower, Metric::P50 | Metric::P99) => "longer",
+        (Verdict::Faster, _) => "cheaper",
+        (Verdict::Slower, _) => "dearer",
     };
     word.to_owned()
 }

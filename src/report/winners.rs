@@ -98,7 +98,7 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     if left.len() > 1 && left.iter().all(|&one| left.iter().all(|&other| alike(one, other))) {
         return Winner::Tied(left, rows);
     }
-    Winner::Unknown(format!("the intervals are too wide to tell {} apart", names(&left)), rows)
+    Winner::Unknown(format!("too noisy to tell {} apart", names(&left)), rows)
 }
 
 /// The map of every workload and placement, by one metric.
@@ -110,11 +110,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
             groups.push(group);
         }
     }
-    let by = match metric {
-        Metric::Throughput => "throughput",
-        Metric::P99 => "99th percentile of round trips",
-        Metric::CpuPerByte => "CPU time per byte, both sides",
-    };
+    let by = words::metric(metric);
     let map = |(workload, placement)| {
         let cells: Vec<&CellResult> = analysis
             .cells
@@ -169,7 +165,7 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             });
             let next = margins.min_by(|(one, _), (other, _)| one.value.total_cmp(&other.value));
             let note = next.map_or_else(String::new, |(ratio, other)| {
-                format!("better than {}, the next, by {}", name(other), words::gain(ratio))
+                format!("{} on {}, the next", words::gain(ratio), name(other))
             });
             Square { text: name(series), style: Some(words::style(series)), note, rows: ids(rows) }
         }

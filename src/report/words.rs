@@ -1,7 +1,7 @@
 //! How numbers and cases are written for a person.
 
 use crate::case::{Case, Cell, Layout, Path, Series};
-use crate::results::analysis::{ArmResult, Comparison, Measure};
+use crate::results::analysis::{ArmResult, Comparison, Measure, Metric};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
@@ -44,6 +44,18 @@ pub(super) fn gain(ratio: Estimate) -> String {
     format!("{} [{}, {}]", percent(ratio.value), percent(ratio.low), percent(ratio.high))
 }
 
+/// What is compared.
+pub(super) fn metric(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Throughput => "throughput",
+        Metric::P50 => "median round trip",
+        Metric::P99 => "99th percentile of round trips",
+        Metric::CpuPerByte => "CPU time per byte, both sides",
+        Metric::ServerCpu => "CPU time of the server",
+        Metric::ClientCpu => "CPU time of the client",
+    }
+}
+
 pub(super) fn pairs(threads: usize) -> String {
     if threads == 1 { "1 pair".to_owned() } else { format!("{threads} pairs") }
 }
@@ -55,14 +67,18 @@ pub(super) fn series((path, layout): Series, copied: Copied) -> String {
         Layout::Page => ", page",
     };
     match (path, copied) {
-        (Path::ZeroCopy, Copied::Share(share)) => {
-            let percent = share * 100.0;
-            // What is not all or nothing is not rounded to it.
-            let decimals = usize::from(percent.fract() > 0.0);
-            format!("{path}{layout} ({percent:.decimals$} % copied)")
-        }
+        (Path::ZeroCopy, Copied::Share(share)) => format!("{path}{layout} ({} copied)", percent(share)),
         (Path::ZeroCopy, Copied::Unknown) => format!("{path}{layout} (copied or not: not recorded)"),
         _ => format!("{path}{layout}"),
+    }
+}
+
+/// A share as a percentage. What is not all or nothing is not rounded to it.
+pub(super) fn percent(share: f64) -> String {
+    match share * 100.0 {
+        whole if whole.fract() == 0.0 => format!("{whole:.0} %"),
+        percent if percent > 99.9 => "almost 100 %".to_owned(),
+        percent => format!("{percent:.1} %"),
     }
 }
 
@@ -139,7 +155,7 @@ mod tests {
     fn a_copied_zero_copy_says_so_in_its_name() {
         let name = |copied| series((Path::ZeroCopy, Layout::Page), copied);
         assert_eq!(name(Copied::Share(1.0)), "zero_copy, page (100 % copied)");
-        assert_eq!(name(Copied::Share(0.9999)), "zero_copy, page (100.0 % copied)");
+        assert_eq!(name(Copied::Share(0.9999)), "zero_copy, page (almost 100 % copied)");
         assert_eq!(name(Copied::Share(0.0)), "zero_copy, page (0 % copied)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
         assert_eq!(series((Path::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");

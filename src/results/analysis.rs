@@ -1,14 +1,15 @@
 //! From the rows of a sweep to what they say: an estimate for each case, a verdict for each comparison.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use serde::Serialize;
-use strum::VariantArray;
 
 use super::record::{Arm, Record};
 use super::stats::{Effect, Verdict, judge, median};
 use super::store::Plan;
-use crate::case::{Cell, Series, Workload};
+use crate::case::{Case, Cell, Series, Workload};
 use crate::counters::{self, Event, Reading, Readings};
 use crate::error::Side;
 use crate::measure::burst::Sample;
@@ -16,9 +17,7 @@ use crate::pair::{RoundTrips, SideReport};
 use crate::path::{Copies, ZeroCopyCounts};
 
 /// What paths are compared by. Of all of them a ratio above 1 is the better.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display, strum::VariantArray,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Metric {
@@ -28,6 +27,17 @@ pub enum Metric {
     P99,
     /// CPU time of both sides' threads by payload byte.
     CpuPerByte,
+    /// The median round trip.
+    P50,
+    /// CPU time of the server's threads by message.
+    ServerCpu,
+    /// CPU time of the client's threads by message.
+    ClientCpu,
+}
+
+impl Metric {
+    /// What paths are compared by in a sweep.
+    pub const OF_A_SWEEP: [Self; 3] = [Self::Throughput, Self::P99, Self::CpuPerByte];
 }
 
 /// Round trips that a quantile of `share` has to rest on: three beyond it.
@@ -194,36 +204,90 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
-type Rounds<'a> = BTreeMap<u64, HashMap<Arm, &'a Sample>>;
+/// Samples by round and by arm, whatever tells arms apart.
+pub type Rounds<Arm, Sample> = BTreeMap<u64, HashMap<Arm, Sample>>;
 
 /// The timed rounds of a cell, by generation.
 #[derive(Default)]
-struct Timed<'a>(BTreeMap<u64, Rounds<'a>>);
+struct Timed<'a>(BTreeMap<u64, Rounds<Arm, &'a Sample>>);
 
-/// The observation that one generation makes of two arms: how much better `arm` is than `baseline`, on a
-/// log scale. None where they have no timed round in common.
+/// The observation that one life of some instances makes of two arms: how much better `arm` is than `baseline`, on
+/// a log scale. None where they have no round in common, or too few round trips for a quantile.
+pub fn observation<K: Copy + Eq + Hash, S: Borrow<Sample>>(
+    rounds: &Rounds<K, S>,
+    metric: Metric,
+    arm: K,
+    baseline: K,
+) -> Option<f64> {
+    if let Some(share) = metric.share() {
+        return Some((quantile_of(rounds, share, baseline)? / quantile_of(rounds, share, arm)?).ln());
+    }
+    let cost = |round: &HashMap<K, S>, arm| metric.cost_ns_per_message(round.get(&arm)?.borrow());
+    let ratio = |round: &HashMap<K, S>| Some((cost(round, baseline)? / cost(round, arm)?).ln());
+    median(&mut rounds.values().filter_map(ratio).collect::<Vec<_>>())
+}
+
+/// What one arm is by itself: Gb/s, or nanoseconds.
+pub fn value<K: Copy + Eq + Hash, S: Borrow<Sample>>(
+    rounds: &Rounds<K, S>,
+    metric: Metric,
+    arm: K,
+    case: &Case,
+) -> Option<f64> {
+    if let Some(share) = metric.share() {
+        return quantile_of(rounds, share, arm);
+    }
+    let cost = |round: &HashMap<K, S>| metric.cost_ns_per_message(round.get(&arm)?.borrow());
+    let cost_ns = median(&mut rounds.values().filter_map(cost).collect::<Vec<_>>())?;
+    Some(match metric {
+        Metric::Throughput => case.payload_bytes as f64 * 8.0 / cost_ns,
+        Metric::CpuPerByte => cost_ns / case.payload_bytes as f64,
+        _ => cost_ns,
+    })
+}
+
+fn quantile_of<K: Copy + Eq + Hash, S: Borrow<Sample>>(
+    rounds: &Rounds<K, S>,
+    share: f64,
+    arm: K,
+) -> Option<f64> {
+    let mut batch = Batches::new(share);
+    rounds.values().filter_map(|round| round.get(&arm)).for_each(|sample| batch.add(sample.borrow()));
+    batch.take()
+}
+
+impl Metric {
+    /// The share of round trips that are not longer, of those metrics that are a quantile.
+    fn share(self) -> Option<f64> {
+        match self {
+            Self::P50 => Some(0.5),
+            Self::P99 => Some(0.99),
+            _ => None,
+        }
+    }
+
+    /// What a message costs, in nanoseconds; none where it was not measured.
+    fn cost_ns_per_message(self, sample: &Sample) -> Option<f64> {
+        let cost_ns = match self {
+            Self::CpuPerByte => cpu_ns(&sample.server) + cpu_ns(&sample.client),
+            Self::ServerCpu => cpu_ns(&sample.server),
+            Self::ClientCpu => cpu_ns(&sample.client),
+            Self::Throughput | Self::P50 | Self::P99 => sample.elapsed_ns as f64,
+        };
+        (cost_ns > 0.0).then(|| cost_ns / sample.messages as f64)
+    }
+}
+
+/// As [`observation`], of records of one generation and cell.
 #[must_use]
 pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
     let mut rounds = Rounds::new();
     for record in records.iter().filter(|record| record.timed) {
         if let Ok(sample) = &record.outcome {
-            rounds.entry(record.round).or_default().insert(record.arm, sample);
+            rounds.entry(record.round).or_insert_with(HashMap::new).insert(record.arm, sample);
         }
     }
-    log_ratio(&rounds, metric, arm, baseline)
-}
-
-fn log_ratio(rounds: &Rounds<'_>, metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
-    let cost = |sample: &Sample| match metric {
-        Metric::CpuPerByte => cpu_ns(&sample.server) + cpu_ns(&sample.client),
-        Metric::Throughput | Metric::P99 => sample.elapsed_ns as f64,
-    };
-    let cost_per_message = |sample: &Sample| cost(sample) / sample.messages as f64;
-    let ratio = |round: &HashMap<Arm, &Sample>| {
-        let ratio = cost_per_message(round.get(&baseline)?) / cost_per_message(round.get(&arm)?);
-        (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln())
-    };
-    median(&mut rounds.values().filter_map(ratio).collect::<Vec<_>>())
+    observation(&rounds, metric, arm, baseline)
 }
 
 fn cpu_ns(side: &SideReport) -> f64 {
@@ -253,7 +317,7 @@ impl<'a> Timed<'a> {
     fn effect(&self, metric: Metric, arm: Arm, baseline: Arm) -> Result<Effect, String> {
         let observations = match metric {
             Metric::P99 => self.tails(arm, baseline, 0.99)?,
-            _ => self.0.values().filter_map(|rounds| log_ratio(rounds, metric, arm, baseline)).collect(),
+            _ => self.0.values().filter_map(|rounds| observation(rounds, metric, arm, baseline)).collect(),
         };
         Effect::of(&observations).ok_or_else(|| match observations.len() {
             0 => "no round in which both were measured".to_owned(),
@@ -331,7 +395,7 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
     let none = Vec::new();
     let mut cells: Vec<CellResult> =
         plan.cells.iter().map(|&cell| cell_result(plan, cell, by_cell.get(&cell).unwrap_or(&none))).collect();
-    for &metric in <Metric as VariantArray>::VARIANTS {
+    for metric in Metric::OF_A_SWEEP {
         pronounce(&mut cells, metric, plan.precision);
     }
     let starts = || records.iter().filter_map(|record| Some(record.outcome.as_ref().ok()?.client.start_ns));
@@ -366,7 +430,7 @@ fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
     let arms: Vec<ArmResult> = arms.into_iter().map(|arm| arm_result(arm, &timed, records)).collect();
 
     let mut comparisons = Vec::new();
-    for &metric in <Metric as VariantArray>::VARIANTS {
+    for metric in Metric::OF_A_SWEEP {
         let noise = timed.effect(metric, control, baseline);
         let outcome = |of: &ArmResult, to: &ArmResult, control: Option<Effect>| {
             if metric == Metric::P99 && cell.workload == Workload::Stream {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path as FilePath, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -184,7 +184,7 @@ impl Store {
 pub fn read(folder: &FilePath) -> Result<Sweep> {
     let path = folder.join(MANIFEST);
     let text = match fs::read_to_string(&path) {
-        Err(errno) if errno.kind() == std::io::ErrorKind::NotFound => {
+        Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Err(data(folder, format!("is no sweep: it has no {MANIFEST}")));
         }
         result => result.map_err(Error::file("read(2)", &path))?,

@@ -116,7 +116,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
         put(&mut row, &format!("{side}_cycles_per_byte"), text(by_byte));
     }
 
-    for &metric in <Metric as VariantArray>::VARIANTS {
+    for metric in Metric::OF_A_SWEEP {
         let outcome = against_baseline(cell, result, metric).and_then(|found| found.outcome.as_ref().ok());
         let ratio = outcome.map(|outcome| outcome.effect.ratio());
         let measure =

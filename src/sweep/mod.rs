@@ -9,23 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::case::Workload;
 use crate::counters::Event;
 use crate::error::{Error, Result};
-use crate::measure::burst::{Sample, calibrate, time_after, warm_up};
-use crate::pair::{Fault, FaultKind, Instance, Mode, Setup, Testbed};
+use crate::measure::burst::{Sample, calibrate_short, time_short, warm_up};
+use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
 use crate::results::analysis::{Metric, observe};
 use crate::results::record::{Arm, Record};
 use crate::results::stats::Effect;
 use crate::results::store::{Plan, Store};
 
-/// How long one burst is meant to take: long enough that its beginning and end do not show, so short that a
-/// round is over before the machine has changed.
-const BURST: Duration = Duration::from_millis(4);
-/// A burst has at least so many messages, however long they take.
-const MIN_MESSAGES: u64 = 8;
-/// So much of a burst's length goes before it, untimed: other paths ran on these CPUs since this one's last burst.
-const LEAD_IN: u64 = 16;
 /// Rounds that the instances of a cell live for.
 pub const ROUNDS: u64 = 10;
 /// One generation of so many carries the counters.
@@ -88,7 +80,7 @@ pub struct Sweep<'a> {
 /// What is known of a cell so far.
 #[derive(Default)]
 struct CellState {
-    /// Messages on every pair that take about [`BURST`].
+    /// Messages on every pair in a burst.
     messages: Option<u64>,
     /// An observation of throughput from each generation that was timed.
     observations: BTreeMap<usize, Vec<f64>>,
@@ -303,10 +295,9 @@ impl<'a> Sweep<'a> {
 fn burst(instance: &mut Instance<'_>, messages: &mut Option<u64>) -> Result<Sample> {
     let length = match *messages {
         Some(length) => length,
-        None => *messages.insert(calibrate(instance, BURST)?.max(MIN_MESSAGES)),
+        None => *messages.insert(calibrate_short(instance)?),
     };
-    let mode = if instance.case().workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
-    time_after(instance, (length / LEAD_IN).max(2), length, mode)
+    time_short(instance, length)
 }
 
 /// Whether the client process is gone, and with it every instance.

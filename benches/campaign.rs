@@ -1,0 +1,142 @@
+//! How often a sweep's verdicts are wrong on this machine: `cargo bench --bench campaign`, by name alone.
+//!
+//! Two campaigns of twenty sweeps: `two_copy` against itself, where every call is false; and against itself with
+//! a planted cost, which has to be found. METHODOLOGY.md has the results.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use sendpath::case::{Cell, Layout, Path, Placement, Workload};
+use sendpath::measure::burst::{calibrate, time};
+use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
+use sendpath::results::analysis::{Metric, analyse};
+use sendpath::results::stats::Verdict;
+use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use sendpath::sweep::{Options, Sweep};
+
+const SWEEPS: u64 = 20;
+/// What the planted cost is of a round trip.
+const PLANTED: f64 = 0.01;
+/// Measuring time for each case.
+const PER_CASE: Duration = Duration::from_secs(3);
+
+fn main() -> anyhow::Result<()> {
+    let program = env!("CARGO_BIN_EXE_sendpath").into();
+    let setup = Setup::from_variables(program, |name| std::env::var(name).ok())?;
+    if std::env::args().any(|argument| argument == "--test") {
+        return Ok(()); // nothing here is quick
+    }
+
+    let cells: Vec<Cell> =
+        [64, 64 << 10].into_iter().flat_map(|size| [1, 4].map(|threads| cell(size, threads))).collect();
+    let mut called = 0;
+    let mut compared = 0;
+    for seed in 0..SWEEPS {
+        for (verdict, _) in sweep(&setup, seed, &cells, None)? {
+            compared += 1;
+            called += usize::from(matches!(verdict, Verdict::Faster | Verdict::Slower));
+        }
+    }
+    println!(
+        "two_copy against itself: {called} of {compared} cells called different in {SWEEPS} sweeps (at most 1 %)"
+    );
+
+    let round_trip_ns = round_trip_ns(&setup)?;
+    let spin_ns = spin_for(round_trip_ns * PLANTED);
+    println!("planted in 64 KiB rr: {:.0} ns of {round_trip_ns:.0} ns by message", cost_of_spin(spin_ns));
+    let mut found = 0;
+    for seed in 0..SWEEPS {
+        for (verdict, ratio) in sweep(&setup, seed, &[cell(64 << 10, 1)], Some(FaultKind::Slow { spin_ns }))?
+        {
+            println!("  {ratio}  {verdict}");
+            found += usize::from(verdict == Verdict::Slower);
+        }
+    }
+    println!(
+        "a planted {:.0} % found in {found} of {SWEEPS} sweeps of {} s for each case (at least 19)",
+        PLANTED * 100.0,
+        PER_CASE.as_secs()
+    );
+    Ok(())
+}
+
+fn cell(payload_bytes: usize, threads: usize) -> Cell {
+    Cell { workload: Workload::Rr, payload_bytes, threads, placement: Placement::Paired }
+}
+
+/// One sweep of the baseline and its control; the control's verdicts, with their intervals.
+fn sweep(
+    setup: &Setup,
+    seed: u64,
+    cells: &[Cell],
+    planted: Option<FaultKind>,
+) -> anyhow::Result<Vec<(Verdict, String)>> {
+    let plan = Plan {
+        profile: "campaign".to_owned(),
+        seed,
+        precision: 0.01,
+        series: vec![(Path::TwoCopy, Layout::Heap)],
+        cells: cells.to_vec(),
+    };
+    let manifest = Manifest {
+        schema: SCHEMA,
+        program: Program::this(),
+        started: String::new(),
+        host: String::new(),
+        command: Vec::new(),
+        plan: plan.clone(),
+        not_counted: BTreeMap::new(),
+        environment: None,
+        checks: Vec::new(),
+    };
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("sweep");
+    let mut store = Store::create(&path, &manifest)?;
+    // Two cases in each cell: the baseline and the control.
+    let limit = PER_CASE * 2 * u32::try_from(cells.len())?;
+    let options = Options { limit, events: Vec::new(), planted };
+    let testbed = Testbed::start(setup)?;
+    Sweep::new(setup, &plan, &options, testbed, &[]).run(&mut store, &AtomicBool::new(false), &mut |_| {})?;
+    let analysis = analyse(&plan, &store::read(&path)?.records);
+    analysis
+        .cells
+        .iter()
+        .flat_map(|cell| &cell.comparisons)
+        .filter(|comparison| comparison.metric == Metric::Throughput)
+        .map(|comparison| {
+            let outcome = comparison
+                .outcome
+                .as_ref()
+                .map_err(|reason| anyhow::anyhow!("{}: {reason}", comparison.cell))?;
+            let ratio = outcome.effect.ratio();
+            Ok((outcome.verdict, format!("{:.4} [{:.4} {:.4}]", ratio.value, ratio.low, ratio.high)))
+        })
+        .collect()
+}
+
+/// A round trip of 64 KiB by `two_copy`, in nanoseconds.
+fn round_trip_ns(setup: &Setup) -> anyhow::Result<f64> {
+    let testbed = Testbed::start(setup)?;
+    let mut instance = testbed.open(cell(64 << 10, 1).case((Path::TwoCopy, Layout::Heap)))?;
+    let messages = calibrate(&mut instance, Duration::from_millis(50))?;
+    let mut bursts: Vec<f64> = Vec::new();
+    for _ in 0..40 {
+        let sample = time(&mut instance, messages, Mode::Time)?;
+        bursts.push(sample.elapsed_ns as f64 / messages as f64);
+    }
+    sendpath::results::stats::median(&mut bursts).context("no burst")
+}
+
+/// How long to ask for, so that the spin costs `cost_ns`: reading the clock takes time itself.
+fn spin_for(cost_ns: f64) -> u64 {
+    let asked = (0..cost_ns as u64).rev().find(|&ns| cost_of_spin(ns) <= cost_ns);
+    asked.unwrap_or(0)
+}
+
+fn cost_of_spin(spin_ns: u64) -> f64 {
+    let fault = FaultKind::Slow { spin_ns };
+    let mut costs: Vec<f64> = (0..50).map(|_| fault.cost_ns(1000)).collect();
+    sendpath::results::stats::median(&mut costs).unwrap_or_default()
+}

@@ -1,0 +1,221 @@
+//! How a comparison is written: for a terminal, a pull request, and two services that keep histories.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::{Comparison, Outcome};
+use crate::results::analysis::Metric;
+use crate::results::stats::{Estimate, Verdict};
+
+/// What a run as a whole says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conclusion {
+    /// A comparison is slower.
+    Regression,
+    /// None is, and the throughput of each case could be told to within the margin.
+    None,
+    /// None is, and some could not be told.
+    TooNoisy,
+    /// Nothing was compared.
+    Nothing,
+}
+
+/// Concludes.
+#[must_use]
+pub fn conclude(outcome: &Outcome) -> Conclusion {
+    let any = |verdict, metric: Option<Metric>| {
+        outcome.comparisons.iter().any(|comparison| {
+            comparison.verdict == verdict && metric.is_none_or(|metric| comparison.metric == metric)
+        })
+    };
+    if outcome.comparisons.is_empty() {
+        Conclusion::Nothing
+    } else if any(Verdict::Slower, None) {
+        Conclusion::Regression
+    } else if any(Verdict::TooNoisy, Some(Metric::Throughput)) {
+        Conclusion::TooNoisy
+    } else {
+        Conclusion::None
+    }
+}
+
+/// The conclusion in a sentence.
+#[must_use]
+pub fn sentence(outcome: &Outcome) -> String {
+    let of = |verdict| outcome.comparisons.iter().filter(|comparison| comparison.verdict == verdict).count();
+    let (slower, faster, noisy) = (of(Verdict::Slower), of(Verdict::Faster), of(Verdict::TooNoisy));
+    let all = outcome.comparisons.len();
+    match conclude(outcome) {
+        Conclusion::Nothing => "Nothing was compared: it takes three blocks at least.".to_owned(),
+        Conclusion::Regression => {
+            format!("Regression: {slower} of {all} comparisons are worse, {faster} better.")
+        }
+        Conclusion::None => format!("No regression: of {all} comparisons none is worse, {faster} better."),
+        Conclusion::TooNoisy => {
+            format!(
+                "Too noisy to say: of {all} comparisons none is worse, {faster} better, {noisy} cannot be told."
+            )
+        }
+    }
+}
+
+fn percent(ratio: f64) -> String {
+    format!("{:+.2} %", (ratio - 1.0) * 100.0)
+}
+
+fn interval(gain: Estimate) -> String {
+    format!("[{}, {}]", percent(gain.low), percent(gain.high))
+}
+
+fn name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Throughput => "throughput",
+        Metric::P50 => "p50",
+        Metric::P99 => "p99",
+        Metric::ServerCpu => "server cpu",
+        Metric::ClientCpu => "client cpu",
+        Metric::CpuPerByte => "cpu per byte",
+    }
+}
+
+/// The base's value with its unit.
+fn base(comparison: &Comparison) -> String {
+    let Some(value) = comparison.base else { return String::new() };
+    match comparison.metric {
+        Metric::Throughput => format!("{value:.3} Gb/s"),
+        _ => format!("{:.2} µs", value / 1e3),
+    }
+}
+
+/// For a terminal.
+#[must_use]
+pub fn text(outcome: &Outcome) -> String {
+    let mut text = format!(
+        "{:<38} {:<11} {:>12} {:>9}  {:<22} {:>8}  {}\n",
+        "case", "metric", "base", "change", "95 %", "could see", "verdict"
+    );
+    for comparison in &outcome.comparisons {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{:<38} {:<11} {:>12} {:>9}  {:<22} {:>8}  {}",
+            comparison.case,
+            name(comparison.metric),
+            base(comparison),
+            percent(comparison.gain.value),
+            interval(comparison.gain),
+            format!("{:.2} %", comparison.smallest_effect * 100.0),
+            verdict(comparison)
+        );
+    }
+    for failure in &outcome.failures {
+        let _ = writeln!(text, "{:<38} failed: {}", failure.case, failure.error);
+    }
+    let _ = writeln!(text, "{}\n{}", LEGEND, sentence(outcome));
+    text
+}
+
+const LEGEND: &str = "Positive is better: more throughput, shorter times, less CPU time. \"could see\": the smallest \
+                      difference that this run would have found in 95 of 100 times.";
+
+fn verdict(comparison: &Comparison) -> &'static str {
+    match comparison.verdict {
+        Verdict::Faster => "better",
+        Verdict::Slower => "WORSE",
+        Verdict::NoDifference => "no difference",
+        Verdict::TooNoisy => "too noisy",
+    }
+}
+
+/// A comment for a pull request.
+#[must_use]
+pub fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String {
+    let mut text = format!(
+        "### sendpath: {}\n\n`{change_name}` against `{base_name}`, interleaved, {} blocks of fresh processes.\n\n",
+        sentence(outcome),
+        outcome.blocks
+    );
+    let row = |comparison: &Comparison| {
+        format!(
+            "| `{}` | {} | {} | {} {} | {:.2} % | {} |\n",
+            comparison.case,
+            name(comparison.metric),
+            base(comparison),
+            percent(comparison.gain.value),
+            interval(comparison.gain),
+            comparison.smallest_effect * 100.0,
+            verdict(comparison)
+        )
+    };
+    let head = "| case | metric | base | change | could see | verdict |\n|---|---|---|---|---|---|\n";
+    let called = |comparison: &&Comparison| matches!(comparison.verdict, Verdict::Faster | Verdict::Slower);
+    let first: Vec<&Comparison> = outcome.comparisons.iter().filter(called).collect();
+    if !first.is_empty() {
+        text += head;
+        text.extend(first.iter().map(|comparison| row(comparison)));
+        text += "\n";
+    }
+    text += "<details><summary>All comparisons</summary>\n\n";
+    text += head;
+    text.extend(outcome.comparisons.iter().map(row));
+    for failure in &outcome.failures {
+        // A bar would end the cell.
+        let _ =
+            writeln!(text, "| `{}` | | | failed: {} | | |", failure.case, failure.error.replace('|', "/"));
+    }
+    let _ = write!(text, "\n{LEGEND}\n\n</details>\n");
+    text
+}
+
+/// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/): the change's values,
+/// with the ends of their intervals.
+#[must_use]
+pub fn bencher(outcome: &Outcome) -> Value {
+    let mut cases = Map::new();
+    for comparison in &outcome.comparisons {
+        let Some((value, low, high)) = change(comparison) else { continue };
+        let case = cases.entry(comparison.case.clone()).or_insert_with(|| json!({}));
+        case[slug(comparison.metric)] = json!({ "value": value, "lower_value": low, "upper_value": high });
+    }
+    Value::Object(cases)
+}
+
+/// What [github-action-benchmark](https://github.com/benchmark-action/github-action-benchmark) takes as
+/// `customSmallerIsBetter`: times alone, since one file has one direction.
+#[must_use]
+pub fn github_action_benchmark(outcome: &Outcome) -> Value {
+    let entries = outcome.comparisons.iter().filter(|comparison| comparison.metric != Metric::Throughput);
+    let entry = |comparison: &Comparison| {
+        let (value, low, high) = change(comparison)?;
+        Some(json!({
+            "name": format!("{} {}", comparison.case, slug(comparison.metric)),
+            "unit": "ns",
+            "value": value,
+            "range": format!("± {:.1}", (high - low) / 2.0),
+            "extra": format!("{} against the base: {}", interval(comparison.gain), verdict(comparison)),
+        }))
+    };
+    Value::Array(entries.filter_map(entry).collect())
+}
+
+fn slug(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Throughput => "throughput_gbps",
+        Metric::P50 => "rtt_p50_ns",
+        Metric::P99 => "rtt_p99_ns",
+        Metric::ServerCpu => "server_cpu_ns_per_message",
+        Metric::ClientCpu => "client_cpu_ns_per_message",
+        Metric::CpuPerByte => "cpu_ns_per_byte",
+    }
+}
+
+/// The change's own value, with the interval: the base's, by the gain.
+fn change(comparison: &Comparison) -> Option<(f64, f64, f64)> {
+    let (base, gain) = (comparison.base?, comparison.gain);
+    Some(match comparison.metric {
+        Metric::Throughput => (base * gain.value, base * gain.low, base * gain.high),
+        // A gain is less time.
+        _ => (base / gain.value, base / gain.high, base / gain.low),
+    })
+}

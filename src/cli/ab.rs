@@ -1,0 +1,266 @@
+//! `sendpath ab`: two revisions, or two executables, against each other.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::RngExt;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::sweep::{MatrixOptions, parse_percent, parse_time};
+use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY};
+use crate::ab::build::Workshop;
+use crate::ab::format::{self, Conclusion, conclude};
+use crate::ab::worker::Build;
+use crate::ab::{Outcome, Plan, Progress, run as compare};
+use crate::case::{Layout, Matrix, Path, X};
+use crate::error::{Error, Side};
+use crate::sweep::plan::cells;
+use crate::topology::affinity::Cpus;
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath ab main                              the working tree against main
+  sendpath ab v1.2 v1.3 --size 64K --time 60s
+  sendpath ab HEAD --markdown >comment.md       a comment for a pull request
+  sendpath ab --base-bin old/sendpath --change-bin new/sendpath
+  sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
+
+How it compares:
+  Both revisions are built in release mode, in git worktrees of a temporary folder. Each block starts a process
+  of the base, one of the change, and one more of the base as the control; bursts of 4 ms alternate
+  between them, and ratios are taken inside a round. The block is the unit of replication. A verdict
+  is corrected for the number of comparisons, and has to clear 0.5 % and what the control shows.
+
+Exit codes: 0 no regression, 1 a regression, 2 bad input (nothing was set up), 3 too noisy to say,
+4 not measured (a build or a case failed), 130 interrupted (what was measured by then is printed).";
+
+/// Compare two revisions, interleaved: is the change slower?
+#[expect(clippy::struct_excessive_bools, reason = "one for each format; clap lets only one be given")]
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// The revision that is held to be good
+    #[arg(value_name = "BASE", required_unless_present = "base_bin")]
+    base: Option<String>,
+    /// The revision that may be worse [default: the working tree]
+    #[arg(value_name = "CHANGE")]
+    change: Option<String>,
+    /// An executable in place of BASE
+    #[arg(long, value_name = "FILE", requires = "change_bin", conflicts_with = "base")]
+    base_bin: Option<PathBuf>,
+    /// An executable in place of CHANGE
+    #[arg(long, value_name = "FILE", requires = "base_bin")]
+    change_bin: Option<PathBuf>,
+    /// A variable for the base's processes alone; may be given again
+    #[arg(long, value_name = "K=V", value_parser = parse_variable)]
+    base_env: Vec<(String, String)>,
+    /// A variable for the change's processes alone; may be given again
+    #[arg(long, value_name = "K=V", value_parser = parse_variable)]
+    change_env: Vec<(String, String)>,
+    /// How long to measure, builds not counted
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse_time)]
+    time: Duration,
+    /// The difference that does not matter: what is within it is called no difference
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    margin: f64,
+    /// The seed of the cases' order [default: a new one, which is printed]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print one JSON object
+    #[arg(long, group = "format")]
+    json: bool,
+    /// Print a comment for a pull request
+    #[arg(long, group = "format")]
+    markdown: bool,
+    /// Print Bencher Metric Format
+    #[arg(long, group = "format")]
+    bencher: bool,
+    /// Print what github-action-benchmark takes as customSmallerIsBetter
+    #[arg(long, group = "format")]
+    github_action_benchmark: bool,
+    #[command(flatten)]
+    matrix: MatrixOptions,
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not NAME=VALUE")),
+    }
+}
+
+/// Twelve cases: three paths, from where calls are all to where copies are.
+fn default_matrix() -> Matrix {
+    let series =
+        vec![(Path::TwoCopy, Layout::Heap), (Path::OneCopy, Layout::Heap), (Path::ZeroCopy, Layout::Page)];
+    let payload_bytes = vec![64, 8 << 10, 64 << 10, 256 << 10];
+    Matrix { x: X::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
+}
+
+/// Builds, compares, prints.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    options.setup.setup()?;
+    let matrix = options.matrix.apply(default_matrix()).map_err(Error::from)?;
+    let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
+        .into_iter()
+        .flat_map(|cell| matrix.series.iter().map(move |&series| cell.case(series)))
+        .collect();
+    for case in &cases {
+        Cpus::allowed()?.place(case.placement, Side::Server, 0)?;
+    }
+    for file in [&options.base_bin, &options.change_bin].into_iter().flatten() {
+        if !file.is_file() {
+            return Err(Error::Setting(format!("{} is no file", file.display())).into());
+        }
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first one ends the block, or the build; the second the process.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    // Held until all is measured: when it goes, so do the checkouts and the executables.
+    let mut workshop = None;
+    let (base_name, change_name, programs) = match programs(options, &mut workshop) {
+        Ok(built) => built,
+        Err(_) if interrupted.load(std::sync::atomic::Ordering::Relaxed) => {
+            eprintln!("sendpath: interrupted while building; nothing was measured");
+            return Ok(INTERRUPTED);
+        }
+        Err(Error::Build { what, cause }) => {
+            eprintln!("sendpath: {what} does not build: {cause}");
+            return Ok(NOT_MEASURED);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let arguments = options.setup.arguments();
+    let build = |program: &PathBuf, variables: &[(String, String)]| Build {
+        program: program.clone(),
+        arguments: arguments.clone(),
+        variables: variables.to_vec(),
+    };
+    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+    let plan = Plan { cases, limit: options.time, margin: options.margin, seed };
+    eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.limit);
+    let shown = Shown::new(&plan)?;
+    let outcome = compare(
+        &build(&programs[0], &options.base_env),
+        &build(&programs[1], &options.change_env),
+        &plan,
+        &interrupted,
+        &mut |progress| shown.show(&plan, progress),
+    );
+    shown.finish();
+    let outcome = match outcome {
+        Err(error @ (Error::Refused { .. } | Error::Peer { .. })) => {
+            eprintln!("sendpath: {error}");
+            return Ok(NOT_MEASURED);
+        }
+        outcome => outcome?,
+    };
+    print(options, &outcome, &base_name, &change_name, seed)?;
+    Ok(match conclude(&outcome) {
+        _ if outcome.interrupted => INTERRUPTED,
+        _ if !outcome.failures.is_empty() => NOT_MEASURED,
+        Conclusion::Nothing | Conclusion::TooNoisy => TOO_NOISY,
+        Conclusion::Regression => FAILED,
+        Conclusion::None => DONE,
+    })
+}
+
+/// What the two are called, and their executables.
+fn programs(
+    options: &Options,
+    workshop: &mut Option<Workshop>,
+) -> Result<(String, String, [PathBuf; 2]), Error> {
+    if let (Some(base), Some(change)) = (&options.base_bin, &options.change_bin) {
+        let name = |file: &PathBuf| file.display().to_string();
+        return Ok((name(base), name(change), [base.clone(), change.clone()]));
+    }
+    let workshop = workshop.insert(Workshop::open()?);
+    let revision = |text: &str| {
+        let full = workshop.resolve(text)?;
+        Ok::<_, Error>((format!("{text} ({})", &full[..12.min(full.len())]), full))
+    };
+    let (base_name, base) = revision(options.base.as_deref().unwrap_or("HEAD"))?;
+    let change = options.change.as_deref().map(revision).transpose()?;
+    let (change_name, change) = match change {
+        Some((name, revision)) => (name, Some(revision)),
+        None => ("the working tree".to_owned(), None),
+    };
+    eprintln!("building {base_name} …");
+    let base_program = workshop.build(Some(&base), "base")?;
+    if change.as_ref() == Some(&base) {
+        return Ok((base_name, change_name, [base_program.clone(), base_program]));
+    }
+    eprintln!("building {change_name} …");
+    let change_program = workshop.build(change.as_deref(), "change")?;
+    Ok((base_name, change_name, [base_program, change_program]))
+}
+
+fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u64) -> anyhow::Result<()> {
+    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
+    let text = if options.json {
+        let conclusion = format::sentence(outcome);
+        pretty(&json!({
+            "schema": crate::results::store::SCHEMA, "base": base, "change": change, "seed": seed,
+            "conclusion": conclusion, "outcome": outcome,
+        }))?
+    } else if options.markdown {
+        format::markdown(outcome, base, change)
+    } else if options.bencher {
+        pretty(&format::bencher(outcome))?
+    } else if options.github_action_benchmark {
+        pretty(&format::github_action_benchmark(outcome))?
+    } else {
+        format::text(outcome)
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")
+}
+
+/// A bar on a terminal, a line for each block otherwise.
+struct Shown(Option<ProgressBar>);
+
+impl Shown {
+    fn new(plan: &Plan) -> anyhow::Result<Self> {
+        if !std::io::stderr().is_terminal() {
+            return Ok(Self(None));
+        }
+        let bar = ProgressBar::new(u64::try_from(plan.limit.as_millis()).unwrap_or(u64::MAX));
+        bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").context("the bar's template")?);
+        Ok(Self(Some(bar)))
+    }
+
+    fn show(&self, plan: &Plan, progress: Progress) {
+        let Progress { block, case, elapsed } = progress;
+        let left = plan.limit.saturating_sub(elapsed).as_secs();
+        match &self.0 {
+            Some(bar) => {
+                bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                bar.set_message(format!(
+                    "block {}, case {} of {}, {left} s left",
+                    block + 1,
+                    case + 1,
+                    plan.cases.len()
+                ));
+            }
+            None if case == 0 => eprintln!("block {}, {left} s left", block + 1),
+            None => {}
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! `sendpath worker`: one side of a comparison; `sendpath ab` starts it.
+
+use clap::Args;
+
+use super::{DONE, SetupOptions};
+use crate::ab::worker;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+/// Measures what standard input says, until it ends.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    worker::serve(&options.setup.setup()?, std::io::stdin().lock(), std::io::stdout().lock())?;
+    Ok(DONE)
+}
