@@ -86,6 +86,8 @@ fn sweep(
         started: String::new(),
         host: String::new(),
         command: Vec::new(),
+        resumed: Vec::new(),
+        events: Vec::new(),
         plan: plan.clone(),
         not_counted: BTreeMap::new(),
         environment: None,

@@ -5,7 +5,7 @@ mod common;
 mod fixture;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -18,20 +18,32 @@ use sendpath::report::render;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
-    let views = [
-        ("a_wide_page_works", 1280, "light"),
-        ("a_narrow_page_works", 390, "light"),
-        ("a_wide_page_works_in_the_dark", 1280, "dark"),
-        ("a_narrow_page_works_in_the_dark", 390, "dark"),
+    let views: [View; 6] = [
+        ("a_wide_page_works", hostile, 1280, "light"),
+        ("a_narrow_page_works", hostile, 390, "light"),
+        ("a_wide_page_works_in_the_dark", hostile, 1280, "dark"),
+        ("a_narrow_page_works_in_the_dark", hostile, 390, "dark"),
+        ("a_sweep_s_page_works_wide", measured, 1280, "light"),
+        ("a_sweep_s_page_works_narrow", measured, 390, "light"),
     ];
-    let trial = |(name, width, scheme)| Trial::ignorable_test(name, move || works(width, scheme));
+    let trial = |(name, page, width, scheme): View| {
+        Trial::ignorable_test(name, move || works(&page()?, width, scheme))
+    };
     common::main(views.map(trial).into())
 }
 
-/// The page under test, and what it was made from.
-fn report() -> Result<(String, Page), Failed> {
-    let page = fixture::page();
-    Ok((render(&page)?, page))
+/// A name, the page, how wide it is shown, and the colour scheme.
+type View = (&'static str, fn() -> Result<Page, Failed>, u32, &'static str);
+
+/// A page with everything that is hard to show.
+#[expect(clippy::unnecessary_wraps, reason = "as the other")]
+fn hostile() -> Result<Page, Failed> {
+    Ok(fixture::page())
+}
+
+/// The page of a stored sweep.
+fn measured() -> Result<Page, Failed> {
+    Ok(sendpath::report::page(&sendpath::results::store::read(FilePath::new("tests/golden/sweep"))?))
 }
 
 fn chromium() -> Option<PathBuf> {
@@ -44,14 +56,14 @@ fn chromium() -> Option<PathBuf> {
 }
 
 /// Shows the page in a frame of its own, since a window has a least width, and lets [`CHECKS`] use it.
-fn works(width: u32, scheme: &str) -> Result<Completion, Failed> {
+fn works(page: &Page, width: u32, scheme: &str) -> Result<Completion, Failed> {
     let Some(chromium) = chromium() else {
         return skip("no chromium, chromium-browser or google-chrome in PATH");
     };
-    let (html, page) = report()?;
+    let html = render(page)?;
     let (head, rest) = html.split_once("<head>").ok_or("the page has no head")?;
     let watched = format!("{head}<head><script>{WATCH}</script>{rest}");
-    let expected = serde_json::to_string(&page)?.replace('<', "\\u003c");
+    let expected = serde_json::to_string(page)?.replace('<', "\\u003c");
     let outer = format!(
         "<!DOCTYPE html><meta charset=utf-8><body style=margin:0>\
          <iframe style=border:0;width:{width}px;height:900px srcdoc=\"{}\"></iframe><pre id=result>not run</pre>\

@@ -17,7 +17,12 @@ use sendpath::results::record::{Arm, Record};
 use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 
 fn main() -> ExitCode {
-    common::main(vec![anywhere("of_study_a_zero_copy_wins_in_0_of_8_cells", study_a)])
+    common::main(vec![
+        anywhere("of_study_a_zero_copy_wins_in_0_of_8_cells", study_a),
+        anywhere("a_stored_sweep_gives_the_stored_summary_and_page", golden),
+        anywhere("each_column_is_explained_in_format_md", columns_are_explained),
+        anywhere("odd_sweeps_have_a_page_too", odd_sweeps),
+    ])
 }
 
 /// The table of study A as one burst of ten seconds for each row.
@@ -92,6 +97,8 @@ fn stored(records: &[Record], into: &FilePath) -> Result<PathBuf, Failed> {
         started: "2026-01-01T00:00:00Z".to_owned(),
         host: "elsewhere".to_owned(),
         command: vec!["perf".to_owned(), "stat".to_owned()],
+        resumed: Vec::new(),
+        events: Vec::new(),
         plan: Plan { profile: "study-a".to_owned(), seed: 0, precision: 0.01, series, cells },
         not_counted: BTreeMap::new(),
         environment: None,
@@ -113,7 +120,103 @@ fn study_a() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let page = page(&stored(&study_a_records(), folder.path())?)?;
     let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
-    println!("{}\n{verdict:#?}\n{:#?}", page.headline, page.questions);
     assert!(verdict.iter().any(|text| text.contains("Zero-copy wins in 0 of 8 cells")), "{verdict:?}");
+    Ok(())
+}
+
+/// `SENDPATH_BLESS=1 cargo test --test report` takes what comes out as what is expected from now on.
+fn golden() -> Result<(), Failed> {
+    let folder = FilePath::new("tests/golden/sweep");
+    let sweep = store::read(folder)?;
+    let page = page(folder)?;
+    let analysis = sendpath::results::analysis::analyse(&sweep.manifest.plan, &sweep.records);
+    let summary = sendpath::results::summary::csv(&sweep.manifest, &analysis)?;
+    for (name, found) in
+        [("summary.csv", summary), ("report.html", sendpath::report::render(&page)?.into_bytes())]
+    {
+        let path = folder.join(name);
+        if std::env::var_os("SENDPATH_BLESS").is_some() {
+            std::fs::write(&path, &found)?;
+        }
+        let (found, expected) = (String::from_utf8(found)?, std::fs::read_to_string(&path)?);
+        if let Some((line, (found, expected))) =
+            found.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected)
+        {
+            return Err(format!("{name}, line {}:\n{found}\ninstead of\n{expected}", line + 1).into());
+        }
+        assert_eq!(found.len(), expected.len(), "{name}");
+    }
+    Ok(())
+}
+
+/// FORMAT.md speaks of counters as `EVENT`, and of intervals as `…_low` and `…_high`.
+fn columns_are_explained() -> Result<(), Failed> {
+    let format = std::fs::read_to_string("FORMAT.md")?;
+    let (samples, summary) = format.split_once("## summary.csv").ok_or("no summary.csv in FORMAT.md")?;
+    let events: Vec<String> = <Event as strum::VariantArray>::VARIANTS
+        .iter()
+        .map(|&event| sendpath::results::csv::event_name(event))
+        .collect();
+    let explained = |text: &str, column: &str| {
+        let mut name = column.to_owned();
+        for side in ["server", "client"] {
+            for event in &events {
+                let counter = format!("{side}_{event}");
+                let rest = name.strip_prefix(&counter).filter(|rest| {
+                    [
+                        "",
+                        "_enabled_ns",
+                        "_running_ns",
+                        "_per_message",
+                        "_per_message_low",
+                        "_per_message_high",
+                    ]
+                    .contains(rest)
+                });
+                if let Some(rest) = rest {
+                    name = format!("{side}_EVENT{rest}");
+                }
+            }
+        }
+        let plain = name.trim_end_matches("_low").trim_end_matches("_high");
+        text.contains(&format!("`{name}`")) || text.contains(&format!("`{plain}`"))
+    };
+    for column in sendpath::results::csv::columns() {
+        assert!(explained(samples, &column), "samples.csv: {column}");
+    }
+    let stored = std::fs::read_to_string("tests/golden/sweep/summary.csv")?;
+    for column in stored.lines().next().ok_or("no header")?.split(',') {
+        assert!(explained(summary, column), "summary.csv: {column}");
+    }
+    Ok(())
+}
+
+/// No row at all, one path alone, one that failed throughout, a stream: each has a page, and no claim without rows.
+fn odd_sweeps() -> Result<(), Failed> {
+    let all = study_a_records();
+    let one: Vec<Record> =
+        all.iter().filter(|record| record.arm.case.path == Path::OneCopy).cloned().collect();
+    let mut failed = all.clone();
+    for record in &mut failed {
+        record.outcome = Err("sendmsg(2): it never works".to_owned());
+    }
+    let mut stream = all.clone();
+    for record in &mut stream {
+        record.arm.case.workload = Workload::Stream;
+        if let Ok(sample) = &mut record.outcome {
+            sample.client.round_trips = None;
+        }
+    }
+    for (records, word) in [(one, "not in this sweep"), (failed, "it never works"), (stream, "stream")] {
+        let folder = tempfile::tempdir()?;
+        let page = page(&stored(&records, folder.path())?)?;
+        assert!(sendpath::report::render(&page)?.contains(word), "{word}");
+    }
+    let folder = tempfile::tempdir()?;
+    let path = stored(&all, folder.path())?;
+    let samples = std::fs::read_to_string(path.join("samples.csv"))?;
+    std::fs::write(path.join("samples.csv"), format!("{}\n", samples.lines().next().ok_or("no header")?))?;
+    let page = page(&path)?;
+    assert!(sendpath::report::render(&page)?.contains("cannot say"), "{}", page.headline);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each bench uses a part: the clock or the counters")]
 
+pub mod baseline;
 pub mod counted;
 pub mod perf;
 pub mod wall;
@@ -41,6 +42,9 @@ type Value<M> = <<M as Meter>::Measurement as Measurement>::Value;
 
 /// Reads the settings, has `run` run its groups, and reports what failed.
 pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Suite, &[Matrix])) -> ExitCode {
+    if !sendpath::report::ready_font() {
+        eprintln!("sendpath: no font for Criterion's charts");
+    }
     let lookup = |variable| std::env::var(variable).ok();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
     let settings = matrices
@@ -102,6 +106,10 @@ impl Suite {
     /// short-breathed by default; its arguments have the last word.
     pub fn run<M: Meter>(&mut self, criterion: Criterion, meter: &M, metric: &str, matrix: &Matrix) {
         let mut criterion = criterion.with_measurement(meter.measurement()).configure_from_args();
+        if let Some(testbed) = &self.testbed {
+            let environment = Environment::read(&self.setup, testbed.effective(), &self.placements);
+            baseline::mind(metric, &environment, &std::env::args().collect::<Vec<_>>());
+        }
         for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
             println!("{metric}: {workload} is left out, since it has no round trip to time");
         }

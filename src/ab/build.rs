@@ -1,7 +1,11 @@
 //! Makes the executables that are compared: revisions are checked out beside each other, and built with one cache.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -41,11 +45,17 @@ impl Workshop {
             .map_err(|_| Error::Setting(format!("{revision:?} is no revision of this repository")))
     }
 
+    /// Whether the working tree has changes that are not committed.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        git(&self.repository, &["status", "--porcelain"]).is_ok_and(|changes| !changes.is_empty())
+    }
+
     /// Builds a revision, or the working tree as it is, and gives the executable.
     ///
     /// # Errors
     /// [`Error::Build`], with the compiler's last words.
-    pub fn build(&mut self, revision: Option<&str>, name: &str) -> Result<PathBuf> {
+    pub fn build(&mut self, revision: Option<&str>, name: &str, interrupted: &AtomicBool) -> Result<PathBuf> {
         let source = match revision {
             None => self.repository.clone(),
             Some(revision) => {
@@ -60,17 +70,33 @@ impl Workshop {
         let what = revision.unwrap_or("the working tree").to_owned();
         // One folder for both builds: what they have in common is compiled once, and again by nobody.
         let target = self.repository.join("target").join("ab");
-        let output = Command::new("cargo")
+        let failed = |cause: String| Error::Build { what: what.clone(), cause };
+        let log = self.folder.join(format!("{name}.log"));
+        let errors = File::create(&log).map_err(Error::file("open(2)", &log))?;
+        let mut cargo = Command::new("cargo")
             .args(["build", "--release", "--locked", "--bin", "sendpath", "--target-dir"])
             .arg(&target)
             .current_dir(&source)
             .stdin(Stdio::null())
-            .output()
-            .map_err(|errno| Error::Build { what: what.clone(), cause: format!("cargo: {errno}") })?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .map_err(|errno| failed(format!("cargo: {errno}")))?;
+        let status = loop {
+            if let Some(status) = cargo.try_wait().map_err(Error::call("wait4(2) of cargo"))? {
+                break status;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                drop(cargo.kill());
+                drop(cargo.wait());
+                return Err(failed("interrupted".to_owned()));
+            }
+            sleep(Duration::from_millis(20));
+        };
+        if !status.success() {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
             let error = text.lines().find(|line| line.starts_with("error")).or(text.lines().last());
-            return Err(Error::Build { what, cause: error.unwrap_or("cargo build failed").to_owned() });
+            return Err(failed(error.unwrap_or("cargo build failed").to_owned()));
         }
         let executable = self.folder.join(format!("sendpath-{name}"));
         std::fs::copy(target.join("release/sendpath"), &executable)

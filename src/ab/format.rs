@@ -60,6 +60,15 @@ pub fn sentence(outcome: &Outcome) -> String {
     }
 }
 
+/// What became of the value itself: more throughput, less time.
+fn change_of(comparison: &Comparison) -> Estimate {
+    let gain = comparison.gain;
+    match comparison.metric {
+        Metric::Throughput => gain,
+        _ => Estimate { value: 1.0 / gain.value, low: 1.0 / gain.high, high: 1.0 / gain.low },
+    }
+}
+
 fn percent(ratio: f64) -> String {
     format!("{:+.2} %", (ratio - 1.0) * 100.0)
 }
@@ -103,8 +112,8 @@ pub fn text(outcome: &Outcome) -> String {
             comparison.case,
             name(comparison.metric),
             base(comparison),
-            percent(comparison.gain.value),
-            interval(comparison.gain),
+            percent(change_of(comparison).value),
+            interval(change_of(comparison)),
             format!("{:.2} %", comparison.smallest_effect * 100.0),
             verdict(comparison)
         );
@@ -116,8 +125,8 @@ pub fn text(outcome: &Outcome) -> String {
     text
 }
 
-const LEGEND: &str = "Positive is better: more throughput, shorter times, less CPU time. \"could see\": the smallest \
-                      difference that this run would have found in 95 of 100 times.";
+const LEGEND: &str = "More throughput is better, more time is worse. \"could see\": the smallest difference that this run would \
+                      have found in 95 of 100 times.";
 
 fn verdict(comparison: &Comparison) -> &'static str {
     match comparison.verdict {
@@ -142,8 +151,8 @@ pub fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String
             comparison.case,
             name(comparison.metric),
             base(comparison),
-            percent(comparison.gain.value),
-            interval(comparison.gain),
+            percent(change_of(comparison).value),
+            interval(change_of(comparison)),
             comparison.smallest_effect * 100.0,
             verdict(comparison)
         )
@@ -193,7 +202,7 @@ pub fn github_action_benchmark(outcome: &Outcome) -> Value {
             "unit": "ns",
             "value": value,
             "range": format!("± {:.1}", (high - low) / 2.0),
-            "extra": format!("{} against the base: {}", interval(comparison.gain), verdict(comparison)),
+            "extra": format!("{} against the base: {}", interval(change_of(comparison)), verdict(comparison)),
         }))
     };
     Value::Array(entries.filter_map(entry).collect())
@@ -210,12 +219,91 @@ fn slug(metric: Metric) -> &'static str {
     }
 }
 
-/// The change's own value, with the interval: the base's, by the gain.
+/// The change's own value, with the interval: the base's, by what became of it.
 fn change(comparison: &Comparison) -> Option<(f64, f64, f64)> {
-    let (base, gain) = (comparison.base?, comparison.gain);
-    Some(match comparison.metric {
-        Metric::Throughput => (base * gain.value, base * gain.low, base * gain.high),
-        // A gain is less time.
-        _ => (base / gain.value, base / gain.high, base / gain.low),
-    })
+    let (base, change) = (comparison.base?, change_of(comparison));
+    Some((base * change.value, base * change.low, base * change.high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(verdicts: &[(Metric, Verdict)]) -> Outcome {
+        let comparison = |&(metric, verdict): &(Metric, Verdict)| Comparison {
+            case: "rr/two_copy/heap/64B/1T/paired".to_owned(),
+            metric,
+            gain: Estimate { value: 0.8, low: 0.75, high: 0.9 },
+            control: None,
+            verdict,
+            smallest_effect: 0.01,
+            base: Some(1000.0),
+        };
+        let comparisons = verdicts.iter().map(comparison).collect();
+        Outcome { blocks: 9, comparisons, failures: Vec::new(), interrupted: false }
+    }
+
+    #[test]
+    fn a_run_concludes_from_its_worst_verdict() {
+        use Metric::{P99, Throughput};
+        use Verdict::{Faster, NoDifference, Slower, TooNoisy};
+        for (verdicts, conclusion) in [
+            (&[][..], Conclusion::Nothing),
+            (&[(Throughput, NoDifference), (P99, TooNoisy)], Conclusion::None),
+            (&[(Throughput, Faster)], Conclusion::None),
+            (&[(Throughput, TooNoisy), (P99, NoDifference)], Conclusion::TooNoisy),
+            (&[(Throughput, TooNoisy), (P99, Slower)], Conclusion::Regression),
+        ] {
+            assert_eq!(conclude(&outcome(verdicts)), conclusion, "{verdicts:?}");
+        }
+    }
+
+    #[test]
+    fn bencher_metric_format_has_a_value_and_its_bounds_for_each_measure() {
+        let json =
+            bencher(&outcome(&[(Metric::Throughput, Verdict::Slower), (Metric::P99, Verdict::Slower)]));
+        let case = &json["rr/two_copy/heap/64B/1T/paired"];
+        let number = |value: &Value| value.as_f64().unwrap();
+        assert_eq!(
+            case["throughput_gbps"],
+            json!({"value": 800.0, "lower_value": 750.0, "upper_value": 900.0})
+        );
+        assert!((number(&case["rtt_p99_ns"]["value"]) - 1250.0).abs() < 1e-9);
+        // What the schema asks of each: no other keys, and the bounds around the value.
+        for measure in case.as_object().unwrap().values() {
+            let keys: Vec<&String> = measure.as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["lower_value", "upper_value", "value"]);
+            assert!(number(&measure["lower_value"]) <= number(&measure["value"]));
+            assert!(number(&measure["value"]) <= number(&measure["upper_value"]));
+        }
+    }
+
+    #[test]
+    fn github_action_benchmark_has_times_alone_each_with_name_unit_and_value() {
+        let json = github_action_benchmark(&outcome(&[
+            (Metric::Throughput, Verdict::Slower),
+            (Metric::P50, Verdict::Slower),
+        ]));
+        let entries = json.as_array().unwrap();
+        assert_eq!(entries.len(), 1, "throughput has the other direction");
+        assert!(
+            entries[0]["name"].is_string() && entries[0]["unit"] == "ns" && entries[0]["value"].is_number()
+        );
+        assert!(entries[0]["range"].is_string() && entries[0]["extra"].is_string());
+    }
+
+    #[test]
+    fn markdown_shows_what_was_called_first() {
+        let text = markdown(
+            &outcome(&[(Metric::Throughput, Verdict::NoDifference), (Metric::P50, Verdict::Slower)]),
+            "main",
+            "a branch",
+        );
+        let (first, all) = text.split_once("<details>").unwrap();
+        assert!(
+            first.contains("Regression") && first.contains("p50") && !first.contains("throughput"),
+            "{first}"
+        );
+        assert!(all.contains("throughput") && all.contains("p50"));
+    }
 }

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod format;
+pub mod stored;
 pub mod worker;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -75,6 +76,8 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Ctrl-C reaches the one who compares, who ends the others in good order.
+            .process_group(0)
             .spawn()
             .map_err(|errno| refused(errno, format!("{shown} cannot be run")))?;
         let (Some(questions), Some(stdout), Some(mut stderr)) =

@@ -130,7 +130,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     // Held until all is measured: when it goes, so do the checkouts and the executables.
     let mut workshop = None;
-    let (base_name, change_name, programs) = match programs(options, &mut workshop) {
+    let (base_name, change_name, programs) = match programs(options, &mut workshop, &interrupted) {
         Ok(built) => built,
         Err(_) if interrupted.load(std::sync::atomic::Ordering::Relaxed) => {
             eprintln!("sendpath: interrupted while building; nothing was measured");
@@ -181,6 +181,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 fn programs(
     options: &Options,
     workshop: &mut Option<Workshop>,
+    interrupted: &AtomicBool,
 ) -> Result<(String, String, [PathBuf; 2]), Error> {
     if let (Some(base), Some(change)) = (&options.base_bin, &options.change_bin) {
         let name = |file: &PathBuf| file.display().to_string();
@@ -195,15 +196,16 @@ fn programs(
     let change = options.change.as_deref().map(revision).transpose()?;
     let (change_name, change) = match change {
         Some((name, revision)) => (name, Some(revision)),
+        None if workshop.is_dirty() => ("the working tree, with changes".to_owned(), None),
         None => ("the working tree".to_owned(), None),
     };
     eprintln!("building {base_name} …");
-    let base_program = workshop.build(Some(&base), "base")?;
+    let base_program = workshop.build(Some(&base), "base", interrupted)?;
     if change.as_ref() == Some(&base) {
         return Ok((base_name, change_name, [base_program.clone(), base_program]));
     }
     eprintln!("building {change_name} …");
-    let change_program = workshop.build(change.as_deref(), "change")?;
+    let change_program = workshop.build(change.as_deref(), "change", interrupted)?;
     Ok((base_name, change_name, [base_program, change_program]))
 }
 
@@ -236,7 +238,7 @@ impl Shown {
             return Ok(Self(None));
         }
         let bar = ProgressBar::new(u64::try_from(plan.limit.as_millis()).unwrap_or(u64::MAX));
-        bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").context("the bar's template")?);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {wide_msg}").context("the bar's template")?);
         Ok(Self(Some(bar)))
     }
 

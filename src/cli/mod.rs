@@ -2,7 +2,9 @@
 
 mod ab;
 mod client;
+mod compare;
 mod doctor;
+mod history;
 mod report;
 mod run;
 mod sweep;
@@ -60,6 +62,8 @@ enum Command {
     Sweep(sweep::Options),
     Report(report::Options),
     Ab(ab::Options),
+    Compare(compare::Options),
+    History(history::Options),
     Doctor(doctor::Options),
     /// Be the client process of a run; the server starts it.
     #[command(hide = true)]
@@ -125,6 +129,8 @@ pub fn main() -> ExitCode {
         Command::Sweep(options) => sweep::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Ab(options) => ab::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::History(options) => history::run(&options),
         Command::Worker(options) => worker::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Client => client::run(),
@@ -151,8 +157,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            eprintln!("sendpath: {} (see --help)", line.trim_start_matches("error: "));
+            // What is wrong stands before the first empty line; what is missing on lines of its own.
+            let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            eprintln!("sendpath: {} (see --help)", lines.join(" ").trim_start_matches("error: "));
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use super::DONE;
+use crate::error::Error;
 use crate::report::{self, Look};
-use crate::results::store;
+use crate::results::analysis::analyse;
+use crate::results::{store, summary};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -15,7 +17,8 @@ Examples:
   sendpath report --open target-reports/reference
 
 Writes report.html (one file, which needs no network) into the folder, and each figure as SVG and PNG
-beside it; an earlier report is replaced. Reads samples.csv and environment.json, and changes neither.
+beside it, and summary.csv; earlier ones are replaced. Reads samples.csv and environment.json, and changes
+neither.
 
 Exit codes: 0 written, 1 a file could not be written, 2 bad input: no sweep, a newer schema, a row that
 cannot be read (a last line that a kill has torn is left out, and said so).";
@@ -39,10 +42,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         eprintln!("sendpath: {warning}");
     }
     let page = report::page(&sweep);
+    let analysis = analyse(&sweep.manifest.plan, &sweep.records);
+    store::replace(&options.folder.join("summary.csv"), &summary::csv(&sweep.manifest, &analysis)?)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
         store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;
-        report::png(figure, &options.folder.join(format!("{}.png", figure.id)))?;
+        let (path, new) = (format!("{}.png", figure.id), format!(".new-{}.png", figure.id));
+        let (path, new) = (options.folder.join(path), options.folder.join(new));
+        report::png(figure, &new)?;
+        std::fs::rename(&new, &path).map_err(Error::file("rename(2)", &path))?;
     }
     let path = options.folder.join("report.html");
     store::replace(&path, report::render(&page)?.as_bytes())?;

@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::RngExt;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions};
-use crate::case::{CaseError, Layout, Matrix, Path};
+use crate::case::{CaseError, Layout, Matrix, Path, Placement};
 use crate::counters::{self, Event};
 use crate::error::{Error, Side};
 use crate::measure::doctor;
@@ -67,7 +67,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     precision: f64,
     /// Go on with a sweep that was interrupted, or make a longer one of it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "seed", "precision"])]
     resume: Option<PathBuf>,
     /// The seed of every random order [default: a new one, which is recorded]
     #[arg(long, value_name = "NUMBER")]
@@ -106,6 +106,12 @@ pub(super) struct MatrixOptions {
 }
 
 impl MatrixOptions {
+    /// Whether any of them is there.
+    fn is_given(&self) -> bool {
+        let Self { workload, path, layout, size, threads, placement } = self;
+        [workload, path, layout, size, threads, placement].into_iter().any(Option::is_some)
+    }
+
     pub(super) fn apply(&self, matrix: Matrix) -> Result<Matrix, CaseError> {
         matrix.overridden(|variable| match variable {
             "SENDPATH_WORKLOADS" => self.workload.clone(),
@@ -136,28 +142,29 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 /// Measures, and says where the data lie.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
-    let resumed = options.resume.as_deref().map(Store::resume).transpose()?;
+    let resumed = options.resume.as_deref().map(store::read).transpose()?;
+    if resumed.is_some() && options.matrix.is_given() {
+        let text = "--resume goes on with the sweep's own cases: leave --size, --threads and the like out";
+        return Err(Error::Setting(text.to_owned()).into());
+    }
     let plan = match &resumed {
-        Some((_, sweep)) => sweep.manifest.plan.clone(),
+        Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options)?,
     };
     let cpus = Cpus::allowed()?;
-    let mut placements: Vec<_> = plan.cells.iter().map(|cell| cell.placement).collect();
-    placements.dedup();
+    let mut placements: Vec<Placement> = Vec::new();
+    for cell in &plan.cells {
+        if !placements.contains(&cell.placement) {
+            placements.push(cell.placement);
+        }
+    }
     for &placement in &placements {
         cpus.place(placement, Side::Server, 0)?;
     }
-    let folder = match &options.out {
-        _ if resumed.is_some() => PathBuf::new(),
-        Some(folder) if folder.exists() => {
-            let path = folder.display().to_string();
-            return Err(
-                Error::Data { path, problem: "exists already: nothing is written over".to_owned() }.into()
-            );
-        }
-        Some(folder) => folder.clone(),
-        None => default_folder(),
-    };
+    let folder = options.out.clone().unwrap_or_else(default_folder);
+    if resumed.is_none() {
+        store::refuse_existing(&folder)?;
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The first one ends the round, the second the process.
@@ -170,17 +177,20 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &placements);
     eprint!("{environment}");
-    let (mut store, records) = if let Some((store, sweep)) = resumed {
+    let command: Vec<String> = std::env::args().collect();
+    let (mut store, records) = if let Some(sweep) = resumed {
         same_surroundings(&sweep.manifest, &environment)?;
         sweep.warnings.iter().for_each(|warning| eprintln!("  note         {warning}"));
-        (store, sweep.records)
+        (Store::resume(&sweep, command)?, sweep.records)
     } else {
         let manifest = Manifest {
             schema: SCHEMA,
             program: Program::this(),
             started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             host: host(),
-            command: std::env::args().collect(),
+            command,
+            resumed: Vec::new(),
+            events: events.clone(),
             plan: plan.clone(),
             not_counted,
             environment: Some(environment),
@@ -188,7 +198,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         };
         (Store::create(&folder, &manifest)?, Vec::new())
     };
-    let limit = options.time.unwrap_or(Duration::from_secs(options.profile.default_seconds()));
+    let profile = Profile::from_str(&plan.profile, true).unwrap_or(options.profile);
+    let limit = options.time.unwrap_or(Duration::from_secs(profile.default_seconds()));
     let sweep_options = SweepOptions { limit, events, planted: None };
     eprintln!("  folder       {}", store.folder().display());
     measure(&setup, &plan, &sweep_options, testbed, &mut store, &records, &interrupted)
@@ -239,29 +250,15 @@ fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error
     let Some(then) = &manifest.environment else {
         return Err(Error::Setting("--resume: the sweep was not measured by sendpath sweep".to_owned()));
     };
-    let mut differ = Vec::new();
-    let mut compare = |name: &str, then: String, now: String| {
+    let mut differ = then.differences(now);
+    for (name, then, now) in [
+        ("revision", manifest.program.name(), Program::this().name()),
+        ("host", manifest.host.clone(), host()),
+    ] {
         if then != now {
             differ.push(format!("{name} was {then:?} and is {now:?}"));
         }
-    };
-    compare("revision", manifest.program.name(), Program::this().name());
-    compare("host", manifest.host.clone(), host());
-    compare("cpu", then.cpu_model.clone(), now.cpu_model.clone());
-    compare("kernel", then.kernel.clone(), now.kernel.clone());
-    compare("topology", then.effective.topology.to_string(), now.effective.topology.to_string());
-    compare("buffers", then.asked_buffers.clone(), now.asked_buffers.clone());
-    compare("cpus", format!("{:?}", then.effective.cpus), format!("{:?}", now.effective.cpus));
-    compare(
-        "mtu",
-        then.effective.server_link.mtu_bytes.to_string(),
-        now.effective.server_link.mtu_bytes.to_string(),
-    );
-    compare(
-        "congestion control",
-        then.effective.server_socket.congestion.clone(),
-        now.effective.server_socket.congestion.clone(),
-    );
+    }
     if differ.is_empty() {
         return Ok(());
     }
@@ -283,11 +280,14 @@ fn measure(
     shown.finish();
     // Whatever ended it, what is there is summed up.
     let folder = store.folder();
-    let read = store::read(folder)?;
-    let analysis = analyse(&read.manifest.plan, &read.records);
-    let path = folder.join("summary.csv");
-    store::replace(&path, &summary::csv(&read.manifest, &analysis)?)?;
+    let summed = store::read(folder).and_then(|read| {
+        let analysis = analyse(&read.manifest.plan, &read.records);
+        store::replace(&folder.join("summary.csv"), &summary::csv(&read.manifest, &analysis)?)?;
+        Ok((read, analysis))
+    });
+    // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
+    let (read, analysis) = summed?;
     print!("{}", summary::table(&analysis));
     let failures: Vec<_> = analysis
         .cells
@@ -306,7 +306,10 @@ fn measure(
             );
         }
         End::Time => eprintln!("the time is over"),
-        End::Precise => eprintln!("every comparison is as precise as was asked for"),
+        End::Precise if failures.len() < analysis.cells.iter().map(|cell| cell.arms.len()).sum() => {
+            eprintln!("every throughput is compared with the baseline's as precisely as was asked for");
+        }
+        End::Precise => eprintln!("nothing could be measured"),
     }
     println!("{} rows in {folder}\nsendpath report {folder}", read.records.len());
     Ok(match end {
@@ -331,7 +334,7 @@ impl<'a> Shown<'a> {
         let limit = options.limit;
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-            bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").context("the bar's template")?);
+            bar.set_style(ProgressStyle::with_template("{bar:30} {wide_msg}").context("the bar's template")?);
             Some(bar)
         } else {
             None
@@ -353,16 +356,22 @@ impl<'a> Shown<'a> {
         if let Some(bar) = &self.bar {
             bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
             let standing: Vec<_> = progress
-                .effects
+                .standing
                 .iter()
-                .filter(|(arm, _)| !arm.control)
-                .filter_map(|(arm, effect)| {
-                    Some(format!("{} {:.3}", arm.case.path, (*effect)?.log_mean.exp()))
+                .map(|(arm, effect, verdict)| {
+                    let percent = effect.log_mean.exp_m1() * 100.0;
+                    format!(
+                        "{}/{} {percent:+.1} % ({})",
+                        arm.case.path,
+                        arm.case.layout,
+                        verdict.to_string().replace('_', " ")
+                    )
                 })
                 .collect();
             bar.set_message(format!(
-                "{left} left  generation {}, {precise_cells} of {cells} cells precise  {planned}  {}",
+                "{left} left  {planned}, generation {}, round {} of {ROUNDS}  {}",
                 generation + 1,
+                progress.round + 1,
                 standing.join(", ")
             ));
             return;
@@ -370,6 +379,9 @@ impl<'a> Shown<'a> {
         // Line by line: each case once, then each generation.
         let first = *self.first.get_or_insert(generation);
         self.generation.get_or_insert(generation);
+        if progress.round > 0 {
+            return;
+        }
         if generation == first {
             let cases = cells * self.plan.series.len();
             for (index, &series) in self.plan.series.iter().enumerate() {
@@ -377,10 +389,7 @@ impl<'a> Shown<'a> {
                 eprintln!("[{number}/{cases}] {}", planned.case(series));
             }
         } else if self.generation != Some(generation) {
-            eprintln!(
-                "generation {} of {ROUNDS} rounds: {precise_cells} of {cells} cells precise, {left} left",
-                generation + 1
-            );
+            eprintln!("generation {}: {precise_cells} of {cells} cells precise, {left} left", generation + 1);
             self.generation = Some(generation);
         }
     }

@@ -51,6 +51,28 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// What is not as it was: why numbers of the two are not of one kind. Each names both.
+    #[must_use]
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        let facts = |of: &Self| {
+            let Effective { topology, cpus, server_link, server_socket, .. } = &of.effective;
+            [
+                ("cpu", of.cpu_model.clone()),
+                ("cpus", format!("{:?}", cpus.numbers())),
+                ("kernel", of.kernel.clone()),
+                ("topology", topology.to_string()),
+                ("placement", of.placements.join("; ")),
+                ("mtu", server_link.mtu_bytes.to_string()),
+                ("buffers", of.asked_buffers.clone()),
+                ("congestion control", server_socket.congestion.clone()),
+            ]
+        };
+        let pairs = facts(self).into_iter().zip(facts(now)).filter(|((_, then), (_, now))| then != now);
+        pairs.map(|((name, then), (_, now))| format!("{name} was {then:?} and is {now:?}")).collect()
+    }
+}
+
 fn cpu_model() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     text.lines()

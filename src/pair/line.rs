@@ -32,6 +32,8 @@ pub(super) struct Line {
     exit: Option<ExitStatus>,
     /// Something went wrong in the present instance: the client is not waited for long.
     failed: bool,
+    /// The client was killed, because it did not answer; it may still be seen for a moment.
+    killed: bool,
 }
 
 impl Line {
@@ -61,11 +63,18 @@ impl Line {
             }
             _ => None,
         })?;
-        Ok(Self { control, supervisor, watch, child, exit: None, failed: false })
+        Ok(Self { control, supervisor, watch, child, exit: None, failed: false, killed: false })
     }
 
     pub(super) fn client_pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().ok().flatten();
+        }
+        self.exit.is_none() && !self.killed
     }
 
     /// Sends a frame and waits for its answer.
@@ -147,6 +156,7 @@ impl Line {
                 }
             }
         }
+        self.killed = true;
         drop(self.child.kill());
     }
 

@@ -148,6 +148,12 @@ impl Testbed {
         &self.effective
     }
 
+    /// Whether the client process is there. Without it nothing can be opened any more.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.inner.borrow_mut().line.is_alive()
+    }
+
     /// Has the threads of both sides count `events` of themselves, in every instance opened from now on.
     pub fn count(&mut self, events: &[Event]) {
         self.events = events.to_vec();

@@ -131,7 +131,7 @@ fn size_figure(
 /// Throughput against the baseline's, which is where the paths differ: on the scale of the figure before, they
 /// lie on each other.
 fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
-    let (&baseline, others) = series.split_first()?;
+    let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
     let line = |&series: &Series| {
         let label = words::series(series, Copied::of(ladder.arms(series)));
         let points = ladder.cells.iter().filter_map(|cell| {
@@ -152,9 +152,10 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
     let missing = lines.iter().filter(|line| line.points.len() < ladder.cells.len()).map(|line| {
         (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
     });
-    let baseline = words::series(baseline, Copied::Unknown);
+    let id = format!("fig1-against-{}-{}-{}T", baseline.0, baseline.1, ladder.threads);
+    let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
     Some(Figure {
-        id: format!("fig1-against-{}-{}T", baseline.replace([',', ' '], ""), ladder.threads),
+        id,
         title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
             "Workload {}, placement {}. Ratios were taken inside a round, so that the machine's drift is not in them; \

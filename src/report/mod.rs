@@ -1,11 +1,13 @@
 //! The report of a sweep: the data become a [`page::Page`], which is then drawn. Every sentence in it is made
-//! of the data by `answers`; [`page`] is what a test reads.
+//! of the data by `answers` and `questions`; [`mod@page`] is what a test reads.
 
 mod answers;
 mod figures;
+mod history;
 mod html;
 pub mod page;
 mod plots;
+mod questions;
 mod tables;
 mod winners;
 mod words;
@@ -17,8 +19,9 @@ mod fixture;
 use answers::Facts;
 use page::{Claim, Page, Section};
 
+pub use history::{By, history};
 pub use html::render;
-pub use plots::{Look, png, svg};
+pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::Series;
 use crate::results::analysis::{Metric, analyse};
@@ -59,7 +62,7 @@ pub fn page(sweep: &Sweep) -> Page {
         cases: tables::cases(manifest, &analysis),
         comparisons: tables::comparisons(&analysis),
         environment: tables::environment(manifest),
-        limits: limits(sweep),
+        limits: limits(sweep, &facts),
     }
 }
 
@@ -68,34 +71,37 @@ const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per Ki
                           by; that a straight line is a simplification shows in the misfit, not in them.";
 
 /// What the numbers cannot show.
-fn limits(sweep: &Sweep) -> Vec<String> {
+fn limits(sweep: &Sweep, facts: &Facts<'_>) -> Vec<String> {
     use crate::topology::Topology;
+    let Some(environment) = &sweep.manifest.environment else {
+        return vec!["Data from elsewhere: what surrounded the measurement is not recorded here.".to_owned()];
+    };
     let mut limits = Vec::new();
-    match sweep.manifest.environment.as_ref().map(|environment| &environment.effective.topology) {
-        Some(Topology::Anonymous) => limits.push(
-            "veth: data stay in this machine's memory. MSG_ZEROCOPY is copied on the receiver's side after all, there is \
-             no DMA, no interrupt, no offload and no wire; the receive path runs in the sender's context, so the \
-             server's counts carry most of the client's TCP work. What zero-copy saves on a network card cannot be \
-             seen here: use two real ports (netns-setup.sh up --nic)."
-                .to_owned(),
-        ),
-        Some(Topology::Loopback) => limits.push(
-            "Loopback: no namespaces, no veth, no wire; MSG_ZEROCOPY is copied after all.".to_owned(),
-        ),
-        Some(Topology::Named { .. }) => limits.push(
+    limits.push(match &environment.effective.topology {
+        Topology::Anonymous => "veth: data stay in this machine's memory; there is no DMA, no interrupt, no offload and no wire. \
+                                The receive path runs in the sender's context, so the server's counts carry much of \
+                                the client's TCP work. What MSG_ZEROCOPY saves on a network card cannot be seen \
+                                here: use two real ports (netns-setup.sh up --nic)."
+            .to_owned(),
+        Topology::Loopback => "Loopback: no namespaces, no veth, no wire.".to_owned(),
+        Topology::Named { .. } => {
             "Between named namespaces the link may be veth or real ports; the copied share says what MSG_ZEROCOPY was."
+                .to_owned()
+        }
+    });
+    if facts.counted_apart() {
+        limits.push(
+            "Times come from bursts without counters and counters from bursts of their own, because counting costs at \
+             every context switch."
                 .to_owned(),
-        ),
-        None => limits.push("Data from elsewhere: what surrounded the measurement is not recorded here.".to_owned()),
+        );
     }
     limits.extend(
         [
-            "One connection per pair, eight fields of equal size, buffers that are reused: a server that touches its data \
-             for the first time, or whose messages lie scattered, has more cache misses than these.",
-            "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have: \
-             the comparison is fair, the absolute numbers are a little on the slow side.",
-            "Times come from bursts without counters and counters from bursts of their own, because counting slows down a \
-             small round trip by a fifth.",
+            "One connection per pair, eight fields of equal size, buffers that are used again and again: a server that touches \
+             its data for the first time, or whose fields lie scattered, has more cache misses than these.",
+            "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have; a \
+             lead-in before each burst takes most of that away.",
             "A verdict says that two paths differ on this machine, with this kernel and these settings. It does not \
              carry over to another.",
         ]

@@ -18,6 +18,7 @@ use crate::{Error, Result};
 
 pub(super) use self::axis::{bytes, significant};
 pub(super) use self::canvas::PALETTE;
+pub use self::canvas::ready_font;
 
 /// Where a picture is to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,8 @@ fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
     Entry {
         text: number(measure.value),
         value: Some(measure.value),
-        note: note.or_else(|| Some("no interval: fewer than 3 instances".to_owned())),
+        note: note
+            .or_else(|| Some("no interval: too few instances, or a count of zero among them".to_owned())),
     }
 }
 
@@ -137,7 +138,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         words_column("placement", "where the two ends of a pair run"),
         words_column("path", "what is held against the other"),
         words_column("against", "what it is held against"),
-        number_column("gain", "how much better: above 0 is more throughput, a shorter tail, less CPU time"),
+        number_column("difference", "of the value itself: more throughput is better, more time is worse"),
         number_column("from", "lower end of the 95 % interval over instances"),
         number_column("to", "upper end of the 95 % interval over instances"),
         number_column("instances", "independent observations"),
@@ -161,7 +162,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         ];
         match &comparison.outcome {
             Ok(outcome) => {
-                let ratio = outcome.effect.ratio();
+                let ratio = words::change(comparison.metric, outcome.effect.ratio());
                 let percent = |ratio: f64| value(format!("{:+.2} %", (ratio - 1.0) * 100.0), ratio);
                 cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
                 cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));

@@ -58,6 +58,9 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     {
         return Winner::Unknown(reason.clone(), Vec::new());
     }
+    if series.len() < 2 {
+        return Winner::Unknown("there is one path only".to_owned(), Vec::new());
+    }
     let beaten = |&one: &Series| {
         series.iter().any(|&other| matches!(versus(cell, metric, other, one), Some((_, Verdict::Faster, _))))
     };
@@ -72,7 +75,6 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         && series.iter().all(|&other| {
             other == one || matches!(versus(cell, metric, one, other), Some((_, Verdict::Faster, _)))
         })
-        && series.len() > 1
     {
         return Winner::Clear(one, rows);
     }
@@ -86,10 +88,10 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         words::list(&names)
     };
     if let Some(control) = loud {
-        let shown = words::gain(control.ratio());
+        let shown = words::gain(words::change(metric, control.ratio()));
         return Winner::Unknown(
             format!(
-                "the control arm, two_copy against itself, shows {shown}: noise; not beaten: {}",
+                "the control arm, the baseline against itself, shows {shown}: noise; not beaten: {}",
                 names(&left)
             ),
             rows,
@@ -165,7 +167,7 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             });
             let next = margins.min_by(|(one, _), (other, _)| one.value.total_cmp(&other.value));
             let note = next.map_or_else(String::new, |(ratio, other)| {
-                format!("{} on {}, the next", words::gain(ratio), name(other))
+                format!("{} against {}, the next", words::gain(words::change(metric, ratio)), name(other))
             });
             Square { text: name(series), style: Some(words::style(series)), note, rows: ids(rows) }
         }

@@ -56,6 +56,24 @@ pub(super) fn metric(metric: Metric) -> &'static str {
     }
 }
 
+/// A comparison's ratio as what became of the value itself: more throughput, less time.
+pub(super) fn change(metric: Metric, better: Estimate) -> Estimate {
+    match metric {
+        Metric::Throughput => better,
+        _ => Estimate { value: 1.0 / better.value, low: 1.0 / better.high, high: 1.0 / better.low },
+    }
+}
+
+/// The end of a range of sizes that may be open.
+pub(super) fn size_range(low: f64, high: f64) -> String {
+    match (low > 0.0, high.is_finite()) {
+        (true, true) => format!("[{}, {}]", bytes(low), bytes(high)),
+        (false, true) => format!("[no lower end, {}]", bytes(high)),
+        (true, false) => format!("[{}, no upper end]", bytes(low)),
+        (false, false) => "[no end]".to_owned(),
+    }
+}
+
 pub(super) fn pairs(threads: usize) -> String {
     if threads == 1 { "1 pair".to_owned() } else { format!("{threads} pairs") }
 }

@@ -7,13 +7,13 @@ use std::hash::Hash;
 use serde::Serialize;
 
 use super::record::{Arm, Record};
-use super::stats::{Effect, Verdict, judge, median};
+use super::stats::{Effect, MARGIN, Verdict, judge, median};
 use super::store::Plan;
 use crate::case::{Case, Cell, Series, Workload};
 use crate::counters::{self, Event, Reading, Readings};
 use crate::error::Side;
 use crate::measure::burst::Sample;
-use crate::pair::{RoundTrips, SideReport};
+use crate::pair::SideReport;
 use crate::path::{Copies, ZeroCopyCounts};
 
 /// What paths are compared by. Of all of them a ratio above 1 is the better.
@@ -64,15 +64,20 @@ impl Measure {
         }
     }
 
-    /// The geometric mean of one positive number for each instance; none if one is not positive.
-    fn of(by_instance: &[f64]) -> Option<Self> {
+    /// The trimmed geometric mean of one positive number for each instance, or of fewer than an interval takes
+    /// their plain one; none if one is not positive.
+    #[must_use]
+    pub fn of(by_instance: &[f64]) -> Option<Self> {
         if by_instance.is_empty() || by_instance.iter().any(|value| *value <= 0.0 || !value.is_finite()) {
             return None;
         }
         let logs: Vec<f64> = by_instance.iter().map(|value| value.ln()).collect();
-        let value = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
-        let interval = Effect::of(&logs).map(|effect| effect.ratio());
-        Some(Self { value, interval: interval.map(|ratio| (ratio.low, ratio.high)) })
+        let plain = || (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+        let ratio = Effect::of(&logs).map(|effect| effect.ratio());
+        Some(Self {
+            value: ratio.map_or_else(plain, |ratio| ratio.value),
+            interval: ratio.map(|ratio| (ratio.low, ratio.high)),
+        })
     }
 }
 
@@ -81,10 +86,6 @@ impl Measure {
 pub struct Analysis {
     /// The plan's cells, in its order.
     pub cells: Vec<CellResult>,
-    /// Generations of instances of which there are rows.
-    pub generations: u64,
-    /// From the first burst's start to the last one's, by the monotonic clock, in nanoseconds.
-    pub span_ns: u64,
 }
 
 /// What a sweep says of one cell.
@@ -291,7 +292,7 @@ pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> O
 }
 
 fn cpu_ns(side: &SideReport) -> f64 {
-    (side.user_ns + side.system_ns) as f64
+    side.user_ns as f64 + side.system_ns as f64
 }
 
 impl<'a> Timed<'a> {
@@ -373,15 +374,28 @@ impl Batches {
         self.count >= enough_round_trips(self.share)
     }
 
-    /// The quantile, once there are enough; starts over.
+    /// The quantile, once there are enough; starts over. Between the bins of the histogram it is interpolated:
+    /// else a bin's width would be the least difference that could be seen, or be seen where there is none.
     fn take(&mut self) -> Option<f64> {
         if !self.is_full() {
             return None;
         }
-        let histogram = std::mem::take(&mut self.histogram).into_iter().collect();
-        let trips =
-            RoundTrips { count: std::mem::take(&mut self.count), max_ns: u64::MAX, histogram, sum_ns: 0 };
-        trips.quantile_ns(self.share).map(|value_ns| value_ns as f64)
+        let histogram = std::mem::take(&mut self.histogram);
+        let rank = std::mem::take(&mut self.count) as f64 * self.share;
+        // Half of a bin's round trips are below its middle.
+        let mut below = 0.0;
+        let mut last: Option<(f64, f64)> = None;
+        for (value_ns, count) in histogram {
+            let (middle, value_ns) = (below + count as f64 / 2.0, value_ns as f64);
+            if middle >= rank {
+                return Some(last.map_or(value_ns, |(before, before_ns)| {
+                    before_ns + (value_ns - before_ns) * (rank - before) / (middle - before)
+                }));
+            }
+            below += count as f64;
+            last = Some((middle, value_ns));
+        }
+        last.map(|(_, value_ns)| value_ns)
     }
 }
 
@@ -396,18 +410,13 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
     let mut cells: Vec<CellResult> =
         plan.cells.iter().map(|&cell| cell_result(plan, cell, by_cell.get(&cell).unwrap_or(&none))).collect();
     for metric in Metric::OF_A_SWEEP {
-        pronounce(&mut cells, metric, plan.precision);
+        pronounce(&mut cells, metric);
     }
-    let starts = || records.iter().filter_map(|record| Some(record.outcome.as_ref().ok()?.client.start_ns));
-    Analysis {
-        cells,
-        generations: records.iter().map(|record| record.generation + 1).max().unwrap_or(0),
-        span_ns: starts().max().unwrap_or(0).saturating_sub(starts().min().unwrap_or(0)),
-    }
+    Analysis { cells }
 }
 
 /// Gives each comparison by one metric its verdict, in sight of all of them.
-fn pronounce(cells: &mut [CellResult], metric: Metric, margin: f64) {
+fn pronounce(cells: &mut [CellResult], metric: Metric) {
     let mut outcomes: Vec<&mut Outcome> = cells
         .iter_mut()
         .flat_map(|cell| &mut cell.comparisons)
@@ -415,7 +424,7 @@ fn pronounce(cells: &mut [CellResult], metric: Metric, margin: f64) {
         .filter_map(|comparison| comparison.outcome.as_mut().ok())
         .collect();
     let effects: Vec<_> = outcomes.iter().map(|outcome| (outcome.effect, outcome.control)).collect();
-    for (outcome, verdict) in outcomes.iter_mut().zip(judge(&effects, margin)) {
+    for (outcome, verdict) in outcomes.iter_mut().zip(judge(&effects, MARGIN)) {
         outcome.verdict = verdict;
     }
 }
@@ -436,10 +445,10 @@ fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
             if metric == Metric::P99 && cell.workload == Workload::Stream {
                 return Err("a stream has no round trips".to_owned());
             }
-            if let Some(error) = of.error.as_ref().or(to.error.as_ref()) {
-                return Err(error.clone());
-            }
-            let effect = timed.effect(metric, of.arm, to.arm)?;
+            // What was measured before a failure counts; with nothing, the failure is the reason.
+            let effect = timed
+                .effect(metric, of.arm, to.arm)
+                .map_err(|reason| of.error.as_ref().or(to.error.as_ref()).cloned().unwrap_or(reason))?;
             Ok(Outcome { effect, control, verdict: Verdict::TooNoisy })
         };
         for (index, of) in arms.iter().enumerate() {

@@ -288,7 +288,7 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         let histogram = self.parse(histogram)?;
         client.round_trips = sums.map(|[sum_ns, max_ns]| {
             // Of a study that kept no histogram, the sum is over all messages.
-            let counted: u64 = histogram.iter().map(|(_, count)| count).sum();
+            let counted = histogram.iter().fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
             let count = if histogram.is_empty() { messages } else { counted };
             RoundTrips { sum_ns, count, max_ns, histogram }
         });

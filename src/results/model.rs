@@ -94,7 +94,7 @@ pub struct Fit {
 impl Fit {
     /// Fits `series`; none from fewer than three sizes.
     ///
-    /// Least squares of *relative* distances, since times span decades. The intervals come from [`DRAWS`]
+    /// Least squares of *relative* distances, since times span decades. The intervals come from a thousand
     /// draws of each size's time by its own interval, so they hold what instances differ by, and not that a
     /// straight line is a simplification: `misfits` says that.
     #[must_use]
@@ -135,6 +135,7 @@ impl Fit {
             let clear = ns.interval.is_some_and(|(low, high)| fitted < low || fitted > high);
             (*bytes, ns.value / fitted, clear)
         });
+        let misfits = misfits.filter(|(_, ratio, _)| ratio.is_finite() && *ratio > 0.0);
         let measure = |value: f64, of: fn(&(f64, f64)) -> f64| Measure {
             value,
             interval: middle(draws.iter().map(of).collect()),
@@ -148,26 +149,37 @@ impl Fit {
         })
     }
 
-    /// From which size on this line is below `other`'s, in bytes, if they cross between `least` and `most`.
+    /// The furthest that a size's time is from the line, as a ratio.
+    #[must_use]
+    pub fn worst_misfit(&self) -> f64 {
+        let far =
+            self.misfits.iter().map(|(_, ratio, _)| ratio).filter(|ratio| ratio.is_finite() && **ratio > 0.0);
+        far.copied().max_by(|one, other| one.ln().abs().total_cmp(&other.ln().abs())).unwrap_or(1.0)
+    }
+
+    /// From which size on this line is below `other`'s, up to `most` bytes. An end of the interval is 0 where
+    /// more than 2.5 % of the draws have it below from the start, and infinite where as many have it never so.
     #[must_use]
     pub fn crossover(&self, other: &Self, least: usize, most: usize) -> Crossover {
-        let range = least as f64..=most as f64;
-        let cross = |ours: (f64, f64), theirs: (f64, f64)| (ours.0 - theirs.0) / (theirs.1 - ours.1);
-        let below_at = |bytes: f64| self.line.0 + self.line.1 * bytes < other.line.0 + other.line.1 * bytes;
-        let at = cross(self.line, other.line);
-        if !(range.contains(&at) && below_at(most as f64)) {
-            return match (below_at(least as f64), below_at(most as f64)) {
-                (true, true) => Crossover::Always,
-                (true, false) => Crossover::UpTo(at as usize),
-                _ => Crossover::Never,
-            };
+        let (least, most) = (least as f64, most as f64);
+        let from = |ours: (f64, f64), theirs: (f64, f64)| {
+            let below_at = |bytes: f64| ours.0 + ours.1 * bytes < theirs.0 + theirs.1 * bytes;
+            match (below_at(least), below_at(most)) {
+                (_, false) => f64::INFINITY,
+                (true, true) => 0.0,
+                (false, true) => (ours.0 - theirs.0) / (theirs.1 - ours.1),
+            }
+        };
+        let value = from(self.line, other.line);
+        let drawn = self.draws.iter().zip(&other.draws).map(|(ours, theirs)| from(*ours, *theirs));
+        let interval = middle(drawn.collect());
+        match interval {
+            Some((low, _)) if low > most => Crossover::Never,
+            Some((_, high)) if high < least => Crossover::Always,
+            None if value > most => Crossover::Never,
+            None if value < least => Crossover::Always,
+            interval => Crossover::From(Measure { value, interval }),
         }
-        let mut crossings: Vec<f64> =
-            self.draws.iter().zip(&other.draws).map(|(ours, theirs)| cross(*ours, *theirs)).collect();
-        crossings.retain(|bytes| bytes.is_finite() && *bytes > 0.0);
-        // A draw that crosses nowhere makes the end open, which an interval cannot say.
-        let whole = !self.draws.is_empty() && crossings.len() == self.draws.len();
-        Crossover::From(Measure { value: at, interval: if whole { middle(crossings) } else { None } })
     }
 }
 
@@ -180,7 +192,7 @@ pub enum Crossover {
     Never,
     /// From about so many bytes on.
     From(Measure),
-    /// Below about so many bytes alone.
+    /// Below so many bytes alone.
     UpTo(usize),
 }
 
@@ -250,7 +262,7 @@ pub fn crossover(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Cross
     let low = standing[..from].iter().rfind(clear).map(|point| point.0);
     let (before_bytes, before) = standing[from - 1];
     let value = match (before, first) {
-        (Some((before, _)), Some((first, _))) if before.value < 1.0 && first.value > 1.0 => {
+        (Some((before, _)), Some((first, _))) if low.is_some() && before.value < 1.0 && first.value > 1.0 => {
             let share = before.value.ln() / (before.value.ln() - first.value.ln());
             (before_bytes as f64) * (first_bytes as f64 / before_bytes as f64).powf(share)
         }
@@ -287,6 +299,13 @@ mod tests {
         assert!(low < 10_000.0 && 10_000.0 < high, "{at:?}");
         assert_eq!(fit(7000.0, 0.1, 0.0).crossover(&plain, 64, 4096), Crossover::Never);
         assert_eq!(fit(5000.0, 0.1, 0.0).crossover(&plain, 64, 4096), Crossover::Always);
-        assert_eq!(fit(5000.0, 0.4, 0.0).crossover(&plain, 64, 65536), Crossover::UpTo(5000));
+        assert_eq!(
+            fit(5000.0, 0.4, 0.0).crossover(&plain, 64, 65536),
+            Crossover::Never,
+            "not at the largest"
+        );
+        // Half of the draws have it below from the start: the interval has no lower end.
+        let Crossover::From(at) = fit(6000.0, 0.1, 0.1).crossover(&plain, 64, 65536) else { panic!() };
+        assert_eq!(at.interval.map(|(low, _)| low), Some(0.0), "{at:?}");
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! A comparison is *called* ([`Verdict::Faster`], [`Verdict::Slower`]) only if all of this holds:
 //! - it is significant after [Holm's correction](https://www.jstor.org/stable/4615733) for all
-//!   comparisons of the sweep, so that the chance of even one false call in it is at most [`FAMILY_ERROR`];
+//!   comparisons that are judged together (of a sweep: those by one metric), so that the chance of even one
+//!   false call among them is at most [`FAMILY_ERROR`];
 //! - it is larger than [`FLOOR`];
 //! - it is clear of what the control arm shows, which is the baseline against itself.
 //!
@@ -18,10 +19,12 @@
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// The chance that a sweep, all its comparisons together, contains a false call.
+/// The chance that a false call is among comparisons that are judged together.
 pub const FAMILY_ERROR: f64 = 0.01;
 /// Ratios nearer to 1 than this are not worth a verdict, however sure.
 pub const FLOOR: f64 = 0.005;
+/// A whole interval within this of 1 is no difference.
+pub const MARGIN: f64 = 0.01;
 /// The confidence of the intervals that are shown.
 pub const CONFIDENCE: f64 = 0.95;
 /// Fewer instances say too little about the spread between them.
@@ -94,6 +97,22 @@ impl Effect {
         Some(Self { log_mean, standard_error, instances, degrees_of_freedom: degrees_of_freedom(instances) })
     }
 
+    /// The difference of two independent effects, by Welch: each keeps its own spread.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        let square = |effect: &Self| effect.standard_error.powi(2);
+        let (ours, theirs) = (square(self), square(other));
+        let by_degrees = |part: f64, effect: &Self| part.powi(2) / effect.degrees_of_freedom.max(1) as f64;
+        // Welch and Satterthwaite's, rounded down; where neither spreads, it does not matter.
+        let degrees = (ours + theirs).powi(2) / (by_degrees(ours, self) + by_degrees(theirs, other));
+        Self {
+            log_mean: self.log_mean - other.log_mean,
+            standard_error: (ours + theirs).sqrt(),
+            instances: self.instances.min(other.instances),
+            degrees_of_freedom: if degrees.is_finite() { (degrees as usize).max(1) } else { 1 },
+        }
+    }
+
     /// Student's t for the instances that there are.
     fn student(&self) -> StudentsT {
         // Location 0, scale 1 and a positive number of degrees of freedom are always accepted.
@@ -122,7 +141,7 @@ impl Effect {
     #[must_use]
     pub fn p_value(&self) -> f64 {
         if self.standard_error == 0.0 {
-            return if self.log_mean == 0.0 { 1.0 } else { 0.0 };
+            return 1.0; // numbers too coarse to have a spread cannot say what is beyond it
         }
         2.0 * self.student().cdf(-(self.log_mean / self.standard_error).abs())
     }
@@ -196,7 +215,7 @@ pub fn judge(comparisons: &[(Effect, Option<Effect>)], margin: f64) -> Vec<Verdi
         let noise = control.filter(Effect::is_loud).map_or(0.0, |control| control.far_end());
         if significant && effect.log_mean.abs() >= FLOOR.ln_1p() && effect.near_end() > noise {
             if effect.log_mean > 0.0 { Verdict::Faster } else { Verdict::Slower }
-        } else if effect.far_end() <= margin.ln_1p() {
+        } else if effect.far_end() <= margin.ln_1p() && noise == 0.0 {
             Verdict::NoDifference
         } else {
             Verdict::TooNoisy
@@ -262,6 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn welch_keeps_each_side_s_own_spread() {
+        // By hand: s1 = 0.001 on 9 degrees, s2 = 0.003 on 4: 1e-5^2 / (1e-12 / 9 + 81e-12 / 4) = 4.9.
+        let of = |log_mean, standard_error, degrees_of_freedom| Effect {
+            log_mean,
+            standard_error,
+            instances: degrees_of_freedom + 1,
+            degrees_of_freedom,
+        };
+        let difference = of(0.05, 0.001, 9).minus(&of(0.02, 0.003, 4));
+        assert!((difference.log_mean - 0.03).abs() < 1e-12);
+        assert!((difference.standard_error - 0.003_162).abs() < 1e-6, "{difference:?}");
+        assert_eq!((difference.degrees_of_freedom, difference.instances), (4, 5));
+    }
+
+    #[test]
     fn holm_steps_down_and_stops() {
         assert_eq!(holm(&[0.004, 0.2, 0.001], 0.01), [true, false, true]);
         assert_eq!(holm(&[0.006, 0.006], 0.01), [false, false], "neither is below half");
@@ -280,6 +314,8 @@ mod tests {
             (effect(0.013, 0.001), loud, Verdict::TooNoisy), // the control is as far from 1
             (effect(0.3, 0.001), loud, Verdict::Faster),     // clear of the control
             (effect(0.001, 0.001), None, Verdict::NoDifference),
+            (effect(0.001, 0.001), loud, Verdict::TooNoisy),
+            (effect(0.02, 0.0), quiet, Verdict::TooNoisy), // no spread at all is no evidence
         ];
         for (effect, control, verdict) in cases {
             assert_eq!(judge(&[(effect, control)], 0.01), [verdict], "{effect:?} {control:?}");

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::csv as columns;
 use super::record::Record;
 use crate::case::{Cell, Series};
+use crate::counters::Event;
 use crate::error::{Error, Result};
 use crate::measure::doctor::Check;
 use crate::measure::environment::Environment;
@@ -41,6 +42,12 @@ pub struct Manifest {
     pub host: String,
     /// The command line.
     pub command: Vec<String>,
+    /// The command lines that went on with it.
+    #[serde(default)]
+    pub resumed: Vec<Vec<String>>,
+    /// What is counted, in generations of its own.
+    #[serde(default)]
+    pub events: Vec<Event>,
     /// What is measured.
     pub plan: Plan,
     /// Events that cannot be counted here, each with the reason.
@@ -121,15 +128,9 @@ impl Store {
     /// # Errors
     /// [`Error::Data`] where it exists; [`Error::File`].
     pub fn create(folder: &FilePath, manifest: &Manifest) -> Result<Self> {
-        if folder.exists() {
-            let path = folder.display().to_string();
-            let problem = "exists already: nothing is written over; --resume goes on with a sweep".to_owned();
-            return Err(Error::Data { path, problem });
-        }
+        refuse_existing(folder)?;
         fs::create_dir_all(folder).map_err(Error::file("mkdir(2)", folder))?;
-        let json = serde_json::to_string_pretty(manifest)
-            .map_err(|error| data(&folder.join(MANIFEST), error.to_string()))?;
-        replace(&folder.join(MANIFEST), (json + "\n").as_bytes())?;
+        manifest.write(folder)?;
         let path = folder.join(SAMPLES);
         let samples = OpenOptions::new().create_new(true).append(true).open(&path);
         let mut store =
@@ -138,17 +139,20 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a sweep to go on with it. A torn last line is cut off.
+    /// Opens a sweep that was read, to go on with it: notes the command line, and cuts off a torn last line.
     ///
     /// # Errors
-    /// As [`read`]; [`Error::File`].
-    pub fn resume(folder: &FilePath) -> Result<(Self, Sweep)> {
-        let sweep = read(folder)?;
+    /// [`Error::File`].
+    pub fn resume(sweep: &Sweep, command: Vec<String>) -> Result<Self> {
+        let folder = &sweep.folder;
+        let mut manifest = sweep.manifest.clone();
+        manifest.resumed.push(command);
+        manifest.write(folder)?;
         let path = folder.join(SAMPLES);
         let text = fs::read(&path).map_err(Error::file("read(2)", &path))?;
         let samples = OpenOptions::new().append(true).open(&path).map_err(Error::file("open(2)", &path))?;
         samples.set_len(whole_bytes(&text) as u64).map_err(Error::file("ftruncate(2)", &path))?;
-        Ok((Self { folder: folder.to_owned(), samples }, sweep))
+        Ok(Self { folder: folder.clone(), samples })
     }
 
     /// The folder.
@@ -173,6 +177,28 @@ impl Store {
         }
         let bytes = text.into_inner().map_err(|error| data(&path, error.to_string()))?;
         self.samples.write_all(&bytes).map_err(Error::file("write(2)", &path))
+    }
+}
+
+/// Refuses a folder for a new sweep that is there already.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn refuse_existing(folder: &FilePath) -> Result<()> {
+    if folder.exists() {
+        return Err(data(
+            folder,
+            "exists already: nothing is written over (--resume goes on with a sweep)".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+impl Manifest {
+    fn write(&self, folder: &FilePath) -> Result<()> {
+        let path = folder.join(MANIFEST);
+        let json = serde_json::to_string_pretty(self).map_err(|error| data(&path, error.to_string()))?;
+        replace(&path, (json + "\n").as_bytes())
     }
 }
 
@@ -218,7 +244,18 @@ pub fn read(folder: &FilePath) -> Result<Sweep> {
         let row = row.map_err(|error| error.to_string());
         row.and_then(|row| columns::read(&row)).map_err(|problem| at(index + 2, problem))
     });
-    let records = records.collect::<Result<_>>()?;
+    let records = records.collect::<Result<Vec<_>>>()?;
+    let planned = |record: &&Record| {
+        let case = record.arm.case;
+        manifest.plan.cells.contains(&case.cell()) && manifest.plan.series.contains(&case.series())
+    };
+    let foreign = records.len() - records.iter().filter(planned).count();
+    if foreign > 0 {
+        warnings.push(format!(
+            "{}: {foreign} rows are of cases that are not in the plan: they are left out",
+            path.display()
+        ));
+    }
     Ok(Sweep { folder: folder.to_owned(), manifest, records, warnings })
 }
 
@@ -279,6 +316,8 @@ pub(crate) mod tests {
             started: "2026-11-20T13:30:00Z".to_owned(),
             host: "host".to_owned(),
             command: vec!["sendpath".to_owned(), "sweep".to_owned()],
+            resumed: Vec::new(),
+            events: Vec::new(),
             plan: Plan {
                 profile: "quick".to_owned(),
                 seed: 1,
@@ -335,8 +374,9 @@ pub(crate) mod tests {
             let sweep = read(&path).unwrap();
             assert_eq!(sweep.records.len(), 3, "torn at {end}");
             assert!(sweep.warnings[0].contains("torn"), "{:?}", sweep.warnings);
-            let (mut store, _) = Store::resume(&path).unwrap();
+            let mut store = Store::resume(&sweep, vec!["again".to_owned()]).unwrap();
             store.append(&[record()]).unwrap();
+            assert_eq!(read(&path).unwrap().manifest.resumed.last().unwrap(), &["again"]);
             assert_eq!(fs::read(&samples).unwrap(), whole);
         }
     }

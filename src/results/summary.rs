@@ -69,7 +69,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
     put(&mut row, "bursts", result.bursts);
     put(&mut row, "messages", result.messages);
     put(&mut row, "elapsed_ns", result.elapsed_ns);
-    put(&mut row, "received_bytes", result.messages * case.payload_bytes as u64);
+    put(&mut row, "received_bytes", result.messages.saturating_mul(case.payload_bytes as u64));
     put_measure(&mut row, "throughput_gbps", result.throughput_gbps);
     put_measure(&mut row, "rtt_mean_ns", result.rtt_mean_ns);
     for ((_, measure), name) in result.rtt_quantiles_ns.iter().zip(["p50", "p90", "p99", "p999"]) {

@@ -15,7 +15,7 @@ use crate::measure::burst::{Sample, calibrate_short, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
 use crate::results::analysis::{Metric, observe};
 use crate::results::record::{Arm, Record};
-use crate::results::stats::Effect;
+use crate::results::stats::{Effect, MARGIN, Verdict, judge};
 use crate::results::store::{Plan, Store};
 
 /// Rounds that the instances of a cell live for.
@@ -48,8 +48,8 @@ pub struct Progress<'a> {
     pub round: u64,
     /// Time that has been used.
     pub elapsed: Duration,
-    /// How each arm of the cell stands against the baseline, where that can be said: throughput.
-    pub effects: Vec<(Arm, Option<Effect>)>,
+    /// How each arm of the cell stands against the baseline by throughput, as far as this cell's own rounds say.
+    pub standing: Vec<(Arm, Effect, Verdict)>,
     /// An arm that has just failed, and why.
     pub failed: Option<(Arm, &'a str)>,
     /// Cells that are precise.
@@ -99,7 +99,7 @@ impl<'a> Sweep<'a> {
         records: &[Record],
     ) -> Self {
         let state = plan.cells.iter().map(|_| CellState::default()).collect();
-        let generation = records.iter().map(|record| record.generation + 1).max().unwrap_or(0);
+        let generation = records.iter().map(|record| record.generation.saturating_add(1)).max().unwrap_or(0);
         let mut sweep = Self { setup, plan, options, testbed, state, generation };
         let mut visits: BTreeMap<(u64, usize), Vec<Record>> = BTreeMap::new();
         for record in records {
@@ -110,6 +110,8 @@ impl<'a> Sweep<'a> {
         }
         for ((_, cell), records) in &visits {
             sweep.learn(*cell, records);
+            // What failed then may do now.
+            sweep.state[*cell].failed.clear();
         }
         sweep
     }
@@ -154,7 +156,9 @@ impl<'a> Sweep<'a> {
     fn is_done(&self, cell: usize) -> bool {
         let state = &self.state[cell];
         let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        let comparisons = self.plan.cells.len() * (arms.len() - 1);
+        // As many as are judged together: every two series, and the control.
+        let series = arms.len() - 1;
+        let comparisons = self.plan.cells.len() * (series * (series - 1) / 2 + 1);
         let precise = |arm: usize| {
             let observations = state.observations.get(&arm).map_or(&[][..], Vec::as_slice);
             observations.len() >= MIN_GENERATIONS
@@ -185,60 +189,64 @@ impl<'a> Sweep<'a> {
         let mut visited = Vec::new();
         let mut failures: Vec<(usize, Error)> = Vec::new();
         let generation = self.generation;
-        let mut report = |round, effects, failed: Option<(Arm, &str)>, precise_cells| {
-            let elapsed = started.elapsed();
-            progress(&Progress { generation, cell, round, elapsed, effects, failed, precise_cells });
-        };
         let precise_cells = (0..self.plan.cells.len()).filter(|&cell| self.is_done(cell)).count();
-        report(0, self.effects(cell), None, precise_cells);
+        let standing = self.standing(cell);
+        let mut report = |round, failed: Option<(Arm, &str)>| {
+            let (elapsed, standing) = (started.elapsed(), standing.clone());
+            progress(&Progress { generation, cell, round, elapsed, standing, failed, precise_cells });
+        };
 
         orders.shuffle(&mut order);
         let mut open = BTreeMap::new();
         for &arm in &order {
             match self.open(arms[arm]) {
                 Ok(instance) => drop(open.insert(arm, instance)),
-                Err(error) => failures.push((arm, error)),
-            }
-            if failures.last().is_some_and(is_gone) {
-                break;
+                Err(error) => {
+                    failures.push((arm, error));
+                    if !self.testbed.is_alive() {
+                        open.clear();
+                        break;
+                    }
+                }
             }
         }
         let mut messages = self.state[cell].messages;
         for round in 0..ROUNDS {
+            if open.is_empty() || interrupted.load(Ordering::Relaxed) && round > 0 {
+                break;
+            }
+            report(round, None);
             orders.shuffle(&mut order);
             let mut records = Vec::new();
-            for (position, arm) in order.iter().enumerate() {
-                let Some(instance) = open.get_mut(arm) else { continue };
+            for (position, &arm) in order.iter().enumerate() {
+                let Some(instance) = open.get_mut(&arm) else { continue };
+                let position = position as u64;
                 match burst(instance, &mut messages) {
-                    Ok(sample) => records.push(Record {
-                        generation,
-                        round,
-                        position: position as u64,
-                        arm: arms[*arm],
-                        timed,
-                        outcome: Ok(sample),
-                    }),
+                    Ok(sample) => {
+                        let (arm, outcome) = (arms[arm], Ok(sample));
+                        records.push(Record { generation, round, position, arm, timed, outcome });
+                    }
                     Err(error) => {
-                        open.remove(arm);
-                        failures.push((*arm, error));
+                        open.remove(&arm);
+                        failures.push((arm, error));
+                        // Without the client no other arm can go on, and none of them is to blame.
+                        if !self.testbed.is_alive() {
+                            open.clear();
+                        }
                     }
                 }
             }
             store.append(&records)?;
             visited.append(&mut records);
-            if interrupted.load(Ordering::Relaxed) || open.is_empty() || failures.last().is_some_and(is_gone)
-            {
-                break;
-            }
         }
         drop(open);
         self.state[cell].messages = messages;
-        if failures.last().is_some_and(is_gone) {
+        if !self.testbed.is_alive() {
             self.testbed = Testbed::start(self.setup)?;
         }
         for (arm, error) in failures {
             let error = error.to_string();
-            report(0, Vec::new(), Some((arms[arm], &error)), precise_cells);
+            report(0, Some((arms[arm], &error)));
             let arm = arms[arm];
             let record = Record { generation, round: 0, position: 0, arm, timed, outcome: Err(error) };
             store.append(std::slice::from_ref(&record))?;
@@ -282,12 +290,14 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn effects(&self, cell: usize) -> Vec<(Arm, Option<Effect>)> {
+    fn standing(&self, cell: usize) -> Vec<(Arm, Effect, Verdict)> {
         let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        let effect = |(index, arm): (usize, &Arm)| {
-            (*arm, self.state[cell].observations.get(&index).and_then(|all| Effect::of(all)))
-        };
-        arms.iter().enumerate().skip(1).map(effect).collect()
+        let effect = |arm: usize| Effect::of(self.state[cell].observations.get(&arm)?);
+        let control = effect(arms.len() - 1);
+        let found: Vec<(Arm, Effect)> =
+            (1..arms.len() - 1).filter_map(|arm| Some((arms[arm], effect(arm)?))).collect();
+        let verdicts = judge(&found.iter().map(|(_, effect)| (*effect, control)).collect::<Vec<_>>(), MARGIN);
+        found.into_iter().zip(verdicts).map(|((arm, effect), verdict)| (arm, effect, verdict)).collect()
     }
 }
 
@@ -298,9 +308,4 @@ fn burst(instance: &mut Instance<'_>, messages: &mut Option<u64>) -> Result<Samp
         None => *messages.insert(calibrate_short(instance)?),
     };
     time_short(instance, length)
-}
-
-/// Whether the client process is gone, and with it every instance.
-fn is_gone((_, error): &(usize, Error)) -> bool {
-    matches!(error, Error::PeerGone { .. })
 }

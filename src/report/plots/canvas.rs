@@ -39,8 +39,18 @@ const DASH_PX: [f64; 2] = [7.0, 4.5];
 pub(super) const UNIT: u32 = 4;
 
 /// Plotters asks for the font by name wherever it measures or draws text.
-pub(super) static FONT_READY: LazyLock<bool> =
-    LazyLock::new(|| register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok());
+static FONT_READY: LazyLock<bool> = LazyLock::new(|| {
+    // Criterion, which draws with the same plotters, asks for other styles too.
+    let styles = [FontStyle::Normal, FontStyle::Bold, FontStyle::Italic, FontStyle::Oblique];
+    styles.into_iter().all(|style| register_font(FONT, style, epaint_default_fonts::UBUNTU_LIGHT).is_ok())
+});
+
+/// Makes the font known to plotters, which has none of its own: whoever draws with it in the same program,
+/// as Criterion does in the benches, has to call this first. False if the font is none.
+#[must_use]
+pub fn ready_font() -> bool {
+    *FONT_READY
+}
 
 /// What is drawn with, whatever its colour turns out to be.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, tick_label};
-use super::canvas::{Canvas, FONT_READY, Ink, PALETTE, Text, UNIT, at, text_px, to_unit};
+use super::canvas::{Canvas, Ink, PALETTE, Text, UNIT, at, ready_font, text_px, to_unit};
 use super::{Look, drawable, escape};
 use crate::report::page::{Figure, Line, Point};
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ const SAMPLE_PX: f64 = 36.0;
 
 impl<'a> Plan<'a> {
     pub(super) fn new(figure: &'a Figure, look: Look) -> Result<Self> {
-        if !*FONT_READY {
+        if !ready_font() {
             let cause = "the built-in font cannot be read".to_owned();
             return Err(Error::Report { what: format!("drawing {}", figure.id), cause });
         }

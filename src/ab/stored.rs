@@ -1,0 +1,112 @@
+//! Two stored sweeps against each other: other days, other kernels, other machines.
+//!
+//! Nothing was interleaved, so that the machine's drift between the two is in every number, and is no part of any
+//! interval. What stands in one of the two only is listed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Comparison, METRICS, Outcome};
+use crate::case::Case;
+use crate::measure::burst::Sample;
+use crate::results::analysis::{Metric, Rounds, value};
+use crate::results::record::Record;
+use crate::results::stats::{Effect, judge, median};
+use crate::results::store::Sweep;
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// The cases that both have.
+    pub outcome: Outcome,
+    /// Cases of the first alone.
+    pub only_first: Vec<String>,
+    /// Cases of the second alone.
+    pub only_second: Vec<String>,
+    /// In what the surroundings differ.
+    pub differences: Vec<String>,
+}
+
+/// The timed samples of one sweep: by case, by generation.
+type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<(), &'a Sample>>>;
+
+/// Compares the second sweep with the first.
+#[must_use]
+pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
+    let (ours, theirs) = (by_case(&second.records), by_case(&first.records));
+    let listed = |of: &ByCase<'_>, other: &ByCase<'_>| {
+        let mut cases: Vec<String> =
+            of.keys().filter(|case| !other.contains_key(case)).map(ToString::to_string).collect();
+        cases.sort();
+        cases
+    };
+    let mut found = Vec::new();
+    for case in first
+        .manifest
+        .plan
+        .cells
+        .iter()
+        .flat_map(|&cell| first.manifest.plan.series.iter().map(move |&series| cell.case(series)))
+    {
+        let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
+        for metric in METRICS {
+            let (Some((change, _)), Some((base, value))) =
+                (effect(ours, metric, &case), effect(theirs, metric, &case))
+            else {
+                continue;
+            };
+            found.push((case, metric, change.minus(&base), value));
+        }
+    }
+    let verdicts = judge(&found.iter().map(|(_, _, effect, _)| (*effect, None)).collect::<Vec<_>>(), margin);
+    let comparisons = found.len();
+    let comparisons =
+        found.into_iter().zip(verdicts).map(|((case, metric, effect, base), verdict)| Comparison {
+            case: case.to_string(),
+            metric,
+            gain: effect.ratio(),
+            control: None,
+            verdict,
+            smallest_effect: effect.smallest_effect(comparisons),
+            base,
+        });
+    let blocks = |of: &ByCase<'_>| of.values().map(BTreeMap::len).max().unwrap_or(0);
+    Compared {
+        outcome: Outcome {
+            blocks: blocks(&ours).min(blocks(&theirs)),
+            comparisons: comparisons.collect(),
+            failures: Vec::new(),
+            interrupted: false,
+        },
+        only_first: listed(&theirs, &ours),
+        only_second: listed(&ours, &theirs),
+        differences: match (&first.manifest.environment, &second.manifest.environment) {
+            (Some(then), Some(now)) => then.differences(now),
+            _ => vec!["the surroundings of one of the two are not known".to_owned()],
+        },
+    }
+}
+
+fn by_case(records: &[Record]) -> ByCase<'_> {
+    let mut cases = ByCase::new();
+    for record in records.iter().filter(|record| record.timed && !record.arm.control) {
+        if let Ok(sample) = &record.outcome {
+            let generations = cases.entry(record.arm.case).or_default();
+            let rounds = generations.entry(record.generation).or_default();
+            rounds.insert(record.round, HashMap::from([((), sample)]));
+        }
+    }
+    cases
+}
+
+/// How good a case is by one metric, on a log scale over its instances, and the value itself. More is better.
+fn effect(
+    generations: &BTreeMap<u64, Rounds<(), &Sample>>,
+    metric: Metric,
+    case: &Case,
+) -> Option<(Effect, Option<f64>)> {
+    let mut values: Vec<f64> =
+        generations.values().filter_map(|rounds| value(rounds, metric, (), case)).collect();
+    let sign = if metric == Metric::Throughput { 1.0 } else { -1.0 };
+    let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
+    Some((Effect::of(&logs)?, median(&mut values)))
+}

@@ -1,0 +1,84 @@
+//! `sendpath compare`: two stored sweeps.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use super::sweep::parse_percent;
+use super::{DONE, FAILED, TOO_NOISY};
+use crate::ab::format::{self, Conclusion, conclude};
+use crate::ab::stored;
+use crate::results::store;
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath compare target-reports/20261101T… target-reports/20261120T…
+  sendpath compare monday tuesday --margin 5% --json
+
+The two were not interleaved: what the machine itself changed between them is in every number, and in no
+interval. To compare two revisions on one machine, use ab. The second is held against the first.
+
+Exit codes: 0 nothing is worse, 1 something is, 2 bad input, 3 too noisy to say.";
+
+/// Compare two stored sweeps: other days, kernels or machines
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// The folder of the first sweep
+    #[arg(value_name = "DIR_A")]
+    first: PathBuf,
+    /// The folder of the second, which is held against it
+    #[arg(value_name = "DIR_B")]
+    second: PathBuf,
+    /// The difference that does not matter: what is within it is called no difference
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    margin: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads, compares, prints.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let (first, second) = (store::read(&options.first)?, store::read(&options.second)?);
+    for warning in first.warnings.iter().chain(&second.warnings) {
+        eprintln!("sendpath: {warning}");
+    }
+    let compared = stored::compare(&first, &second, options.margin);
+    let text = if options.json {
+        let value = json!({
+            "schema": store::SCHEMA,
+            "interleaved": false,
+            "differences": compared.differences,
+            "only_first": compared.only_first,
+            "only_second": compared.only_second,
+            "conclusion": format::sentence(&compared.outcome),
+            "outcome": compared.outcome,
+        });
+        serde_json::to_string_pretty(&value)? + "\n"
+    } else {
+        let mut text =
+            String::from("Not interleaved: what the machine changed between the two is in these numbers.\n");
+        for difference in &compared.differences {
+            text = format!("{text}  {difference}\n");
+        }
+        text += &format::text(&compared.outcome);
+        for (folder, cases) in
+            [(&options.first, &compared.only_first), (&options.second, &compared.only_second)]
+        {
+            for case in cases {
+                text = format!("{text}only in {}: {case}\n", folder.display());
+            }
+        }
+        text
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")?;
+    Ok(match conclude(&compared.outcome) {
+        Conclusion::None => DONE,
+        Conclusion::Regression => FAILED,
+        Conclusion::TooNoisy | Conclusion::Nothing => TOO_NOISY,
+    })
+}

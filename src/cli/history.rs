@@ -1,0 +1,64 @@
+//! `sendpath history`: one page of all stored sweeps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::DONE;
+use crate::error::Error;
+use crate::report::{By, history, render};
+use crate::results::store;
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath history                          target-reports/history.html, of all sweeps in target-reports
+  sendpath history --by kernel target-reports/*-server1
+  sendpath history --out nightly.html
+
+Exit codes: 0 written, 1 a file could not be written, 2 bad input. A folder that is no sweep, or of another
+schema, is named and left out.";
+
+/// Make one page of all stored sweeps, with the steps marked
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// Folders of sweeps [default: all in target-reports]
+    #[arg(value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// What stands on the x axis
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = By::Rev)]
+    by: By,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "target-reports/history.html")]
+    out: PathBuf,
+}
+
+/// Reads, draws, writes.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let folders = if options.folders.is_empty() { stored()? } else { options.folders.clone() };
+    let mut sweeps = Vec::new();
+    for folder in &folders {
+        match store::read(folder) {
+            Ok(sweep) => sweeps.push(sweep),
+            Err(error) => eprintln!("sendpath: left out: {error}"),
+        }
+    }
+    if sweeps.is_empty() {
+        return Err(Error::Setting("there is no sweep to show: sendpath sweep makes one".to_owned()).into());
+    }
+    let page = history(&sweeps, options.by);
+    store::replace(&options.out, render(&page)?.as_bytes())?;
+    println!("{}\n{}", page.headline, options.out.display());
+    Ok(DONE)
+}
+
+/// The folders in target-reports that have a manifest.
+fn stored() -> Result<Vec<PathBuf>, Error> {
+    let home = Path::new("target-reports");
+    let entries = fs::read_dir(home).map_err(Error::file("opendir(3)", home))?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join("environment.json").is_file());
+    folders.sort();
+    Ok(folders)
+}

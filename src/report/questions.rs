@@ -1,0 +1,620 @@
+//! The studies' six questions, answered from the data, or not at all.
+
+use super::answers::{Facts, claim};
+use super::figures::FIGURES_OF_COUNTERS;
+use super::page::{Claim, Question};
+use super::tables::{ladder_name, model_row};
+use super::winners::versus;
+use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
+use crate::case::{Layout, Path, Series};
+use crate::counters::Event;
+use crate::error::Side;
+use crate::results::analysis::{ArmResult, CellResult, Metric};
+use crate::results::model::{Crossover, Ladder, crossover, standing};
+use crate::results::stats::{Effect, Estimate, Verdict, median};
+
+/// A straight line that misses a size by more is not used to conclude from.
+const MOST_MISFIT: f64 = 0.1;
+/// A quantity of an arm, and what the field calls it.
+type Quantity<'a> = (&'a str, &'a dyn Fn(&ArmResult) -> Option<f64>);
+
+const TWO_COPY: Series = (Path::TwoCopy, Layout::Heap);
+const ONE_COPY: Series = (Path::OneCopy, Layout::Heap);
+
+impl Facts<'_> {
+    /// The studies' six questions.
+    pub(super) fn questions(&self) -> Vec<Question> {
+        vec![
+            self.why_not_zero_copy(),
+            self.cache_levels(),
+            self.threads_and_caches(),
+            self.outperforms(
+                "At what message size does one-copy outperform two-copy on this system?",
+                &[ONE_COPY],
+            ),
+            self.outperforms(
+                "At what message size does zero-copy outperform two-copy on this system?",
+                &self.zero_copy_series(),
+            ),
+            self.unexpected(),
+        ]
+    }
+
+    fn why_not_zero_copy(&self) -> Question {
+        let text = "Why does zero-copy not always give the best throughput?".to_owned();
+        if self.zero_copy_series().is_empty() {
+            return Question { text, answered: false, answer: vec![claim("It was not in this sweep.")] };
+        }
+        let mut answer = vec![self.zero_copy_wins()];
+        let rows: Vec<String> =
+            self.arms().filter(|arm| arm.zero_copy.is_some()).map(|arm| case_row(arm.arm)).collect();
+        match self.copied() {
+            Copied::Unknown => {
+                answer.push(claim("The data cannot say why: no completion was recorded, so it is not known whether anything was sent without a copy."));
+                return Question { text, answered: false, answer };
+            }
+            Copied::Share(share) if share > 0.0 => answer.push(Claim {
+                text: format!(
+                    "The kernel copied {} of the sends after all, as their completions say. MSG_ZEROCOPY pins the pages \
+                     of each send and queues a notification by design (msg_zerocopy.rst of the kernel's \
+                     documentation); these were copied besides.",
+                    words::percent(share)
+                ),
+                rows: rows.clone(),
+            }),
+            Copied::Share(_) => answer.push(Claim {
+                text: "No send was copied; MSG_ZEROCOPY pins the pages of each send and queues a notification by design \
+                       (msg_zerocopy.rst of the kernel's documentation)."
+                    .to_owned(),
+                rows: rows.clone(),
+            }),
+        }
+        let mut answered = true;
+        let small = self.dearer_where_small();
+        answered &= !small.is_empty();
+        answer.extend(small);
+        answer.extend(self.dearer_by_message());
+        let (mut sends, mut notifications) = (0, 0);
+        for counts in self.arms().filter_map(|arm| arm.zero_copy) {
+            sends += counts.sends;
+            notifications += counts.notifications;
+        }
+        if sends > 0 {
+            answer.push(Claim {
+                text: format!(
+                    "Each send took {} reads of the error queue on average.",
+                    number(notifications as f64 / sends as f64)
+                ),
+                rows,
+            });
+        }
+        Question { text, answered, answer }
+    }
+
+    /// How much longer `zero_copy` takes than `one_copy` at the smallest size, where copying costs next to nothing.
+    fn dearer_where_small(&self) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for ladder in self.ladders {
+            let Some(cell) = ladder.cells.first().filter(|cell| cell.cell.payload_bytes <= 4096) else {
+                continue;
+            };
+            for series in self.zero_copy_series() {
+                if let Some((ratio, Verdict::Slower, comparison)) =
+                    versus(cell, Metric::Throughput, series, ONE_COPY)
+                {
+                    claims.push(Claim {
+                        text: format!(
+                            "With {}, at {}, where there is next to nothing to copy, {} has {} of one_copy's throughput: \
+                             what it does besides costs more than a copy of so little.",
+                            ladder_name(ladder),
+                            bytes(cell.cell.payload_bytes as f64),
+                            self.name(series),
+                            words::gain(ratio)
+                        ),
+                        rows: vec![comparison_row(comparison)],
+                    });
+                }
+            }
+        }
+        claims
+    }
+
+    /// What `zero_copy` costs more than `one_copy` by message and by KiB, where the cost model holds.
+    fn dearer_by_message(&self) -> Vec<Claim> {
+        let fit = |ladder: &Ladder<'_>, series: Series| {
+            self.fits
+                .iter()
+                .find(|(at, of, _)| at.name() == ladder.name() && *of == series)
+                .and_then(|(_, _, fit)| fit.as_ref())
+        };
+        let mut claims = Vec::new();
+        for ladder in self.ladders {
+            for series in self.zero_copy_series() {
+                let (Some(zero), Some(one)) = (fit(ladder, series), fit(ladder, ONE_COPY)) else { continue };
+                if [zero, one].iter().any(|fit| fit.worst_misfit().ln().abs() > MOST_MISFIT.ln_1p()) {
+                    continue; // the cost model's own table says how far it is off
+                }
+                let (Some(z), Some(o)) = (zero.fixed_ns.interval, one.fixed_ns.interval) else { continue };
+                let clear = if z.0 > o.1 {
+                    "more"
+                } else if z.1 < o.0 {
+                    "less"
+                } else {
+                    continue;
+                };
+                let layout =
+                    if series.1 == ONE_COPY.1 { "" } else { " (its fields lie on pages of their own)" };
+                claims.push(Claim {
+                    text: format!(
+                        "With {}, a message by {}{layout} costs {} ns {clear} than by one_copy before its first byte, \
+                         and each KiB {} instead of {} ns (cost model).",
+                        ladder_name(ladder),
+                        self.name(series),
+                        number((zero.fixed_ns.value - one.fixed_ns.value).abs()),
+                        number(zero.ns_per_kib.value),
+                        number(one.ns_per_kib.value),
+                    ),
+                    rows: vec![model_row(ladder, series), model_row(ladder, ONE_COPY)],
+                });
+            }
+        }
+        claims
+    }
+
+    /// The reason why an event is missing.
+    fn missing(&self, events: &[Event]) -> Option<Claim> {
+        let counted =
+            |event: &&Event| self.arms().any(|arm| arm.counted.per_message(Side::Server, **event).is_some());
+        let missing: Vec<&Event> = events.iter().filter(|event| !counted(event)).collect();
+        let first = missing.first()?;
+        let reason = self.manifest.not_counted.get(&first.to_string());
+        let names: Vec<String> = missing.iter().map(|event| event.unit().to_owned()).collect();
+        Some(claim(format!(
+            "The data cannot say: {} were not counted{}",
+            words::list(&names),
+            reason.map_or_else(|| ".".to_owned(), |reason| format!(": {reason}."))
+        )))
+    }
+
+    fn cache_levels(&self) -> Question {
+        let text = "Which cache level shows the most reduction in misses, and why?".to_owned();
+        let levels = [Event::L1dLoadMisses, Event::LlcLoadMisses];
+        if let Some(missing) = self.missing(&levels) {
+            let mut answer = vec![missing];
+            answer.extend(self.ledger_claim());
+            return Question { text, answered: false, answer };
+        }
+        let mut answer = Vec::new();
+        let mut answered = false;
+        for series in self.manifest.plan.series.iter().copied().filter(|series| *series != TWO_COPY) {
+            let mut rows = Vec::new();
+            let changes: Vec<(Event, Option<Effect>)> = levels
+                .into_iter()
+                .map(|event| (event, self.misses_against_two_copy(series, event, &mut rows)))
+                .collect();
+            let shown: Vec<String> = changes
+                .iter()
+                .map(|(event, change)| match change {
+                    Some(change) => format!("{} {}", event.unit(), words::gain(change.ratio())),
+                    None => format!("{}: fewer than 3 cells", event.unit()),
+                })
+                .collect();
+            // A reduction that the interval does not bear out is none.
+            let mut sure: Vec<(Event, Estimate)> = changes
+                .iter()
+                .filter_map(|(event, change)| Some((*event, (*change)?.ratio())))
+                .filter(|(_, ratio)| ratio.high < 1.0)
+                .collect();
+            sure.sort_by(|one, other| one.1.value.total_cmp(&other.1.value));
+            let most = match sure[..] {
+                [] => "no interval is clear of no reduction, so the data cannot say".to_owned(),
+                [(event, one), (_, other)] if one.high >= other.low => {
+                    format!("both fall, {} the most, though the intervals overlap", event.unit())
+                }
+                [(event, _), ..] => format!("the most reduction that is sure is in {}", event.unit()),
+            };
+            answered |= !sure.is_empty();
+            answer.push(Claim {
+                text: format!(
+                    "{} against two_copy, the server's misses by message over the cells: {}; {most}.",
+                    self.name(series),
+                    words::list(&shown)
+                ),
+                rows,
+            });
+        }
+        answer.extend(self.ledger_claim());
+        Question { text, answered, answer }
+    }
+
+    /// How many misses `series` has by those of `two_copy`: the mean over cells, on a log scale.
+    fn misses_against_two_copy(
+        &self,
+        series: Series,
+        event: Event,
+        rows: &mut Vec<String>,
+    ) -> Option<Effect> {
+        let mut logs = Vec::new();
+        for cell in &self.analysis.cells {
+            let arm = |series: Series| {
+                cell.arms.iter().find(|arm| !arm.arm.control && arm.arm.case.series() == series)
+            };
+            let (Some(of), Some(to)) = (arm(series), arm(TWO_COPY)) else { continue };
+            let misses = |arm: &ArmResult| {
+                let count = arm.counted.per_message(Side::Server, event)?.value;
+                (count > 0.0).then_some(count)
+            };
+            if let (Some(ours), Some(theirs)) = (misses(of), misses(to)) {
+                logs.push((ours / theirs).ln());
+                for id in [case_row(of.arm), case_row(to.arm)] {
+                    if !rows.contains(&id) {
+                        rows.push(id);
+                    }
+                }
+            }
+        }
+        Effect::of(&logs)
+    }
+
+    /// How often a payload byte is copied, by series.
+    fn ledger_claim(&self) -> Option<Claim> {
+        let mut parts = Vec::new();
+        let mut rows = Vec::new();
+        for &series in &self.manifest.plan.series {
+            let arms = || self.arms().filter(move |arm| arm.arm.case.series() == series);
+            let copied: u64 = arms()
+                .map(|arm| {
+                    let (server, client) = arm.copies;
+                    server.user_to_user_bytes
+                        + server.user_to_kernel_bytes
+                        + server.deferred_bytes
+                        + client.kernel_to_user_bytes
+                        + client.user_to_user_bytes
+                })
+                .sum();
+            let payload: u64 =
+                arms().map(|arm| arm.copied_messages * arm.arm.case.payload_bytes as u64).sum();
+            if copied > 0 && payload > 0 {
+                parts.push(format!("{} {}", self.name(series), number(copied as f64 / payload as f64)));
+                let mut sizes: Vec<usize> = arms()
+                    .filter(|arm| arm.copied_messages > 0 && arm.copies.1.kernel_to_user_bytes > 0)
+                    .map(|arm| arm.arm.case.payload_bytes)
+                    .collect();
+                sizes.sort_unstable();
+                sizes.dedup();
+                rows.extend(sizes.iter().map(|size| format!("copies-{}-{}-{size}B", series.0, series.1)));
+            }
+        }
+        (!parts.is_empty()).then(|| Claim {
+            text: format!(
+                "Copies of each payload byte by a CPU, both sides together: {}.",
+                words::list(&parts)
+            ),
+            rows,
+        })
+    }
+
+    fn threads_and_caches(&self) -> Question {
+        let text = "How does thread count interact with cache contention?".to_owned();
+        let mut answer = Vec::new();
+        let missing = self.missing(&[Event::LlcLoadMisses]);
+        let mut answered = false;
+        answer.extend(missing);
+        // The size that was measured at most numbers of pairs.
+        let cells = &self.analysis.cells;
+        let count = |cell: &CellResult| {
+            cells
+                .iter()
+                .filter(|other| {
+                    (other.cell.payload_bytes, other.cell.workload, other.cell.placement)
+                        == (cell.cell.payload_bytes, cell.cell.workload, cell.cell.placement)
+                })
+                .count()
+        };
+        let Some(chosen) = cells.iter().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1) else {
+            answer.push(claim("Only one number of pairs was measured."));
+            return Question { text, answered: false, answer };
+        };
+        let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.workload, cell.cell.placement);
+        let mut alike: Vec<&CellResult> = cells.iter().filter(|cell| key(cell) == key(chosen)).collect();
+        alike.sort_by_key(|cell| cell.cell.threads);
+        let (Some(few), Some(many)) = (alike.first(), alike.last()) else {
+            return Question { text, answered: false, answer };
+        };
+        for &series in &self.manifest.plan.series {
+            let arm = |cell: &CellResult| {
+                cell.arms.iter().find(|arm| !arm.arm.control && arm.arm.case.series() == series).cloned()
+            };
+            let (Some(few), Some(many)) = (arm(few), arm(many)) else { continue };
+            let rows = vec![case_row(few.arm), case_row(many.arm)];
+            let (threads, least) = (many.arm.case.threads, few.arm.case.threads);
+            if let (Some(one), Some(all)) = (few.throughput_gbps, many.throughput_gbps) {
+                answer.push(Claim {
+                    text: format!(
+                        "{} at {}: {} Gb/s with {}, {} with {}.",
+                        self.name(series),
+                        bytes(few.arm.case.payload_bytes as f64),
+                        words::measure(one),
+                        pairs(least),
+                        words::measure(all),
+                        pairs(threads)
+                    ),
+                    rows: rows.clone(),
+                });
+            }
+            let misses = |arm: &ArmResult| arm.counted.per_message(Side::Server, Event::LlcLoadMisses);
+            if let (Some(before), Some(after)) = (misses(&few), misses(&many)) {
+                let said = match (before.interval, after.interval) {
+                    (Some((_, high)), Some((low, _))) if low > high => "more with more pairs",
+                    (Some((low, _)), Some((_, high))) if high < low => "fewer with more pairs",
+                    (Some(_), Some(_)) => "the intervals overlap, so the data cannot say",
+                    _ => "without intervals the data cannot say whether that is a difference",
+                };
+                answered |= said.ends_with("pairs");
+                answer.push(Claim {
+                    text: format!(
+                        "{}, LLC load misses of the server by message: {} with {}, {} with {}: {said}.",
+                        self.name(series),
+                        words::measure(before),
+                        pairs(least),
+                        words::measure(after),
+                        pairs(threads)
+                    ),
+                    rows,
+                });
+            }
+        }
+        Question { text, answered, answer }
+    }
+
+    fn outperforms(&self, text: &str, series: &[Series]) -> Question {
+        let text = text.to_owned();
+        if series.iter().all(|series| !self.has(*series)) || !self.has(TWO_COPY) {
+            let answer = vec![claim("One of the two was not in this sweep.")];
+            return Question { text, answered: false, answer };
+        }
+        let mut answered = false;
+        let mut answer = Vec::new();
+        for ladder in self.ladders {
+            for &series in series.iter().filter(|series| self.has(**series)) {
+                let points = standing(ladder, series, TWO_COPY);
+                let rows = ladder
+                    .cells
+                    .iter()
+                    .filter_map(|cell| versus(cell, Metric::Throughput, series, TWO_COPY))
+                    .map(|(_, _, comparison)| comparison_row(comparison))
+                    .collect();
+                let (known, said) = Self::crossing(ladder, series, &points);
+                answered |= known;
+                let by_model = self.crossing_by_model(ladder, series);
+                let text = format!("{}, {}: {said}.{by_model}", self.name(series), ladder_name(ladder));
+                answer.push(Claim { text, rows });
+            }
+        }
+        Question { text, answered, answer }
+    }
+
+    /// From which size on, by the ratios; and whether that is an answer.
+    fn crossing(
+        ladder: &Ladder<'_>,
+        series: Series,
+        points: &[(usize, Option<(Estimate, Verdict)>)],
+    ) -> (bool, String) {
+        let sizes: Vec<usize> = points.iter().map(|point| point.0).collect();
+        let (Some(&least), Some(&most)) = (sizes.first(), sizes.last()) else {
+            return (false, "nothing was measured".to_owned());
+        };
+        let judged = points.iter().filter(|point| point.1.is_some()).count();
+        if judged == 0 {
+            // Single runs: the plain numbers, and that they are no more.
+            let ahead = ladder
+                .cells
+                .iter()
+                .filter(|cell| {
+                    let gbps = |series: Series| {
+                        let arm = cell.arms.iter().find(|arm| arm.arm.case.series() == series)?;
+                        Some(arm.throughput_gbps?.value)
+                    };
+                    matches!((gbps(series), gbps(TWO_COPY)), (Some(ours), Some(theirs)) if ours > theirs)
+                })
+                .count();
+            return (
+                false,
+                format!(
+                    "the data cannot say: no interval from so few repetitions (by the plain numbers it is ahead at \
+                     {ahead} of {} sizes)",
+                    sizes.len()
+                ),
+            );
+        }
+        let noisy: Vec<String> = points
+            .iter()
+            .filter(|point| !matches!(point.1, Some((_, verdict)) if verdict != Verdict::TooNoisy))
+            .map(|point| bytes(point.0 as f64))
+            .collect();
+        let mut said = match crossover(ladder, series, TWO_COPY) {
+            Crossover::Always => {
+                format!("faster at every size from {} to {}", bytes(least as f64), bytes(most as f64))
+            }
+            Crossover::Never if noisy.len() == points.len() => "the data cannot say at any size".to_owned(),
+            Crossover::Never => format!("no crossover up to {}", bytes(most as f64)),
+            Crossover::UpTo(end) => {
+                format!(
+                    "faster below {}, and not beyond (measured to {})",
+                    bytes(end as f64),
+                    bytes(most as f64)
+                )
+            }
+            Crossover::From(at) => match at.interval {
+                Some((low, high)) => format!(
+                    "from about {}: at {} it is not faster, from {} on it is",
+                    bytes(at.value),
+                    bytes(low),
+                    bytes(high)
+                ),
+                None => format!("faster from {} on; below, the data cannot say", bytes(at.value)),
+            },
+        };
+        if !noisy.is_empty() && noisy.len() < points.len() {
+            said = format!("{said} (too noisy to say at {})", words::list(&noisy));
+        }
+        (noisy.len() < points.len(), said)
+    }
+
+    fn crossing_by_model(&self, ladder: &Ladder<'_>, series: Series) -> String {
+        let fit = |series: Series| {
+            let found = self.fits.iter().find(|(at, of, _)| at.name() == ladder.name() && *of == series);
+            found.and_then(|(_, _, fit)| fit.as_ref())
+        };
+        let (Some(ours), Some(theirs)) = (fit(series), fit(TWO_COPY)) else { return String::new() };
+        let sizes: Vec<usize> = ladder.cells.iter().map(|cell| cell.cell.payload_bytes).collect();
+        let (Some(&least), Some(&most)) = (sizes.first(), sizes.last()) else { return String::new() };
+        let misfit =
+            [ours, theirs].map(|fit| fit.worst_misfit().ln().abs()).into_iter().fold(0.0, f64::max).exp_m1();
+        if misfit > MOST_MISFIT {
+            return format!(
+                " The cost model does not say: its straight lines miss a size by {:.0} %.",
+                misfit * 100.0
+            );
+        }
+        match ours.crossover(theirs, least, most) {
+            Crossover::Always => " By the cost model: at every size.".to_owned(),
+            Crossover::Never | Crossover::UpTo(_) => {
+                " By the cost model: no crossover up to the largest size.".to_owned()
+            }
+            Crossover::From(at) => {
+                let interval = at.interval.map_or_else(
+                    || "(without an interval)".to_owned(),
+                    |(low, high)| words::size_range(low, high),
+                );
+                let from = if at.value.is_finite() {
+                    format!("from {}", bytes(at.value))
+                } else {
+                    "beyond what was measured".to_owned()
+                };
+                format!(" By the cost model: {from} {interval}.")
+            }
+        }
+    }
+
+    /// What fits the cost model worst, or has the longest tail, and what was measured of it.
+    fn unexpected(&self) -> Question {
+        let text = "One unexpected result, explained by an OS or hardware concept.".to_owned();
+        let mut worst: Option<(f64, &ArmResult, f64)> = None;
+        for (ladder, series, fit) in self.fits {
+            for &(size, ratio, clear) in fit.iter().flat_map(|fit| &fit.misfits) {
+                let arm = ladder.arms(*series).find(|arm| arm.arm.case.payload_bytes == size);
+                if let Some(arm) = arm.filter(|_| clear)
+                    && worst.is_none_or(|(far, _, _)| ratio.ln().abs() > far)
+                {
+                    worst = Some((ratio.ln().abs(), arm, ratio));
+                }
+            }
+        }
+        if let Some((_, arm, ratio)) = worst.filter(|(far, _, _)| *far > MOST_MISFIT) {
+            let rows = vec![case_row(arm.arm)];
+            let slower = if ratio > 1.0 { "more" } else { "less" };
+            let found = Claim {
+                text: format!(
+                    "{}, {} with {}: a message takes {:.0} % {slower} time than the straight line through all sizes (a \
+                     fixed cost and a cost by byte) has it, the largest such deviation.",
+                    self.name(arm.arm.case.series()),
+                    bytes(arm.arm.case.payload_bytes as f64),
+                    pairs(arm.arm.case.threads),
+                    (ratio - 1.0).abs() * 100.0
+                ),
+                rows,
+            };
+            return self.explained(text, found, arm, ratio > 1.0);
+        }
+        let tail = self
+            .arms()
+            .filter(|arm| !arm.arm.control)
+            .filter_map(|arm| {
+                let [(_, median), _, (_, tail), _] = arm.rtt_quantiles_ns;
+                Some((tail?.value / median?.value, arm))
+            })
+            .max_by(|one, other| one.0.total_cmp(&other.0));
+        let Some((ratio, arm)) = tail else {
+            let answer = vec![claim(
+                "The data cannot say: too few sizes for a cost model, and no distribution of round trips.",
+            )];
+            return Question { text, answered: false, answer };
+        };
+        let found = Claim {
+            text: format!(
+                "{}, {} with {}: the 99th percentile of round trips is {} times the median, the worst such ratio.",
+                self.name(arm.arm.case.series()),
+                bytes(arm.arm.case.payload_bytes as f64),
+                pairs(arm.arm.case.threads),
+                number(ratio)
+            ),
+            rows: vec![case_row(arm.arm)],
+        };
+        self.explained(text, found, arm, true)
+    }
+
+    /// The mechanism, where a measured quantity of this arm stands out against the other paths of its cell. Only what
+    /// took longer is looked into: that more of something goes with less time explains nothing.
+    fn explained(&self, text: String, found: Claim, arm: &ArmResult, longer: bool) -> Question {
+        let others: Vec<&ArmResult> = self
+            .arms()
+            .filter(|other| {
+                !other.arm.control
+                    && other.arm.case.cell() == arm.arm.case.cell()
+                    && other.arm.case.path != arm.arm.case.path
+            })
+            .collect();
+        let counted =
+            |event: Event| move |arm: &ArmResult| Some(arm.counted.per_message(Side::Server, event)?.value);
+        let (switches, faults, misses) =
+            (counted(Event::ContextSwitches), counted(Event::PageFaults), counted(Event::LlcLoadMisses));
+        let quantities: [Quantity<'_>; 3] = [
+            ("context switches of the server by message (the scheduler)", &switches),
+            ("page faults of the server by message (the memory manager)", &faults),
+            ("LLC load misses of the server by message (the last level cache)", &misses),
+        ];
+        let mut answer = vec![found];
+        for (name, of) in quantities.into_iter().filter(|_| longer) {
+            let mut usual: Vec<f64> = others.iter().filter_map(|arm| of(arm)).collect();
+            if let (Some(here), Some(usual)) = (of(arm), median(&mut usual))
+                && here > 1.5 * usual
+                && here - usual > 0.05
+            {
+                let mut rows: Vec<String> = vec![case_row(arm.arm)];
+                rows.extend(others.iter().map(|arm| case_row(arm.arm)));
+                answer.push(Claim {
+                    text: format!(
+                        "What goes with it, as measured: {name}: {}, against {} in the median of the other paths.",
+                        number(here),
+                        number(usual)
+                    ),
+                    rows,
+                });
+            }
+        }
+        // Calls that were made more than once for a message are a cost that only this path has.
+        if let Some(counts) = arm.zero_copy.filter(|_| longer && arm.copied_messages > 0) {
+            let by_message = |count: u64| count as f64 / arm.copied_messages as f64;
+            if by_message(counts.sends) > 1.05 || by_message(counts.enobufs) > 0.01 {
+                answer.push(Claim {
+                    text: format!(
+                        "What goes with it, as measured: {} sendmsg calls by message (short sends: the message lies on more \
+                         pages than one packet takes), and {} refused with ENOBUFS (the limit of memory that may be pinned).",
+                        number(by_message(counts.sends)),
+                        number(by_message(counts.enobufs))
+                    ),
+                    rows: vec![case_row(arm.arm)],
+                });
+            }
+        }
+        let answered = answer.len() > 1;
+        if !answered {
+            let missing = if self.manifest.not_counted.is_empty() { "" } else { FIGURES_OF_COUNTERS };
+            answer.push(claim(format!(
+                "The data cannot say why: nothing that was counted stands out{missing}."
+            )));
+        }
+        Question { text, answered, answer }
+    }
+}
