@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How often `sendpath ab` is wrong on this machine, and what Criterion's --baseline says of the same unchanged
-# code. About 35 minutes on a quiet machine; METHODOLOGY.md has the results.
+# code. About 35 minutes on a quiet machine; takes git, cargo and jq. METHODOLOGY.md has the results.
 #   benches/ab-campaign.sh [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -52,9 +52,9 @@ for planted in one two; do
     echo "found in $found of $runs"
 done
 
-echo "== Criterion's --baseline on unchanged code, 5 times the 16 cases of 4 sizes"
+echo "== Criterion's --baseline on unchanged code, 3 times the 16 cases of 4 sizes"
 export SENDPATH_SIZES=64,8K,64K,256K SENDPATH_THREADS=1
 cargo bench --quiet --locked --bench throughput -- --save-baseline ab-campaign >/dev/null 2>&1
-for _ in 1 2 3 4 5; do
+for _ in 1 2 3; do
     cargo bench --quiet --locked --bench throughput -- --baseline ab-campaign 2>/dev/null
 done | grep -oE 'Performance has (improved|regressed)|No change in performance|Change within noise' | sort | uniq -c

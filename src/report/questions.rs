@@ -104,7 +104,7 @@ impl Facts<'_> {
                 {
                     claims.push(Claim {
                         text: format!(
-                            "With {}, at {}, where there is next to nothing to copy, {} has {} of one_copy's throughput: \
+                            "With {}, at {}, where there is next to nothing to copy, {}'s throughput is {} against one_copy's: \
                              what it does besides costs more than a copy of so little.",
                             ladder_name(ladder),
                             bytes(cell.cell.payload_bytes as f64),
