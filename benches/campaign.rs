@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use sendpath::case::{Cell, Layout, Path, Placement, Workload};
+use sendpath::case::{Cell, Layout, Placement, SendPath, Workload};
 use sendpath::measure::burst::{calibrate, time};
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
 use sendpath::results::analysis::{Metric, analyse};
 use sendpath::results::stats::Verdict;
 use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use sendpath::settings::setup_from_variables;
 use sendpath::sweep::{Options, Sweep};
 
 const SWEEPS: u64 = 20;
@@ -24,7 +25,7 @@ const PER_CASE: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
     let program = env!("CARGO_BIN_EXE_sendpath").into();
-    let setup = Setup::from_variables(program, |name| std::env::var(name).ok())?;
+    let setup = setup_from_variables(program)?;
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(()); // nothing here is quick
     }
@@ -63,7 +64,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn cell(payload_bytes: usize, threads: usize) -> Cell {
-    Cell { workload: Workload::Rr, payload_bytes, threads, placement: Placement::Paired }
+    Case { payload_bytes, threads, ..Case::default() }.cell()
 }
 
 /// One sweep of the baseline and its control; the control's verdicts, with their intervals.
@@ -77,7 +78,7 @@ fn sweep(
         profile: "campaign".to_owned(),
         seed,
         precision: 0.01,
-        series: vec![(Path::TwoCopy, Layout::Heap)],
+        series: vec![(SendPath::TwoCopy, Layout::Heap)],
         cells: cells.to_vec(),
     };
     let manifest = Manifest {
@@ -121,7 +122,7 @@ fn sweep(
 /// A round trip of 64 KiB by `two_copy`, in nanoseconds.
 fn round_trip_ns(setup: &Setup) -> anyhow::Result<f64> {
     let testbed = Testbed::start(setup)?;
-    let mut instance = testbed.open(cell(64 << 10, 1).case((Path::TwoCopy, Layout::Heap)))?;
+    let mut instance = testbed.open(cell(64 << 10, 1).case((SendPath::TwoCopy, Layout::Heap)))?;
     let messages = calibrate(&mut instance, Duration::from_millis(50))?;
     let mut bursts: Vec<f64> = Vec::new();
     for _ in 0..40 {

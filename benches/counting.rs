@@ -10,12 +10,14 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use criterion::measurement::Measurement;
-use sendpath::case::{Case, Layout, Path, Placement, Workload};
-use sendpath::counters::{Event, Reading};
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
-use sendpath::measure::burst::{Sample, calibrate, time, warm_up};
+use sendpath::event::{Event, Reading};
+use sendpath::measure::burst::{calibrate, time, warm_up};
 use sendpath::measure::environment::Environment;
-use sendpath::pair::{Mode, Setup, SideReport, Testbed};
+use sendpath::pair::{Mode, Testbed};
+use sendpath::sample::{Sample, SideReport};
+use sendpath::settings::setup_from_variables;
 use support::perf::EventMeter;
 
 const ROUNDS: usize = 60;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
-    let setup = Setup::from_variables(program, |variable| std::env::var(variable).ok())?;
+    let setup = setup_from_variables(program)?;
     let mut testbed = Testbed::start(&setup)?;
     println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
     // Opened before the first case, which makes the server's other threads.
@@ -124,11 +126,12 @@ fn command() -> Result<Vec<f64>> {
 fn case(payload_bytes: usize, threads: usize) -> Case {
     Case {
         workload: Workload::Rr,
-        path: Path::OneCopy,
+        path: SendPath::OneCopy,
         layout: Layout::Heap,
         payload_bytes,
         threads,
         placement: Placement::Paired,
+        ..Case::default()
     }
 }
 

@@ -4,9 +4,8 @@
 
 mod support;
 
+use sendpath::event::Event;
 use std::process::ExitCode;
-
-use sendpath::counters::Event;
 
 fn main() -> ExitCode {
     support::counted::main(&[Event::Cycles])

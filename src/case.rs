@@ -33,7 +33,7 @@ macro_rules! axis {
     };
 }
 
-/// An axis whose values are words: [`Path`], [`Layout`], [`Workload`], [`Placement`].
+/// An axis whose values are words: [`SendPath`], [`Layout`], [`Workload`], [`Placement`].
 pub trait Axis: FromStr + VariantNames {
     /// What a message to the user calls the axis.
     const NAME: &'static str;
@@ -53,7 +53,7 @@ pub trait Axis: FromStr + VariantNames {
 
 axis! {
     /// How a message leaves the server, and how the client takes it in.
-    Path = "path" {
+    SendPath = "path" {
         /// Pack the fields into one buffer, `send`; `recv` into one buffer, unpack.
         TwoCopy,
         /// `sendmsg` with one iovec per field; `recvmsg` likewise.
@@ -95,6 +95,49 @@ axis! {
     }
 }
 
+axis! {
+    /// How the client takes the bytes in: the same for every path that is compared, because how bytes are
+    /// received has nothing to do with how they were sent.
+    #[derive(Default)]
+    Receiver = "receiver" {
+        /// `recv` into one contiguous buffer.
+        #[default]
+        Buffer,
+        /// `recvmsg` into eight fields.
+        Fields,
+        /// `recv` into one buffer, then unpacked into eight fields.
+        Unpack,
+        /// `recv` with `MSG_TRUNC`: the bytes are dropped in the kernel.
+        Discard,
+        /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the others.
+        Matched,
+    }
+}
+
+axis! {
+    /// Which messages are sent.
+    #[derive(Default)]
+    Source = "source" {
+        /// A small set of messages, sent in turn: as many for every path.
+        #[default]
+        Hot,
+        /// A set of more than twice the last-level cache, so that each message comes from memory.
+        Cold,
+    }
+}
+
+impl Receiver {
+    /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver is itself.
+    #[must_use]
+    pub fn for_path(self, path: SendPath) -> Self {
+        match (self, path) {
+            (Self::Matched, SendPath::TwoCopy) => Self::Unpack,
+            (Self::Matched, _) => Self::Fields,
+            (receiver, _) => receiver,
+        }
+    }
+}
+
 /// Why a case, or a list of cases, was refused. Found before anything is set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaseError {
@@ -127,24 +170,11 @@ pub enum CaseError {
         found: String,
     },
     /// A comma list with nothing in it.
-    #[error("{variable} is empty: give a comma list, or unset it for the default")]
-    EmptyList {
-        /// The environment variable.
-        variable: &'static str,
-    },
-    /// A comma list with an item that cannot be read.
-    #[error("{variable}: {item}")]
-    ListItem {
-        /// The environment variable.
-        variable: &'static str,
-        /// What is wrong with the item.
-        item: Box<CaseError>,
-    },
+    #[error("the list is empty: give a comma list, or leave it out for the default")]
+    EmptyList,
     /// An item that stands twice in a comma list.
-    #[error("{variable}: {found:?} stands twice")]
+    #[error("{found:?} stands twice")]
     Repeated {
-        /// The environment variable.
-        variable: &'static str,
         /// The item.
         found: String,
     },
@@ -198,7 +228,7 @@ pub struct Case {
     /// What a pair does.
     pub workload: Workload,
     /// How the server sends.
-    pub path: Path,
+    pub path: SendPath,
     /// Where the fields lie.
     pub layout: Layout,
     /// Bytes in one message, all fields together.
@@ -207,6 +237,26 @@ pub struct Case {
     pub threads: usize,
     /// Where the two ends run.
     pub placement: Placement,
+    /// How the client takes the bytes in.
+    pub receiver: Receiver,
+    /// Which messages are sent.
+    pub source: Source,
+}
+
+impl Default for Case {
+    /// What `sendpath run` measures: a round trip of 64 KiB by `two_copy`, on one pair.
+    fn default() -> Self {
+        Self {
+            workload: Workload::Rr,
+            path: SendPath::TwoCopy,
+            layout: Layout::Heap,
+            payload_bytes: 64 << 10,
+            threads: 1,
+            placement: Placement::Paired,
+            receiver: Receiver::default(),
+            source: Source::default(),
+        }
+    }
 }
 
 impl Case {
@@ -222,7 +272,7 @@ impl Case {
 }
 
 /// A path with its layout: a line in a chart.
-pub type Series = (Path, Layout);
+pub type Series = (SendPath, Layout);
 
 /// What cases have in common whose paths are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -235,22 +285,26 @@ pub struct Cell {
     pub threads: usize,
     /// Where the two ends run.
     pub placement: Placement,
+    /// How the client takes the bytes in.
+    pub receiver: Receiver,
+    /// Which messages are sent.
+    pub source: Source,
 }
 
 impl Cell {
     /// The cell's case of one series.
     #[must_use]
     pub fn case(self, (path, layout): Series) -> Case {
-        let Self { workload, payload_bytes, threads, placement } = self;
-        Case { workload, path, layout, payload_bytes, threads, placement }
+        let Self { workload, payload_bytes, threads, placement, receiver, source } = self;
+        Case { workload, path, layout, payload_bytes, threads, placement, receiver, source }
     }
 }
 
 impl fmt::Display for Cell {
     /// As a case's id, without the path: `rr/65536B/4T/paired`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { workload, payload_bytes, threads, placement } = self;
-        write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}")
+        let Self { workload, payload_bytes, threads, placement, receiver, source } = self;
+        write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}{}", departures(*receiver, *source))
     }
 }
 
@@ -258,8 +312,8 @@ impl Case {
     /// What it has in common with the cases that it is compared with.
     #[must_use]
     pub fn cell(&self) -> Cell {
-        let &Self { workload, payload_bytes, threads, placement, .. } = self;
-        Cell { workload, payload_bytes, threads, placement }
+        let &Self { workload, payload_bytes, threads, placement, receiver, source, .. } = self;
+        Cell { workload, payload_bytes, threads, placement, receiver, source }
     }
 
     /// What it is compared by.
@@ -270,16 +324,31 @@ impl Case {
 }
 
 impl fmt::Display for Case {
-    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`.
+    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`; receiver and source follow where they are not
+    /// the default: `…/paired/matched/cold`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { workload, path, layout, payload_bytes, threads, placement } = self;
-        write!(f, "{workload}/{path}/{layout}/{payload_bytes}B/{threads}T/{placement}")
+        let Self { workload, path, layout, payload_bytes, threads, placement, receiver, source } = self;
+        write!(f, "{workload}/{path}/{layout}/{payload_bytes}B/{threads}T/{placement}")?;
+        f.write_str(&departures(*receiver, *source))
     }
+}
+
+/// The end of an id: receiver and source, each left out where it is the default.
+#[must_use]
+pub fn departures(receiver: Receiver, source: Source) -> String {
+    let mut end = String::new();
+    if receiver != Receiver::default() {
+        end = format!("{end}/{receiver}");
+    }
+    if source != Source::default() {
+        end = format!("{end}/{source}");
+    }
+    end
 }
 
 /// What stands on a chart's x axis, and so how the matrix is cut into charts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum X {
+pub enum ChartAxis {
     /// A chart for each number of pairs, over payload sizes.
     PayloadBytes,
     /// A chart for each payload size, over numbers of pairs: of round trips, which a stream lacks.
@@ -300,7 +369,7 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
     /// What stands on a chart's x axis.
-    pub x: X,
+    pub x: ChartAxis,
     /// What pairs do.
     pub workloads: Vec<Workload>,
     /// The lines of a chart.
@@ -311,15 +380,19 @@ pub struct Matrix {
     pub threads: Vec<usize>,
     /// Placements.
     pub placements: Vec<Placement>,
+    /// How clients take the bytes in.
+    pub receivers: Vec<Receiver>,
+    /// Which messages are sent.
+    pub sources: Vec<Source>,
 }
 
 /// The four series of the default matrix: the studies' three paths on the heap, and `zero_copy` with
 /// fields that keep a 64 KiB message within the kernel's 17 fragments.
 const DEFAULT_SERIES: [Series; 4] = [
-    (Path::TwoCopy, Layout::Heap),
-    (Path::OneCopy, Layout::Heap),
-    (Path::ZeroCopy, Layout::Heap),
-    (Path::ZeroCopy, Layout::Page),
+    (SendPath::TwoCopy, Layout::Heap),
+    (SendPath::OneCopy, Layout::Heap),
+    (SendPath::ZeroCopy, Layout::Heap),
+    (SendPath::ZeroCopy, Layout::Page),
 ];
 
 impl Matrix {
@@ -327,28 +400,51 @@ impl Matrix {
     #[must_use]
     pub fn by_size() -> Self {
         Self {
-            x: X::PayloadBytes,
+            x: ChartAxis::PayloadBytes,
             workloads: vec![Workload::Rr],
             series: DEFAULT_SERIES.to_vec(),
             payload_bytes: vec![64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 262_144],
             threads: vec![1, 4],
             placements: vec![Placement::Paired],
+            receivers: vec![Receiver::default()],
+            sources: vec![Source::default()],
         }
     }
 
     /// 1 to 8 pairs at 64 KiB.
     #[must_use]
     pub fn by_threads() -> Self {
-        Self { x: X::Threads, payload_bytes: vec![65536], threads: vec![1, 2, 4, 8], ..Self::by_size() }
+        Self {
+            x: ChartAxis::Threads,
+            payload_bytes: vec![65536],
+            threads: vec![1, 2, 4, 8],
+            ..Self::by_size()
+        }
     }
 
     /// The cells, in order.
     pub fn cells(&self) -> impl Iterator<Item = Cell> {
+        self.situations().flat_map(move |(workload, placement, receiver, source)| {
+            self.threads.iter().flat_map(move |&threads| {
+                let cell = move |&payload_bytes| Cell {
+                    workload,
+                    payload_bytes,
+                    threads,
+                    placement,
+                    receiver,
+                    source,
+                };
+                self.payload_bytes.iter().map(cell)
+            })
+        })
+    }
+
+    /// What all cases of one chart have in common, besides what the chart is of.
+    fn situations(&self) -> impl Iterator<Item = (Workload, Placement, Receiver, Source)> {
         self.workloads.iter().flat_map(move |&workload| {
             self.placements.iter().flat_map(move |&placement| {
-                self.threads.iter().flat_map(move |&threads| {
-                    let cell = move |&payload_bytes| Cell { workload, payload_bytes, threads, placement };
-                    self.payload_bytes.iter().map(cell)
+                self.receivers.iter().flat_map(move |&receiver| {
+                    self.sources.iter().map(move |&source| (workload, placement, receiver, source))
                 })
             })
         })
@@ -358,26 +454,27 @@ impl Matrix {
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         let (outer, unit, inner) = match self.x {
-            X::PayloadBytes => (&self.threads, 'T', &self.payload_bytes),
-            X::Threads => (&self.payload_bytes, 'B', &self.threads),
+            ChartAxis::PayloadBytes => (&self.threads, 'T', &self.payload_bytes),
+            ChartAxis::Threads => (&self.payload_bytes, 'B', &self.threads),
         };
         let mut groups = Vec::new();
-        for &workload in self.workloads.iter().filter(|&&workload| self.can_time(workload)) {
-            for &placement in &self.placements {
-                for &common in outer {
-                    let case = |&(path, layout), along| {
-                        let (payload_bytes, threads) = match self.x {
-                            X::PayloadBytes => (along, common),
-                            X::Threads => (common, along),
-                        };
-                        Case { workload, path, layout, payload_bytes, threads, placement }
+        for (workload, placement, receiver, source) in self.situations() {
+            if !self.can_time(workload) {
+                continue;
+            }
+            for &common in outer {
+                let case = |&(path, layout), along| {
+                    let (payload_bytes, threads) = match self.x {
+                        ChartAxis::PayloadBytes => (along, common),
+                        ChartAxis::Threads => (common, along),
                     };
-                    let along = |series| inner.iter().map(move |&along| case(series, along));
-                    groups.push(Group {
-                        name: format!("{workload}/{common}{unit}/{placement}"),
-                        cases: self.series.iter().flat_map(along).collect(),
-                    });
-                }
+                    Case { workload, path, layout, payload_bytes, threads, placement, receiver, source }
+                };
+                let along = |series| inner.iter().map(move |&along| case(series, along));
+                groups.push(Group {
+                    name: format!("{workload}/{common}{unit}/{placement}{}", departures(receiver, source)),
+                    cases: self.series.iter().flat_map(along).collect(),
+                });
             }
         }
         groups
@@ -386,29 +483,27 @@ impl Matrix {
     /// Whether the charts can show `workload`.
     #[must_use]
     pub fn can_time(&self, workload: Workload) -> bool {
-        self.x == X::PayloadBytes || workload == Workload::Rr
+        self.x == ChartAxis::PayloadBytes || workload == Workload::Rr
     }
 
-    /// Replaces each axis that a `SENDPATH_*` variable sets. `lookup` gives a variable's value.
+    /// Replaces each axis that `axes` sets.
     ///
-    /// `SENDPATH_PATHS` alone keeps the default series of those paths; with `SENDPATH_LAYOUTS` every
-    /// product of the two is measured.
-    ///
-    /// # Errors
-    /// A list that is empty, repeats an item, or has an item that cannot be read.
-    pub fn overridden(mut self, lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, CaseError> {
-        fn replace<T>(axis: &mut Vec<T>, list: Option<Vec<T>>) {
+    /// Paths alone keep the series of those paths; with layouts every product of the two is measured.
+    #[must_use]
+    pub fn overridden(mut self, axes: &Axes) -> Self {
+        fn replace<T: Clone>(axis: &mut Vec<T>, list: Option<&Vec<T>>) {
             if let Some(list) = list {
-                *axis = list;
+                axis.clone_from(list);
             }
         }
-        replace(&mut self.payload_bytes, list(&lookup, "SENDPATH_SIZES", parse_payload_bytes)?);
-        replace(&mut self.threads, list(&lookup, "SENDPATH_THREADS", parse_threads)?);
-        replace(&mut self.workloads, list(&lookup, "SENDPATH_WORKLOADS", Workload::parse)?);
-        replace(&mut self.placements, list(&lookup, "SENDPATH_PLACEMENT", Placement::parse)?);
-        let paths = list(&lookup, "SENDPATH_PATHS", Path::parse)?;
-        let paths = paths.as_deref().unwrap_or(<Path as VariantArray>::VARIANTS);
-        match list(&lookup, "SENDPATH_LAYOUTS", Layout::parse)? {
+        replace(&mut self.payload_bytes, axes.payload_bytes.as_ref());
+        replace(&mut self.threads, axes.threads.as_ref());
+        replace(&mut self.workloads, axes.workloads.as_ref());
+        replace(&mut self.placements, axes.placements.as_ref());
+        replace(&mut self.receivers, axes.receivers.as_ref());
+        replace(&mut self.sources, axes.sources.as_ref());
+        let paths = axes.paths.as_deref().unwrap_or(<SendPath as VariantArray>::VARIANTS);
+        match &axes.layouts {
             None => self.series.retain(|(path, _)| paths.contains(path)),
             Some(layouts) => {
                 self.series = paths
@@ -417,51 +512,83 @@ impl Matrix {
                     .collect();
             }
         }
-        Ok(self)
+        self
     }
 }
 
-fn list<T: PartialEq>(
-    lookup: impl Fn(&'static str) -> Option<String>,
-    variable: &'static str,
+/// What a user puts in the place of a matrix's axes; none leaves an axis as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Axes {
+    /// What pairs do.
+    pub workloads: Option<Vec<Workload>>,
+    /// How messages are sent.
+    pub paths: Option<Vec<SendPath>>,
+    /// Where fields lie.
+    pub layouts: Option<Vec<Layout>>,
+    /// Payload sizes, in bytes.
+    pub payload_bytes: Option<Vec<usize>>,
+    /// Numbers of pairs.
+    pub threads: Option<Vec<usize>>,
+    /// Placements.
+    pub placements: Option<Vec<Placement>>,
+    /// How clients take the bytes in.
+    pub receivers: Option<Vec<Receiver>>,
+    /// Which messages are sent.
+    pub sources: Option<Vec<Source>>,
+}
+
+/// Reads a comma list.
+///
+/// # Errors
+/// [`CaseError::EmptyList`], [`CaseError::Repeated`], or what `parse` says of an item.
+pub fn parse_list<T: PartialEq>(
+    text: &str,
     parse: impl Fn(&str) -> Result<T, CaseError>,
-) -> Result<Option<Vec<T>>, CaseError> {
-    let Some(text) = lookup(variable) else { return Ok(None) };
+) -> Result<Vec<T>, CaseError> {
     if text.trim().is_empty() {
-        return Err(CaseError::EmptyList { variable });
+        return Err(CaseError::EmptyList);
     }
     let mut items = Vec::new();
     for word in text.split(',').map(str::trim) {
-        let item = parse(word).map_err(|item| CaseError::ListItem { variable, item: Box::new(item) })?;
+        let item = parse(word)?;
         if items.contains(&item) {
-            return Err(CaseError::Repeated { variable, found: word.to_owned() });
+            return Err(CaseError::Repeated { found: word.to_owned() });
         }
         items.push(item);
     }
-    Ok(Some(items))
+    Ok(items)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn matrix(variables: &[(&'static str, &str)]) -> Result<Matrix, CaseError> {
-        Matrix::by_size().overridden(|name| {
-            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
     #[test]
     fn an_id_names_every_axis() {
         let case = Case {
             workload: Workload::Rr,
-            path: Path::ZeroCopy,
+            path: SendPath::ZeroCopy,
             layout: Layout::Page,
             payload_bytes: 65536,
             threads: 4,
             placement: Placement::Paired,
+            receiver: Receiver::default(),
+            source: Source::default(),
         };
         assert_eq!(case.to_string(), "rr/zero_copy/page/65536B/4T/paired");
+        let apart = Case { receiver: Receiver::Matched, source: Source::Cold, ..case };
+        assert_eq!(apart.to_string(), "rr/zero_copy/page/65536B/4T/paired/matched/cold");
+        assert_eq!(apart.cell().to_string(), "rr/65536B/4T/paired/matched/cold");
+    }
+
+    #[test]
+    fn matched_is_the_only_receiver_that_follows_the_path() {
+        let paths = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
+        let of = |receiver: Receiver| paths.map(|path| receiver.for_path(path));
+        assert_eq!(of(Receiver::Matched), [Receiver::Unpack, Receiver::Fields, Receiver::Fields]);
+        for receiver in [Receiver::Buffer, Receiver::Fields, Receiver::Unpack, Receiver::Discard] {
+            assert_eq!(of(receiver), [receiver; 3]);
+        }
     }
 
     #[test]
@@ -497,7 +624,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
         assert_eq!(
-            Path::parse("three_copy").unwrap_err().to_string(),
+            SendPath::parse("three_copy").unwrap_err().to_string(),
             r#"unknown path "three_copy": expected two_copy, one_copy, zero_copy"#
         );
     }
@@ -524,41 +651,62 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_leaves_the_default_matrix() {
-        assert_eq!(matrix(&[]), Ok(Matrix::by_size()));
+    fn nothing_set_leaves_the_matrix_as_it_is() {
+        assert_eq!(Matrix::by_size().overridden(&Axes::default()), Matrix::by_size());
     }
 
     #[test]
     fn paths_alone_keep_their_default_series() {
-        let matrix = matrix(&[("SENDPATH_PATHS", "zero_copy")]).unwrap();
-        assert_eq!(matrix.series, [(Path::ZeroCopy, Layout::Heap), (Path::ZeroCopy, Layout::Page)]);
+        let axes = Axes { paths: Some(vec![SendPath::ZeroCopy]), ..Axes::default() };
+        let matrix = Matrix::by_size().overridden(&axes);
+        assert_eq!(matrix.series, [(SendPath::ZeroCopy, Layout::Heap), (SendPath::ZeroCopy, Layout::Page)]);
     }
 
     #[test]
     fn layouts_are_crossed_with_paths() {
-        let matrix =
-            matrix(&[("SENDPATH_PATHS", "two_copy,one_copy"), ("SENDPATH_LAYOUTS", "page, heap")]).unwrap();
+        let axes = Axes {
+            paths: Some(vec![SendPath::TwoCopy, SendPath::OneCopy]),
+            layouts: Some(vec![Layout::Page, Layout::Heap]),
+            ..Axes::default()
+        };
         assert_eq!(
-            matrix.series,
+            Matrix::by_size().overridden(&axes).series,
             [
-                (Path::TwoCopy, Layout::Page),
-                (Path::TwoCopy, Layout::Heap),
-                (Path::OneCopy, Layout::Page),
-                (Path::OneCopy, Layout::Heap)
+                (SendPath::TwoCopy, Layout::Page),
+                (SendPath::TwoCopy, Layout::Heap),
+                (SendPath::OneCopy, Layout::Page),
+                (SendPath::OneCopy, Layout::Heap)
             ]
         );
     }
 
     #[test]
-    fn a_list_that_is_empty_strays_or_repeats_is_refused() {
+    fn receivers_and_sources_multiply_the_cells_and_name_the_charts() {
+        let axes = Axes {
+            receivers: Some(vec![Receiver::Buffer, Receiver::Discard]),
+            sources: Some(vec![Source::Hot, Source::Cold]),
+            threads: Some(vec![1]),
+            ..Axes::default()
+        };
+        let matrix = Matrix::by_size().overridden(&axes);
+        assert_eq!(matrix.cells().count(), 4 * 9);
+        let names: Vec<String> = matrix.groups().into_iter().map(|group| group.name).collect();
+        assert_eq!(
+            names,
+            ["rr/1T/paired", "rr/1T/paired/cold", "rr/1T/paired/discard", "rr/1T/paired/discard/cold"]
+        );
+    }
+
+    #[test]
+    fn a_list_that_is_empty_or_repeats_is_refused() {
         for (text, message) in [
-            ("", "SENDPATH_SIZES is empty: give a comma list, or unset it for the default"),
-            (" ", "SENDPATH_SIZES is empty: give a comma list, or unset it for the default"),
-            ("64,", r#"SENDPATH_SIZES: size "" is not a number of bytes such as 64, 4K or 1M"#),
-            ("64,x", r#"SENDPATH_SIZES: size "x" is not a number of bytes such as 64, 4K or 1M"#),
-            ("1K,1024", r#"SENDPATH_SIZES: "1024" stands twice"#),
+            ("", "the list is empty: give a comma list, or leave it out for the default"),
+            (" ", "the list is empty: give a comma list, or leave it out for the default"),
+            ("64,", r#"size "" is not a number of bytes such as 64, 4K or 1M"#),
+            ("64,x", r#"size "x" is not a number of bytes such as 64, 4K or 1M"#),
+            ("1K,1024", r#""1024" stands twice"#),
         ] {
-            assert_eq!(matrix(&[("SENDPATH_SIZES", text)]).unwrap_err().to_string(), message);
+            assert_eq!(parse_list(text, parse_payload_bytes).unwrap_err().to_string(), message);
         }
     }
 }

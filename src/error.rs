@@ -4,10 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::case::CaseError;
 use crate::message::Mismatch;
+use crate::sample::Side;
 
 /// The library's error.
 #[derive(Debug, thiserror::Error)]
@@ -189,17 +188,6 @@ pub enum CompletionError {
         /// Calls of the range that no message in flight accounts for.
         unknown: u64,
     },
-}
-
-/// One of the two processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Side {
-    /// Sends the payload.
-    Server,
-    /// Asks for it and receives.
-    Client,
 }
 
 impl From<CompletionError> for Error {

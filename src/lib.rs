@@ -37,6 +37,7 @@ pub mod case;
 pub mod cli;
 pub mod counters;
 pub mod error;
+pub mod event;
 pub mod limits;
 pub mod measure;
 pub mod message;
@@ -44,6 +45,8 @@ pub mod pair;
 pub mod path;
 pub mod report;
 pub mod results;
+pub mod sample;
+pub mod settings;
 pub mod sweep;
 pub mod topology;
 

@@ -77,7 +77,7 @@ pub fn has_capability(number: u32) -> bool {
 }
 
 /// The error of `call`, with the limit that is behind it where the errno says that one is.
-pub(crate) fn name(call: &'static str, errno: io::Error) -> Error {
+pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
     let remedy = match errno.raw_os_error() {
         Some(libc::EMFILE) => {
             let soft = soft(Resource::RLIMIT_NOFILE);
@@ -109,10 +109,10 @@ mod tests {
             ("pthread_create(3)", libc::EAGAIN, "RLIMIT_NPROC"),
             ("connect(2)", libc::ETIMEDOUT, "net.core.somaxconn"),
         ] {
-            let text = name(call, io::Error::from_raw_os_error(errno)).to_string();
+            let text = with_limit_remedy(call, io::Error::from_raw_os_error(errno)).to_string();
             assert!(text.starts_with(call) && text.contains(word), "{text}");
         }
-        let plain = name("socket(2)", io::Error::from_raw_os_error(libc::EACCES));
+        let plain = with_limit_remedy("socket(2)", io::Error::from_raw_os_error(libc::EACCES));
         assert!(matches!(plain, Error::Call { .. }), "{plain}");
     }
 }

@@ -5,7 +5,7 @@ mod common;
 mod fixture;
 
 use std::io::Read;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn hostile() -> Result<Page, Failed> {
 
 /// The page of a stored sweep.
 fn measured() -> Result<Page, Failed> {
-    Ok(sendpath::report::page(&sendpath::results::store::read(FilePath::new("tests/golden/sweep"))?))
+    Ok(sendpath::report::page(&sendpath::results::store::read(Path::new("tests/golden/sweep"))?))
 }
 
 fn chromium() -> Option<PathBuf> {

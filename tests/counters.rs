@@ -20,8 +20,9 @@ use criterion::measurement::{Measurement, ValueFormatter};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::time::{ClockId, clock_gettime};
 use perf::EventMeter;
-use sendpath::case::{Case, Layout, Path, Placement, Workload};
-use sendpath::counters::{Event, probe};
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
+use sendpath::counters::probe;
+use sendpath::event::Event;
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
@@ -234,11 +235,12 @@ fn meter_agrees_with_threads() -> Result<(), Failed> {
     testbed.count(&[Event::TaskClock]);
     let mut instance = testbed.open(Case {
         workload: Workload::Rr,
-        path: Path::OneCopy,
+        path: SendPath::OneCopy,
         layout: Layout::Heap,
         payload_bytes: 65_536,
         threads: 4,
         placement: Placement::Paired,
+        ..Case::default()
     })?;
     warm_up(&mut instance)?;
     meter.start();

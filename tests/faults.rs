@@ -13,10 +13,11 @@ use common::{anywhere, in_namespaces};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sendpath::case::{Case, Layout, Placement, Workload};
-use sendpath::error::{Error, Side};
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
+use sendpath::error::Error;
 use sendpath::measure::burst::{time, verify};
 use sendpath::pair::{Burst, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
+use sendpath::sample::Side;
 use sendpath::topology::Topology;
 
 /// The promise: the other side ends within this.
@@ -57,13 +58,12 @@ fn testbed(program: &str) -> Result<Testbed, Error> {
     })
 }
 
-fn case(path: sendpath::case::Path, workload: Workload) -> Case {
+fn case(path: SendPath, workload: Workload) -> Case {
     let (layout, placement) = (Layout::Heap, Placement::Free);
-    Case { workload, path, layout, payload_bytes: 4096, threads: 3, placement }
+    Case { workload, path, layout, payload_bytes: 4096, threads: 3, placement, ..Case::default() }
 }
 
-const PATHS: [sendpath::case::Path; 3] =
-    [sendpath::case::Path::TwoCopy, sendpath::case::Path::OneCopy, sendpath::case::Path::ZeroCopy];
+const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
 
 /// Plants a fault in pair 1 of every path and workload, and hands each error to `check`.
 fn plant(side: Side, kind: FaultKind, check: impl Fn(&Error)) -> Result<(), Failed> {
@@ -98,7 +98,7 @@ fn last_message_is_checked() -> Result<(), Failed> {
             let mut instance = testbed.open_with_fault(case(path, Workload::Rr), Some(fault))?;
             // The pool of zero_copy has a second message, which is sent last and is whole.
             let result = time(&mut instance, 10, Mode::Time);
-            if noticed || path != sendpath::case::Path::ZeroCopy {
+            if noticed || path != SendPath::ZeroCopy {
                 let text = result.expect_err("the last message is corrupt").to_string();
                 assert!(text.contains("pair 1: message 9: field 3, byte 256"), "{text}");
             }
@@ -128,7 +128,7 @@ fn write_to_closed(path: &str) -> ExitCode {
     let address = listener.local_addr().expect("an address");
     drop(std::net::TcpStream::connect(address).expect("a peer"));
     let (socket, _) = listener.accept().expect("a connection");
-    let path = sendpath::case::Path::parse(path).expect("a path");
+    let path = SendPath::parse(path).expect("a path");
     let mut sender = sendpath::path::sender(path, socket, 4096, Layout::Heap, 64).expect("a sender");
     let failed = (0..32).any(|_| sender.message().is_err() || sender.send().is_err());
     if failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -3,18 +3,17 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::anywhere;
 use libtest_mimic::Failed;
-use sendpath::case::{Case, Cell, Layout, Path, Placement, Workload};
-use sendpath::counters::{Event, Reading};
-use sendpath::measure::burst::Sample;
-use sendpath::pair::{RoundTrips, SideReport};
+use sendpath::case::{Case, Cell, Layout, Placement, Receiver, SendPath, Source, Workload};
+use sendpath::event::{Event, Reading};
 use sendpath::report::page::Page;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use sendpath::sample::{RoundTrips, Sample, SideReport};
 
 fn main() -> ExitCode {
     common::main(vec![
@@ -32,9 +31,9 @@ fn study_a_records() -> Vec<Record> {
         let fields: Vec<&str> = line.split(',').collect();
         let number = |index: usize| fields[index].parse::<f64>().expect("a number");
         let path = match fields[0] {
-            "1" => Path::TwoCopy,
-            "2" => Path::OneCopy,
-            _ => Path::ZeroCopy,
+            "1" => SendPath::TwoCopy,
+            "2" => SendPath::OneCopy,
+            _ => SendPath::ZeroCopy,
         };
         let case = Case {
             workload: Workload::Rr,
@@ -43,6 +42,8 @@ fn study_a_records() -> Vec<Record> {
             payload_bytes: number(2) as usize,
             threads: number(3) as usize,
             placement: Placement::Free,
+            receiver: Receiver::Matched,
+            source: Source::default(),
         };
         let elapsed_ns = (number(4) * 1e9) as u64;
         let messages = (number(5) / number(2)) as u64;
@@ -79,7 +80,7 @@ fn study_a_records() -> Vec<Record> {
 }
 
 /// Stores records as a sweep that some other program measured, and gives the folder.
-fn stored(records: &[Record], into: &FilePath) -> Result<PathBuf, Failed> {
+fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
     let mut cells: Vec<Cell> = Vec::new();
     let mut series = Vec::new();
     for record in records {
@@ -110,7 +111,7 @@ fn stored(records: &[Record], into: &FilePath) -> Result<PathBuf, Failed> {
     Ok(folder)
 }
 
-fn page(folder: &FilePath) -> Result<Page, Failed> {
+fn page(folder: &Path) -> Result<Page, Failed> {
     let page = sendpath::report::page(&store::read(folder)?);
     assert_eq!(sendpath::report::dangling(&page), [""; 0], "each claim's rows stand in the page");
     Ok(page)
@@ -126,7 +127,7 @@ fn study_a() -> Result<(), Failed> {
 
 /// `SENDPATH_BLESS=1 cargo test --test report` takes what comes out as what is expected from now on.
 fn golden() -> Result<(), Failed> {
-    let folder = FilePath::new("tests/golden/sweep");
+    let folder = Path::new("tests/golden/sweep");
     let sweep = store::read(folder)?;
     let page = page(folder)?;
     let analysis = sendpath::results::analysis::analyse(&sweep.manifest.plan, &sweep.records);
@@ -155,7 +156,7 @@ fn columns_are_explained() -> Result<(), Failed> {
     let (samples, summary) = format.split_once("## summary.csv").ok_or("no summary.csv in FORMAT.md")?;
     let events: Vec<String> = <Event as strum::VariantArray>::VARIANTS
         .iter()
-        .map(|&event| sendpath::results::csv::event_name(event))
+        .map(|&event| sendpath::results::samples_csv::event_name(event))
         .collect();
     let explained = |text: &str, column: &str| {
         let mut name = column.to_owned();
@@ -181,7 +182,7 @@ fn columns_are_explained() -> Result<(), Failed> {
         let plain = name.trim_end_matches("_low").trim_end_matches("_high");
         text.contains(&format!("`{name}`")) || text.contains(&format!("`{plain}`"))
     };
-    for column in sendpath::results::csv::columns() {
+    for column in sendpath::results::samples_csv::columns() {
         assert!(explained(samples, &column), "samples.csv: {column}");
     }
     let stored = std::fs::read_to_string("tests/golden/sweep/summary.csv")?;
@@ -195,7 +196,7 @@ fn columns_are_explained() -> Result<(), Failed> {
 fn odd_sweeps() -> Result<(), Failed> {
     let all = study_a_records();
     let one: Vec<Record> =
-        all.iter().filter(|record| record.arm.case.path == Path::OneCopy).cloned().collect();
+        all.iter().filter(|record| record.arm.case.path == SendPath::OneCopy).cloned().collect();
     let mut failed = all.clone();
     for record in &mut failed {
         record.outcome = Err("sendmsg(2): it never works".to_owned());

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::anywhere;
 use libtest_mimic::Failed;
-use sendpath::case::{Case, Layout, Path, Placement, Workload};
-use sendpath::error::Side;
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::measure::burst::{time, verify};
 use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, buffer_bytes};
+use sendpath::sample::Side;
 use sendpath::topology::Topology;
 
 struct Counting;
@@ -40,7 +40,7 @@ static COUNTING: Counting = Counting;
 /// Where the client leaves its count when it ends.
 const COUNT_FILE: &str = "SENDPATH_TEST_COUNT_FILE";
 
-const PATHS: [Path; 3] = [Path::TwoCopy, Path::OneCopy, Path::ZeroCopy];
+const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("client") {
@@ -69,8 +69,16 @@ fn testbed() -> Result<Testbed, Failed> {
     })?)
 }
 
-fn case(workload: Workload, path: Path, payload_bytes: usize, threads: usize) -> Case {
-    Case { workload, path, layout: Layout::Heap, payload_bytes, threads, placement: Placement::Free }
+fn case(workload: Workload, path: SendPath, payload_bytes: usize, threads: usize) -> Case {
+    Case {
+        workload,
+        path,
+        layout: Layout::Heap,
+        payload_bytes,
+        threads,
+        placement: Placement::Free,
+        ..Case::default()
+    }
 }
 
 /// Allocations of the server and of the client in the life of a testbed that runs five bursts of

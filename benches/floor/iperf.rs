@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use sendpath::case::{Case, Layout, Path, Placement, Workload};
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::measure::burst::{calibrate, time, warm_up};
 use sendpath::pair::{Mode, Testbed};
@@ -33,11 +33,12 @@ pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
         let ours = |testbed: &mut Testbed| -> Result<f64> {
             let mut instance = testbed.open(Case {
                 workload: Workload::Stream,
-                path: Path::OneCopy,
+                path: SendPath::OneCopy,
                 layout: Layout::Heap,
                 payload_bytes: 64 << 10,
                 threads: 1,
                 placement: Placement::Split,
+                ..Case::default()
             })?;
             warm_up(&mut instance)?;
             let messages = calibrate(&mut instance, SECOND)?;

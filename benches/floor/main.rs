@@ -18,11 +18,12 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sendpath::case::{Case, Layout, Path, Placement, Workload};
+use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
-use sendpath::pair::{Mode, Setup, Testbed};
+use sendpath::pair::{Mode, Testbed};
+use sendpath::settings::setup_from_variables;
 use sendpath::topology::affinity::pin;
 
 const ROUNDS: usize = 60;
@@ -32,15 +33,15 @@ const BURST_NS: u64 = 20_000_000;
 #[derive(Clone, Copy, PartialEq)]
 enum Rival {
     Floor(Floor),
-    Suite(Path, Layout),
+    Suite(SendPath, Layout),
 }
 
 const PLAIN: Rival = Rival::Floor(Floor::Plain);
 const IOVEC: Rival = Rival::Floor(Floor::Iovec);
 const PACK: Rival = Rival::Floor(Floor::Pack);
-const TWO_COPY: Rival = Rival::Suite(Path::TwoCopy, Layout::Heap);
-const ONE_COPY: Rival = Rival::Suite(Path::OneCopy, Layout::Heap);
-const ZERO_COPY: Rival = Rival::Suite(Path::ZeroCopy, Layout::Page);
+const TWO_COPY: Rival = Rival::Suite(SendPath::TwoCopy, Layout::Heap);
+const ONE_COPY: Rival = Rival::Suite(SendPath::OneCopy, Layout::Heap);
+const ZERO_COPY: Rival = Rival::Suite(SendPath::ZeroCopy, Layout::Page);
 
 /// A line of the table: how `of` compares with `to`, by time per round trip, and the bar for it.
 struct Line {
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
-    let setup = Setup::from_variables(program, |variable| std::env::var(variable).ok())?;
+    let setup = setup_from_variables(program)?;
     let mut testbed = Testbed::start(&setup)?;
     println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
@@ -155,9 +156,7 @@ fn once(
             Ok(elapsed_ns)
         }
         Rival::Suite(path, layout) => {
-            let (workload, placement) = (Workload::Rr, Placement::Paired);
-            let mut instance =
-                testbed.open(Case { workload, path, layout, payload_bytes, threads: 1, placement })?;
+            let mut instance = testbed.open(Case { path, layout, payload_bytes, ..Case::default() })?;
             warm_up(&mut instance)?;
             Ok(time(&mut instance, messages, Mode::Time)?.elapsed_ns)
         }

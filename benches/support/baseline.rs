@@ -10,7 +10,7 @@ use sendpath::measure::environment::Environment;
 type Remembered = BTreeMap<String, Environment>;
 
 /// Remembers the surroundings with `--save-baseline NAME`; with `--baseline NAME` says in a line what differs.
-pub fn mind(metric: &str, environment: &Environment, arguments: &[String]) {
+pub fn record_or_check(metric: &str, environment: &Environment, arguments: &[String]) {
     let home =
         std::env::var_os("CRITERION_HOME").map_or_else(|| PathBuf::from("target/criterion"), PathBuf::from);
     if let Some(name) = value(arguments, &["--save-baseline", "-s"]) {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use criterion::measurement::Measurement;
 use criterion::{Criterion, Throughput};
-use sendpath::case::{Case, Matrix, X};
-use sendpath::counters::Event;
+use sendpath::case::{Case, ChartAxis, Matrix};
 use sendpath::error::Result;
-use sendpath::measure::burst::Sample;
+use sendpath::event::Event;
+use sendpath::sample::Sample;
 
 use super::Meter;
 use super::perf::EventMeter;
@@ -23,16 +23,16 @@ impl Meter for EventMeter {
         self.clone()
     }
 
-    fn measure(&self, _x: X, burst: impl FnOnce() -> Result<Sample>) -> Result<(u64, Sample)> {
+    fn measure(&self, _x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(u64, Sample)> {
         self.start();
         let sample = burst();
         let count = self.end(()); // also after a failure, so that the next sample starts from zero
         sample.map(|sample| (count, sample))
     }
 
-    fn throughput(&self, case: &Case, x: X) -> Option<Throughput> {
+    fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput> {
         let bytes = case.payload_bytes * case.threads;
-        (x == X::PayloadBytes).then_some(Throughput::Bytes(bytes as u64))
+        (x == ChartAxis::PayloadBytes).then_some(Throughput::Bytes(bytes as u64))
     }
 }
 

@@ -16,12 +16,13 @@ use criterion::measurement::Measurement;
 use criterion::{
     AxisScale, BenchmarkGroup, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput,
 };
-use sendpath::case::{Case, Group, Matrix, Placement, X};
+use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement};
 use sendpath::error::Result;
-use sendpath::measure::burst::{Sample, time, warm_up};
+use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Setup, Testbed};
-use sendpath::path::ZeroCopyCounts;
+use sendpath::sample::{Sample, ZeroCopyCounts};
+use sendpath::settings;
 
 /// How a burst becomes a number.
 pub trait Meter {
@@ -32,10 +33,10 @@ pub trait Meter {
     fn measurement(&self) -> Self::Measurement;
 
     /// Runs the burst and measures it.
-    fn measure(&self, x: X, burst: impl FnOnce() -> Result<Sample>) -> Result<(Value<Self>, Sample)>;
+    fn measure(&self, x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(Value<Self>, Sample)>;
 
     /// What Criterion divides by, where there is something to divide by.
-    fn throughput(&self, case: &Case, x: X) -> Option<Throughput>;
+    fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput>;
 }
 
 type Value<M> = <<M as Meter>::Measurement as Measurement>::Value;
@@ -45,15 +46,13 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Su
     if !sendpath::report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
     }
-    let lookup = |variable| std::env::var(variable).ok();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
-    let settings = matrices
-        .into_iter()
-        .map(|matrix| matrix.overridden(lookup).map_err(sendpath::Error::from))
-        .collect::<Result<Vec<_>>>()
-        .and_then(|matrices| Ok((matrices, Setup::from_variables(program, lookup)?)));
+    let settings =
+        settings::axes_from_variables().and_then(|axes| Ok((axes, settings::setup_from_variables(program)?)));
     let (matrices, setup) = match settings {
-        Ok(settings) => settings,
+        Ok((axes, setup)) => {
+            (matrices.into_iter().map(|matrix| matrix.overridden(&axes)).collect::<Vec<_>>(), setup)
+        }
         Err(error) => {
             eprintln!("sendpath: {error}");
             return ExitCode::from(2);
@@ -108,7 +107,7 @@ impl Suite {
         let mut criterion = criterion.with_measurement(meter.measurement()).configure_from_args();
         if let Some(testbed) = &self.testbed {
             let environment = Environment::read(&self.setup, testbed.effective(), &self.placements);
-            baseline::mind(metric, &environment, &std::env::args().collect::<Vec<_>>());
+            baseline::record_or_check(metric, &environment, &std::env::args().collect::<Vec<_>>());
         }
         for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
             println!("{metric}: {workload} is left out, since it has no round trip to time");
@@ -125,12 +124,12 @@ impl Suite {
         meter: &M,
         metric: &str,
         group: &Group,
-        x: X,
+        x: ChartAxis,
     ) {
         let mut charts = criterion.benchmark_group(format!("{metric}/{}", group.name));
         let scale = match x {
-            X::PayloadBytes => AxisScale::Logarithmic,
-            X::Threads => AxisScale::Linear,
+            ChartAxis::PayloadBytes => AxisScale::Logarithmic,
+            ChartAxis::Threads => AxisScale::Linear,
         };
         charts.plot_config(PlotConfiguration::default().summary_scale(scale));
         // Samples differ by their instance, not by their length.
@@ -140,8 +139,8 @@ impl Suite {
                 charts.throughput(throughput);
             }
             let along = match x {
-                X::PayloadBytes => format!("{}B", case.payload_bytes),
-                X::Threads => case.threads.to_string(),
+                ChartAxis::PayloadBytes => format!("{}B", case.payload_bytes),
+                ChartAxis::Threads => case.threads.to_string(),
             };
             let id = BenchmarkId::new(format!("{}/{}", case.path, case.layout), along);
             let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, meter, case, x)));
@@ -160,7 +159,7 @@ impl Suite {
         id: BenchmarkId,
         meter: &M,
         case: Case,
-        x: X,
+        x: ChartAxis,
     ) {
         let mut counts: Option<ZeroCopyCounts> = None;
         charts.bench_function(id, |bencher| {
@@ -178,7 +177,7 @@ impl Suite {
     }
 
     /// One sample: a burst of `messages` on every pair of a fresh instance.
-    fn sample<M: Meter>(&mut self, meter: &M, case: Case, messages: u64, x: X) -> (Value<M>, Sample) {
+    fn sample<M: Meter>(&mut self, meter: &M, case: Case, messages: u64, x: ChartAxis) -> (Value<M>, Sample) {
         let sampled = self.start().and_then(|testbed| {
             let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter};
 use perf_event::events::Event as Attributes;
-use sendpath::counters::{Event, Pmus, Source, probe};
+use sendpath::counters::{Pmus, probe};
+use sendpath::event::{CounterSource, Event};
 
 /// Counts one event. Clones are the same counter.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ impl EventMeter {
             return Ok(Counter::Perf(criterion_perf_events::Perf::new(builder)));
         }
         let kinds: Vec<u32> = match event.source() {
-            Source::Core if pmus.is_hybrid() => pmus.cores.iter().map(|pmu| pmu.kind).collect(),
+            CounterSource::Core if pmus.is_hybrid() => pmus.cores.iter().map(|pmu| pmu.kind).collect(),
             _ => vec![0],
         };
         let counters = kinds.into_iter().map(|kind| {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{Criterion, Throughput};
-use sendpath::case::{Case, Matrix, X};
+use sendpath::case::{Case, ChartAxis, Matrix};
 use sendpath::error::Result;
-use sendpath::measure::burst::Sample;
+use sendpath::sample::Sample;
 
 use super::Meter;
 
@@ -21,18 +21,18 @@ impl Meter for Wall {
         WallTime
     }
 
-    fn measure(&self, x: X, burst: impl FnOnce() -> Result<Sample>) -> Result<(Duration, Sample)> {
+    fn measure(&self, x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(Duration, Sample)> {
         let sample = burst()?;
         let elapsed_ns = match x {
-            X::PayloadBytes => sample.elapsed_ns,
-            X::Threads => sample.pair_ns(),
+            ChartAxis::PayloadBytes => sample.elapsed_ns,
+            ChartAxis::Threads => sample.pair_ns(),
         };
         Ok((Duration::from_nanos(elapsed_ns), sample))
     }
 
-    fn throughput(&self, case: &Case, x: X) -> Option<Throughput> {
+    fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput> {
         let bits = case.payload_bytes * case.threads * 8;
-        (x == X::PayloadBytes).then_some(Throughput::Bits(bits as u64))
+        (x == ChartAxis::PayloadBytes).then_some(Throughput::Bits(bits as u64))
     }
 }
 

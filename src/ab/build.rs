@@ -11,15 +11,15 @@ use crate::error::{Error, Result};
 
 /// The checkouts and executables of a comparison. Dropped, all of it goes.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct RevisionBuilds {
     folder: PathBuf,
     /// The repository's top folder.
     repository: PathBuf,
     worktrees: Vec<PathBuf>,
 }
 
-impl Workshop {
-    /// A workshop for the repository that the present folder is in.
+impl RevisionBuilds {
+    /// A builds for the repository that the present folder is in.
     ///
     /// # Errors
     /// [`Error::Setting`] outside of a git repository, or without git.
@@ -105,7 +105,7 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
+impl Drop for RevisionBuilds {
     fn drop(&mut self) {
         for worktree in &self.worktrees {
             let path = worktree.display().to_string();

@@ -21,9 +21,9 @@ use serde::Serialize;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
-use crate::measure::burst::Sample;
 use crate::results::analysis::{Metric, Rounds, observation, value};
 use crate::results::stats::{Effect, Estimate, Verdict, judge, median};
+use crate::sample::Sample;
 use worker::{Build, Worker};
 
 /// Rounds of each case in a block.

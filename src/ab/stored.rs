@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Comparison, METRICS, Outcome};
 use crate::case::Case;
-use crate::measure::burst::Sample;
 use crate::results::analysis::{Metric, Rounds, value};
 use crate::results::record::Record;
 use crate::results::stats::{Effect, judge, median};
 use crate::results::store::Sweep;
+use crate::sample::Sample;
 
 /// What came out.
 #[derive(Clone, Debug)]

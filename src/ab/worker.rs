@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::measure::burst::{Sample, calibrate_short, time_short, warm_up};
+use crate::measure::burst::{calibrate_short, time_short, warm_up};
 use crate::pair::{Setup, Testbed};
 use crate::results::store::{Program, SCHEMA};
+use crate::sample::Sample;
 
 /// How long a worker may take to answer: longer than any burst, and than the deadlines inside it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
@@ -161,7 +162,7 @@ impl Worker {
             }
         };
         match serde_json::from_str(&line) {
-            Ok(Answer::Failed(cause)) => Err(Error::Peer { side: crate::error::Side::Server, cause }),
+            Ok(Answer::Failed(cause)) => Err(Error::Peer { side: crate::sample::Side::Server, cause }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(Error::Protocol(format!("a worker's answer: {error}"))),
         }

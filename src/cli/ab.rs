@@ -15,12 +15,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::sweep::{MatrixOptions, parse_percent, parse_time};
 use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY};
-use crate::ab::build::Workshop;
+use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
 use crate::ab::{Outcome, Plan, Progress, run as compare};
-use crate::case::{Layout, Matrix, Path, X};
-use crate::error::{Error, Side};
+use crate::case::{ChartAxis, Layout, Matrix, SendPath};
+use crate::error::Error;
+use crate::sample::Side;
 use crate::sweep::plan::cells;
 use crate::topology::affinity::Cpus;
 
@@ -100,16 +101,19 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Twelve cases: three paths, from where calls are all to where copies are.
 fn default_matrix() -> Matrix {
-    let series =
-        vec![(Path::TwoCopy, Layout::Heap), (Path::OneCopy, Layout::Heap), (Path::ZeroCopy, Layout::Page)];
+    let series = vec![
+        (SendPath::TwoCopy, Layout::Heap),
+        (SendPath::OneCopy, Layout::Heap),
+        (SendPath::ZeroCopy, Layout::Page),
+    ];
     let payload_bytes = vec![64, 8 << 10, 64 << 10, 256 << 10];
-    Matrix { x: X::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
+    Matrix { x: ChartAxis::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
 }
 
 /// Builds, compares, prints.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     options.setup.setup()?;
-    let matrix = options.matrix.apply(default_matrix()).map_err(Error::from)?;
+    let matrix = default_matrix().overridden(&options.matrix.axes()?);
     let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
         .into_iter()
         .flat_map(|cell| matrix.series.iter().map(move |&series| cell.case(series)))
@@ -129,8 +133,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     // Held until all is measured: when it goes, so do the checkouts and the executables.
-    let mut workshop = None;
-    let (base_name, change_name, programs) = match programs(options, &mut workshop, &interrupted) {
+    let mut builds = None;
+    let (base_name, change_name, programs) = match programs(options, &mut builds, &interrupted) {
         Ok(built) => built,
         Err(_) if interrupted.load(std::sync::atomic::Ordering::Relaxed) => {
             eprintln!("sendpath: interrupted while building; nothing was measured");
@@ -180,32 +184,32 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 /// What the two are called, and their executables.
 fn programs(
     options: &Options,
-    workshop: &mut Option<Workshop>,
+    builds: &mut Option<RevisionBuilds>,
     interrupted: &AtomicBool,
 ) -> Result<(String, String, [PathBuf; 2]), Error> {
     if let (Some(base), Some(change)) = (&options.base_bin, &options.change_bin) {
         let name = |file: &PathBuf| file.display().to_string();
         return Ok((name(base), name(change), [base.clone(), change.clone()]));
     }
-    let workshop = workshop.insert(Workshop::open()?);
+    let builds = builds.insert(RevisionBuilds::open()?);
     let revision = |text: &str| {
-        let full = workshop.resolve(text)?;
+        let full = builds.resolve(text)?;
         Ok::<_, Error>((format!("{text} ({})", &full[..12.min(full.len())]), full))
     };
     let (base_name, base) = revision(options.base.as_deref().unwrap_or("HEAD"))?;
     let change = options.change.as_deref().map(revision).transpose()?;
     let (change_name, change) = match change {
         Some((name, revision)) => (name, Some(revision)),
-        None if workshop.is_dirty() => ("the working tree, with changes".to_owned(), None),
+        None if builds.is_dirty() => ("the working tree, with changes".to_owned(), None),
         None => ("the working tree".to_owned(), None),
     };
     eprintln!("building {base_name} …");
-    let base_program = workshop.build(Some(&base), "base", interrupted)?;
+    let base_program = builds.build(Some(&base), "base", interrupted)?;
     if change.as_ref() == Some(&base) {
         return Ok((base_name, change_name, [base_program.clone(), base_program]));
     }
     eprintln!("building {change_name} …");
-    let change_program = workshop.build(change.as_deref(), "change", interrupted)?;
+    let change_program = builds.build(change.as_deref(), "change", interrupted)?;
     Ok((base_name, change_name, [base_program, change_program]))
 }
 

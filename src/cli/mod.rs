@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::Result;
 use crate::pair::Setup;
+use crate::settings::{self, Setting, Settings};
 
 /// Everything was measured.
 const DONE: u8 = 0;
@@ -79,16 +80,16 @@ enum Command {
 struct SetupOptions {
     /// Where the two ends run: anonymous (two network namespaces, made and gone with the run),
     /// SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback [default: anonymous]
-    #[arg(long, env = "SENDPATH_NETNS", value_name = "NETNS", hide_env_values = true)]
+    #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
     /// MTU of the veth pair, in bytes [default: the kernel's, 1500]
-    #[arg(long, env = "SENDPATH_MTU", value_name = "BYTES", hide_env_values = true)]
+    #[arg(long, value_name = "BYTES")]
     mtu: Option<String>,
     /// Socket buffers: a size such as 2M, or auto for the kernel's autotuning [default: 2M]
-    #[arg(long, env = "SENDPATH_BUFFERS", value_name = "BYTES", hide_env_values = true)]
+    #[arg(long, value_name = "BYTES")]
     buffers: Option<String>,
     /// TCP congestion control [default: reno]
-    #[arg(long, env = "SENDPATH_CONGESTION", value_name = "NAME", hide_env_values = true)]
+    #[arg(long, value_name = "NAME")]
     congestion: Option<String>,
 }
 
@@ -106,14 +107,18 @@ impl SetupOptions {
         .collect()
     }
 
-    fn setup(&self) -> Result<Setup> {
-        Setup::from_variables("/proc/self/exe".into(), |variable| match variable {
-            "SENDPATH_NETNS" => self.netns.clone(),
-            "SENDPATH_MTU" => self.mtu.clone(),
-            "SENDPATH_BUFFERS" => self.buffers.clone(),
-            "SENDPATH_CONGESTION" => self.congestion.clone(),
+    fn get(&self, setting: Setting) -> Option<String> {
+        match setting {
+            Setting::Netns => self.netns.clone(),
+            Setting::Mtu => self.mtu.clone(),
+            Setting::Buffers => self.buffers.clone(),
+            Setting::Congestion => self.congestion.clone(),
             _ => None,
-        })
+        }
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        Settings::new(&|setting| self.get(setting), &settings::variable).setup("/proc/self/exe".into())
     }
 }
 

@@ -14,15 +14,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{DONE, INTERRUPTED, SetupOptions};
 use crate::case::{
-    Axis, Case, CaseError, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads,
+    Axis, Case, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes,
+    parse_threads,
 };
-use crate::counters::{self, Event};
-use crate::error::Side;
-use crate::measure::burst::{Sample, calibrate, time, verify, warm_up};
+use crate::event::{self, Event};
+use crate::measure::burst::{calibrate, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::measure::environment::Environment;
-use crate::pair::{Instance, Mode, RoundTrips, SideReport, Testbed};
-use crate::path::ZeroCopyCounts;
+use crate::pair::{Instance, Mode, Testbed};
+use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
 use crate::topology::affinity::Cpus;
 
 /// How long one burst of the timed window is meant to take.
@@ -57,8 +57,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME", default_value = "rr", value_parser = Workload::parse)]
     workload: Workload,
     #[arg(help = "two_copy (pack, send), one_copy (sendmsg of 8 iovecs) or zero_copy (with MSG_ZEROCOPY)")]
-    #[arg(long, value_name = "NAME", default_value = "two_copy", value_parser = Path::parse)]
-    path: Path,
+    #[arg(long, value_name = "NAME", default_value = "two_copy", value_parser = SendPath::parse)]
+    path: SendPath,
     /// heap (fields as malloc gives them) or page (each field on pages of its own)
     #[arg(long, value_name = "NAME", default_value = "heap", value_parser = Layout::parse)]
     layout: Layout,
@@ -71,6 +71,15 @@ pub(super) struct Options {
     /// paired (both ends on one CPU), split (servers and clients on different CPUs) or free
     #[arg(long, value_name = "NAME", default_value = "paired", value_parser = Placement::parse)]
     placement: Placement,
+    #[arg(
+        help = "buffer (recv into one buffer), fields (recvmsg into eight), unpack (recv, then unpack), discard \
+                  (dropped in the kernel) or matched (as the sender sends)"
+    )]
+    #[arg(long, value_name = "NAME", default_value = "buffer", value_parser = Receiver::parse)]
+    receiver: Receiver,
+    /// hot (a few messages, sent in turn) or cold (a set that no cache holds)
+    #[arg(long, value_name = "NAME", default_value = "hot", value_parser = Source::parse)]
+    source: Source,
     /// About how long to measure, in bursts of a fixed number of messages: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
@@ -104,8 +113,8 @@ pub(super) fn parse_counters(text: &str) -> Result<Counted, CaseError> {
 
 /// Measures the case and prints it.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let &Options { workload, path, layout, size, threads, placement, .. } = options;
-    let case = Case { workload, path, layout, payload_bytes: size, threads, placement };
+    let &Options { workload, path, layout, size, threads, placement, receiver, source, .. } = options;
+    let case = Case { workload, path, layout, payload_bytes: size, threads, placement, receiver, source };
     let setup = options.setup.setup()?;
     Cpus::allowed()?.place(placement, Side::Server, 0)?;
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -174,7 +183,7 @@ impl Window {
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
-            counters::add(&mut sum.counters, side.counters.clone());
+            event::add(&mut sum.counters, side.counters.clone());
         }
         if let Some(counts) = sample.server.zero_copy {
             *self.zero_copy.get_or_insert_default() += counts;

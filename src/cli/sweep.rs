@@ -14,17 +14,20 @@ use rand::RngExt;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions};
-use crate::case::{CaseError, Layout, Matrix, Path, Placement};
-use crate::counters::{self, Event};
-use crate::error::{Error, Side};
+use crate::case::{Axes, Layout, Placement, SendPath};
+use crate::counters::{self};
+use crate::error::Error;
+use crate::event::Event;
 use crate::measure::doctor;
 use crate::measure::environment::Environment;
 use crate::pair::{Setup, Testbed};
 use crate::results::analysis::analyse;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, summary};
+use crate::sample::Side;
+use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
-use crate::sweep::{End, Options as SweepOptions, Progress, ROUNDS, Sweep};
+use crate::sweep::{Options as SweepOptions, Progress, ROUNDS, StopReason, Sweep};
 use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
@@ -63,7 +66,7 @@ pub(super) struct Options {
     /// The folder to make [default: target-reports/UTC-REVISION-HOST]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// End sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
+    /// StopReason sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     precision: f64,
     /// Go on with a sweep that was interrupted, or make a longer one of it
@@ -86,42 +89,49 @@ pub(super) struct Options {
 #[command(next_help_heading = "Cases, instead of the profile's")]
 pub(super) struct MatrixOptions {
     /// Workloads: rr, stream
-    #[arg(long, env = "SENDPATH_WORKLOADS", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     workload: Option<String>,
     #[arg(help = "Paths: two_copy, one_copy, zero_copy")]
-    #[arg(long, env = "SENDPATH_PATHS", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     path: Option<String>,
     /// Layouts: heap, page
-    #[arg(long, env = "SENDPATH_LAYOUTS", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     layout: Option<String>,
     /// Payloads: 64,4K,1M
-    #[arg(long, env = "SENDPATH_SIZES", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     size: Option<String>,
     /// Numbers of pairs: 1,4
-    #[arg(long, env = "SENDPATH_THREADS", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     threads: Option<String>,
     /// Placements: paired, split, free
-    #[arg(long, env = "SENDPATH_PLACEMENT", value_name = "LIST", hide_env_values = true)]
+    #[arg(long, value_name = "LIST")]
     placement: Option<String>,
+    /// Receivers: buffer, fields, unpack, discard, matched
+    #[arg(long, value_name = "LIST")]
+    receiver: Option<String>,
+    /// Source messages: hot, cold
+    #[arg(long, value_name = "LIST")]
+    source: Option<String>,
 }
 
 impl MatrixOptions {
-    /// Whether any of them is there.
-    fn is_given(&self) -> bool {
-        let Self { workload, path, layout, size, threads, placement } = self;
-        [workload, path, layout, size, threads, placement].into_iter().any(Option::is_some)
+    fn get(&self, setting: Setting) -> Option<String> {
+        match setting {
+            Setting::Workloads => self.workload.clone(),
+            Setting::Paths => self.path.clone(),
+            Setting::Layouts => self.layout.clone(),
+            Setting::Sizes => self.size.clone(),
+            Setting::Threads => self.threads.clone(),
+            Setting::Placements => self.placement.clone(),
+            Setting::Receivers => self.receiver.clone(),
+            Setting::Sources => self.source.clone(),
+            _ => None,
+        }
     }
 
-    pub(super) fn apply(&self, matrix: Matrix) -> Result<Matrix, CaseError> {
-        matrix.overridden(|variable| match variable {
-            "SENDPATH_WORKLOADS" => self.workload.clone(),
-            "SENDPATH_PATHS" => self.path.clone(),
-            "SENDPATH_LAYOUTS" => self.layout.clone(),
-            "SENDPATH_SIZES" => self.size.clone(),
-            "SENDPATH_THREADS" => self.threads.clone(),
-            "SENDPATH_PLACEMENT" => self.placement.clone(),
-            _ => None,
-        })
+    /// What these options and the variables set.
+    pub(super) fn axes(&self) -> Result<Axes, Error> {
+        Settings::new(&|setting| self.get(setting), &settings::variable).axes()
     }
 }
 
@@ -143,13 +153,14 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let resumed = options.resume.as_deref().map(store::read).transpose()?;
-    if resumed.is_some() && options.matrix.is_given() {
+    let axes = options.matrix.axes()?;
+    if resumed.is_some() && axes != Axes::default() {
         let text = "--resume goes on with the sweep's own cases: leave --size, --threads and the like out";
         return Err(Error::Setting(text.to_owned()).into());
     }
     let plan = match &resumed {
         Some(sweep) => sweep.manifest.plan.clone(),
-        None => plan(options)?,
+        None => plan(options, &axes),
     };
     let cpus = Cpus::allowed()?;
     let mut placements: Vec<Placement> = Vec::new();
@@ -205,19 +216,19 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     measure(&setup, &plan, &sweep_options, testbed, &mut store, &records, &interrupted)
 }
 
-fn plan(options: &Options) -> anyhow::Result<Plan> {
-    let matrices = options.profile.matrices().into_iter().map(|matrix| options.matrix.apply(matrix));
-    let matrices = matrices.collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+fn plan(options: &Options, axes: &Axes) -> Plan {
+    let matrices = options.profile.matrices().into_iter().map(|matrix| matrix.overridden(axes));
+    let matrices: Vec<_> = matrices.collect();
     let mut series = matrices[0].series.clone();
     // The plainest is the baseline, wherever it was named.
-    series.sort_by_key(|series| *series != (Path::TwoCopy, Layout::Heap));
-    Ok(Plan {
+    series.sort_by_key(|series| *series != (SendPath::TwoCopy, Layout::Heap));
+    Plan {
         profile: options.profile.to_string(),
         seed: options.seed.unwrap_or_else(|| rand::rng().random()),
         precision: options.precision,
         series,
         cells: cells(&matrices),
-    })
+    }
 }
 
 /// Of the events that were asked for, those that can be counted here, and why the others cannot.
@@ -300,20 +311,20 @@ fn measure(
     }
     let folder = folder.display();
     match end {
-        End::Interrupted => {
+        StopReason::Interrupted => {
             eprintln!(
                 "interrupted: what was measured is there; go on with: sendpath sweep --resume {folder}"
             );
         }
-        End::Time => eprintln!("the time is over"),
-        End::Precise if failures.len() < analysis.cells.iter().map(|cell| cell.arms.len()).sum() => {
+        StopReason::Time => eprintln!("the time is over"),
+        StopReason::Precise if failures.len() < analysis.cells.iter().map(|cell| cell.arms.len()).sum() => {
             eprintln!("every throughput is compared with the baseline's as precisely as was asked for");
         }
-        End::Precise => eprintln!("nothing could be measured"),
+        StopReason::Precise => eprintln!("nothing could be measured"),
     }
     println!("{} rows in {folder}\nsendpath report {folder}", read.records.len());
     Ok(match end {
-        End::Interrupted => INTERRUPTED,
+        StopReason::Interrupted => INTERRUPTED,
         _ if failures.is_empty() => DONE,
         _ => FAILED,
     })

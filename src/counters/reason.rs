@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::limits;
 
-use super::{Event, Source};
+use crate::event::{CounterSource, Event};
 
 /// What is known when an event is refused.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub fn explain(refusal: &Refusal) -> String {
                                     it: start the container with `--security-opt seccomp=unconfined`"
                 .to_owned()
         }
-        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), Source::Core) if *virtual_machine => format!(
+        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), CounterSource::Core) if *virtual_machine => format!(
             "this virtual machine has no PMU that counts it ({}): run on bare metal, or have the hypervisor give \
              it one (QEMU: -cpu host,pmu=on)",
             errno_name(*errno)

@@ -6,8 +6,9 @@ use std::io;
 use perf_event::events::{Cache, CacheId, CacheOp, CacheResult, Event as Attributes, Hardware, Software};
 use perf_event::{Builder, Counter, Group, ReadFormat};
 
+use super::Pmus;
 use super::reason::{Refusal, explain};
-use super::{Event, Pmus, Reading, Readings, Source};
+use crate::event::{CounterSource, Event, Reading, Readings};
 
 /// Counts the thread that opened it, kernel included.
 pub struct ThreadCounters {
@@ -88,11 +89,11 @@ impl ThreadCounters {
             counters.place(event, pmu, builder).map_err(|error| error.raw_os_error().or(Some(libc::EINVAL)))
         };
         match event.source() {
-            Source::Msr => {
+            CounterSource::Msr => {
                 let (kind, config) = pmus.tsc.ok_or(None)?;
                 open(self, kind, &mut Builder::new(Numbered { kind, config }))
             }
-            Source::Software => {
+            CounterSource::Software => {
                 open(self, SOFTWARE, &mut builder(event)).or_else(|errno| match (event, errno) {
                     // The task clock is a clock: it does not look at the mode, so that without the right to
                     // count the kernel it counts the same.
@@ -105,13 +106,13 @@ impl ThreadCounters {
                     _ => Err(errno),
                 })
             }
-            Source::Core if pmus.is_hybrid() => pmus.cores.iter().try_for_each(|pmu| {
+            CounterSource::Core if pmus.is_hybrid() => pmus.cores.iter().try_for_each(|pmu| {
                 let mut builder = builder(event);
                 // The PMU's number in the upper half picks the kind of core (Linux 5.13).
                 builder.attrs_mut().config |= u64::from(pmu.kind) << 32;
                 open(self, pmu.kind, &mut builder)
             }),
-            Source::Core => open(self, CORE, &mut builder(event)),
+            CounterSource::Core => open(self, CORE, &mut builder(event)),
         }
     }
 

@@ -2,35 +2,10 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::case::Workload;
 use crate::error::Result;
-use crate::pair::{Burst, Instance, Mode, SideReport};
-
-/// One timed burst.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// From the first request to the last message received and, for `zero_copy`, the last completion
-    /// reaped.
-    pub elapsed_ns: u64,
-    /// Messages on all pairs together.
-    pub messages: u64,
-    /// Pairs.
-    pub pairs: u64,
-    /// What the server's threads saw.
-    pub server: SideReport,
-    /// What the client's threads saw.
-    pub client: SideReport,
-}
-
-impl Sample {
-    /// How long a pair took for its messages, from its own start to its own end: the mean over pairs.
-    #[must_use]
-    pub fn pair_ns(&self) -> u64 {
-        self.client.pairs_ns / self.pairs
-    }
-}
+use crate::pair::{Burst, Instance, Mode};
+use crate::sample::Sample;
 
 /// Runs one timed burst of `messages` on every pair.
 ///

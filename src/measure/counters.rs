@@ -1,10 +1,9 @@
 //! What was counted, per message and per byte, and what follows from it.
 
+use crate::event::{Event, Reading, Readings};
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-
-use crate::counters::{Event, Reading, Readings};
 
 /// One side's counters over a window, in the shape that is printed.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
-use crate::case::{Case, Layout, Matrix, Path, Placement, Workload};
-use crate::counters::{Event, Pmus, probe};
+use crate::case::{Case, Layout, Matrix, Placement, SendPath};
+use crate::counters::{Pmus, probe};
+use crate::event::Event;
 use crate::limits;
 use crate::measure::burst::{time, verify};
 use crate::pair::{Mode, Setup, Testbed};
@@ -139,7 +140,7 @@ impl Files {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.root.join(FilePath::new(path).strip_prefix("/").unwrap_or(FilePath::new(path)))
+        self.root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)))
     }
 
     fn number(&self, path: &str) -> Option<u64> {
@@ -439,12 +440,10 @@ fn namespaces(setup: &Setup) -> [Check; 2] {
     };
     let made = Check::ok("namespaces", format!("tried: {}", setup.topology));
     let case = Case {
-        workload: Workload::Rr,
-        path: Path::ZeroCopy,
+        path: SendPath::ZeroCopy,
         layout: Layout::Page,
-        payload_bytes: 65_536,
-        threads: 1,
         placement: Placement::Free,
+        ..Case::default()
     };
     let share = testbed.open(case).and_then(|mut instance| {
         verify(&mut instance)?;

@@ -17,16 +17,15 @@ use socket2::{Domain, Socket, Type};
 
 use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
 use super::fault::FaultyReceiver;
-use super::threads::{Counting, End, Gate, SharedEnd, Threads, joined, metered};
+use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
-use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, RoundTrips, SideReport, SocketOptions, monotonic_ns, seed,
-};
+use super::{Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, monotonic_ns, seed};
 use crate::case::{Case, Workload};
-use crate::counters::Event;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::limits;
-use crate::path::{self, Receiver, recv_all, send_all};
+use crate::path::{self, ReceiveMessage, recv_all, send_all};
+use crate::sample::{RoundTrips, Side, SideReport};
 use crate::topology::Topology;
 use crate::topology::affinity::Cpus;
 
@@ -87,7 +86,7 @@ struct Instance {
 /// The client's end of a pair.
 struct Receiving {
     connection: Arc<TcpStream>,
-    receiver: Box<dyn Receiver>,
+    receiver: Box<dyn ReceiveMessage>,
     /// Made when round trips are first timed one by one.
     round_trips: Option<Recorder>,
 }
@@ -153,7 +152,7 @@ impl Client {
             }
             let cpus = cpus.place(case.placement, Side::Client, pair)?.to_vec();
             let state = Receiving { connection, receiver, round_trips: None };
-            ends.push(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(events) })));
+            ends.push(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(events) })));
         }
         Ok(Instance { workload: case.workload, ends })
     }
@@ -176,7 +175,7 @@ impl Instance {
     ) -> Result<SideReport> {
         let workload = self.workload;
         let gate = Gate::new(self.ends.len());
-        let work = Arc::new(move |end: &mut End<Receiving>| request(end, workload, burst, first, &gate));
+        let work = Arc::new(move |end: &mut PairEnd<Receiving>| request(end, workload, burst, first, &gate));
         let running = threads.start(&self.ends, watch, &work)?;
         let mut report = joined(running.wait(watch))?;
         if burst.mode == Mode::TimeEach && workload == Workload::Rr {
@@ -196,8 +195,8 @@ fn out_of_turn() -> Error {
 }
 
 fn socket(options: &SocketOptions) -> Result<Socket> {
-    let socket =
-        Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|errno| limits::name("socket(2)", errno))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+        .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
     // would else leave as many ports waiting.
@@ -213,13 +212,13 @@ fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
             std::io::ErrorKind::TimedOut => std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
             _ => errno,
         })
-        .map_err(|errno| limits::name("connect(2)", errno))?;
+        .map_err(|errno| limits::with_limit_remedy("connect(2)", errno))?;
     Ok(socket.into())
 }
 
 /// One burst of one pair, on the client.
 fn request(
-    end: &mut End<Receiving>,
+    end: &mut PairEnd<Receiving>,
     workload: Workload,
     burst: Burst,
     first: u64,
@@ -255,13 +254,13 @@ fn request(
 fn receive_messages(
     pair: usize,
     connection: &TcpStream,
-    receiver: &mut dyn Receiver,
+    receiver: &mut dyn ReceiveMessage,
     workload: Workload,
     mode: Mode,
     sequences: Range<u64>,
     each: Option<&mut Recorder>,
 ) -> Result<u64> {
-    let look = |receiver: &dyn Receiver, sequence| match mode {
+    let look = |receiver: &dyn ReceiveMessage, sequence| match mode {
         Mode::Verify => check(pair, receiver, mode, sequence),
         Mode::Time | Mode::TimeEach => Ok(()),
     };
@@ -294,7 +293,7 @@ fn receive_messages(
 }
 
 /// Compares the message that was received last with what was sent.
-fn check(pair: usize, receiver: &dyn Receiver, mode: Mode, sequence: u64) -> Result<()> {
+fn check(pair: usize, receiver: &dyn ReceiveMessage, mode: Mode, sequence: u64) -> Result<()> {
     let verdict = receiver.last().verify(seed(mode, sequence), sequence);
     verdict.map_err(|mismatch| Error::Corrupt { pair, mismatch })
 }

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Burst, EffectiveSocket, Fault, SideReport, SocketOptions};
+use super::{Burst, EffectiveSocket, Fault, SocketOptions};
 use crate::case::Case;
-use crate::counters::Event;
 use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::sample::SideReport;
 use crate::topology::affinity::Cpus;
 use crate::topology::{Interface, Topology};
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::monotonic_ns;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::path::{Copies, Receiver, Sender, ZeroCopyCounts};
+use crate::path::{ReceiveMessage, SendMessage};
+use crate::sample::{Copies, Side, ZeroCopyCounts};
 
 /// What goes wrong, on which end of which pair, and at which message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,13 +81,13 @@ impl Fault {
 
 /// Wraps a sender.
 pub(super) struct FaultySender {
-    pub(super) inner: Box<dyn Sender>,
+    pub(super) inner: Box<dyn SendMessage>,
     pub(super) connection: Arc<TcpStream>,
     pub(super) fault: Fault,
     pub(super) message: u64,
 }
 
-impl Sender for FaultySender {
+impl SendMessage for FaultySender {
     fn message(&mut self) -> Result<&mut Message> {
         self.inner.message()
     }
@@ -126,13 +127,13 @@ impl Sender for FaultySender {
 
 /// Wraps a receiver.
 pub(super) struct FaultyReceiver {
-    pub(super) inner: Box<dyn Receiver>,
+    pub(super) inner: Box<dyn ReceiveMessage>,
     pub(super) connection: Arc<TcpStream>,
     pub(super) fault: Fault,
     pub(super) message: u64,
 }
 
-impl Receiver for FaultyReceiver {
+impl ReceiveMessage for FaultyReceiver {
     fn receive(&mut self) -> Result<&Message> {
         if self.message == self.fault.at_message {
             self.fault.strike(&self.connection)?;

@@ -6,26 +6,23 @@
 //! error that names the cause.
 
 pub mod client;
+mod client_process;
 mod control;
 mod fault;
-mod line;
+
 mod options;
 mod server;
 mod threads;
 mod watch;
-
-use std::collections::BTreeMap;
-use std::ops::AddAssign;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, Path, Workload};
-use crate::counters::{self, Readings};
-use crate::error::{Error, Result, Side};
-use crate::path::{Copies, ZeroCopyCounts};
+use crate::case::{Case, SendPath, Workload};
+use crate::error::{Error, Result};
+use crate::sample::Side;
 
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
@@ -55,102 +52,6 @@ pub enum Mode {
     Time,
     /// As `Time`, and the client reads the clock after each round trip.
     TimeEach,
-}
-
-/// What the threads of one side saw of a burst.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SideReport {
-    /// When the first pair began, on `CLOCK_MONOTONIC`, which both processes share. The client's
-    /// start is that of the burst.
-    pub start_ns: u64,
-    /// When the last pair was done.
-    pub end_ns: u64,
-    /// How long the pairs took, each from its own start to its own end, all together.
-    pub pairs_ns: u64,
-    /// CPU time in user mode, all pairs' threads together.
-    pub user_ns: u64,
-    /// CPU time in the kernel, all pairs' threads together.
-    pub system_ns: u64,
-    /// What the kernel said of zero-copy sends; the server's, for that path alone.
-    pub zero_copy: Option<ZeroCopyCounts>,
-    /// What this side's end of the path copied.
-    pub copies: Copies,
-    /// What the threads counted of themselves, where that was asked for; all pairs together.
-    pub counters: Readings,
-    /// The client's round trips, where each was timed.
-    pub round_trips: Option<RoundTrips>,
-    /// Messages of which every byte was checked.
-    pub verified_messages: u64,
-}
-
-/// Round trip times, in nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RoundTrips {
-    /// Their sum, exact.
-    pub sum_ns: u64,
-    /// How many there are.
-    pub count: u64,
-    /// The longest, exact.
-    pub max_ns: u64,
-    /// A histogram with three significant digits: (value, how many), ascending.
-    pub histogram: Vec<(u64, u64)>,
-}
-
-impl RoundTrips {
-    /// The mean, exact; none of nothing.
-    #[must_use]
-    pub fn mean_ns(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum_ns as f64 / self.count as f64)
-    }
-
-    /// The round trip that `share` of all (from 0 to 1) do not exceed, to three significant digits;
-    /// none of nothing.
-    #[must_use]
-    pub fn quantile_ns(&self, share: f64) -> Option<u64> {
-        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
-        let value = self.histogram.iter().find(|(_, count)| {
-            seen += count;
-            seen >= rank
-        });
-        value.map(|(value_ns, _)| (*value_ns).min(self.max_ns))
-    }
-}
-
-impl AddAssign<&Self> for RoundTrips {
-    fn add_assign(&mut self, other: &Self) {
-        let mut histogram: BTreeMap<u64, u64> = self.histogram.iter().copied().collect();
-        for (value_ns, count) in &other.histogram {
-            *histogram.entry(*value_ns).or_default() += count;
-        }
-        self.histogram = histogram.into_iter().collect();
-        self.sum_ns += other.sum_ns;
-        self.count += other.count;
-        self.max_ns = self.max_ns.max(other.max_ns);
-    }
-}
-
-impl SideReport {
-    /// Joins the reports of threads that ran side by side.
-    fn merge(reports: impl IntoIterator<Item = Self>) -> Self {
-        reports
-            .into_iter()
-            .reduce(|mut sum, report| {
-                sum.start_ns = sum.start_ns.min(report.start_ns);
-                sum.end_ns = sum.end_ns.max(report.end_ns);
-                sum.pairs_ns += report.pairs_ns;
-                sum.user_ns += report.user_ns;
-                sum.system_ns += report.system_ns;
-                sum.verified_messages += report.verified_messages;
-                sum.copies += report.copies;
-                counters::add(&mut sum.counters, report.counters);
-                if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
-                    *sum += counts;
-                }
-                sum
-            })
-            .unwrap_or_default()
-    }
 }
 
 /// What a new connection begins with: the instance's token and the pair's number.
@@ -197,9 +98,9 @@ pub fn pool_messages(workload: Workload, payload_bytes: usize) -> usize {
 #[must_use]
 pub fn buffer_bytes(case: &Case, side: Side) -> usize {
     let messages = match (case.path, side) {
-        (Path::TwoCopy, _) => 2,
-        (Path::ZeroCopy, Side::Server) => pool_messages(case.workload, case.payload_bytes),
-        (Path::OneCopy, _) | (Path::ZeroCopy, Side::Client) => 1,
+        (SendPath::TwoCopy, _) => 2,
+        (SendPath::ZeroCopy, Side::Server) => pool_messages(case.workload, case.payload_bytes),
+        (SendPath::OneCopy, _) | (SendPath::ZeroCopy, Side::Client) => 1,
     };
     case.threads * case.payload_bytes * messages
 }
@@ -220,23 +121,6 @@ fn thread_cpu_ns() -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_of_summed_round_trips_are_those_of_all_together() {
-        let of = |histogram: &[(u64, u64)]| RoundTrips {
-            sum_ns: histogram.iter().map(|(value, count)| value * count).sum(),
-            count: histogram.iter().map(|(_, count)| count).sum(),
-            max_ns: histogram.last().unwrap().0,
-            histogram: histogram.to_vec(),
-        };
-        let mut sum = of(&[(10, 50), (30, 39)]);
-        sum += &of(&[(20, 10), (30, 1)]);
-        assert_eq!(sum, of(&[(10, 50), (20, 10), (30, 40)]));
-        let quantiles = [0.0, 0.5, 0.501, 0.6, 0.601, 1.0].map(|share| sum.quantile_ns(share).unwrap());
-        assert_eq!(quantiles, [10, 10, 20, 20, 30, 30]);
-        assert_eq!(sum.mean_ns(), Some(19.0));
-        assert_eq!((RoundTrips::default().quantile_ns(0.5), RoundTrips::default().mean_ns()), (None, None));
-    }
 
     #[test]
     fn a_hello_is_read_as_it_was_written() {

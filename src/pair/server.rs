@@ -13,19 +13,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+use super::client_process::ClientProcess;
 use super::control::{ToClient, ToServer, VERSION, check_version};
 use super::fault::FaultySender;
-use super::line::Line;
-use super::threads::{Counting, End, SharedEnd, Threads, guarded, joined, metered};
+use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, SideReport, SocketOptions, TIMED_SEED, buffer_bytes,
-    monotonic_ns, pool_messages, seed,
+    Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, buffer_bytes, monotonic_ns,
+    pool_messages, seed,
 };
 use crate::case::{Case, MAX_THREADS, Workload};
-use crate::counters::Event;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::limits;
-use crate::path::{self, Sender, recv_all, send_all};
+use crate::path::{self, SendMessage, recv_all, send_all};
+use crate::sample::{Side, SideReport};
 use crate::topology::affinity::{Cpus, pin};
 use crate::topology::{Interface, Topology, link};
 
@@ -43,32 +44,6 @@ pub struct Setup {
     pub socket: SocketOptions,
     /// The `sendpath` command, which is the client.
     pub program: PathBuf,
-}
-
-impl Setup {
-    /// Reads the setup from `SENDPATH_NETNS`, `SENDPATH_MTU`, `SENDPATH_BUFFERS` and
-    /// `SENDPATH_CONGESTION`. `lookup` gives a variable's value, `program` is the `sendpath` command.
-    ///
-    /// # Errors
-    /// [`Error::Setting`], and nothing is set up.
-    pub fn from_variables(program: PathBuf, lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self> {
-        let topology = lookup("SENDPATH_NETNS").map(|text| Topology::parse(&text)).transpose()?;
-        let mtu_bytes = lookup("SENDPATH_MTU")
-            .map(|text| {
-                text.parse().map_err(|_| Error::Setting(format!("MTU {text:?} is not a number of bytes")))
-            })
-            .transpose()?;
-        let mut socket = SocketOptions::default();
-        if let Some(text) = lookup("SENDPATH_BUFFERS") {
-            socket.buffers = text.parse()?;
-        }
-        if let Some(congestion) = lookup("SENDPATH_CONGESTION") {
-            socket.congestion = congestion;
-        }
-        let setup = Self { topology: topology.unwrap_or_default(), mtu_bytes, socket, program };
-        setup.topology.check(setup.mtu_bytes)?;
-        Ok(setup)
-    }
 }
 
 /// The settings as they came out, read back from the kernel.
@@ -105,7 +80,7 @@ pub struct Testbed {
 /// What the instances share.
 struct Inner {
     threads: Threads,
-    line: Line,
+    client_process: ClientProcess,
     instances: u64,
 }
 
@@ -121,15 +96,15 @@ impl Testbed {
         topology.check(*mtu_bytes)?;
         let cpus = Cpus::allowed()?;
         topology.enter(Side::Server)?;
-        let mut line = Line::open(program)?;
+        let mut client_process = ClientProcess::open(program)?;
 
         let enter = ToClient::Enter { version: VERSION, topology: topology.clone() };
-        let ToServer::Entered { version } = line.ask(&enter)? else { return Err(out_of_turn()) };
+        let ToServer::Entered { version } = client_process.ask(&enter)? else { return Err(out_of_turn()) };
         check_version(version)?;
-        topology.join(line.client_pid(), *mtu_bytes)?;
+        topology.join(client_process.client_pid(), *mtu_bytes)?;
         topology.bring_up(Side::Server)?;
         let bring_up = ToClient::BringUp { options: socket.clone() };
-        let ToServer::Up { interfaces, socket: client_socket } = line.ask(&bring_up)? else {
+        let ToServer::Up { interfaces, socket: client_socket } = client_process.ask(&bring_up)? else {
             return Err(out_of_turn());
         };
         let (server_link, client_link) = link(&topology.interfaces()?, &interfaces)?;
@@ -137,8 +112,8 @@ impl Testbed {
         let server_socket = EffectiveSocket::read(&listener)?;
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
-        let client_pid = line.client_pid();
-        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), line, instances: 0 });
+        let client_pid = client_process.client_pid();
+        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), client_process, instances: 0 });
         Ok(Self { effective, listener, client_pid, inner, events: Vec::new() })
     }
 
@@ -151,7 +126,7 @@ impl Testbed {
     /// Whether the client process is there. Without it nothing can be opened any more.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.inner.borrow_mut().line.is_alive()
+        self.inner.borrow_mut().client_process.is_alive()
     }
 
     /// Has the threads of both sides count `events` of themselves, in every instance opened from now on.
@@ -184,12 +159,12 @@ impl Testbed {
         self.effective.cpus.place(case.placement, Side::Server, 0)?;
         check_memory(&case)?;
         let mut inner = self.inner.borrow_mut();
-        let Inner { threads, line, instances } = &mut *inner;
+        let Inner { threads, client_process, instances } = &mut *inner;
         threads.grow(case.threads - 1)?;
         *instances += 1;
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
         let (cpus, token) = (self.effective.cpus.clone(), *instances);
-        let opened = line
+        let opened = client_process
             .ask(&ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault })
             .and_then(|answer| match answer {
                 ToServer::Opened => self.accept(case, token, fault),
@@ -198,8 +173,8 @@ impl Testbed {
         match opened {
             Ok(ends) => Ok(Instance { testbed: self, token, case, ends: Some(ends), next_sequence: 0 }),
             Err(error) => {
-                let error = line.root_cause(error);
-                line.close(token);
+                let error = client_process.root_cause(error);
+                client_process.close(token);
                 Err(error)
             }
         }
@@ -228,7 +203,7 @@ impl Testbed {
             sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
             let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
             let state = Server { connection: Arc::clone(connection), sender };
-            Ok(Arc::new(Mutex::new(End { pair, cpus, state, counting: Counting::of(&self.events) })))
+            Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
         });
         ends.collect()
     }
@@ -241,7 +216,8 @@ impl Testbed {
             Ok(0) => return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT }),
             ready => drop(ready.map_err(Error::call("poll(2)"))?),
         }
-        let (connection, _) = self.listener.accept().map_err(|errno| limits::name("accept(2)", errno))?;
+        let (connection, _) =
+            self.listener.accept().map_err(|errno| limits::with_limit_remedy("accept(2)", errno))?;
         let timeout =
             |limit| connection.set_read_timeout(limit).map_err(Error::call("setsockopt(2) SO_RCVTIMEO"));
         let mut hello = Hello::default();
@@ -292,7 +268,7 @@ fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
 /// The server's end of a pair.
 struct Server {
     connection: Arc<TcpStream>,
-    sender: Box<dyn Sender>,
+    sender: Box<dyn SendMessage>,
 }
 
 /// One life of a case's pairs. Dropped, or failed, it closes the connections.
@@ -322,19 +298,19 @@ impl Instance<'_> {
             return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
         };
         let mut inner = self.testbed.inner.borrow_mut();
-        let Inner { threads, line, .. } = &mut *inner;
+        let Inner { threads, client_process, .. } = &mut *inner;
         let (workload, first_sequence) = (self.case.workload, self.next_sequence);
         self.next_sequence += burst.lead_in + burst.messages;
-        let work = Arc::new(move |end: &mut End<Server>| serve(end, workload, burst, first_sequence));
+        let work = Arc::new(move |end: &mut PairEnd<Server>| serve(end, workload, burst, first_sequence));
 
-        let watch = Arc::clone(&line.watch);
+        let watch = Arc::clone(&client_process.watch);
         let connection = |end: &SharedEnd<Server>| {
             Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
         };
         watch.arm(burst.mode, ends.iter().map(connection).collect());
         // The server's threads wait for requests before the client is told to send any.
         let running = threads.start(&ends[1..], &watch, &work)?;
-        let told = line.tell(&ToClient::Burst { token: self.token, burst, first_sequence });
+        let told = client_process.tell(&ToClient::Burst { token: self.token, burst, first_sequence });
         if told.is_err() {
             watch.abort();
         }
@@ -343,14 +319,15 @@ impl Instance<'_> {
         reports.push(own);
         pin(self.testbed.effective.cpus.numbers())?;
 
-        let result = told.and_then(|()| joined(reports)).and_then(|server| match line.answer()? {
-            ToServer::Done(client) => Ok((server, client)),
-            _ => Err(out_of_turn()),
-        });
+        let result =
+            told.and_then(|()| joined(reports)).and_then(|server| match client_process.answer()? {
+                ToServer::Done(client) => Ok((server, client)),
+                _ => Err(out_of_turn()),
+            });
         watch.disarm();
         result.map_err(|error| {
-            let error = line.root_cause(error);
-            line.close(self.token);
+            let error = client_process.root_cause(error);
+            client_process.close(self.token);
             self.ends = None;
             error
         })
@@ -360,13 +337,13 @@ impl Instance<'_> {
 impl Drop for Instance<'_> {
     fn drop(&mut self) {
         if self.ends.is_some() {
-            self.testbed.inner.borrow_mut().line.close(self.token);
+            self.testbed.inner.borrow_mut().client_process.close(self.token);
         }
     }
 }
 
 /// One burst of one pair, on the server.
-fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
+fn serve(end: &mut PairEnd<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
     let Server { connection, sender } = &mut end.state;
     let timed = first + burst.lead_in;
     if burst.lead_in > 0 {
@@ -394,7 +371,7 @@ fn serve(end: &mut End<Server>, workload: Workload, burst: Burst, first: u64) ->
 /// Sends messages as they are asked for, or back to back, until the kernel has let go of the last.
 fn send_messages(
     connection: &TcpStream,
-    sender: &mut dyn Sender,
+    sender: &mut dyn SendMessage,
     workload: Workload,
     mode: Mode,
     sequences: Range<u64>,
@@ -425,7 +402,7 @@ fn recv_sequence(connection: &TcpStream) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn send_message(sender: &mut dyn Sender, mode: Mode, sequence: u64) -> Result<()> {
+fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
     let message = sender.message()?;
     if mode == Mode::Verify {
         message.fill(seed(mode, sequence));

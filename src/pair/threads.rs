@@ -8,14 +8,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::watch::Watch;
-use super::{SideReport, monotonic_ns, thread_cpu_ns};
-use crate::counters::{Event, Pmus, ThreadCounters};
-use crate::error::{Error, Result, Side};
+use super::{monotonic_ns, thread_cpu_ns};
+use crate::counters::{Pmus, ThreadCounters};
+use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::limits;
+use crate::sample::{Side, SideReport};
 use crate::topology::affinity::pin;
 
 /// What a pair's end owns, wherever it runs.
-pub(super) struct End<T> {
+pub(super) struct PairEnd<T> {
     pub(super) pair: usize,
     pub(super) cpus: Vec<usize>,
     pub(super) state: T,
@@ -42,7 +44,7 @@ impl Counting {
 }
 
 /// An end that the main thread keeps between bursts and a worker borrows during one.
-pub(super) type SharedEnd<T> = Arc<Mutex<End<T>>>;
+pub(super) type SharedEnd<T> = Arc<Mutex<PairEnd<T>>>;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -66,7 +68,7 @@ impl Threads {
                 .name(format!("{}-{number}", self.side))
                 .stack_size(256 << 10)
                 .spawn(move || jobs.into_iter().for_each(|job| job()))
-                .map_err(|errno| limits::name("pthread_create(3)", errno))?;
+                .map_err(|errno| limits::with_limit_remedy("pthread_create(3)", errno))?;
             self.workers.push((sender, handle));
         }
         Ok(())
@@ -77,7 +79,7 @@ impl Threads {
         &mut self,
         ends: &[SharedEnd<T>],
         watch: &Arc<Watch>,
-        work: &Arc<impl Fn(&mut End<T>) -> Result<SideReport> + Send + Sync + 'static>,
+        work: &Arc<impl Fn(&mut PairEnd<T>) -> Result<SideReport> + Send + Sync + 'static>,
     ) -> Result<Running> {
         self.grow(ends.len())?;
         let (sender, results) = channel();
@@ -165,9 +167,9 @@ impl Gate {
 /// connections of the instance down, so that nobody waits for this pair.
 pub(super) fn guarded<T>(
     side: Side,
-    end: &Mutex<End<T>>,
+    end: &Mutex<PairEnd<T>>,
     watch: &Watch,
-    work: impl Fn(&mut End<T>) -> Result<SideReport>,
+    work: impl Fn(&mut PairEnd<T>) -> Result<SideReport>,
 ) -> Result<SideReport> {
     let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
     let pair = end.pair;

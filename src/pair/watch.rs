@@ -18,7 +18,8 @@ use serde::de::DeserializeOwned;
 
 use super::Mode;
 use super::control::read_frame;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::sample::Side;
 
 /// No byte for so long on any pair is a stall.
 const STALL: Duration = Duration::from_secs(4);

@@ -6,12 +6,8 @@
 //! no order. See
 //! [msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html#notification-parsing).
 
-use std::fmt;
-use std::ops::AddAssign;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CompletionError;
+use crate::sample::ZeroCopyCounts;
 
 /// Room for one notification's control messages: a header, a `sock_extended_err` and an address.
 pub const CONTROL_BYTES: usize = 128;
@@ -82,69 +78,6 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array
-}
-
-/// What `zero_copy` did, counted from the kernel's answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ZeroCopyCounts {
-    /// Successful `sendmsg` calls with `MSG_ZEROCOPY`. A short send makes two of one message.
-    pub sends: u64,
-    /// Bytes that those calls took.
-    pub sent_bytes: u64,
-    /// Calls whose completion arrived.
-    pub completions: u64,
-    /// Messages read from the error queue; each completes a range of calls.
-    pub notifications: u64,
-    /// Completions that say the kernel copied.
-    pub copied: u64,
-    /// Bytes of the calls that they complete.
-    pub copied_bytes: u64,
-    /// Calls that were refused with `ENOBUFS` and made again after a completion.
-    pub enobufs: u64,
-}
-
-impl ZeroCopyCounts {
-    /// The share of completions that say the kernel copied; none before the first completion.
-    #[must_use]
-    pub fn copied_share(&self) -> Option<f64> {
-        (self.completions > 0).then(|| self.copied as f64 / self.completions as f64)
-    }
-
-    /// What was counted after `earlier` was.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            sends: self.sends - earlier.sends,
-            sent_bytes: self.sent_bytes - earlier.sent_bytes,
-            completions: self.completions - earlier.completions,
-            notifications: self.notifications - earlier.notifications,
-            copied: self.copied - earlier.copied,
-            copied_bytes: self.copied_bytes - earlier.copied_bytes,
-            enobufs: self.enobufs - earlier.enobufs,
-        }
-    }
-}
-
-impl fmt::Display for ZeroCopyCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sends, completions, notifications, enobufs, .. } = self;
-        write!(
-            f,
-            "{sends} sends, {completions} completions in {notifications} notifications, {enobufs} ENOBUFS"
-        )
-    }
-}
-
-impl AddAssign for ZeroCopyCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.sends += other.sends;
-        self.sent_bytes += other.sent_bytes;
-        self.completions += other.completions;
-        self.notifications += other.notifications;
-        self.copied += other.copied;
-        self.copied_bytes += other.copied_bytes;
-        self.enobufs += other.enobufs;
-    }
 }
 
 /// Which slots of a pool the kernel may still read, and the counts.

@@ -6,8 +6,8 @@
 //! | [`one_copy`] | `sendmsg`, an iovec per field | `recvmsg` likewise | user→kernel; kernel→user |
 //! | [`zero_copy`] | `sendmsg` with `MSG_ZEROCOPY` | as `one_copy` | none on send *unless deferred*; kernel→user |
 //!
-//! A [`Sender`] lends a message to write, sends it whole, and says when the kernel has let go of all
-//! that was sent. A [`Receiver`] takes one whole message in. Short writes and reads, `EINTR` and
+//! A [`SendMessage`] lends a message to write, sends it whole, and says when the kernel has let go of all
+//! that was sent. A [`ReceiveMessage`] takes one whole message in. Short writes and reads, `EINTR` and
 //! `EAGAIN` are gone on from; sockets may be blocking or not.
 
 pub mod completion;
@@ -19,16 +19,13 @@ pub mod two_copy;
 pub mod zero_copy;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::ops::AddAssign;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::case::{Layout, Path};
+use crate::case::{Layout, SendPath};
 use crate::error::{Error, Result};
 use crate::message::Message;
 
-pub use completion::ZeroCopyCounts;
+pub use crate::sample::{Copies, ZeroCopyCounts};
 pub use one_copy::{OneCopyReceiver, OneCopySender};
 pub use socket::{Interest, Socket};
 pub use two_copy::{TwoCopyReceiver, TwoCopySender};
@@ -38,7 +35,7 @@ pub use zero_copy::ZeroCopySender;
 pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
 
 /// The sending half of a path.
-pub trait Sender: Send {
+pub trait SendMessage: Send {
     /// Lends the message to write and then to [`send`](Self::send). Its bytes are those of some earlier
     /// message. May wait for the kernel to let go of one.
     ///
@@ -72,7 +69,7 @@ pub trait Sender: Send {
 }
 
 /// The receiving half of a path.
-pub trait Receiver: Send {
+pub trait ReceiveMessage: Send {
     /// Takes in one whole message, over the one before.
     ///
     /// # Errors
@@ -86,59 +83,23 @@ pub trait Receiver: Send {
     fn copies(&self) -> Copies;
 }
 
-/// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned, and what
-/// the completions said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copies {
-    /// Packed or unpacked by this process.
-    pub user_to_user_bytes: u64,
-    /// Copied into the kernel before the call returned.
-    pub user_to_kernel_bytes: u64,
-    /// Sent with `MSG_ZEROCOPY`, and copied by the kernel later after all.
-    pub deferred_bytes: u64,
-    /// Copied out of the kernel.
-    pub kernel_to_user_bytes: u64,
-}
-
-impl Copies {
-    /// What was copied after `earlier` was read.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            user_to_user_bytes: self.user_to_user_bytes - earlier.user_to_user_bytes,
-            user_to_kernel_bytes: self.user_to_kernel_bytes - earlier.user_to_kernel_bytes,
-            deferred_bytes: self.deferred_bytes - earlier.deferred_bytes,
-            kernel_to_user_bytes: self.kernel_to_user_bytes - earlier.kernel_to_user_bytes,
-        }
-    }
-}
-
-impl AddAssign for Copies {
-    fn add_assign(&mut self, other: Self) {
-        self.user_to_user_bytes += other.user_to_user_bytes;
-        self.user_to_kernel_bytes += other.user_to_kernel_bytes;
-        self.deferred_bytes += other.deferred_bytes;
-        self.kernel_to_user_bytes += other.kernel_to_user_bytes;
-    }
-}
-
 /// Makes the sending half of `path`. `pool_messages` is what `zero_copy` may have in flight; the other
 /// paths hold one message.
 ///
 /// # Errors
 /// `zero_copy` on a kernel that lacks it.
 pub fn sender<S: Socket + Send + 'static>(
-    path: Path,
+    path: SendPath,
     socket: S,
     payload_bytes: usize,
     layout: Layout,
     pool_messages: usize,
-) -> Result<Box<dyn Sender>> {
+) -> Result<Box<dyn SendMessage>> {
     let message = || Message::new(payload_bytes, layout);
     Ok(match path {
-        Path::TwoCopy => Box::new(TwoCopySender::new(socket, message())),
-        Path::OneCopy => Box::new(OneCopySender::new(socket, message())),
-        Path::ZeroCopy => {
+        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, message())),
+        SendPath::OneCopy => Box::new(OneCopySender::new(socket, message())),
+        SendPath::ZeroCopy => {
             let pool = (0..pool_messages).map(|_| message()).collect();
             Box::new(ZeroCopySender::new(socket, pool)?)
         }
@@ -147,15 +108,15 @@ pub fn sender<S: Socket + Send + 'static>(
 
 /// Makes the receiving half of `path`.
 pub fn receiver<S: Socket + Send + 'static>(
-    path: Path,
+    path: SendPath,
     socket: S,
     payload_bytes: usize,
     layout: Layout,
-) -> Box<dyn Receiver> {
+) -> Box<dyn ReceiveMessage> {
     let message = Message::new(payload_bytes, layout);
     match path {
-        Path::TwoCopy => Box::new(TwoCopyReceiver::new(socket, message)),
-        Path::OneCopy | Path::ZeroCopy => Box::new(OneCopyReceiver::new(socket, message)),
+        SendPath::TwoCopy => Box::new(TwoCopyReceiver::new(socket, message)),
+        SendPath::OneCopy | SendPath::ZeroCopy => Box::new(OneCopyReceiver::new(socket, message)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{OneCopyReceiver, OneCopySender, Receiver, Sender};
+//! use sendpath::path::{OneCopyReceiver, OneCopySender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -25,7 +25,9 @@
 //! # Ok(()) }
 //! ```
 
-use super::{Copies, Receiver, Sender, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored};
+use super::{
+    Copies, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored,
+};
 use crate::error::Result;
 use crate::message::Message;
 
@@ -44,7 +46,7 @@ impl<S: Socket> OneCopySender<S> {
     }
 }
 
-impl<S: Socket + Send> Sender for OneCopySender<S> {
+impl<S: Socket + Send> SendMessage for OneCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
         Ok(&mut self.message)
     }
@@ -88,7 +90,7 @@ impl<S: Socket> OneCopyReceiver<S> {
     }
 }
 
-impl<S: Socket + Send> Receiver for OneCopyReceiver<S> {
+impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
     fn receive(&mut self) -> Result<&Message> {
         let payload_bytes = self.message.payload_bytes();
         recv_all_vectored(&self.socket, &mut self.message.io_slices_mut(), payload_bytes)?;

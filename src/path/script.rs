@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::completion::control_message;
-use super::{Interest, Receiver, Sender, Socket};
+use super::{Interest, ReceiveMessage, SendMessage, Socket};
 use crate::case::Layout;
 use crate::error::Error;
 use crate::message::Message;
@@ -212,7 +212,7 @@ fn interruptions(split: usize) -> [Vec<Step>; 4] {
 
 /// Two messages are sent; the first is cut at each byte in turn, with `EINTR` and `EAGAIN` around the
 /// cut. The wire must carry both, whole and in order.
-pub fn interrupt_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn Sender>) {
+pub fn interrupt_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn SendMessage>) {
     for split in 1..PAYLOAD_BYTES {
         for steps in interruptions(split) {
             let script = Script::default();
@@ -234,7 +234,7 @@ pub fn interrupt_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn Sender>
 }
 
 /// The same for a receiver.
-pub fn interrupt_receive_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn Receiver>) {
+pub fn interrupt_receive_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn ReceiveMessage>) {
     for split in 1..PAYLOAD_BYTES {
         for steps in interruptions(split) {
             let script = Script::default();
@@ -253,7 +253,7 @@ pub fn interrupt_receive_at_every_byte(make: impl Fn(Script, Message) -> Box<dyn
 }
 
 /// The peer closes after each byte of a message in turn.
-pub fn close_inside_a_message(make: impl Fn(Script, Message) -> Box<dyn Receiver>) {
+pub fn close_inside_a_message(make: impl Fn(Script, Message) -> Box<dyn ReceiveMessage>) {
     for end in 0..PAYLOAD_BYTES {
         let script = Script::default();
         script.state().incoming.extend(&message_bytes(1).1[..end]);
@@ -267,7 +267,7 @@ pub fn close_inside_a_message(make: impl Fn(Script, Message) -> Box<dyn Receiver
 }
 
 /// The socket is never ready.
-pub fn give_up_waiting(make: impl Fn(Script, Message) -> Box<dyn Sender>) {
+pub fn give_up_waiting(make: impl Fn(Script, Message) -> Box<dyn SendMessage>) {
     let script = Script::default();
     script.stick(libc::EAGAIN);
     let error = make(script, message_bytes(1).0).send().unwrap_err();

@@ -7,7 +7,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{Receiver, Sender, TwoCopyReceiver, TwoCopySender};
+//! use sendpath::path::{ReceiveMessage, SendMessage, TwoCopyReceiver, TwoCopySender};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -23,7 +23,7 @@
 //! # Ok(()) }
 //! ```
 
-use super::{Copies, Receiver, Sender, Socket, ZeroCopyCounts, recv_all, send_all};
+use super::{Copies, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts, recv_all, send_all};
 use crate::error::Result;
 use crate::message::Message;
 
@@ -43,7 +43,7 @@ impl<S: Socket> TwoCopySender<S> {
     }
 }
 
-impl<S: Socket + Send> Sender for TwoCopySender<S> {
+impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
         Ok(&mut self.message)
     }
@@ -91,7 +91,7 @@ impl<S: Socket> TwoCopyReceiver<S> {
     }
 }
 
-impl<S: Socket + Send> Receiver for TwoCopyReceiver<S> {
+impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
     fn receive(&mut self) -> Result<&Message> {
         recv_all(&self.socket, &mut self.packed)?;
         self.message.unpack(&self.packed);

@@ -21,7 +21,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{Sender, ZeroCopySender};
+//! use sendpath::path::{SendMessage, ZeroCopySender};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -52,7 +52,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::completion::{self, CONTROL_BYTES, InFlight};
-use super::{Copies, Interest, Sender, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
+use super::{Copies, Interest, SendMessage, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::Message;
@@ -182,7 +182,7 @@ impl<S: Socket> Drop for ZeroCopySender<S> {
     }
 }
 
-impl<S: Socket + Send> Sender for ZeroCopySender<S> {
+impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
         self.reap_until(|in_flight| in_flight.free_slot().is_some())?;
         self.current = self.in_flight.free_slot().unwrap_or_default();

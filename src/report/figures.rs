@@ -4,11 +4,11 @@ use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
 use super::words::{self, Copied};
 use crate::case::{Series, Workload};
-use crate::counters::Event;
-use crate::error::Side;
+use crate::event::Event;
 use crate::results::analysis::{Analysis, ArmResult, Measure, Metric};
-use crate::results::model::Ladder;
+use crate::results::cost_model::Ladder;
 use crate::results::store::Manifest;
+use crate::sample::Side;
 
 /// What a figure shows of an arm.
 type Of = fn(&ArmResult) -> Option<Measure>;

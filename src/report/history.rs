@@ -328,12 +328,12 @@ fn claim(number: usize, machine: &str, step: &Step, stored: &[Stored<'_>]) -> Cl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{Layout, Path, Placement, Workload};
+    use crate::case::{Layout, Placement, SendPath, Workload};
 
     fn found(values: &[f64]) -> Vec<(usize, usize)> {
         let (workload, path, layout, placement) =
-            (Workload::Rr, Path::OneCopy, Layout::Heap, Placement::Paired);
-        let case = Case { workload, path, layout, payload_bytes: 64, threads: 1, placement };
+            (Workload::Rr, SendPath::OneCopy, Layout::Heap, Placement::Paired);
+        let case = Case { workload, path, layout, payload_bytes: 64, placement, ..Case::default() };
         let numbered: Vec<(usize, f64)> = values.iter().copied().enumerate().collect();
         let mut steps = Vec::new();
         split(case, &numbered, values.len(), &mut steps);

@@ -1,13 +1,13 @@
 //! The report of a sweep: the data become a [`page::Page`], which is then drawn. Every sentence in it is made
-//! of the data by `answers` and `questions`; [`mod@page`] is what a test reads.
+//! of the data by `headline` and `study_questions`; [`mod@page`] is what a test reads.
 
-mod answers;
 mod figures;
+mod headline;
 mod history;
 mod html;
 pub mod page;
 mod plots;
-mod questions;
+mod study_questions;
 mod tables;
 mod winners;
 mod words;
@@ -16,7 +16,7 @@ mod words;
 #[path = "../../tests/common/fixture.rs"]
 mod fixture;
 
-use answers::Facts;
+use headline::Facts;
 use page::{Claim, Page, Section};
 
 pub use history::{By, history};
@@ -25,7 +25,7 @@ pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::Series;
 use crate::results::analysis::{Metric, analyse};
-use crate::results::model::{Fit, Ladder, ladders};
+use crate::results::cost_model::{Fit, Ladder, ladders};
 use crate::results::store::Sweep;
 
 /// Works out what the page of a sweep says.

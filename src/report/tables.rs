@@ -3,12 +3,12 @@
 use super::page::{Column, Entry, Section, Table, TableRow};
 use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
 use crate::case::Series;
-use crate::counters::Event;
-use crate::error::Side;
+use crate::event::Event;
 use crate::results::analysis::{Analysis, ArmResult, Comparison, Measure};
-use crate::results::model::{Fit, Ladder};
+use crate::results::cost_model::{Fit, Ladder};
 use crate::results::stats::Verdict;
 use crate::results::store::Manifest;
+use crate::sample::Side;
 
 fn words_column(name: &str, about: &str) -> Column {
     Column { name: name.to_owned(), about: about.to_owned(), numeric: false }

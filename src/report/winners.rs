@@ -82,7 +82,7 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         one == other || matches!(versus(cell, metric, one, other), Some((_, Verdict::NoDifference, _)))
     };
     let loud = comparisons(cell, metric)
-        .find_map(|comparison| comparison.outcome.as_ref().ok()?.control.filter(Effect::is_loud));
+        .find_map(|comparison| comparison.outcome.as_ref().ok()?.control.filter(Effect::is_significant));
     let names = |left: &[Series]| {
         let names: Vec<String> = left.iter().map(|&(path, layout)| format!("{path} ({layout})")).collect();
         words::list(&names)

@@ -1,6 +1,6 @@
 //! How numbers and cases are written for a person.
 
-use crate::case::{Case, Cell, Layout, Path, Series};
+use crate::case::{Layout, SendPath, Series};
 use crate::results::analysis::{ArmResult, Comparison, Measure, Metric};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
@@ -85,8 +85,8 @@ pub(super) fn series((path, layout): Series, copied: Copied) -> String {
         Layout::Page => ", page",
     };
     match (path, copied) {
-        (Path::ZeroCopy, Copied::Share(share)) => format!("{path}{layout} ({} copied)", percent(share)),
-        (Path::ZeroCopy, Copied::Unknown) => format!("{path}{layout} (copied or not: not recorded)"),
+        (SendPath::ZeroCopy, Copied::Share(share)) => format!("{path}{layout} ({} copied)", percent(share)),
+        (SendPath::ZeroCopy, Copied::Unknown) => format!("{path}{layout} (copied or not: not recorded)"),
         _ => format!("{path}{layout}"),
     }
 }
@@ -121,32 +121,27 @@ impl Copied {
 
 /// The id of a case's row.
 pub(super) fn case_row(arm: Arm) -> String {
-    let Case { workload, path, layout, payload_bytes, threads, placement } = arm.case;
     let control = if arm.control { "-control" } else { "" };
-    format!("case-{workload}-{path}-{layout}-{payload_bytes}B-{threads}T-{placement}{control}")
+    format!("case-{}{control}", arm.case.to_string().replace('/', "-"))
 }
 
 /// The id of a comparison's row.
 pub(super) fn comparison_row(comparison: &Comparison) -> String {
-    let Cell { workload, payload_bytes, threads, placement } = comparison.cell;
+    let cell = comparison.cell.to_string().replace('/', "-");
     let name = |(path, layout): Series| format!("{path}-{layout}");
     let against = if comparison.control { "control".to_owned() } else { name(comparison.series) };
-    format!(
-        "{}-{workload}-{payload_bytes}B-{threads}T-{placement}-{against}-{}",
-        comparison.metric,
-        name(comparison.baseline)
-    )
+    format!("{}-{cell}-{against}-{}", comparison.metric, name(comparison.baseline))
 }
 
 /// Which colour and marker a series has, in every chart.
 pub(super) fn style(series: Series) -> usize {
     match series {
-        (Path::TwoCopy, Layout::Heap) => 0,
-        (Path::OneCopy, Layout::Heap) => 1,
-        (Path::ZeroCopy, Layout::Heap) => 2,
-        (Path::ZeroCopy, Layout::Page) => 3,
-        (Path::TwoCopy, Layout::Page) => 4,
-        (Path::OneCopy, Layout::Page) => 5,
+        (SendPath::TwoCopy, Layout::Heap) => 0,
+        (SendPath::OneCopy, Layout::Heap) => 1,
+        (SendPath::ZeroCopy, Layout::Heap) => 2,
+        (SendPath::ZeroCopy, Layout::Page) => 3,
+        (SendPath::TwoCopy, Layout::Page) => 4,
+        (SendPath::OneCopy, Layout::Page) => 5,
     }
 }
 
@@ -171,12 +166,12 @@ mod tests {
 
     #[test]
     fn a_copied_zero_copy_says_so_in_its_name() {
-        let name = |copied| series((Path::ZeroCopy, Layout::Page), copied);
+        let name = |copied| series((SendPath::ZeroCopy, Layout::Page), copied);
         assert_eq!(name(Copied::Share(1.0)), "zero_copy, page (100 % copied)");
         assert_eq!(name(Copied::Share(0.9999)), "zero_copy, page (almost 100 % copied)");
         assert_eq!(name(Copied::Share(0.0)), "zero_copy, page (0 % copied)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
-        assert_eq!(series((Path::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
+        assert_eq!(series((SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
     }
 
     #[test]

@@ -10,11 +10,8 @@ use super::record::{Arm, Record};
 use super::stats::{Effect, MARGIN, Verdict, judge, median};
 use super::store::Plan;
 use crate::case::{Case, Cell, Series, Workload};
-use crate::counters::{self, Event, Reading, Readings};
-use crate::error::Side;
-use crate::measure::burst::Sample;
-use crate::pair::SideReport;
-use crate::path::{Copies, ZeroCopyCounts};
+use crate::event::{self, Event, Reading, Readings};
+use crate::sample::{Copies, Sample, Side, SideReport, ZeroCopyCounts};
 
 /// What paths are compared by. Of all of them a ratio above 1 is the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display)]
@@ -410,13 +407,13 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
     let mut cells: Vec<CellResult> =
         plan.cells.iter().map(|&cell| cell_result(plan, cell, by_cell.get(&cell).unwrap_or(&none))).collect();
     for metric in Metric::OF_A_SWEEP {
-        pronounce(&mut cells, metric);
+        assign_verdicts(&mut cells, metric);
     }
     Analysis { cells }
 }
 
 /// Gives each comparison by one metric its verdict, in sight of all of them.
-fn pronounce(cells: &mut [CellResult], metric: Metric) {
+fn assign_verdicts(cells: &mut [CellResult], metric: Metric) {
     let mut outcomes: Vec<&mut Outcome> = cells
         .iter_mut()
         .flat_map(|cell| &mut cell.comparisons)
@@ -530,14 +527,14 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         if !sample.server.counters.is_empty() || !sample.client.counters.is_empty() {
             let (messages, server, client) = counted.entry(record.generation).or_default();
             *messages += sample.messages;
-            counters::add(server, sample.server.counters.clone());
-            counters::add(client, sample.client.counters.clone());
+            event::add(server, sample.server.counters.clone());
+            event::add(client, sample.client.counters.clone());
         }
     }
     for (messages, server, client) in counted.values() {
         result.counted.messages += messages;
-        counters::add(&mut result.counted.server, server.clone());
-        counters::add(&mut result.counted.client, client.clone());
+        event::add(&mut result.counted.server, server.clone());
+        event::add(&mut result.counted.client, client.clone());
     }
     result.counted.by_instance = counted.into_values().collect();
     result

@@ -1,7 +1,7 @@
 //! One row of `samples.csv`: a burst, or the error that stands in its place.
 
 use crate::case::Case;
-use crate::measure::burst::Sample;
+use crate::sample::Sample;
 
 /// What was measured of one arm in one round.
 #[derive(Clone, Debug, PartialEq)]

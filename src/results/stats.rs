@@ -164,7 +164,7 @@ impl Effect {
 
     /// Whether a control arm that shows this is noise that a verdict has to clear.
     #[must_use]
-    pub fn is_loud(&self) -> bool {
+    pub fn is_significant(&self) -> bool {
         self.p_value() < 0.01 && self.log_mean.abs() >= FLOOR.ln_1p()
     }
 
@@ -212,7 +212,7 @@ pub enum Verdict {
 pub fn judge(comparisons: &[(Effect, Option<Effect>)], margin: f64) -> Vec<Verdict> {
     let p_values: Vec<f64> = comparisons.iter().map(|(effect, _)| effect.p_value()).collect();
     let verdict = |((effect, control), significant): (&(Effect, Option<Effect>), bool)| {
-        let noise = control.filter(Effect::is_loud).map_or(0.0, |control| control.far_end());
+        let noise = control.filter(Effect::is_significant).map_or(0.0, |control| control.far_end());
         if significant && effect.log_mean.abs() >= FLOOR.ln_1p() && effect.near_end() > noise {
             if effect.log_mean > 0.0 { Verdict::Faster } else { Verdict::Slower }
         } else if effect.far_end() <= margin.ln_1p() && noise == 0.0 {

@@ -11,20 +11,20 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::csv as columns;
 use super::record::Record;
+use super::samples_csv as columns;
 use crate::case::{Cell, Series};
-use crate::counters::Event;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::measure::doctor::Check;
 use crate::measure::environment::Environment;
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 const MANIFEST: &str = "environment.json";
 const SAMPLES: &str = "samples.csv";
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Data`] where it exists; [`Error::File`].
-    pub fn create(folder: &FilePath, manifest: &Manifest) -> Result<Self> {
+    pub fn create(folder: &Path, manifest: &Manifest) -> Result<Self> {
         refuse_existing(folder)?;
         fs::create_dir_all(folder).map_err(Error::file("mkdir(2)", folder))?;
         manifest.write(folder)?;
@@ -157,7 +157,7 @@ impl Store {
 
     /// The folder.
     #[must_use]
-    pub fn folder(&self) -> &FilePath {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -184,7 +184,7 @@ impl Store {
 ///
 /// # Errors
 /// [`Error::Data`].
-pub fn refuse_existing(folder: &FilePath) -> Result<()> {
+pub fn refuse_existing(folder: &Path) -> Result<()> {
     if folder.exists() {
         return Err(data(
             folder,
@@ -195,7 +195,7 @@ pub fn refuse_existing(folder: &FilePath) -> Result<()> {
 }
 
 impl Manifest {
-    fn write(&self, folder: &FilePath) -> Result<()> {
+    fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(MANIFEST);
         let json = serde_json::to_string_pretty(self).map_err(|error| data(&path, error.to_string()))?;
         replace(&path, (json + "\n").as_bytes())
@@ -207,7 +207,7 @@ impl Manifest {
 /// # Errors
 /// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be read;
 /// [`Error::File`].
-pub fn read(folder: &FilePath) -> Result<Sweep> {
+pub fn read(folder: &Path) -> Result<Sweep> {
     let path = folder.join(MANIFEST);
     let text = match fs::read_to_string(&path) {
         Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -284,7 +284,7 @@ fn whole_bytes(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }
 
-fn data(path: &FilePath, problem: String) -> Error {
+fn data(path: &Path, problem: String) -> Error {
     Error::Data { path: path.display().to_string(), problem }
 }
 
@@ -292,7 +292,7 @@ fn data(path: &FilePath, problem: String) -> Error {
 ///
 /// # Errors
 /// [`Error::File`].
-pub fn replace(path: &FilePath, bytes: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
@@ -305,7 +305,7 @@ pub fn replace(path: &FilePath, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::csv::tests::record;
+    use super::super::samples_csv::tests::record;
     use super::*;
 
     pub(crate) fn manifest() -> Manifest {
@@ -341,7 +341,7 @@ pub(crate) mod tests {
         (folder, path)
     }
 
-    fn problem(path: &FilePath) -> String {
+    fn problem(path: &Path) -> String {
         let error = read(path).unwrap_err();
         assert!(error.is_bad_input(), "{error}");
         error.to_string()
@@ -388,9 +388,9 @@ pub(crate) mod tests {
         assert!(problem(&folder.path().join("nowhere")).contains("is no sweep"));
 
         let json = fs::read_to_string(path.join(MANIFEST)).unwrap();
-        let newer = json.replacen("\"schema\": 1", "\"schema\": 2", 1);
+        let newer = json.replacen("\"schema\": 2", "\"schema\": 3", 1);
         fs::write(path.join(MANIFEST), newer).unwrap();
-        assert!(problem(&path).contains("schema 2 is newer"), "{}", problem(&path));
+        assert!(problem(&path).contains("schema 3 is newer"), "{}", problem(&path));
         fs::write(path.join(MANIFEST), &json[..40]).unwrap();
         assert!(problem(&path).contains(MANIFEST));
         fs::write(path.join(MANIFEST), &json).unwrap();

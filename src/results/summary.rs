@@ -5,10 +5,11 @@ use std::fmt::{Display, Write};
 use strum::VariantArray;
 
 use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure, Metric};
-use super::csv::event_name;
+use super::samples_csv::event_name;
 use super::store::Manifest;
-use crate::counters::{Event, Reading};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::event::{Event, Reading};
+use crate::sample::Side;
 
 /// A row's columns: name and text.
 type Row = Vec<(String, String)>;

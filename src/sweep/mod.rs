@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::counters::Event;
 use crate::error::{Error, Result};
-use crate::measure::burst::{Sample, calibrate_short, time_short, warm_up};
+use crate::event::Event;
+use crate::measure::burst::{calibrate_short, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
 use crate::results::analysis::{Metric, observe};
 use crate::results::record::{Arm, Record};
 use crate::results::stats::{Effect, MARGIN, Verdict, judge};
 use crate::results::store::{Plan, Store};
+use crate::sample::Sample;
 
 /// Rounds that the instances of a cell live for.
 pub const ROUNDS: u64 = 10;
@@ -58,7 +59,7 @@ pub struct Progress<'a> {
 
 /// How a sweep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum StopReason {
     /// Every comparison is precise.
     Precise,
     /// The time is over.
@@ -125,22 +126,22 @@ impl<'a> Sweep<'a> {
         store: &mut Store,
         interrupted: &AtomicBool,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> Result<End> {
+    ) -> Result<StopReason> {
         let started = Instant::now();
         loop {
             let mut cells: Vec<usize> =
                 (0..self.plan.cells.len()).filter(|&cell| !self.is_done(cell)).collect();
             if cells.is_empty() {
-                return Ok(End::Precise);
+                return Ok(StopReason::Precise);
             }
             let mut orders = plan::orders(self.plan, self.generation);
             orders.shuffle(&mut cells);
             for cell in cells {
                 if started.elapsed() >= self.options.limit {
-                    return Ok(End::Time);
+                    return Ok(StopReason::Time);
                 }
                 if interrupted.load(Ordering::Relaxed) {
-                    return Ok(End::Interrupted);
+                    return Ok(StopReason::Interrupted);
                 }
                 self.visit(cell, &mut orders, store, interrupted, started, progress)?;
             }
@@ -259,7 +260,7 @@ impl<'a> Sweep<'a> {
     /// Opens an instance, and brings it to where its bursts are alike.
     fn open(&self, arm: Arm) -> Result<Instance<'_>> {
         let fault = self.options.planted.filter(|_| arm.control).map(|kind| Fault {
-            side: crate::error::Side::Server,
+            side: crate::sample::Side::Server,
             pair: 0,
             at_message: 0,
             kind,

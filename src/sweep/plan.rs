@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Cell, Layout, Matrix, Path, Series, X};
+use crate::case::{Cell, ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::results::record::Arm;
 use crate::results::store::Plan;
 
@@ -26,9 +26,10 @@ impl Profile {
     /// What it consists of.
     #[must_use]
     pub fn matrices(self) -> Vec<Matrix> {
-        let heap: Vec<Series> =
-            [Path::TwoCopy, Path::OneCopy, Path::ZeroCopy].map(|path| (path, Layout::Heap)).into();
-        let base = Matrix { x: X::PayloadBytes, ..Matrix::by_size() };
+        let heap: Vec<Series> = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy]
+            .map(|path| (path, Layout::Heap))
+            .into();
+        let base = Matrix { x: ChartAxis::PayloadBytes, ..Matrix::by_size() };
         match self {
             Self::Quick => vec![Matrix {
                 payload_bytes: vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20],
@@ -155,7 +156,7 @@ mod tests {
             profile: String::new(),
             seed,
             precision: 0.01,
-            series: vec![(Path::TwoCopy, Layout::Heap)],
+            series: vec![(SendPath::TwoCopy, Layout::Heap)],
             cells: Vec::new(),
         };
         let order = |seed, generation| {

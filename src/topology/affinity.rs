@@ -5,7 +5,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Placement;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::sample::Side;
 
 /// The CPUs that this process may use, in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

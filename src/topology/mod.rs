@@ -18,7 +18,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::sample::Side;
 
 /// Names and addresses in anonymous namespaces; `netns-setup.sh` uses the same for lasting ones.
 const SERVER_LINK: (&str, Ipv4Addr) = ("veth_s", Ipv4Addr::new(10, 200, 1, 1));

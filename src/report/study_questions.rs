@@ -1,25 +1,25 @@
 //! The studies' six questions, answered from the data, or not at all.
 
-use super::answers::{Facts, claim};
 use super::figures::FIGURES_OF_COUNTERS;
+use super::headline::{Facts, claim};
 use super::page::{Claim, Question};
 use super::tables::{ladder_name, model_row};
 use super::winners::versus;
 use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
-use crate::case::{Layout, Path, Series};
-use crate::counters::Event;
-use crate::error::Side;
+use crate::case::{Layout, SendPath, Series};
+use crate::event::Event;
 use crate::results::analysis::{ArmResult, CellResult, Metric};
-use crate::results::model::{Crossover, Ladder, crossover, standing};
+use crate::results::cost_model::{Crossover, Ladder, crossover, standing};
 use crate::results::stats::{Effect, Estimate, Verdict, median};
+use crate::sample::Side;
 
 /// A straight line that misses a size by more is not used to conclude from.
 const MOST_MISFIT: f64 = 0.1;
 /// A quantity of an arm, and what the field calls it.
 type Quantity<'a> = (&'a str, &'a dyn Fn(&ArmResult) -> Option<f64>);
 
-const TWO_COPY: Series = (Path::TwoCopy, Layout::Heap);
-const ONE_COPY: Series = (Path::OneCopy, Layout::Heap);
+const TWO_COPY: Series = (SendPath::TwoCopy, Layout::Heap);
+const ONE_COPY: Series = (SendPath::OneCopy, Layout::Heap);
 
 impl Facts<'_> {
     /// The studies' six questions.

@@ -6,15 +6,14 @@ use csv::StringRecord;
 use strum::VariantArray;
 
 use super::record::{Arm, Record};
-use crate::case::{Axis, Case, Layout, Path, Placement, Workload, parse_payload_bytes, parse_threads};
-use crate::counters::{Event, Reading, Readings};
-use crate::error::Side;
-use crate::measure::burst::Sample;
-use crate::pair::{RoundTrips, SideReport};
-use crate::path::{Copies, ZeroCopyCounts};
+use crate::case::{
+    Axis, Case, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes, parse_threads,
+};
+use crate::event::{Event, Reading, Readings};
+use crate::sample::{Copies, RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
 
 /// The columns before the counters.
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 37] = [
     "generation",
     "round",
     "position",
@@ -25,10 +24,13 @@ const COLUMNS: [&str; 34] = [
     "payload_bytes",
     "threads",
     "placement",
+    "receiver",
+    "source",
     "timed",
     "error",
     "start_ns",
     "elapsed_ns",
+    "drain_ns",
     "messages",
     "pairs_ns",
     "server_user_ns",
@@ -74,7 +76,7 @@ pub fn columns() -> Vec<String> {
 #[must_use]
 pub fn write(record: &Record) -> Vec<String> {
     let Record { generation, round, position, arm, timed, outcome } = record;
-    let Case { workload, path, layout, payload_bytes, threads, placement } = arm.case;
+    let Case { workload, path, layout, payload_bytes, threads, placement, receiver, source } = arm.case;
     let mut row = vec![
         generation.to_string(),
         round.to_string(),
@@ -86,6 +88,8 @@ pub fn write(record: &Record) -> Vec<String> {
         payload_bytes.to_string(),
         threads.to_string(),
         placement.to_string(),
+        receiver.to_string(),
+        source.to_string(),
         u8::from(*timed).to_string(),
     ];
     match outcome {
@@ -105,6 +109,7 @@ fn measures(sample: &Sample) -> Vec<String> {
     let mut row: Vec<String> = [
         client.start_ns,
         *elapsed_ns,
+        server.drain_ns,
         *messages,
         client.pairs_ns,
         server.user_ns,
@@ -199,11 +204,13 @@ pub fn read(row: &StringRecord) -> Result<Record, String> {
     })?;
     let case = Case {
         workload: fields.parse(Workload::parse)?,
-        path: fields.parse(Path::parse)?,
+        path: fields.parse(SendPath::parse)?,
         layout: fields.parse(Layout::parse)?,
         payload_bytes: fields.parse(parse_payload_bytes)?,
         threads: fields.parse(parse_threads)?,
         placement: fields.parse(Placement::parse)?,
+        receiver: fields.parse(Receiver::parse)?,
+        source: fields.parse(Source::parse)?,
     };
     let timed = fields.parse(|word| match word {
         "0" => Ok(false),
@@ -247,13 +254,17 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
     }
 
     fn sample(&mut self, case: &Case) -> Result<Sample, String> {
-        let [start_ns, elapsed_ns, messages, pairs_ns] =
-            [self.number()?, self.number()?, self.number()?, self.number()?];
+        let [start_ns, elapsed_ns, drain_ns, messages, pairs_ns] =
+            [self.number()?, self.number()?, self.number()?, self.number()?, self.number()?];
         if elapsed_ns == 0 || messages == 0 {
             return Err("elapsed_ns or messages is 0, in a row without an error".to_owned());
         }
-        let mut server =
-            SideReport { user_ns: self.number()?, system_ns: self.number()?, ..SideReport::default() };
+        let mut server = SideReport {
+            drain_ns,
+            user_ns: self.number()?,
+            system_ns: self.number()?,
+            ..SideReport::default()
+        };
         let mut client = SideReport {
             start_ns,
             end_ns: start_ns.saturating_add(elapsed_ns),
@@ -327,14 +338,17 @@ pub(crate) mod tests {
     pub(crate) fn record() -> Record {
         let case = Case {
             workload: Workload::Rr,
-            path: Path::ZeroCopy,
+            path: SendPath::ZeroCopy,
             layout: Layout::Page,
             payload_bytes: 65536,
             threads: 2,
             placement: Placement::Paired,
+            receiver: Receiver::Discard,
+            source: Source::Cold,
         };
         let counted = |value| Reading::Counted { value, enabled_ns: 10, running_ns: 9 };
         let server = SideReport {
+            drain_ns: 11,
             user_ns: 1,
             system_ns: 2,
             zero_copy: Some(ZeroCopyCounts { sends: 3, copied_bytes: 7, ..ZeroCopyCounts::default() }),

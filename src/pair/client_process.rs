@@ -14,7 +14,8 @@ use nix::sys::signal::Signal;
 
 use super::control::{ToClient, ToServer, write_frame};
 use super::watch::{Supervisor, Watch};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
+use crate::sample::Side;
 
 /// How long the client may take for what is no burst.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const CAUSE_LIMIT: Duration = Duration::from_secs(2);
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The client process, and what is needed to talk to it.
-pub(super) struct Line {
+pub(super) struct ClientProcess {
     control: UnixStream,
     supervisor: Supervisor<ToServer>,
     pub(super) watch: Arc<Watch>,
@@ -36,7 +37,7 @@ pub(super) struct Line {
     killed: bool,
 }
 
-impl Line {
+impl ClientProcess {
     /// Starts `program` as the client. It gets the control socket as its standard input, and a process
     /// group of its own, so that Ctrl-C reaches the server alone, which then ends it in good order.
     pub(super) fn open(program: &Path) -> Result<Self> {
@@ -183,7 +184,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         // The end of the control socket is the client's sign to go.
         drop(self.control.shutdown(std::net::Shutdown::Both));

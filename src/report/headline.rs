@@ -4,9 +4,9 @@ use super::page::Claim;
 use super::tables::ladder_name;
 use super::winners::{Winner, versus, winner};
 use super::words::{self, Copied, bytes, case_row, comparison_row};
-use crate::case::{Path, Series};
+use crate::case::{SendPath, Series};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Comparison, Metric};
-use crate::results::model::{Fit, Ladder};
+use crate::results::cost_model::{Fit, Ladder};
 use crate::results::stats::{Verdict, median};
 use crate::results::store::Manifest;
 
@@ -31,7 +31,7 @@ impl Facts<'_> {
     }
 
     pub(super) fn zero_copy_series(&self) -> Vec<Series> {
-        self.manifest.plan.series.iter().copied().filter(|(path, _)| *path == Path::ZeroCopy).collect()
+        self.manifest.plan.series.iter().copied().filter(|(path, _)| *path == SendPath::ZeroCopy).collect()
     }
 
     pub(super) fn arms(&self) -> impl Iterator<Item = &ArmResult> {
@@ -137,7 +137,7 @@ impl Facts<'_> {
                 .arms
                 .iter()
                 .filter(|arm| !arm.arm.control)
-                .partition(|arm| arm.arm.case.path == Path::ZeroCopy);
+                .partition(|arm| arm.arm.case.path == SendPath::ZeroCopy);
             let beats = |zero: &&ArmResult| {
                 others.iter().all(|other| {
                     let (zero, other) = (zero.arm.case.series(), other.arm.case.series());
@@ -178,7 +178,7 @@ impl Facts<'_> {
         }
         let mut rows: Vec<String> = self
             .comparisons(Metric::Throughput)
-            .filter(|comparison| [comparison.series.0, comparison.baseline.0].contains(&Path::ZeroCopy))
+            .filter(|comparison| [comparison.series.0, comparison.baseline.0].contains(&SendPath::ZeroCopy))
             .map(comparison_row)
             .collect();
         if judged == 0 {

@@ -1,0 +1,265 @@
+//! What a burst measured: plain data, which every module may read and none needs a socket for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{self, Readings};
+
+/// One timed burst.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// From the first request to the last message received and, for `zero_copy`, the last completion
+    /// reaped.
+    pub elapsed_ns: u64,
+    /// Messages on all pairs together.
+    pub messages: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// What the server's threads saw.
+    pub server: SideReport,
+    /// What the client's threads saw.
+    pub client: SideReport,
+}
+
+impl Sample {
+    /// How long a pair took for its messages, from its own start to its own end: the mean over pairs.
+    #[must_use]
+    pub fn pair_ns(&self) -> u64 {
+        self.client.pairs_ns / self.pairs
+    }
+}
+
+/// What the threads of one side saw of a burst.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SideReport {
+    /// When the first pair began, on `CLOCK_MONOTONIC`, which both processes share. The client's
+    /// start is that of the burst.
+    pub start_ns: u64,
+    /// When the last pair was done.
+    pub end_ns: u64,
+    /// The longest time that a pair took for what its path needs after the client has received the last byte:
+    /// of `zero_copy`, its completions. The server's, on its own clock; no part of the timed window.
+    pub drain_ns: u64,
+    /// How long the pairs took, each from its own start to its own end, all together.
+    pub pairs_ns: u64,
+    /// CPU time in user mode, all pairs' threads together.
+    pub user_ns: u64,
+    /// CPU time in the kernel, all pairs' threads together.
+    pub system_ns: u64,
+    /// What the kernel said of zero-copy sends; the server's, for that path alone.
+    pub zero_copy: Option<ZeroCopyCounts>,
+    /// What this side's end of the path copied.
+    pub copies: Copies,
+    /// What the threads counted of themselves, where that was asked for; all pairs together.
+    pub counters: Readings,
+    /// The client's round trips, where each was timed.
+    pub round_trips: Option<RoundTrips>,
+    /// Messages of which every byte was checked.
+    pub verified_messages: u64,
+}
+
+/// Round trip times, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// Their sum, exact.
+    pub sum_ns: u64,
+    /// How many there are.
+    pub count: u64,
+    /// The longest, exact.
+    pub max_ns: u64,
+    /// A histogram with three significant digits: (value, how many), ascending.
+    pub histogram: Vec<(u64, u64)>,
+}
+
+impl RoundTrips {
+    /// The mean, exact; none of nothing.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum_ns as f64 / self.count as f64)
+    }
+
+    /// The round trip that `share` of all (from 0 to 1) do not exceed, to three significant digits;
+    /// none of nothing.
+    #[must_use]
+    pub fn quantile_ns(&self, share: f64) -> Option<u64> {
+        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
+        let mut seen = 0;
+        let value = self.histogram.iter().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        });
+        value.map(|(value_ns, _)| (*value_ns).min(self.max_ns))
+    }
+}
+
+impl AddAssign<&Self> for RoundTrips {
+    fn add_assign(&mut self, other: &Self) {
+        let mut histogram: BTreeMap<u64, u64> = self.histogram.iter().copied().collect();
+        for (value_ns, count) in &other.histogram {
+            *histogram.entry(*value_ns).or_default() += count;
+        }
+        self.histogram = histogram.into_iter().collect();
+        self.sum_ns += other.sum_ns;
+        self.count += other.count;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+}
+
+impl SideReport {
+    /// Joins the reports of threads that ran side by side.
+    pub(crate) fn merge(reports: impl IntoIterator<Item = Self>) -> Self {
+        reports
+            .into_iter()
+            .reduce(|mut sum, report| {
+                sum.start_ns = sum.start_ns.min(report.start_ns);
+                sum.end_ns = sum.end_ns.max(report.end_ns);
+                sum.drain_ns = sum.drain_ns.max(report.drain_ns);
+                sum.pairs_ns += report.pairs_ns;
+                sum.user_ns += report.user_ns;
+                sum.system_ns += report.system_ns;
+                sum.verified_messages += report.verified_messages;
+                sum.copies += report.copies;
+                event::add(&mut sum.counters, report.counters);
+                if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
+                    *sum += counts;
+                }
+                sum
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// One of the two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Side {
+    /// Sends the payload.
+    Server,
+    /// Asks for it and receives.
+    Client,
+}
+
+/// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned, and what
+/// the completions said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copies {
+    /// Packed or unpacked by this process.
+    pub user_to_user_bytes: u64,
+    /// Copied into the kernel before the call returned.
+    pub user_to_kernel_bytes: u64,
+    /// Sent with `MSG_ZEROCOPY`, and copied by the kernel later after all.
+    pub deferred_bytes: u64,
+    /// Copied out of the kernel.
+    pub kernel_to_user_bytes: u64,
+}
+
+impl Copies {
+    /// What was copied after `earlier` was read.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            user_to_user_bytes: self.user_to_user_bytes - earlier.user_to_user_bytes,
+            user_to_kernel_bytes: self.user_to_kernel_bytes - earlier.user_to_kernel_bytes,
+            deferred_bytes: self.deferred_bytes - earlier.deferred_bytes,
+            kernel_to_user_bytes: self.kernel_to_user_bytes - earlier.kernel_to_user_bytes,
+        }
+    }
+}
+
+impl AddAssign for Copies {
+    fn add_assign(&mut self, other: Self) {
+        self.user_to_user_bytes += other.user_to_user_bytes;
+        self.user_to_kernel_bytes += other.user_to_kernel_bytes;
+        self.deferred_bytes += other.deferred_bytes;
+        self.kernel_to_user_bytes += other.kernel_to_user_bytes;
+    }
+}
+
+/// What `zero_copy` did, counted from the kernel's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZeroCopyCounts {
+    /// Successful `sendmsg` calls with `MSG_ZEROCOPY`. A short send makes two of one message.
+    pub sends: u64,
+    /// Bytes that those calls took.
+    pub sent_bytes: u64,
+    /// Calls whose completion arrived.
+    pub completions: u64,
+    /// Messages read from the error queue; each completes a range of calls.
+    pub notifications: u64,
+    /// Completions that say the kernel copied.
+    pub copied: u64,
+    /// Bytes of the calls that they complete.
+    pub copied_bytes: u64,
+    /// Calls that were refused with `ENOBUFS` and made again after a completion.
+    pub enobufs: u64,
+}
+
+impl ZeroCopyCounts {
+    /// The share of completions that say the kernel copied; none before the first completion.
+    #[must_use]
+    pub fn copied_share(&self) -> Option<f64> {
+        (self.completions > 0).then(|| self.copied as f64 / self.completions as f64)
+    }
+
+    /// What was counted after `earlier` was.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            sends: self.sends - earlier.sends,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            completions: self.completions - earlier.completions,
+            notifications: self.notifications - earlier.notifications,
+            copied: self.copied - earlier.copied,
+            copied_bytes: self.copied_bytes - earlier.copied_bytes,
+            enobufs: self.enobufs - earlier.enobufs,
+        }
+    }
+}
+
+impl fmt::Display for ZeroCopyCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sends, completions, notifications, enobufs, .. } = self;
+        write!(
+            f,
+            "{sends} sends, {completions} completions in {notifications} notifications, {enobufs} ENOBUFS"
+        )
+    }
+}
+
+impl AddAssign for ZeroCopyCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.sends += other.sends;
+        self.sent_bytes += other.sent_bytes;
+        self.completions += other.completions;
+        self.notifications += other.notifications;
+        self.copied += other.copied;
+        self.copied_bytes += other.copied_bytes;
+        self.enobufs += other.enobufs;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_summed_round_trips_are_those_of_all_together() {
+        let of = |histogram: &[(u64, u64)]| RoundTrips {
+            sum_ns: histogram.iter().map(|(value, count)| value * count).sum(),
+            count: histogram.iter().map(|(_, count)| count).sum(),
+            max_ns: histogram.last().unwrap().0,
+            histogram: histogram.to_vec(),
+        };
+        let mut sum = of(&[(10, 50), (30, 39)]);
+        sum += &of(&[(20, 10), (30, 1)]);
+        assert_eq!(sum, of(&[(10, 50), (20, 10), (30, 40)]));
+        let quantiles = [0.0, 0.5, 0.501, 0.6, 0.601, 1.0].map(|share| sum.quantile_ns(share).unwrap());
+        assert_eq!(quantiles, [10, 10, 20, 20, 30, 30]);
+        assert_eq!(sum.mean_ns(), Some(19.0));
+        assert_eq!((RoundTrips::default().quantile_ns(0.5), RoundTrips::default().mean_ns()), (None, None));
+    }
+}
