@@ -16,6 +16,11 @@ fn main() -> ExitCode {
         lasting("lasting_namespaces_are_made_used_and_taken_away", LASTING),
         lasting("network_ports_are_moved_in_and_given_back", PORTS),
         lasting("a_failure_half_way_leaves_nothing", HALF_WAY),
+        lasting("devices_that_the_kernel_keeps_in_a_namespace_do_not_stop_down", IMMOVABLE),
+        ports("ports_get_their_addresses_routes_mtu_and_state_back", RESTORED),
+        ports("ports_are_restored_after_an_up_that_failed_or_was_ended", INTERRUPTED),
+        ports("down_reports_what_it_cannot_undo_and_does_the_rest", NOT_UNDONE),
+        lasting("links_of_the_host_with_the_names_of_the_veth_pair_stay", SAME_NAMES),
         lasting("namespaces_without_a_common_subnet_are_refused", NO_SUBNET),
     ])
 }
@@ -60,7 +65,8 @@ fn split_needs_two_cpus() -> Result<(), Failed> {
 
 /// Runs a script in a network and mount namespace of its own, so that what it makes under /run/netns is
 /// seen by nobody else. `$SENDPATH` and `$SETUP` are the two programs.
-fn lasting(name: &str, script: &'static str) -> Trial {
+fn lasting(name: &str, script: impl Into<String>) -> Trial {
+    let script = script.into();
     Trial::ignorable_test(name, move || {
         if Command::new("ip").arg("-V").output().is_err() {
             return skip("the ip program is missing (package iproute2)");
@@ -81,13 +87,18 @@ fn lasting(name: &str, script: &'static str) -> Trial {
         if !probe.status.success() {
             return skip(&stderr(&probe));
         }
-        let output = sandbox(script)?;
+        let output = sandbox(&script)?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stdout);
             return Err(format!("{}\n{text}{}", output.status, stderr(&output)).into());
         }
         Ok(Completion::Completed)
     })
+}
+
+/// As `lasting`, with two ports that have settings to lose.
+fn ports(name: &str, script: &'static str) -> Trial {
+    lasting(name, [CONFIGURED_PORTS, script].concat())
 }
 
 const LASTING: &str = r#"
@@ -133,6 +144,137 @@ for bad in 'up --mtu' 'up --mtu x' 'up --nic a' 'up --nic a a' 'down x' 'sideway
     "$SETUP" $bad || code=$?
     [ $code = 2 ]
 done
+"#;
+
+// A bridge stands in for sit0, tunl0, gre0 and their like: where those modules are loaded, the kernel makes such a device
+// in every namespace, and as with a bridge, it cannot be moved to another.
+const IMMOVABLE: &str = r#"
+ip link add port_a type veth peer name port_b
+for arguments in '' '--nic port_a port_b'; do
+    "$SETUP" up $arguments
+    ip -n ns_s link add immovable type bridge
+    if ip -n ns_s link set immovable netns $$; then exit 1; fi
+    "$SETUP" up $arguments                      # it is not taken for a port that was moved in
+    "$SETUP" down
+    [ -z "$(ip netns list)" ]
+done
+ip link show port_a
+ip link show port_b
+"#;
+
+// `settings` prints what a port has to have again: not the carrier, and not what the kernel makes by itself.
+// port_a is up; port_b is down, and has an MTU and an address all the same.
+const CONFIGURED_PORTS: &str = r#"
+ip link add port_a type veth peer name far_a
+ip link add port_b mtu 1300 type veth peer name far_b
+ip link add bridge type bridge
+ip link set port_a mtu 1400 up
+ip link set far_a up
+ip link set far_b up
+ip address add 10.9.1.1/24 brd + dev port_a
+ip address add 10.9.1.2/24 dev port_a label port_a:1
+ip address add 10.9.2.1 peer 10.9.2.2/32 dev port_a noprefixroute valid_lft 4000 preferred_lft 3000
+ip address add 10.9.3.1/24 dev port_b
+ip address add 10.9.7.1/24 dev far_b
+ip route append 10.9.1.0/24 dev far_a           # the same network on a port that stays
+ip route add 10.9.4.0/24 dev port_a scope link src 10.9.1.2 metric 7
+ip route add default via 10.9.4.9 dev port_a mtu 1200
+ip route add 10.9.5.0/24 via 10.9.4.9 table 77
+ip route add 10.9.6.0/24 nexthop via 10.9.1.9 dev port_a weight 2 nexthop dev far_b
+ip link set port_b master bridge
+if [ -e /proc/net/if_inet6 ]; then
+    ip address add fd09:1::1/64 dev port_a nodad
+    ip address add fd09:7::1/64 dev far_a nodad
+    ip route add fd09:4::/64 dev port_a src fd09:1::1 metric 9
+    ip route add fd09:5::/64 via fd09:1::9 dev port_a
+    ip -6 route append fd09:4::/64 dev far_a metric 9
+    ip route add fd09:6::/64 nexthop via fd09:1::9 dev port_a nexthop via fd09:7::9 dev far_a
+fi
+settings() {
+    for port in port_a port_b; do
+        ip -o link show dev $port | grep -oE '[<,]UP[,>]|(mtu|master) [^ ]+' || true
+    done
+    ip -o address show scope global | sed -E 's/^[0-9]+: //; s/ (nodad|tentative)//g; s/[0-9]+sec/lifetime/g'
+    ip -4 route show table all | sed 's/ linkdown//; s/ dead//' | grep -v ' table local ' | sort
+    ip -6 route show table all | sed 's/ linkdown//; s/ dead//' | grep -vE ' table local |^fe80::' | sort
+}
+settings >before
+as_before() {
+    settings >after
+    diff before after
+    [ ! -e /run/sendpath-netns ]
+    [ -z "$(ip netns list)" ]
+}
+"#;
+
+const RESTORED: &str = r#"
+"$SETUP" up --mtu 2000 --nic port_a port_b
+"$SETUP" up --mtu 3000 --nic port_a port_b      # what is kept is how the ports came
+[ "$(stat -c %a /run/sendpath-netns)" = 700 ]
+if "$SETUP" up --nic port_b port_a; then exit 1; fi
+[ -z "$(ip -n ns_s -o address show to 10.9.0.0/16)" ]
+"$SETUP" down
+as_before
+"#;
+
+// An `ip` of its own ends the script just before it moves the second port.
+const INTERRUPTED: &str = r#"
+if "$SETUP" up --mtu 999999999 --nic port_a port_b; then exit 1; fi
+as_before
+mkdir bin
+cat >bin/ip <<EOF
+#!/bin/sh
+if [ "\$*" = 'link set dev port_b netns ns_c' ]; then
+    kill -\$SIGNAL \$PPID
+    if [ \$SIGNAL = KILL ]; then exit; fi
+fi
+exec $(command -v ip) "\$@"
+EOF
+chmod +x bin/ip
+code=0
+SIGNAL=TERM PATH=$PWD/bin:$PATH "$SETUP" up --nic port_a port_b || code=$?
+[ $code = 1 ]
+as_before
+code=0
+SIGNAL=KILL PATH=$PWD/bin:$PATH "$SETUP" up --nic port_a port_b || code=$?
+[ $code = 137 ]
+ip -n ns_s link show port_a
+"$SETUP" down
+as_before
+"#;
+
+const NOT_UNDONE: &str = r#"
+ip route add 10.9.8.0/24 dev port_a src 10.9.7.1
+"$SETUP" up --nic port_a port_b
+ip address delete 10.9.7.1/24 dev far_b         # the route's source address is gone
+ip link add port_b type bridge                  # the port's name is taken
+code=0
+"$SETUP" down 2>report || code=$?
+cat report
+[ $code = 1 ]
+grep -q 'not restored: .* run: ip -4 route append 10.9.8.0/24 ' report
+grep -q 'ns_c keeps the network port port_b' report
+ip address show port_a | grep -q 10.9.1.1/24
+[ "$(ip netns list | cut -d' ' -f1)" = ns_c ]   # with the port, which would be lost with it
+ip link delete port_b
+"$SETUP" down
+ip link show port_b | grep -q 'mtu 1300 .*master bridge'
+[ -z "$(ip netns list)" ]
+"#;
+
+const SAME_NAMES: &str = r#"
+ip link add veth_s type veth peer name veth_c
+ip -o link show >before
+"$SETUP" up
+if "$SETUP" up --mtu 999999999; then exit 1; fi
+"$SENDPATH" run --netns ns_s,ns_c --duration 10ms
+"$SETUP" down
+if "$SETUP" up --mtu 999999999; then exit 1; fi
+"$SETUP" down
+ip -o link show | diff before -
+code=0
+"$SETUP" up --nic veth_s veth_c || code=$?
+[ $code = 2 ]
 "#;
 
 const NO_SUBNET: &str = r#"
