@@ -51,6 +51,9 @@ pub enum Error {
         /// How many.
         outstanding: u64,
     },
+    /// The burst was given up because something else in it failed.
+    #[error("the burst was stopped because another pair failed")]
+    Stopped,
     /// `ENOBUFS` with nothing outstanding: this message can never be pinned.
     #[error(
         "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {payload_bytes} \
@@ -220,7 +223,7 @@ impl Error {
     /// from there.
     pub(crate) fn is_echo(&self) -> bool {
         match self {
-            Self::Closed { .. } | Self::PeerGone { .. } | Self::Abandoned { .. } => true,
+            Self::Closed { .. } | Self::PeerGone { .. } | Self::Abandoned { .. } | Self::Stopped => true,
             Self::Call { errno, .. } => matches!(
                 errno.kind(),
                 io::ErrorKind::ConnectionReset

@@ -11,8 +11,8 @@ use crate::event::{self, Readings};
 /// One timed burst.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// From the first request to the last message received and, for `zero_copy`, the last completion
-    /// reaped.
+    /// From the first request to the last byte received, on the client's clock. What a path needs after that is
+    /// the server's `drain_ns`.
     pub elapsed_ns: u64,
     /// Messages on all pairs together.
     pub messages: u64,
@@ -25,16 +25,18 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// How long a pair took for its messages, from its own start to its own end: the mean over pairs.
+    /// The mean time of a message on its own pair: of a round trip, where one is in flight.
     #[must_use]
-    pub fn pair_ns(&self) -> u64 {
-        self.client.pairs_ns / self.pairs
+    pub fn message_ns(&self) -> f64 {
+        self.client.pairs_ns as f64 / self.messages as f64
     }
 }
 
 /// What the threads of one side saw of a burst.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SideReport {
+    /// Messages that all pairs together sent or received.
+    pub messages: u64,
     /// When the first pair began, on `CLOCK_MONOTONIC`, which both processes share. The client's
     /// start is that of the burst.
     pub start_ns: u64,
@@ -114,6 +116,7 @@ impl SideReport {
         reports
             .into_iter()
             .reduce(|mut sum, report| {
+                sum.messages += report.messages;
                 sum.start_ns = sum.start_ns.min(report.start_ns);
                 sum.end_ns = sum.end_ns.max(report.end_ns);
                 sum.drain_ns = sum.drain_ns.max(report.drain_ns);

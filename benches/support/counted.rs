@@ -10,7 +10,7 @@ use sendpath::error::Result;
 use sendpath::event::Event;
 use sendpath::sample::Sample;
 
-use super::Meter;
+use super::{Meter, iterations_of};
 use super::perf::EventMeter;
 
 /// What is measured where an event that was asked for is missing.
@@ -23,11 +23,18 @@ impl Meter for EventMeter {
         self.clone()
     }
 
-    fn measure(&self, _x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(u64, Sample)> {
+    fn measure(
+        &self,
+        _x: ChartAxis,
+        iterations: u64,
+        burst: impl FnOnce() -> Result<Sample>,
+    ) -> Result<(u64, Sample)> {
         self.start();
         let sample = burst();
         let count = self.end(()); // also after a failure, so that the next sample starts from zero
-        sample.map(|sample| (count, sample))
+        let sample = sample?;
+        let scale = iterations as f64 / iterations_of(&sample);
+        Ok(((count as f64 * scale).round() as u64, sample))
     }
 
     fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput> {

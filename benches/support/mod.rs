@@ -11,6 +11,7 @@ pub mod wall;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use criterion::measurement::Measurement;
 use criterion::{
@@ -33,10 +34,24 @@ pub trait Meter {
     fn measurement(&self) -> Self::Measurement;
 
     /// Runs the burst and measures it.
-    fn measure(&self, x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(Value<Self>, Sample)>;
+    fn measure(
+        &self,
+        x: ChartAxis,
+        iterations: u64,
+        burst: impl FnOnce() -> Result<Sample>,
+    ) -> Result<(Value<Self>, Sample)>;
 
     /// What Criterion divides by, where there is something to divide by.
     fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput>;
+}
+
+/// Bursts are no shorter: the first ones, by which Criterion finds how many iterations fit its time, would
+/// show little but how they begin and end.
+const SHORTEST: Duration = Duration::from_millis(2);
+
+/// How many iterations a burst was: one is a message on every pair.
+pub fn iterations_of(sample: &Sample) -> f64 {
+    sample.messages as f64 / sample.pairs as f64
 }
 
 type Value<M> = <<M as Meter>::Measurement as Measurement>::Value;
@@ -163,8 +178,8 @@ impl Suite {
     ) {
         let mut counts: Option<ZeroCopyCounts> = None;
         charts.bench_function(id, |bencher| {
-            bencher.iter_custom(|messages| {
-                let (value, sample) = self.sample(meter, case, messages, x);
+            bencher.iter_custom(|iterations| {
+                let (value, sample) = self.sample(meter, case, iterations, x);
                 if let Some(sampled) = sample.server.zero_copy {
                     *counts.get_or_insert_default() += sampled;
                 }
@@ -176,12 +191,21 @@ impl Suite {
         }
     }
 
-    /// One sample: a burst of `messages` on every pair of a fresh instance.
-    fn sample<M: Meter>(&mut self, meter: &M, case: Case, messages: u64, x: ChartAxis) -> (Value<M>, Sample) {
+    /// One sample: a burst of a fresh instance that takes about as long as `iterations` do, scaled to them. A burst
+    /// by count would end with the slower pairs alone.
+    fn sample<M: Meter>(
+        &mut self,
+        meter: &M,
+        case: Case,
+        iterations: u64,
+        x: ChartAxis,
+    ) -> (Value<M>, Sample) {
         let sampled = self.start().and_then(|testbed| {
             let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;
-            meter.measure(x, || time(&mut instance, messages, Mode::Time))
+            let iteration_ns = instance.message_ns().unwrap_or_default();
+            let duration = Duration::from_nanos((iteration_ns * iterations as f64) as u64).max(SHORTEST);
+            meter.measure(x, iterations, || time(&mut instance, duration, Mode::Time))
         });
         sampled.unwrap_or_else(|error| {
             println!("\nfailed: {case}: {error}");

@@ -9,7 +9,7 @@ use sendpath::case::{Case, ChartAxis, Matrix};
 use sendpath::error::Result;
 use sendpath::sample::Sample;
 
-use super::Meter;
+use super::{Meter, iterations_of};
 
 /// Criterion's clock, over the window that the burst itself takes.
 struct Wall;
@@ -21,13 +21,18 @@ impl Meter for Wall {
         WallTime
     }
 
-    fn measure(&self, x: ChartAxis, burst: impl FnOnce() -> Result<Sample>) -> Result<(Duration, Sample)> {
+    fn measure(
+        &self,
+        x: ChartAxis,
+        iterations: u64,
+        burst: impl FnOnce() -> Result<Sample>,
+    ) -> Result<(Duration, Sample)> {
         let sample = burst()?;
-        let elapsed_ns = match x {
-            ChartAxis::PayloadBytes => sample.elapsed_ns,
-            ChartAxis::Threads => sample.pair_ns(),
+        let iteration_ns = match x {
+            ChartAxis::PayloadBytes => sample.elapsed_ns as f64 / iterations_of(&sample),
+            ChartAxis::Threads => sample.message_ns(),
         };
-        Ok((Duration::from_nanos(elapsed_ns), sample))
+        Ok((Duration::from_nanos((iteration_ns * iterations as f64) as u64), sample))
     }
 
     fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput> {

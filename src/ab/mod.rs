@@ -131,7 +131,7 @@ pub fn run(
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     let mut blocks: BTreeMap<usize, Vec<Block>> = BTreeMap::new();
     let mut failures: BTreeMap<usize, String> = BTreeMap::new();
-    let mut messages: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut lengths: BTreeMap<usize, Duration> = BTreeMap::new();
     let mut block = 0;
     let over = || started.elapsed() >= plan.limit || interrupted.load(Ordering::Relaxed);
     while !over() && failures.len() < plan.cases.len() {
@@ -149,9 +149,9 @@ pub fn run(
                 break;
             }
             progress(Progress { block, case: place, elapsed: started.elapsed() });
-            match visit(&mut workers, plan.cases[case], messages.get(&case).copied(), &mut rng) {
+            match visit(&mut workers, plan.cases[case], lengths.get(&case).copied(), &mut rng) {
                 Ok((length, rounds)) => {
-                    messages.insert(case, length);
+                    lengths.insert(case, length);
                     blocks.entry(case).or_default().push(rounds);
                 }
                 Err((arm, error)) => {

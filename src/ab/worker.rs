@@ -39,13 +39,13 @@ enum Question {
     /// Opens an instance of a case, in place of the one before.
     Open { case: Case },
     /// Runs a burst on it.
-    Burst { messages: u64 },
+    Burst { duration: Duration },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Ready { schema: u32, program: Program },
-    Opened { messages: u64 },
+    Opened { duration: Duration },
     Done(Box<Sample>),
     Failed(String),
 }
@@ -123,9 +123,9 @@ impl Worker {
     ///
     /// # Errors
     /// What the worker failed with, or a deadline.
-    pub fn open(&mut self, case: Case) -> Result<u64> {
+    pub fn open(&mut self, case: Case) -> Result<Duration> {
         match self.ask(&Question::Open { case })? {
-            Answer::Opened { messages } => Ok(messages),
+            Answer::Opened { duration } => Ok(duration),
             _ => Err(out_of_turn()),
         }
     }
@@ -134,8 +134,8 @@ impl Worker {
     ///
     /// # Errors
     /// What the worker failed with, or a deadline.
-    pub fn burst(&mut self, messages: u64) -> Result<Sample> {
-        match self.ask(&Question::Burst { messages })? {
+    pub fn burst(&mut self, duration: Duration) -> Result<Sample> {
+        match self.ask(&Question::Burst { duration })? {
             Answer::Done(sample) => Ok(*sample),
             _ => Err(out_of_turn()),
         }
@@ -210,14 +210,14 @@ pub fn serve(setup: &Setup, input: impl BufRead, mut output: impl Write) -> Resu
                 open = None; // closed before the next is opened
                 testbed.open(case).and_then(|mut instance| {
                     warm_up(&mut instance)?;
-                    let messages = calibrate_short(&mut instance)?;
+                    let duration = calibrate_short(&mut instance)?;
                     open = Some(instance);
-                    Ok(Answer::Opened { messages })
+                    Ok(Answer::Opened { duration })
                 })
             }
-            Question::Burst { messages } => match &mut open {
+            Question::Burst { duration } => match &mut open {
                 None => Err(Error::Protocol("a burst without an instance".to_owned())),
-                Some(instance) => time_short(instance, messages).map(|sample| Answer::Done(Box::new(sample))),
+                Some(instance) => time_short(instance, duration).map(|sample| Answer::Done(Box::new(sample))),
             },
         };
         say(&answer.unwrap_or_else(|error| Answer::Failed(error.to_string())))?;

@@ -18,10 +18,11 @@ use crate::case::{
     parse_threads,
 };
 use crate::event::{self, Event};
-use crate::measure::burst::{calibrate, time, verify, warm_up};
+use crate::measure::burst::{time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::measure::environment::Environment;
 use crate::pair::{Instance, Mode, Testbed};
+use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
 use crate::topology::affinity::Cpus;
 
@@ -151,9 +152,8 @@ fn measure(
     let mut window = Window::default();
     window.verified_messages += warm_up(instance)?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
-    let burst_messages = calibrate(instance, BURST.min(duration))?;
     loop {
-        window.add(&time(instance, burst_messages, mode)?);
+        window.add(&time(instance, BURST.min(duration), mode)?);
         bar.set_position(window.elapsed_ns / 1_000_000);
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;
@@ -173,6 +173,7 @@ struct Window {
     client: SideReport,
     zero_copy: Option<ZeroCopyCounts>,
     round_trips: RoundTrips,
+    drains_ns: Vec<u64>,
     verified_messages: u64,
 }
 
@@ -180,6 +181,7 @@ impl Window {
     fn add(&mut self, sample: &Sample) {
         self.messages += sample.messages;
         self.elapsed_ns += sample.elapsed_ns;
+        self.drains_ns.push(sample.server.drain_ns);
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
@@ -215,6 +217,8 @@ impl Window {
             server_system_ns: self.server.system_ns,
             client_user_ns: self.client.user_ns,
             client_system_ns: self.client.system_ns,
+            cpu_split_is_reliable: case.placement == Placement::Split,
+            drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
             counters: counted.map(|counted| {
@@ -248,6 +252,10 @@ struct Report {
     server_system_ns: u64,
     client_user_ns: u64,
     client_system_ns: u64,
+    /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a CPU.
+    cpu_split_is_reliable: bool,
+    /// The median over bursts of the time that completions took after the last byte was received.
+    drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
     counters: Option<Sides>,
@@ -301,13 +309,20 @@ impl fmt::Display for Report {
         let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
         let cpu =
             |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
-        line("server cpu", cpu(self.server_user_ns, self.server_system_ns))?;
-        line("client cpu", cpu(self.client_user_ns, self.client_system_ns))?;
+        let both = (self.server_user_ns + self.client_user_ns, self.server_system_ns + self.client_system_ns);
+        line("cpu", cpu(both.0, both.1))?;
+        let apart = if self.cpu_split_is_reliable { "" } else { "; the split between the sides is not to be relied on" };
+        line("  server", cpu(self.server_user_ns, self.server_system_ns) + apart)?;
+        line("  client", cpu(self.client_user_ns, self.client_system_ns) + apart)?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
                 format!(": the kernel copied {:.1} % of the sends after all", share * 100.0)
             });
             line("zero copy", format!("{counts}{copied}"))?;
+            if let Some(drain_ns) = self.drain_ns_per_burst {
+                let us = drain_ns / 1e3;
+                line("drain", format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"))?;
+            }
         }
         line("verified", format!("{} messages besides, every byte", self.verified_messages))?;
         let Some(sides) = &self.counters else { return Ok(()) };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
@@ -447,7 +448,7 @@ fn namespaces(setup: &Setup) -> [Check; 2] {
     };
     let share = testbed.open(case).and_then(|mut instance| {
         verify(&mut instance)?;
-        let counts = time(&mut instance, 32, Mode::Time)?.server.zero_copy;
+        let counts = time(&mut instance, Duration::from_millis(2), Mode::Time)?.server.zero_copy;
         Ok(counts.and_then(|counts| counts.copied_share()))
     });
     let copied = match share {

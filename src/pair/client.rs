@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
 use super::fault::FaultyReceiver;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
-use super::{Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, monotonic_ns, seed};
+use super::{
+    Burst, EffectiveSocket, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns,
+    seed, send_request,
+};
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -73,22 +76,41 @@ struct Client {
     options: Option<SocketOptions>,
     watch: Arc<Watch>,
     threads: Threads,
-    /// By their tokens.
-    instances: BTreeMap<u64, Instance>,
+    instances: BTreeMap<Token, Instance>,
 }
 
 /// One life of a case's pairs.
 struct Instance {
-    workload: Workload,
+    case: Case,
     ends: Vec<SharedEnd<Receiving>>,
 }
 
 /// The client's end of a pair.
 struct Receiving {
     connection: Arc<TcpStream>,
-    receiver: Box<dyn ReceiveMessage>,
+    case: Case,
+    fault: Option<Fault>,
+    /// None until the pair's thread has made it.
+    receiver: Option<Box<dyn ReceiveMessage>>,
     /// Made when round trips are first timed one by one.
     round_trips: Option<Recorder>,
+    /// The number of the next message.
+    next_sequence: u64,
+}
+
+impl Receiving {
+    /// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first to touch
+    /// their memory.
+    fn make_receiver(&mut self) {
+        let Case { receiver, path, payload_bytes, layout, .. } = self.case;
+        let socket = Arc::clone(&self.connection);
+        let mut receiver = path::receiver(receiver, path, socket, payload_bytes, layout);
+        if let Some(fault) = self.fault {
+            let connection = Arc::clone(&self.connection);
+            receiver = Box::new(FaultyReceiver { inner: receiver, connection, fault, message: 0 });
+        }
+        self.receiver = Some(receiver);
+    }
 }
 
 impl Client {
@@ -107,10 +129,10 @@ impl Client {
                 self.instances.insert(token, instance);
                 Ok(ToServer::Opened)
             }
-            ToClient::Burst { token, burst, first_sequence } => {
+            ToClient::Burst { token, burst } => {
                 let instance = self.instances.get(&token).ok_or_else(out_of_turn)?;
                 self.watch.arm(burst.mode, instance.connections());
-                let report = instance.burst(burst, first_sequence, &mut self.threads, &self.watch);
+                let report = instance.burst(burst, &mut self.threads, &self.watch);
                 self.watch.disarm();
                 report.map(ToServer::Done)
             }
@@ -131,11 +153,11 @@ impl Client {
     }
 
     fn open(
-        &self,
+        &mut self,
         case: Case,
         cpus: &Cpus,
         server: SocketAddr,
-        token: u64,
+        token: Token,
         events: &[Event],
         fault: Option<Fault>,
     ) -> Result<Instance> {
@@ -144,17 +166,22 @@ impl Client {
         for pair in 0..case.threads {
             let connection = Arc::new(connect(options, server)?);
             send_all(&connection, &Hello::new(token, pair).0)?;
-            let socket = Arc::clone(&connection);
-            let mut receiver = path::receiver(case.path, socket, case.payload_bytes, case.layout);
-            if let Some(fault) = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair) {
-                let connection = Arc::clone(&connection);
-                receiver = Box::new(FaultyReceiver { inner: receiver, connection, fault, message: 0 });
-            }
+            let fault = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair);
             let cpus = cpus.place(case.placement, Side::Client, pair)?.to_vec();
-            let state = Receiving { connection, receiver, round_trips: None };
+            let (receiver, round_trips, next_sequence) = (None, None, 0);
+            let state = Receiving { connection, case, fault, receiver, round_trips, next_sequence };
             ends.push(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(events) })));
         }
-        Ok(Instance { workload: case.workload, ends })
+        let instance = Instance { case, ends };
+        self.watch.arm_idle(instance.connections());
+        let make = |end: &mut PairEnd<Receiving>| {
+            end.state.make_receiver();
+            Ok(())
+        };
+        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make));
+        let made = made.and_then(|running| joined(running.wait(&self.watch)));
+        self.watch.disarm();
+        made.map(|_| instance)
     }
 }
 
@@ -166,19 +193,22 @@ impl Instance {
         self.ends.iter().map(connection).collect()
     }
 
-    fn burst(
-        &self,
-        burst: Burst,
-        first: u64,
-        threads: &mut Threads,
-        watch: &Arc<Watch>,
-    ) -> Result<SideReport> {
-        let workload = self.workload;
-        let gate = Gate::new(self.ends.len());
-        let work = Arc::new(move |end: &mut PairEnd<Receiving>| request(end, workload, burst, first, &gate));
-        let running = threads.start(&self.ends, watch, &work)?;
-        let mut report = joined(running.wait(watch))?;
-        if burst.mode == Mode::TimeEach && workload == Workload::Rr {
+    fn burst(&self, burst: Burst, threads: &mut Threads, watch: &Arc<Watch>) -> Result<SideReport> {
+        let flags = Arc::new(Flags { gate: Gate::new(self.ends.len()), stop: AtomicBool::new(false) });
+        let work = {
+            let (flags, watch) = (Arc::clone(&flags), Arc::clone(watch));
+            Arc::new(move |end: &mut PairEnd<Receiving>| request(end, burst, &flags, &watch))
+        };
+        let mut running = threads.start(&self.ends, watch, &work)?;
+        if let Extent::Time(duration) = burst.extent {
+            // The deadline is one flag for all pairs: none of them reads a clock for it.
+            if flags.gate.wait(watch).is_ok() {
+                running.wait_for(duration);
+            }
+            flags.stop.store(true, Ordering::Relaxed);
+        }
+        let mut report = SideReport::merge(joined(running.wait(watch))?);
+        if burst.mode == Mode::TimeEach && self.case.workload == Workload::Rr {
             let mut sum = Recorder::new();
             for end in &self.ends {
                 let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +218,14 @@ impl Instance {
         }
         Ok(report)
     }
+}
+
+/// What the pairs of a burst share.
+struct Flags {
+    /// Lets all begin the timed part at once.
+    gate: Gate,
+    /// The deadline has passed: ask for no more messages.
+    stop: AtomicBool,
 }
 
 fn out_of_turn() -> Error {
@@ -217,85 +255,114 @@ fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
 }
 
 /// One burst of one pair, on the client.
-fn request(
-    end: &mut PairEnd<Receiving>,
-    workload: Workload,
-    burst: Burst,
-    first: u64,
-    gate: &Gate,
-) -> Result<SideReport> {
-    let Receiving { connection, receiver, round_trips } = &mut end.state;
-    let (pair, mode) = (end.pair, burst.mode);
+fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Watch) -> Result<SideReport> {
+    let Receiving { connection, case, receiver, round_trips, next_sequence, .. } = &mut end.state;
+    let Some(receiver) = receiver else {
+        return Err(Error::Protocol("a burst came before the pair's receiver was made".to_owned()));
+    };
+    let mode = burst.mode;
     let each = (mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
-    let timed = first + burst.lead_in;
-    let sequences = timed..timed + burst.messages;
-    let receiver = &mut **receiver;
-    if burst.lead_in > 0 {
-        receive_messages(pair, connection, receiver, workload, mode, first..timed, None)?;
+    let mut pair =
+        Pair { number: end.pair, connection, receiver: &mut **receiver, case: *case, mode, next_sequence };
+    if burst.lead_in_messages > 0 {
+        pair.receive_messages(Until::Messages(burst.lead_in_messages), None)?;
     }
-    let copies_before = receiver.copies();
-    gate.wait()?;
-    let mut report = metered(&mut end.counting, || {
-        receive_messages(pair, connection, receiver, workload, mode, sequences.clone(), each)
-    })?;
-    recv_all(connection, &mut [0; 8])?; // the server has read the clock
-    report.copies = receiver.copies().since(&copies_before);
-    if mode == Mode::Verify {
-        report.verified_messages = burst.messages;
-    } else if let Some(last) = sequences.last() {
-        check(pair, receiver, mode, last)?;
-        report.verified_messages = 1;
+    let copies_before = pair.receiver.copies();
+    flags.gate.pass(watch)?;
+    let until = match burst.extent {
+        Extent::Messages(messages) => Until::Messages(messages),
+        Extent::Time(_) => Until::Flag(&flags.stop),
+    };
+    let mut report = metered(&mut end.counting, || pair.receive_messages(until, each))?;
+    let mut sent = [0; 8];
+    recv_all(connection, &mut sent)?; // the server has read its clock
+    if u64::from_le_bytes(sent) != report.messages {
+        return Err(Error::Protocol(format!(
+            "pair {}: the server sent {} messages in a burst of which {} were asked for",
+            pair.number,
+            u64::from_le_bytes(sent),
+            report.messages
+        )));
+    }
+    report.copies = pair.receiver.copies().since(&copies_before);
+    if mode != Mode::Verify && report.messages > 0 {
+        report.verified_messages = pair.check(*pair.next_sequence - 1)?;
     }
     Ok(report)
 }
 
-/// Asks for messages, or takes them in back to back, and says at last that all have arrived. Returns when it
-/// began.
-fn receive_messages(
-    pair: usize,
-    connection: &TcpStream,
-    receiver: &mut dyn ReceiveMessage,
-    workload: Workload,
-    mode: Mode,
-    sequences: Range<u64>,
-    each: Option<&mut Recorder>,
-) -> Result<u64> {
-    let look = |receiver: &dyn ReceiveMessage, sequence| match mode {
-        Mode::Verify => check(pair, receiver, mode, sequence),
-        Mode::Time | Mode::TimeEach => Ok(()),
-    };
-    let first = sequences.start;
-    let start_ns = monotonic_ns()?;
-    match workload {
-        Workload::Rr => {
-            let mut clock = each.map(|recorder| (recorder, start_ns));
-            for sequence in sequences {
-                send_all(connection, &sequence.to_le_bytes())?;
-                receiver.receive()?;
-                if let Some((recorder, last_ns)) = &mut clock {
-                    let now_ns = monotonic_ns()?;
-                    recorder.record(now_ns - *last_ns);
-                    *last_ns = now_ns;
-                }
-                look(receiver, sequence)?;
-            }
-        }
-        Workload::Stream => {
-            send_all(connection, &first.to_le_bytes())?; // ready
-            for sequence in sequences {
-                receiver.receive()?;
-                look(receiver, sequence)?;
-            }
-        }
-    }
-    send_all(connection, &first.to_le_bytes())?; // received the last
-    Ok(start_ns)
+/// When a pair stops to ask for messages.
+#[derive(Clone, Copy)]
+enum Until<'a> {
+    /// After so many.
+    Messages(u64),
+    /// When the flag is set.
+    Flag(&'a AtomicBool),
 }
 
-/// Compares the message that was received last with what was sent.
-fn check(pair: usize, receiver: &dyn ReceiveMessage, mode: Mode, sequence: u64) -> Result<()> {
-    let verdict = receiver.last().verify(seed(mode, sequence), sequence);
-    verdict.map_err(|mismatch| Error::Corrupt { pair, mismatch })
+/// A pair's end during a burst.
+struct Pair<'a> {
+    number: usize,
+    connection: &'a TcpStream,
+    receiver: &'a mut dyn ReceiveMessage,
+    case: Case,
+    mode: Mode,
+    next_sequence: &'a mut u64,
+}
+
+impl Pair<'_> {
+    /// Asks for messages and takes them in, as many at a time as the workload has in flight, and says at last
+    /// that all have arrived. The window is from before the first request to after the last byte.
+    fn receive_messages(&mut self, until: Until<'_>, each: Option<&mut Recorder>) -> Result<SideReport> {
+        let in_flight = in_flight_messages(&self.case) as u64;
+        // A stream asks again when half of what it asked for has arrived: the server never runs dry.
+        let at_a_time = in_flight.div_ceil(2);
+        let (mut asked, mut received, mut verified) = (0, 0, 0);
+        let start_ns = monotonic_ns()?;
+        let mut clock = each.filter(|_| self.case.workload == Workload::Rr).map(|each| (each, start_ns));
+        loop {
+            while asked + at_a_time <= received + in_flight {
+                let messages = match until {
+                    Until::Messages(messages) => at_a_time.min(messages - asked),
+                    Until::Flag(stop) if stop.load(Ordering::Relaxed) => 0,
+                    Until::Flag(_) => at_a_time,
+                };
+                if messages == 0 {
+                    break;
+                }
+                send_request(self.connection, messages)?;
+                asked += messages;
+            }
+            if received == asked {
+                break;
+            }
+            self.receiver.receive()?;
+            received += 1;
+            if let Some((recorder, last_ns)) = &mut clock {
+                let now_ns = monotonic_ns()?;
+                recorder.record(now_ns - *last_ns);
+                *last_ns = now_ns;
+            }
+            if self.mode == Mode::Verify {
+                verified += self.check(*self.next_sequence)?;
+            }
+            *self.next_sequence += 1;
+        }
+        let end_ns = monotonic_ns()?;
+        send_request(self.connection, 0)?;
+        let messages = received;
+        Ok(SideReport { messages, start_ns, end_ns, verified_messages: verified, ..SideReport::default() })
+    }
+
+    /// Compares the message that was received last with what was sent; returns how many were compared: 1, or 0
+    /// where the receiver keeps no bytes.
+    fn check(&self, sequence: u64) -> Result<u64> {
+        match self.receiver.last().verify(seed(self.mode, sequence), sequence) {
+            None => Ok(0),
+            Some(Ok(())) => Ok(1),
+            Some(Err(mismatch)) => Err(Error::Corrupt { pair: self.number, mismatch }),
+        }
+    }
 }
 
 /// Records one pair's round trips without allocating.

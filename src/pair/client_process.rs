@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::control::{ToClient, ToServer, write_frame};
+use super::Token;
 use super::watch::{Supervisor, Watch};
 use crate::error::{Error, Result};
 use crate::sample::Side;
@@ -145,7 +146,7 @@ impl ClientProcess {
     }
 
     /// Has the client close an instance. If it does not, or is gone, there is no use for it any more.
-    pub(super) fn close(&mut self, token: u64) {
+    pub(super) fn close(&mut self, token: Token) {
         if write_frame(&mut self.control, &ToClient::Close { token }).is_ok() {
             let limit = if self.failed { CAUSE_LIMIT } else { ANSWER_LIMIT };
             let deadline = Instant::now() + limit;

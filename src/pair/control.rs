@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Burst, EffectiveSocket, Fault, SocketOptions};
+use super::{Burst, EffectiveSocket, Fault, SocketOptions, Token};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -16,7 +16,7 @@ use crate::topology::affinity::Cpus;
 use crate::topology::{Interface, Topology};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -29,12 +29,11 @@ pub(super) enum ToClient {
     /// Answered by `Up`.
     BringUp { options: SocketOptions },
     /// Answered by `Opened`, when every pair is connected.
-    Open { case: Case, cpus: Cpus, server: SocketAddr, token: u64, events: Vec<Event>, fault: Option<Fault> },
-    /// Answered by `Done`. `token` is the instance's, `first_sequence` the number of the burst's first
-    /// message.
-    Burst { token: u64, burst: Burst, first_sequence: u64 },
+    Open { case: Case, cpus: Cpus, server: SocketAddr, token: Token, events: Vec<Event>, fault: Option<Fault> },
+    /// Answered by `Done`. `token` is the instance's.
+    Burst { token: Token, burst: Burst },
     /// Answered by `Closed`.
-    Close { token: u64 },
+    Close { token: Token },
 }
 
 /// The client's frames.

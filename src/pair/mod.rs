@@ -9,23 +9,26 @@ pub mod client;
 mod client_process;
 mod control;
 mod fault;
-
 mod options;
 mod server;
+mod source;
 mod threads;
 mod watch;
+
+use std::net::TcpStream;
+use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Case, SendPath, Workload};
 use crate::error::{Error, Result};
-use crate::sample::Side;
+use crate::path::{recv_all, send_all};
 
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
+pub use source::{buffer_bytes, in_flight_messages, source_messages};
 pub use server::{Effective, Instance, Setup, Testbed};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
@@ -36,11 +39,21 @@ const TIMED_SEED: u64 = 0;
 pub struct Burst {
     /// Messages on every pair that come first and are neither timed nor counted: they wake the threads and
     /// bring the buffers back into the caches, which a short burst would else be charged for.
-    pub lead_in: u64,
-    /// Messages on every pair.
-    pub messages: u64,
+    pub lead_in_messages: u64,
+    /// How long it goes on.
+    pub extent: Extent,
     /// What is looked at besides.
     pub mode: Mode,
+}
+
+/// How long a burst goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// So many messages on every pair. Not for timing: the slower pairs would finish alone.
+    Messages(u64),
+    /// Until a deadline that all pairs share, counted from where the first of them began. How many messages
+    /// that were is what was done.
+    Time(Duration),
 }
 
 /// What a burst looks at besides the time that it takes.
@@ -54,23 +67,52 @@ pub enum Mode {
     TimeEach,
 }
 
+/// What tells an instance's connections from all others: 128 random bits, which no stranger guesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Token([u8; 16]);
+
+impl Token {
+    fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Compares in a time that does not depend on where the two differ.
+    fn matches(self, other: Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |difference, (ours, theirs)| difference | (ours ^ theirs)) == 0
+    }
+}
+
 /// What a new connection begins with: the instance's token and the pair's number.
 #[derive(Default)]
-struct Hello([u8; 12]);
+struct Hello([u8; 20]);
 
 impl Hello {
-    fn new(token: u64, pair: usize) -> Self {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&token.to_le_bytes());
-        bytes[8..].copy_from_slice(&u32::try_from(pair).unwrap_or(u32::MAX).to_le_bytes());
+    fn new(token: Token, pair: usize) -> Self {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(&token.0);
+        bytes[16..].copy_from_slice(&u32::try_from(pair).unwrap_or(u32::MAX).to_le_bytes());
         Self(bytes)
     }
 
-    fn read(self) -> (u64, usize) {
-        let (token, pair) = self.0.split_at(8);
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
-        (number(token), usize::try_from(number(pair)).unwrap_or(usize::MAX))
+    fn read(self) -> (Token, usize) {
+        let (mut token, mut pair) = ([0; 16], [0; 4]);
+        token.copy_from_slice(&self.0[..16]);
+        pair.copy_from_slice(&self.0[16..]);
+        (Token(token), usize::try_from(u32::from_le_bytes(pair)).unwrap_or(usize::MAX))
     }
+}
+
+/// Asks, on a data connection, for so many more messages. 0 says that all that were asked for have arrived and
+/// no more are wanted; it also carries the TCP acknowledgement of the last message.
+fn send_request(connection: &TcpStream, messages: u64) -> Result<()> {
+    send_all(connection, &messages.to_le_bytes())
+}
+
+/// What [`send_request`] sent.
+fn receive_request(connection: &TcpStream) -> Result<u64> {
+    let mut bytes = [0; 8];
+    recv_all(connection, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// The seed with which a message's bytes were written.
@@ -79,30 +121,6 @@ fn seed(mode: Mode, sequence: u64) -> u64 {
         Mode::Verify => sequence,
         Mode::Time | Mode::TimeEach => TIMED_SEED,
     }
-}
-
-/// How many messages `zero_copy` keeps in flight at most.
-///
-/// In `rr` the request for the next message says that the last one arrived, so its completion is
-/// due: two let one notification cover both. In `stream` the pool is what keeps the connection busy: 16
-/// messages, or fewer where those would be more than 32 MiB.
-#[must_use]
-pub fn pool_messages(workload: Workload, payload_bytes: usize) -> usize {
-    match workload {
-        Workload::Rr => 2,
-        Workload::Stream => ((32 << 20) / payload_bytes).clamp(2, 16),
-    }
-}
-
-/// Bytes of buffers that a case takes on each side: fields, pack buffer, pool.
-#[must_use]
-pub fn buffer_bytes(case: &Case, side: Side) -> usize {
-    let messages = match (case.path, side) {
-        (SendPath::TwoCopy, _) => 2,
-        (SendPath::ZeroCopy, Side::Server) => pool_messages(case.workload, case.payload_bytes),
-        (SendPath::OneCopy, _) | (SendPath::ZeroCopy, Side::Client) => 1,
-    };
-    case.threads * case.payload_bytes * messages
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds. The same in every process of a machine.
@@ -124,6 +142,18 @@ mod tests {
 
     #[test]
     fn a_hello_is_read_as_it_was_written() {
-        assert_eq!(Hello::new(u64::MAX - 1, 255).read(), (u64::MAX - 1, 255));
+        let token = Token::random();
+        assert_eq!(Hello::new(token, 255).read(), (token, 255));
+    }
+
+    #[test]
+    fn a_token_matches_itself_alone() {
+        let token = Token::random();
+        assert!(token.matches(token));
+        for bit in 0..128 {
+            let mut other = token;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert!(!token.matches(other), "bit {bit}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +16,16 @@ use super::client_process::ClientProcess;
 use super::control::{ToClient, ToServer, VERSION, check_version};
 use super::fault::FaultySender;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
+use super::watch::Watch;
 use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, buffer_bytes, monotonic_ns,
-    pool_messages, seed,
+    Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns,
+    receive_request, seed, source_messages,
 };
-use crate::case::{Case, MAX_THREADS, Workload};
+use crate::case::{Case, MAX_THREADS};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
+use crate::message::Message;
 use crate::path::{self, SendMessage, recv_all, send_all};
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::{Cpus, pin};
@@ -81,7 +82,6 @@ pub struct Testbed {
 struct Inner {
     threads: Threads,
     client_process: ClientProcess,
-    instances: u64,
 }
 
 impl Testbed {
@@ -113,7 +113,7 @@ impl Testbed {
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
         let client_pid = client_process.client_pid();
-        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), client_process, instances: 0 });
+        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), client_process });
         Ok(Self { effective, listener, client_pid, inner, events: Vec::new() })
     }
 
@@ -159,19 +159,20 @@ impl Testbed {
         self.effective.cpus.place(case.placement, Side::Server, 0)?;
         check_memory(&case)?;
         let mut inner = self.inner.borrow_mut();
-        let Inner { threads, client_process, instances } = &mut *inner;
+        let Inner { threads, client_process } = &mut *inner;
         threads.grow(case.threads - 1)?;
-        *instances += 1;
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
-        let (cpus, token) = (self.effective.cpus.clone(), *instances);
-        let opened = client_process
-            .ask(&ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault })
-            .and_then(|answer| match answer {
-                ToServer::Opened => self.accept(case, token, fault),
-                _ => Err(out_of_turn()),
-            });
+        let (cpus, token) = (self.effective.cpus.clone(), Token::random());
+        let open = ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault };
+        let opened = client_process.ask(&open).and_then(|answer| match answer {
+            ToServer::Opened => {
+                let watch = Arc::clone(&client_process.watch);
+                self.accept(threads, &watch, case, token, fault)
+            }
+            _ => Err(out_of_turn()),
+        });
         match opened {
-            Ok(ends) => Ok(Instance { testbed: self, token, case, ends: Some(ends), next_sequence: 0 }),
+            Ok(ends) => Ok(Instance { testbed: self, token, case, ends: Some(ends), message_ns: None }),
             Err(error) => {
                 let error = client_process.root_cause(error);
                 client_process.close(token);
@@ -180,35 +181,61 @@ impl Testbed {
         }
     }
 
-    /// Takes the connections that the client has made, and gives each its end of the path.
-    fn accept(&self, case: Case, token: u64, fault: Option<Fault>) -> Result<Vec<SharedEnd<Server>>> {
+    /// Takes the connections that the client has made, and has each pair's thread make its end of the path.
+    fn accept(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        case: Case,
+        token: Token,
+        fault: Option<Fault>,
+    ) -> Result<Vec<SharedEnd<Server>>> {
         let mut connections: Vec<Option<Arc<TcpStream>>> = vec![None; case.threads];
         let deadline = Instant::now() + ACCEPT_LIMIT;
         while connections.iter().any(Option::is_none) {
-            // One that says another token is left over from an instance that failed half-way.
+            // One that says another token is a stranger's, or left over from an instance that failed half-way.
             if let Some((pair, connection)) = self.accept_one(token, deadline)? {
                 let place = connections.get_mut(pair).filter(|place| place.is_none());
                 *place.ok_or_else(out_of_turn)? = Some(Arc::new(connection));
             }
         }
-        let connections: Vec<_> = connections.into_iter().flatten().collect();
-        let ends = connections.iter().enumerate().map(|(pair, connection)| {
-            let pool = pool_messages(case.workload, case.payload_bytes);
-            let socket = Arc::clone(connection);
-            let mut sender = path::sender(case.path, socket, case.payload_bytes, case.layout, pool)?;
-            if let Some(fault) = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair) {
-                let connection = Arc::clone(connection);
-                sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
-            }
-            sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+        let ends = connections.into_iter().flatten().enumerate().map(|(pair, connection)| {
             let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
-            let state = Server { connection: Arc::clone(connection), sender };
+            let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
+            let state = Server { connection, case, fault, sender: None, next_sequence: 0 };
             Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
         });
-        ends.collect()
+        let ends = ends.collect::<Result<Vec<_>>>()?;
+        watch.arm_idle(connections_of(&ends));
+        let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
+        watch.disarm();
+        made.map(|_| ends)
     }
 
-    fn accept_one(&self, token: u64, deadline: Instant) -> Result<Option<(usize, TcpStream)>> {
+    /// Runs `work` on every end, each on its own thread: the first on the calling one, which is given back the
+    /// CPUs of the whole process. `begun` is called when the others are at work.
+    fn on_every_end<R: Send + 'static>(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        ends: &[SharedEnd<Server>],
+        work: impl Fn(&mut PairEnd<Server>) -> Result<R> + Send + Sync + 'static,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<R>> {
+        let work = Arc::new(work);
+        let running = threads.start(&ends[1..], watch, &work)?;
+        let begun = begun();
+        if begun.is_err() {
+            watch.abort();
+        }
+        let own = guarded(Side::Server, &ends[0], watch, work.as_ref());
+        let mut results = running.wait(watch);
+        results.push(own);
+        let unpinned = pin(self.effective.cpus.numbers());
+        begun.and_then(|()| joined(results)).and_then(|results| unpinned.map(|()| results))
+    }
+
+    fn accept_one(&self, token: Token, deadline: Instant) -> Result<Option<(usize, TcpStream)>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
@@ -228,7 +255,7 @@ impl Testbed {
         }
         timeout(None)?;
         let (theirs, pair) = hello.read();
-        Ok((theirs == token).then_some((pair, connection)))
+        Ok(theirs.matches(token).then_some((pair, connection)))
     }
 }
 
@@ -268,18 +295,50 @@ fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
 /// The server's end of a pair.
 struct Server {
     connection: Arc<TcpStream>,
-    sender: Box<dyn SendMessage>,
+    case: Case,
+    fault: Option<Fault>,
+    /// None until the pair's thread has made it.
+    sender: Option<Box<dyn SendMessage>>,
+    /// The number of the next message.
+    next_sequence: u64,
+}
+
+impl Server {
+    /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
+    /// touch their memory: the kernel then takes it from the thread's own node.
+    fn make_sender(&mut self) -> Result<()> {
+        let Case { path, payload_bytes, layout, .. } = self.case;
+        let messages = (0..source_messages(&self.case)).map(|_| {
+            let mut message = Message::new(payload_bytes, layout);
+            message.fill(TIMED_SEED);
+            message
+        });
+        let mut sender = path::sender(path, Arc::clone(&self.connection), messages.collect())?;
+        if let Some(fault) = self.fault {
+            let connection = Arc::clone(&self.connection);
+            sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
+        }
+        self.sender = Some(sender);
+        Ok(())
+    }
+}
+
+fn connections_of(ends: &[SharedEnd<Server>]) -> Vec<Arc<TcpStream>> {
+    let connection = |end: &SharedEnd<Server>| {
+        Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
+    };
+    ends.iter().map(connection).collect()
 }
 
 /// One life of a case's pairs. Dropped, or failed, it closes the connections.
 pub struct Instance<'testbed> {
     testbed: &'testbed Testbed,
-    token: u64,
+    token: Token,
     case: Case,
     /// None once a burst has failed.
     ends: Option<Vec<SharedEnd<Server>>>,
-    /// The number of the next message on every pair.
-    next_sequence: u64,
+    /// How long a message of the last burst took on its pair.
+    message_ns: Option<f64>,
 }
 
 impl Instance<'_> {
@@ -287,6 +346,12 @@ impl Instance<'_> {
     #[must_use]
     pub fn case(&self) -> Case {
         self.case
+    }
+
+    /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.
+    #[must_use]
+    pub fn message_ns(&self) -> Option<f64> {
+        self.message_ns
     }
 
     /// Runs one burst on every pair, and returns what the server's and the client's threads saw.
@@ -297,40 +362,46 @@ impl Instance<'_> {
         let Some(ends) = &self.ends else {
             return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
         };
-        let mut inner = self.testbed.inner.borrow_mut();
-        let Inner { threads, client_process, .. } = &mut *inner;
-        let (workload, first_sequence) = (self.case.workload, self.next_sequence);
-        self.next_sequence += burst.lead_in + burst.messages;
-        let work = Arc::new(move |end: &mut PairEnd<Server>| serve(end, workload, burst, first_sequence));
-
-        let watch = Arc::clone(&client_process.watch);
-        let connection = |end: &SharedEnd<Server>| {
-            Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
-        };
-        watch.arm(burst.mode, ends.iter().map(connection).collect());
-        // The server's threads wait for requests before the client is told to send any.
-        let running = threads.start(&ends[1..], &watch, &work)?;
-        let told = client_process.tell(&ToClient::Burst { token: self.token, burst, first_sequence });
-        if told.is_err() {
-            watch.abort();
+        let Inner { threads, client_process } = &mut *self.testbed.inner.borrow_mut();
+        client_process.watch.arm(burst.mode, connections_of(ends));
+        let result = self.reports(threads, client_process, ends, burst);
+        // Whatever became of the burst, the watch ends with it.
+        client_process.watch.disarm();
+        match result {
+            Ok((server, client)) => {
+                self.message_ns = Some(client.pairs_ns as f64 / client.messages.max(1) as f64);
+                Ok((server, client))
+            }
+            Err(error) => {
+                let error = client_process.root_cause(error);
+                client_process.close(self.token);
+                self.ends = None;
+                Err(error)
+            }
         }
-        let own = guarded(Side::Server, &ends[0], &watch, work.as_ref());
-        let mut reports = running.wait(&watch);
-        reports.push(own);
-        pin(self.testbed.effective.cpus.numbers())?;
+    }
 
-        let result =
-            told.and_then(|()| joined(reports)).and_then(|server| match client_process.answer()? {
-                ToServer::Done(client) => Ok((server, client)),
-                _ => Err(out_of_turn()),
-            });
-        watch.disarm();
-        result.map_err(|error| {
-            let error = client_process.root_cause(error);
-            client_process.close(self.token);
-            self.ends = None;
-            error
-        })
+    fn reports(
+        &self,
+        threads: &mut Threads,
+        client_process: &mut ClientProcess,
+        ends: &[SharedEnd<Server>],
+        burst: Burst,
+    ) -> Result<(SideReport, SideReport)> {
+        let watch = Arc::clone(&client_process.watch);
+        // The server's threads wait for requests before the client is told to send any.
+        let tell = || client_process.tell(&ToClient::Burst { token: self.token, burst });
+        let server =
+            self.testbed.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
+        let server = SideReport::merge(server);
+        match client_process.answer()? {
+            ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),
+            ToServer::Done(client) => Err(Error::Protocol(format!(
+                "the server sent {} messages, and the client received {}",
+                server.messages, client.messages
+            ))),
+            _ => Err(out_of_turn()),
+        }
     }
 }
 
@@ -343,21 +414,21 @@ impl Drop for Instance<'_> {
 }
 
 /// One burst of one pair, on the server.
-fn serve(end: &mut PairEnd<Server>, workload: Workload, burst: Burst, first: u64) -> Result<SideReport> {
-    let Server { connection, sender } = &mut end.state;
-    let timed = first + burst.lead_in;
-    if burst.lead_in > 0 {
-        send_messages(connection, &mut **sender, workload, burst.mode, first..timed)?;
+fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
+    let Server { connection, sender, next_sequence, .. } = &mut end.state;
+    let Some(sender) = sender else {
+        return Err(Error::Protocol("a burst came before the pair's sender was made".to_owned()));
+    };
+    let sender = &mut **sender;
+    if burst.lead_in_messages > 0 {
+        send_messages(connection, sender, burst.mode, next_sequence)?;
     }
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
-    let mut report = metered(&mut end.counting, || {
-        let start_ns = monotonic_ns()?;
-        send_messages(connection, &mut **sender, workload, burst.mode, timed..timed + burst.messages)?;
-        Ok(start_ns)
-    })?;
+    let mut report =
+        metered(&mut end.counting, || send_messages(connection, sender, burst.mode, next_sequence))?;
     // The client may check its last message now. On a shared CPU that work would else come before this
     // thread's last steps, and be timed.
-    send_all(connection, &timed.to_le_bytes())?;
+    send_all(connection, &report.messages.to_le_bytes())?;
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
@@ -368,38 +439,36 @@ fn serve(end: &mut PairEnd<Server>, workload: Workload, burst: Burst, first: u64
     Ok(report)
 }
 
-/// Sends messages as they are asked for, or back to back, until the kernel has let go of the last.
+/// Sends as many messages as each request asks for, until one asks for none; then waits until the kernel has let
+/// go of the last.
 fn send_messages(
     connection: &TcpStream,
     sender: &mut dyn SendMessage,
-    workload: Workload,
     mode: Mode,
-    sequences: Range<u64>,
-) -> Result<()> {
-    match workload {
-        Workload::Rr => {
-            for _ in sequences {
-                let sequence = recv_sequence(connection)?;
-                send_message(sender, mode, sequence)?;
-            }
+    next_sequence: &mut u64,
+) -> Result<SideReport> {
+    let first = *next_sequence;
+    let start_ns = monotonic_ns()?;
+    loop {
+        let messages = receive_request(connection)?;
+        if messages == 0 {
+            break;
         }
-        Workload::Stream => {
-            recv_sequence(connection)?; // the client is ready
-            for sequence in sequences {
-                send_message(sender, mode, sequence)?;
-            }
+        for _ in 0..messages {
+            send_message(sender, mode, *next_sequence)?;
+            *next_sequence += 1;
         }
     }
-    // The client has received the last. Without this the last message's TCP acknowledgement, and so
-    // its zero-copy completion, would come by the client's delayed-ACK timer, 40 ms and more later.
-    recv_sequence(connection)?;
-    sender.flush()
-}
-
-fn recv_sequence(connection: &TcpStream) -> Result<u64> {
-    let mut bytes = [0; 8];
-    recv_all(connection, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    let received_ns = monotonic_ns()?;
+    sender.flush()?;
+    let end_ns = monotonic_ns()?;
+    Ok(SideReport {
+        messages: *next_sequence - first,
+        start_ns,
+        end_ns,
+        drain_ns: end_ns - received_ns,
+        ..SideReport::default()
+    })
 }
 
 fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {

@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::watch::Watch;
-use super::{monotonic_ns, thread_cpu_ns};
+use super::thread_cpu_ns;
 use crate::counters::{Pmus, ThreadCounters};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -75,12 +75,12 @@ impl Threads {
     }
 
     /// Starts `work` on every end, a thread each.
-    pub(super) fn start<T: Send + 'static>(
+    pub(super) fn start<T: Send + 'static, R: Send + 'static>(
         &mut self,
         ends: &[SharedEnd<T>],
         watch: &Arc<Watch>,
-        work: &Arc<impl Fn(&mut PairEnd<T>) -> Result<SideReport> + Send + Sync + 'static>,
-    ) -> Result<Running> {
+        work: &Arc<impl Fn(&mut PairEnd<T>) -> Result<R> + Send + Sync + 'static>,
+    ) -> Result<Running<R>> {
         self.grow(ends.len())?;
         let (sender, results) = channel();
         for ((worker, _), end) in self.workers.iter().zip(ends) {
@@ -90,7 +90,7 @@ impl Threads {
             let job = move || drop(sender.send(guarded(side, &end, &watch, &*work)));
             worker.send(Box::new(job)).map_err(|_| Error::Protocol("a thread has ended".to_owned()))?;
         }
-        Ok(Running { results, outstanding: ends.len() })
+        Ok(Running { results, reports: Vec::new(), outstanding: ends.len() })
     }
 }
 
@@ -104,36 +104,48 @@ impl Drop for Threads {
     }
 }
 
-/// A burst under way on other threads.
-pub(super) struct Running {
-    results: Receiver<Result<SideReport>>,
+/// Work under way on other threads.
+pub(super) struct Running<R> {
+    results: Receiver<Result<R>>,
+    reports: Vec<Result<R>>,
     outstanding: usize,
 }
 
-impl Running {
+impl<R> Running<R> {
+    /// Waits until `duration` has passed, or every thread is done.
+    pub(super) fn wait_for(&mut self, duration: Duration) {
+        let deadline = Instant::now() + duration;
+        while self.outstanding > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(report) = self.results.recv_timeout(left) else { return };
+            self.reports.push(report);
+            self.outstanding -= 1;
+        }
+    }
+
     /// Waits for every thread. Ends soon after `watch` has shut the connections down, whatever became
     /// of the threads.
-    pub(super) fn wait(mut self, watch: &Watch) -> Vec<Result<SideReport>> {
-        let mut reports = Vec::new();
-        while self.outstanding > 0 {
-            match self.results.recv_timeout(Duration::from_secs(1)) {
-                Ok(report) => {
-                    reports.push(report);
-                    self.outstanding -= 1;
-                }
-                Err(_) if watch.aborted_for() < Duration::from_secs(6) => {}
-                Err(_) => {
-                    let waited = watch.aborted_for();
-                    reports.push(Err(Error::Deadline { waiting_for: "the pairs' threads to end", waited }));
-                    break;
-                }
+    pub(super) fn wait(mut self, watch: &Watch) -> Vec<Result<R>> {
+        loop {
+            self.wait_for(Duration::from_secs(1));
+            if self.outstanding == 0 {
+                return self.reports;
+            }
+            let waited = watch.aborted_for();
+            if waited > ABORT_LIMIT {
+                let waiting_for = "end of the pairs' threads";
+                self.reports.push(Err(Error::Deadline { waiting_for, waited }));
+                return self.reports;
             }
         }
-        reports
     }
 }
 
-/// Lets threads go at once, when all have come; or none, if one does not come in time.
+/// How long threads may take to end, once their connections are shut down.
+const ABORT_LIMIT: Duration = Duration::from_secs(6);
+
+/// Lets threads go at once, when all have come. There is no time limit: how long they take depends on the
+/// case, and a pair that does not come is a stall, which [`Watch`] notices.
 pub(super) struct Gate {
     missing: Mutex<usize>,
     opened: Condvar,
@@ -144,20 +156,31 @@ impl Gate {
         Self { missing: Mutex::new(threads), opened: Condvar::new() }
     }
 
-    pub(super) fn wait(&self) -> Result<()> {
-        let limit = Duration::from_secs(2);
+    /// Comes to the gate, and waits until it opens.
+    pub(super) fn pass(&self, watch: &Watch) -> Result<()> {
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         *missing -= 1;
         if *missing == 0 {
             self.opened.notify_all();
             return Ok(());
         }
-        let (missing, _) = self
-            .opened
-            .wait_timeout_while(missing, limit, |missing| *missing > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        if *missing > 0 {
-            return Err(Error::Deadline { waiting_for: "the other pairs to start", waited: limit });
+        drop(missing);
+        self.wait(watch)
+    }
+
+    /// Waits until it opens.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where the burst was given up meanwhile.
+    pub(super) fn wait(&self, watch: &Watch) -> Result<()> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        while *missing > 0 {
+            if watch.is_aborted() {
+                return Err(Error::Stopped);
+            }
+            let look_again = Duration::from_millis(100);
+            (missing, _) =
+                self.opened.wait_timeout(missing, look_again).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }
@@ -165,12 +188,12 @@ impl Gate {
 
 /// Runs `work` on one end, on the calling thread. Whatever goes wrong, a panic included, shuts all
 /// connections of the instance down, so that nobody waits for this pair.
-pub(super) fn guarded<T>(
+pub(super) fn guarded<T, R>(
     side: Side,
     end: &Mutex<PairEnd<T>>,
     watch: &Watch,
-    work: impl Fn(&mut PairEnd<T>) -> Result<SideReport>,
-) -> Result<SideReport> {
+    work: impl Fn(&mut PairEnd<T>) -> Result<R>,
+) -> Result<R> {
     let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
     let pair = end.pair;
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -193,31 +216,31 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Measures the calling thread while it runs `work`. The clock starts when `work` says so, by the
-/// time that it returns.
-pub(super) fn metered(counting: &mut Counting, work: impl FnOnce() -> Result<u64>) -> Result<SideReport> {
+/// Measures the calling thread while it runs `work`, which says when its window began and ended, and how many
+/// messages it had.
+pub(super) fn metered(
+    counting: &mut Counting,
+    work: impl FnOnce() -> Result<SideReport>,
+) -> Result<SideReport> {
     let before = thread_cpu_ns()?;
     if let Some(counters) = &mut counting.counters {
         counters.start();
     }
-    let start_ns = work()?;
-    let end_ns = monotonic_ns()?;
+    let report = work()?;
     let counters = counting.counters.as_mut().map(ThreadCounters::stop).unwrap_or_default();
     let after = thread_cpu_ns()?;
     Ok(SideReport {
-        start_ns,
-        end_ns,
-        pairs_ns: end_ns - start_ns,
+        pairs_ns: report.end_ns - report.start_ns,
         user_ns: after.0.saturating_sub(before.0),
         system_ns: after.1.saturating_sub(before.1),
         counters,
-        ..SideReport::default()
+        ..report
     })
 }
 
 /// Joins the threads' reports, or gives the most telling error: one that is no mere echo of the other
 /// side's end, if there is one.
-pub(super) fn joined(reports: Vec<Result<SideReport>>) -> Result<SideReport> {
+pub(super) fn joined<R>(reports: Vec<Result<R>>) -> Result<Vec<R>> {
     let mut echo = None;
     let mut fine = Vec::new();
     for report in reports {
@@ -227,5 +250,5 @@ pub(super) fn joined(reports: Vec<Result<SideReport>>) -> Result<SideReport> {
             Err(error) => return Err(error),
         }
     }
-    echo.map_or_else(|| Ok(SideReport::merge(fine)), Err)
+    echo.map_or(Ok(fine), Err)
 }

@@ -61,6 +61,12 @@ impl Watch {
         }
     }
 
+    /// Begins to look after work on these connections that moves no byte.
+    pub(super) fn arm_idle(&self, connections: Vec<Arc<TcpStream>>) {
+        self.arm(Mode::Time, connections);
+        self.state().stall = None;
+    }
+
     /// The burst is over. What was found to be wrong with it can still be asked for.
     pub(super) fn disarm(&self) {
         let mut state = self.state();
@@ -85,6 +91,11 @@ impl Watch {
     /// How long ago the connections were shut down; zero if they were not.
     pub(super) fn aborted_for(&self) -> Duration {
         self.state().aborted.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether the connections were shut down.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.state().aborted.is_some()
     }
 
     /// What the supervisor found to be wrong.

@@ -81,8 +81,8 @@ pub struct Sweep<'a> {
 /// What is known of a cell so far.
 #[derive(Default)]
 struct CellState {
-    /// Messages on every pair in a burst.
-    messages: Option<u64>,
+    /// How long a burst is.
+    burst: Option<Duration>,
     /// An observation of throughput from each generation that was timed.
     observations: BTreeMap<usize, Vec<f64>>,
     counted: bool,
@@ -211,7 +211,7 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
-        let mut messages = self.state[cell].messages;
+        let mut length = self.state[cell].burst;
         for round in 0..ROUNDS {
             if open.is_empty() || interrupted.load(Ordering::Relaxed) && round > 0 {
                 break;
@@ -222,7 +222,7 @@ impl<'a> Sweep<'a> {
             for (position, &arm) in order.iter().enumerate() {
                 let Some(instance) = open.get_mut(&arm) else { continue };
                 let position = position as u64;
-                match burst(instance, &mut messages) {
+                match burst(instance, &mut length) {
                     Ok(sample) => {
                         let (arm, outcome) = (arms[arm], Ok(sample));
                         records.push(Record { generation, round, position, arm, timed, outcome });
@@ -241,7 +241,7 @@ impl<'a> Sweep<'a> {
             visited.append(&mut records);
         }
         drop(open);
-        self.state[cell].messages = messages;
+        self.state[cell].burst = length;
         if !self.testbed.is_alive() {
             self.testbed = Testbed::start(self.setup)?;
         }
@@ -278,7 +278,7 @@ impl<'a> Sweep<'a> {
             match (&record.outcome, arms.iter().position(|arm| *arm == record.arm)) {
                 (Err(_), Some(arm)) => drop(state.failed.insert(arm)),
                 (Ok(sample), _) => {
-                    state.messages.get_or_insert(sample.messages / sample.pairs);
+                    state.burst.get_or_insert(Duration::from_nanos(sample.elapsed_ns));
                     state.counted |= !record.timed;
                 }
                 _ => {}
@@ -303,10 +303,10 @@ impl<'a> Sweep<'a> {
 }
 
 /// One burst of the cell's length, which the first instance finds for all.
-fn burst(instance: &mut Instance<'_>, messages: &mut Option<u64>) -> Result<Sample> {
-    let length = match *messages {
+fn burst(instance: &mut Instance<'_>, length: &mut Option<Duration>) -> Result<Sample> {
+    let length = match *length {
         Some(length) => length,
-        None => *messages.insert(calibrate_short(instance)?),
+        None => *length.insert(calibrate_short(instance)?),
     };
     time_short(instance, length)
 }

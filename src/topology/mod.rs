@@ -10,6 +10,7 @@
 //! them, away with the last process, however that ends.
 
 pub mod affinity;
+pub mod cache;
 mod netns;
 mod veth;
 

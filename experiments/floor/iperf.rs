@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
-use sendpath::measure::burst::{calibrate, time, warm_up};
+use sendpath::measure::burst::{time, warm_up};
 use sendpath::pair::{Mode, Testbed};
 
 const ROUNDS: usize = 15;
@@ -41,8 +41,7 @@ pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
                 ..Case::default()
             })?;
             warm_up(&mut instance)?;
-            let messages = calibrate(&mut instance, SECOND)?;
-            let sample = time(&mut instance, messages, Mode::Time)?;
+            let sample = time(&mut instance, SECOND, Mode::Time)?;
             Ok((sample.messages * (64 << 10) * 8) as f64 / sample.elapsed_ns as f64)
         };
         let theirs = || -> std::io::Result<f64> {
@@ -74,7 +73,7 @@ pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
     }
     let name = "one_copy stream, throughput of iperf3 -R -l 64K's";
     println!("medians of {ROUNDS} rounds of a second, one pair, server and client on different CPUs");
-    super::print_ratio("64 KiB", name, ratios, Some(&super::Bar::AtLeast(1.0)));
+    super::print_ratio("64 KiB × 1", name, ratios, Some(&super::Bar::AtLeast(1.0)));
     Ok(())
 }
 

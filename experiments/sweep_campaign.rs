@@ -1,4 +1,4 @@
-//! How often a sweep's verdicts are wrong on this machine: `cargo bench --bench campaign`, by name alone.
+//! How often a sweep's verdicts are wrong on this machine: `cargo bench --bench sweep_campaign`, by name alone.
 //!
 //! Two campaigns of twenty sweeps: `two_copy` against itself, where every call is false; and against itself with
 //! a planted cost, which has to be found. METHODOLOGY.md has the results.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sendpath::case::{Cell, Layout, Placement, SendPath, Workload};
-use sendpath::measure::burst::{calibrate, time};
+use sendpath::measure::burst::time;
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
 use sendpath::results::analysis::{Metric, analyse};
 use sendpath::results::stats::Verdict;
@@ -123,11 +123,10 @@ fn sweep(
 fn round_trip_ns(setup: &Setup) -> anyhow::Result<f64> {
     let testbed = Testbed::start(setup)?;
     let mut instance = testbed.open(cell(64 << 10, 1).case((SendPath::TwoCopy, Layout::Heap)))?;
-    let messages = calibrate(&mut instance, Duration::from_millis(50))?;
     let mut bursts: Vec<f64> = Vec::new();
     for _ in 0..40 {
-        let sample = time(&mut instance, messages, Mode::Time)?;
-        bursts.push(sample.elapsed_ns as f64 / messages as f64);
+        let sample = time(&mut instance, Duration::from_millis(50), Mode::Time)?;
+        bursts.push(sample.message_ns());
     }
     sendpath::results::stats::median(&mut bursts).context("no burst")
 }

@@ -3,6 +3,7 @@
 //! `cargo bench --bench counting`; no part of a plain `cargo bench`. Rounds interleave what is compared;
 //! the figures are medians with their quartiles.
 
+#[path = "../benches/support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use criterion::measurement::Measurement;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::event::{Event, Reading};
-use sendpath::measure::burst::{calibrate, time, warm_up};
+use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed};
 use sendpath::sample::{Sample, SideReport};
@@ -72,11 +73,10 @@ fn run() -> Result<()> {
         testbed.count(&[Event::TaskClock]);
         let mut instance = testbed.open(large)?;
         warm_up(&mut instance)?;
-        let messages = calibrate(&mut instance, BURST)?;
         if let Ok(meter) = &meter {
             meter.start();
         }
-        let sample = time(&mut instance, messages, Mode::Time)?;
+        let sample = time(&mut instance, BURST, Mode::Time)?;
         let inherited_ns = meter.as_ref().ok().map(|meter| meter.end(()) as f64);
         if let Some(own_ns) = task_clock_ns(&sample.server) {
             libraries.extend(inherited_ns.map(|inherited_ns| inherited_ns / own_ns));
@@ -140,8 +140,7 @@ fn sample(testbed: &mut Testbed, case: Case, events: &[Event]) -> Result<Sample>
     testbed.count(events);
     let mut instance = testbed.open(case)?;
     warm_up(&mut instance)?;
-    let messages = calibrate(&mut instance, BURST)?;
-    time(&mut instance, messages, Mode::Time)
+    time(&mut instance, BURST, Mode::Time)
 }
 
 fn rate(sample: &Sample) -> f64 {

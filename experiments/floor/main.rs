@@ -1,0 +1,215 @@
+//! The suite's paths against the least code that moves the same bytes, interleaved in one run.
+//!
+//! `cargo bench --bench floor`; no part of a plain `cargo bench`. There are three floors (`raw.rs`), with sockets
+//! set as the suite's, as many messages in turn, the same receiver (one contiguous buffer) and the same CPUs:
+//! `plain` sends one contiguous buffer by `send`; `pack` copies eight pieces together before, the least that
+//! `two_copy` can do; `iovec` sends eight pieces by `sendmsg`, the least that `one_copy` can do. Where `iperf3` is
+//! installed, `stream` runs against it.
+//!
+//! A round runs each rival of a size and number of pairs once, in random order, each over new connections. Ratios
+//! are taken inside a round; the table has their median and quartiles.
+
+mod iperf;
+mod raw;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use raw::{Floor, Load};
+use sendpath::case::{Case, Layout, Placement, SendPath};
+use sendpath::error::{Error, Result};
+use sendpath::measure::burst::{time, warm_up};
+use sendpath::measure::environment::Environment;
+use sendpath::pair::{Mode, Testbed, source_messages};
+use sendpath::sample::Side;
+use sendpath::settings::setup_from_variables;
+
+/// What runs in a round.
+#[derive(Clone, Copy, PartialEq)]
+enum Rival {
+    Floor(Floor),
+    Suite(SendPath, Layout),
+}
+
+const PLAIN: Rival = Rival::Floor(Floor::Plain);
+const IOVEC: Rival = Rival::Floor(Floor::Iovec);
+const PACK: Rival = Rival::Floor(Floor::Pack);
+const TWO_COPY: Rival = Rival::Suite(SendPath::TwoCopy, Layout::Heap);
+const ONE_COPY: Rival = Rival::Suite(SendPath::OneCopy, Layout::Heap);
+const ZERO_COPY: Rival = Rival::Suite(SendPath::ZeroCopy, Layout::Page);
+
+/// What is compared in rounds of its own.
+struct Cell {
+    payload_bytes: usize,
+    threads: usize,
+    rounds: usize,
+    burst: Duration,
+    lines: Vec<Line>,
+}
+
+/// A line of the table: how `of` compares with `to`, by time per round trip, and the bar for it.
+struct Line {
+    name: &'static str,
+    of: Rival,
+    to: Rival,
+    bar: Option<Bar>,
+}
+
+enum Bar {
+    /// Round trips per second, as a share of the other's.
+    AtLeast(f64),
+    /// Time of a round trip, as a multiple of the other's.
+    AtMost(f64),
+}
+
+fn cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (payload_bytes, two_copy, one_copy) in [
+        (64, Some(Bar::AtLeast(0.98)), 0.98),
+        (8 << 10, Some(Bar::AtLeast(0.98)), 0.98),
+        (64 << 10, None, 0.97),
+        (256 << 10, None, 0.97),
+    ] {
+        let line = |name, of, to, bar| Line { name, of, to, bar };
+        let mut lines = vec![
+            line("two_copy, round trips/s of the pack floor's", TWO_COPY, PACK, two_copy),
+            line("one_copy, round trips/s of the iovec floor's", ONE_COPY, IOVEC, Some(Bar::AtLeast(one_copy))),
+            line("two_copy, round trips/s of the plain floor's", TWO_COPY, PLAIN, None),
+            line("one_copy, round trips/s of the plain floor's", ONE_COPY, PLAIN, None),
+        ];
+        let zero_copy = match payload_bytes {
+            0x1_0000 => Some(1.40),
+            0x4_0000 => Some(1.50),
+            _ => None,
+        };
+        if let Some(most) = zero_copy {
+            let bar = Some(Bar::AtMost(most));
+            lines.push(line("zero_copy page, round trip of two_copy's", ZERO_COPY, TWO_COPY, bar));
+        }
+        cells.push(Cell { payload_bytes, threads: 1, rounds: 60, burst: Duration::from_millis(20), lines });
+    }
+    for threads in [4, 64, 256] {
+        let bar = (threads > 4).then_some(Bar::AtLeast(0.95));
+        let lines =
+            vec![Line { name: "one_copy, round trips/s of the plain floor's", of: ONE_COPY, to: PLAIN, bar }];
+        let burst = Duration::from_millis(500);
+        cells.push(Cell { payload_bytes: 64 << 10, threads, rounds: 21, burst, lines });
+    }
+    cells
+}
+
+fn main() -> ExitCode {
+    let outcome = match std::env::var(raw::CLIENT) {
+        Ok(load) => raw::client(&load).map_err(Error::call("the floor's client")),
+        Err(_) => run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sendpath: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
+    let setup = setup_from_variables(program)?;
+    let mut testbed = Testbed::start(&setup)?;
+    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
+    let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
+        .map_err(Error::call("open(2) of the client's namespace"))?;
+
+    println!("medians of interleaved rounds, both ends of a pair on one CPU (quartiles in brackets)");
+    for cell in cells() {
+        let rounds = rounds(&testbed, &cell, &client_netns)?;
+        for line in &cell.lines {
+            print_line(&cell, line, &rounds);
+        }
+    }
+    iperf::compare(&mut testbed, &client_netns)
+}
+
+/// The nanoseconds by round trip of every rival of `cell`, round by round.
+fn rounds(testbed: &Testbed, cell: &Cell, client_netns: &File) -> Result<Vec<Vec<(Rival, f64)>>> {
+    let mut rivals: Vec<Rival> = Vec::new();
+    for rival in cell.lines.iter().flat_map(|line| [line.of, line.to]) {
+        if !rivals.contains(&rival) {
+            rivals.push(rival);
+        }
+    }
+    let mut rounds = Vec::new();
+    for round in 0..cell.rounds {
+        shuffle(&mut rivals, round);
+        let times = rivals.iter().map(|&rival| Ok((rival, once(testbed, rival, cell, client_netns)?)));
+        rounds.push(times.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(rounds)
+}
+
+fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Result<f64> {
+    let case = Case { payload_bytes: cell.payload_bytes, threads: cell.threads, ..Case::default() };
+    match rival {
+        Rival::Floor(floor) => {
+            let cpus = (0..case.threads)
+                .map(|pair| Ok(testbed.effective().cpus.place(case.placement, Side::Server, pair)?[0]));
+            let load = Load {
+                floor,
+                payload_bytes: case.payload_bytes,
+                source_messages: source_messages(&case),
+                warm_up: 200_u64.div_ceil(case.threads as u64).max(10),
+                duration: cell.burst,
+                cpus: cpus.collect::<Result<Vec<_>>>()?,
+                server: (testbed.effective().server_link.address, 0).into(),
+            };
+            let outcome = raw::run(load, client_netns).map_err(Error::call("the floor"))?;
+            Ok(outcome.round_trip_ns())
+        }
+        Rival::Suite(path, layout) => {
+            let mut instance = testbed.open(Case { path, layout, ..case })?;
+            warm_up(&mut instance)?;
+            let sample = time(&mut instance, cell.burst, Mode::Time)?;
+            Ok(sample.elapsed_ns as f64 / sample.messages as f64)
+        }
+    }
+}
+
+fn print_line(cell: &Cell, line: &Line, rounds: &[Vec<(Rival, f64)>]) {
+    let of =
+        |times: &[(Rival, f64)], rival| times.iter().find(|(r, _)| *r == rival).map_or(f64::NAN, |t| t.1);
+    let times = rounds.iter().map(|times| of(times, line.of) / of(times, line.to));
+    let ratios = match line.bar {
+        Some(Bar::AtMost(_)) => times.collect(),
+        Some(Bar::AtLeast(_)) | None => times.map(f64::recip).collect(),
+    };
+    let what = format!("{} × {}", size(cell.payload_bytes), cell.threads);
+    print_ratio(&what, line.name, ratios, line.bar.as_ref());
+}
+
+fn print_ratio(size: &str, name: &str, mut ratios: Vec<f64>, bar: Option<&Bar>) {
+    ratios.sort_by(f64::total_cmp);
+    let quantile = |share: f64| ratios[((ratios.len() - 1) as f64 * share).round() as usize];
+    let (low, median, high) = (quantile(0.25), quantile(0.5), quantile(0.75));
+    let verdict = |reached| if reached { "reached" } else { "SHORT" };
+    let verdict = match bar {
+        Some(Bar::AtLeast(bar)) => format!("  at least {bar:.2}: {}", verdict(median >= *bar)),
+        Some(Bar::AtMost(bar)) => format!("  at most {bar:.2}: {}", verdict(median <= *bar)),
+        None => String::new(),
+    };
+    println!("  {size:>13}  {name:<49} {median:.3} [{low:.3} {high:.3}]{verdict}");
+}
+
+fn size(bytes: usize) -> String {
+    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
+}
+
+/// Fisher and Yates, from a generator that is seeded by the round: the order of a run can be had again.
+fn shuffle<T>(items: &mut [T], seed: usize) {
+    let mut state = seed as u64 ^ 0x9E37_79B9_7F4A_7C15;
+    for last in (1..items.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        items.swap(last, (state >> 33) as usize % (last + 1));
+    }
+}
