@@ -10,8 +10,8 @@ use sendpath::error::Result;
 use sendpath::event::Event;
 use sendpath::sample::Sample;
 
-use super::{Meter, iterations_of};
 use super::perf::EventMeter;
+use super::{Meter, iterations_of};
 
 /// What is measured where an event that was asked for is missing.
 const INSTEAD: [Event; 2] = [Event::TaskClock, Event::RefCycles];

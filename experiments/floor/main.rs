@@ -7,7 +7,7 @@
 //! installed, `stream` runs against it.
 //!
 //! A round runs each rival of a size and number of pairs once, in random order, each over new connections. Ratios
-//! are taken inside a round; the table has their median and quartiles.
+//! are taken inside a round; the table has their median and quartiles. `-- 'KiB × 256' iperf3` chooses lines.
 
 mod iperf;
 mod raw;
@@ -75,7 +75,12 @@ fn cells() -> Vec<Cell> {
         let line = |name, of, to, bar| Line { name, of, to, bar };
         let mut lines = vec![
             line("two_copy, round trips/s of the pack floor's", TWO_COPY, PACK, two_copy),
-            line("one_copy, round trips/s of the iovec floor's", ONE_COPY, IOVEC, Some(Bar::AtLeast(one_copy))),
+            line(
+                "one_copy, round trips/s of the iovec floor's",
+                ONE_COPY,
+                IOVEC,
+                Some(Bar::AtLeast(one_copy)),
+            ),
             line("two_copy, round trips/s of the plain floor's", TWO_COPY, PLAIN, None),
             line("one_copy, round trips/s of the plain floor's", ONE_COPY, PLAIN, None),
         ];
@@ -123,13 +128,22 @@ fn run() -> Result<()> {
         .map_err(Error::call("open(2) of the client's namespace"))?;
 
     println!("medians of interleaved rounds, both ends of a pair on one CPU (quartiles in brackets)");
-    for cell in cells() {
+    // As Criterion's: only what contains one of the words that are given.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    for cell in cells().into_iter().filter(|cell| chosen(&cell.name())) {
         let rounds = rounds(&testbed, &cell, &client_netns)?;
         for line in &cell.lines {
             print_line(&cell, line, &rounds);
         }
     }
-    iperf::compare(&mut testbed, &client_netns)
+    if chosen("iperf3") { iperf::compare(&mut testbed, &client_netns) } else { Ok(()) }
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        format!("{} × {}", size(self.payload_bytes), self.threads)
+    }
 }
 
 /// The nanoseconds by round trip of every rival of `cell`, round by round.
@@ -184,8 +198,7 @@ fn print_line(cell: &Cell, line: &Line, rounds: &[Vec<(Rival, f64)>]) {
         Some(Bar::AtMost(_)) => times.collect(),
         Some(Bar::AtLeast(_)) | None => times.map(f64::recip).collect(),
     };
-    let what = format!("{} × {}", size(cell.payload_bytes), cell.threads);
-    print_ratio(&what, line.name, ratios, line.bar.as_ref());
+    print_ratio(&cell.name(), line.name, ratios, line.bar.as_ref());
 }
 
 fn print_ratio(size: &str, name: &str, mut ratios: Vec<f64>, bar: Option<&Bar>) {

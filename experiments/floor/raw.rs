@@ -73,15 +73,21 @@ pub fn run(mut load: Load, client_netns: &File) -> io::Result<Outcome> {
     let mut client = Ended(
         Command::new(std::env::current_exe()?)
             .env(CLIENT, serde_json::to_string(&load)?)
-            .env("SENDPATH_FLOOR_NETNS", format!("/proc/{}/fd/{}", std::process::id(), client_netns.as_raw_fd()))
+            .env(
+                "SENDPATH_FLOOR_NETNS",
+                format!("/proc/{}/fd/{}", std::process::id(), client_netns.as_raw_fd()),
+            )
             .stdout(Stdio::piped())
             .spawn()?,
     );
     let connections = load.cpus.iter().map(|_| listener.accept().map(|(connection, _)| connection));
     let connections = connections.collect::<io::Result<Vec<_>>>()?;
     scope(|threads| {
-        let servers: Vec<_> = connections.iter().map(|connection| threads.spawn(|| serve(&load, connection))).collect();
-        servers.into_iter().try_for_each(|server| server.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())))
+        let servers: Vec<_> =
+            connections.iter().map(|connection| threads.spawn(|| serve(&load, connection))).collect();
+        servers
+            .into_iter()
+            .try_for_each(|server| server.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())))
     })?;
     let stdout = client.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut line = String::new();
@@ -105,9 +111,8 @@ fn serve(load: &Load, connection: &TcpStream) -> io::Result<()> {
     let mut pair = [0; 8];
     receive(fd, &mut pair)?;
     pin_to(load.cpus[u64::from_le_bytes(pair) as usize])?;
-    let messages: Vec<[Vec<u8>; 8]> = (0..load.source_messages)
-        .map(|_| [(); 8].map(|()| vec![1; load.payload_bytes / 8]))
-        .collect();
+    let messages: Vec<[Vec<u8>; 8]> =
+        (0..load.source_messages).map(|_| [(); 8].map(|()| vec![1; load.payload_bytes / 8])).collect();
     let contiguous: Vec<Vec<u8>> = (0..load.source_messages).map(|_| vec![1; load.payload_bytes]).collect();
     let mut packed = vec![1; load.payload_bytes];
     for number in 0.. {
@@ -155,7 +160,9 @@ pub fn client(load: &str) -> io::Result<()> {
         start.wait();
         sleep(load.duration);
         stop.store(true, Ordering::Relaxed);
-        let outcomes = clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
+        let outcomes = clients
+            .into_iter()
+            .map(|client| client.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
         outcomes.collect::<io::Result<Vec<_>>>()
     })?;
     let first = outcomes.iter().map(|(begun, ..)| *begun).min().ok_or(io::ErrorKind::InvalidInput)?;
@@ -252,8 +259,10 @@ fn socket() -> io::Result<Socket> {
     use nix::sys::socket::{setsockopt, sockopt};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     let bytes = 2 << 20;
-    setsockopt(&socket, sockopt::SndBufForce, &bytes).or_else(|_| setsockopt(&socket, sockopt::SndBuf, &bytes))?;
-    setsockopt(&socket, sockopt::RcvBufForce, &bytes).or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &bytes))?;
+    setsockopt(&socket, sockopt::SndBufForce, &bytes)
+        .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &bytes))?;
+    setsockopt(&socket, sockopt::RcvBufForce, &bytes)
+        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &bytes))?;
     setsockopt(&socket, sockopt::TcpCongestion, &"reno".into())?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket)

@@ -186,9 +186,9 @@ fn name(arm: Arm) -> &'static str {
 fn visit(
     workers: &mut BTreeMap<Arm, Worker>,
     case: Case,
-    length: Option<u64>,
+    length: Option<Duration>,
     rng: &mut ChaCha8Rng,
-) -> std::result::Result<(u64, Block), (Arm, Error)> {
+) -> std::result::Result<(Duration, Block), (Arm, Error)> {
     let mut order = [Arm::Base, Arm::Change, Arm::Control];
     order.shuffle(rng);
     let mut length = length;
@@ -197,7 +197,7 @@ fn visit(
         let calibrated = worker.open(case).map_err(|error| (arm, error))?;
         length.get_or_insert(calibrated);
     }
-    let length = length.unwrap_or(1);
+    let length = length.unwrap_or_default();
     let mut rounds = Block::new();
     for round in 0..ROUNDS {
         // A new order, then the same turned round.

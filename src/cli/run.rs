@@ -311,7 +311,11 @@ impl fmt::Display for Report {
             |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
         let both = (self.server_user_ns + self.client_user_ns, self.server_system_ns + self.client_system_ns);
         line("cpu", cpu(both.0, both.1))?;
-        let apart = if self.cpu_split_is_reliable { "" } else { "; the split between the sides is not to be relied on" };
+        let apart = if self.cpu_split_is_reliable {
+            ""
+        } else {
+            "; the split between the sides is not to be relied on"
+        };
         line("  server", cpu(self.server_user_ns, self.server_system_ns) + apart)?;
         line("  client", cpu(self.client_user_ns, self.client_system_ns) + apart)?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
@@ -321,7 +325,10 @@ impl fmt::Display for Report {
             line("zero copy", format!("{counts}{copied}"))?;
             if let Some(drain_ns) = self.drain_ns_per_burst {
                 let us = drain_ns / 1e3;
-                line("drain", format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"))?;
+                line(
+                    "drain",
+                    format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
+                )?;
             }
         }
         line("verified", format!("{} messages besides, every byte", self.verified_messages))?;

@@ -20,8 +20,8 @@ use super::fault::FaultyReceiver;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
-    Burst, EffectiveSocket, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns,
-    seed, send_request,
+    Burst, EffectiveSocket, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages,
+    monotonic_ns, seed, send_request,
 };
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::control::{ToClient, ToServer, write_frame};
 use super::Token;
+use super::control::{ToClient, ToServer, write_frame};
 use super::watch::{Supervisor, Watch};
 use crate::error::{Error, Result};
 use crate::sample::Side;

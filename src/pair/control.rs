@@ -29,7 +29,14 @@ pub(super) enum ToClient {
     /// Answered by `Up`.
     BringUp { options: SocketOptions },
     /// Answered by `Opened`, when every pair is connected.
-    Open { case: Case, cpus: Cpus, server: SocketAddr, token: Token, events: Vec<Event>, fault: Option<Fault> },
+    Open {
+        case: Case,
+        cpus: Cpus,
+        server: SocketAddr,
+        token: Token,
+        events: Vec<Event>,
+        fault: Option<Fault>,
+    },
     /// Answered by `Done`. `token` is the instance's.
     Burst { token: Token, burst: Burst },
     /// Answered by `Closed`.

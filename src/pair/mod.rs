@@ -28,8 +28,8 @@ use crate::path::{recv_all, send_all};
 
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
-pub use source::{buffer_bytes, in_flight_messages, source_messages};
 pub use server::{Effective, Instance, Setup, Testbed};
+pub use source::{buffer_bytes, in_flight_messages, source_messages};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
 const TIMED_SEED: u64 = 0;

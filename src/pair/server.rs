@@ -391,8 +391,7 @@ impl Instance<'_> {
         let watch = Arc::clone(&client_process.watch);
         // The server's threads wait for requests before the client is told to send any.
         let tell = || client_process.tell(&ToClient::Burst { token: self.token, burst });
-        let server =
-            self.testbed.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
+        let server = self.testbed.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
         let server = SideReport::merge(server);
         match client_process.answer()? {
             ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),

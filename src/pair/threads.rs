@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::watch::Watch;
 use super::thread_cpu_ns;
+use super::watch::Watch;
 use crate::counters::{Pmus, ThreadCounters};
 use crate::error::{Error, Result};
 use crate::event::Event;

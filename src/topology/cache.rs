@@ -55,9 +55,12 @@ mod tests {
             ] {
                 let folder = root.path().join(format!("cpu{cpu}/cache/index{index}"));
                 fs::create_dir_all(&folder).unwrap();
-                for (name, text) in
-                    [("type", kind), ("level", &level.to_string()), ("size", size), ("shared_cpu_list", &shared)]
-                {
+                for (name, text) in [
+                    ("type", kind),
+                    ("level", &level.to_string()),
+                    ("size", size),
+                    ("shared_cpu_list", &shared),
+                ] {
                     fs::write(folder.join(name), format!("{text}\n")).unwrap();
                 }
             }
