@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::Error;
 use sendpath::measure::burst::{time, verify};
+use sendpath::message::Message;
 use sendpath::pair::{Burst, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
@@ -129,7 +130,8 @@ fn write_to_closed(path: &str) -> ExitCode {
     drop(std::net::TcpStream::connect(address).expect("a peer"));
     let (socket, _) = listener.accept().expect("a connection");
     let path = SendPath::parse(path).expect("a path");
-    let mut sender = sendpath::path::sender(path, socket, 4096, Layout::Heap, 64).expect("a sender");
+    let messages = (0..64).map(|_| Message::new(4096, Layout::Heap)).collect();
+    let mut sender = sendpath::path::sender(path, socket, messages).expect("a sender");
     let failed = (0..32).any(|_| sender.message().is_err() || sender.send().is_err());
     if failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::monotonic_ns;
 use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::message::{Message, Received};
 use crate::path::{ReceiveMessage, SendMessage};
 use crate::sample::{Copies, Side, ZeroCopyCounts};
 
@@ -134,7 +134,7 @@ pub(super) struct FaultyReceiver {
 }
 
 impl ReceiveMessage for FaultyReceiver {
-    fn receive(&mut self) -> Result<&Message> {
+    fn receive(&mut self) -> Result<()> {
         if self.message == self.fault.at_message {
             self.fault.strike(&self.connection)?;
         }
@@ -142,7 +142,7 @@ impl ReceiveMessage for FaultyReceiver {
         self.inner.receive()
     }
 
-    fn last(&self) -> &Message {
+    fn last(&self) -> Received<'_> {
         self.inner.last()
     }
 

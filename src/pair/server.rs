@@ -21,10 +21,11 @@ use super::{
     Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, buffer_bytes, monotonic_ns,
     pool_messages, seed,
 };
-use crate::case::{Case, MAX_THREADS, Workload};
+use crate::case::{Case, MAX_THREADS, SendPath, Workload};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
+use crate::message::Message;
 use crate::path::{self, SendMessage, recv_all, send_all};
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::{Cpus, pin};
@@ -193,9 +194,12 @@ impl Testbed {
         }
         let connections: Vec<_> = connections.into_iter().flatten().collect();
         let ends = connections.iter().enumerate().map(|(pair, connection)| {
-            let pool = pool_messages(case.workload, case.payload_bytes);
-            let socket = Arc::clone(connection);
-            let mut sender = path::sender(case.path, socket, case.payload_bytes, case.layout, pool)?;
+            let messages = match case.path {
+                SendPath::ZeroCopy => pool_messages(case.workload, case.payload_bytes),
+                SendPath::TwoCopy | SendPath::OneCopy => 1,
+            };
+            let messages = (0..messages).map(|_| Message::new(case.payload_bytes, case.layout)).collect();
+            let mut sender = path::sender(case.path, Arc::clone(connection), messages)?;
             if let Some(fault) = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair) {
                 let connection = Arc::clone(connection);
                 sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
@@ -213,7 +217,12 @@ impl Testbed {
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => return Ok(None),
-            Ok(0) => return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT }),
+            Ok(0) => {
+                return Err(Error::Deadline {
+                    waiting_for: "connection from the client",
+                    waited: ACCEPT_LIMIT,
+                });
+            }
             ready => drop(ready.map_err(Error::call("poll(2)"))?),
         }
         let (connection, _) =

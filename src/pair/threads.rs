@@ -124,7 +124,7 @@ impl Running {
                 Err(_) if watch.aborted_for() < Duration::from_secs(6) => {}
                 Err(_) => {
                     let waited = watch.aborted_for();
-                    reports.push(Err(Error::Deadline { waiting_for: "the pairs' threads to end", waited }));
+                    reports.push(Err(Error::Deadline { waiting_for: "end of the pairs' threads", waited }));
                     break;
                 }
             }
@@ -157,7 +157,7 @@ impl Gate {
             .wait_timeout_while(missing, limit, |missing| *missing > 0)
             .unwrap_or_else(PoisonError::into_inner);
         if *missing > 0 {
-            return Err(Error::Deadline { waiting_for: "the other pairs to start", waited: limit });
+            return Err(Error::Deadline { waiting_for: "start of the other pairs", waited: limit });
         }
         Ok(())
     }
