@@ -38,9 +38,9 @@ pub enum Error {
         of_bytes: usize,
     },
     /// Something did not happen in time.
-    #[error("waited {} ms for {waiting_for}, in vain", .waited.as_millis())]
+    #[error("no {waiting_for} after {} ms", .waited.as_millis())]
     Deadline {
-        /// What was awaited.
+        /// What was awaited, as it reads after "no".
         waiting_for: &'static str,
         /// For how long.
         waited: Duration,
@@ -234,5 +234,17 @@ impl Error {
             ),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_says_what_is_missing_and_since_when() {
+        let waited = Duration::from_secs(10);
+        let error = Error::Deadline { waiting_for: "answer from the client process", waited };
+        assert_eq!(error.to_string(), "no answer from the client process after 10000 ms");
     }
 }

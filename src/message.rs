@@ -44,9 +44,7 @@ impl Message {
     /// A zeroed message of `payload_bytes`: an eighth in each field, the remainder in the last.
     #[must_use]
     pub fn new(payload_bytes: usize, layout: Layout) -> Self {
-        let mut field_bytes = [payload_bytes / FIELDS; FIELDS];
-        field_bytes[FIELDS - 1] += payload_bytes % FIELDS;
-        Self::with_field_bytes(field_bytes, layout)
+        Self::with_field_bytes(field_bytes(payload_bytes), layout)
     }
 
     /// A zeroed message whose fields have the given lengths, in bytes. Empty fields are allowed.
@@ -149,36 +147,85 @@ impl Message {
     /// # Errors
     /// The first byte that differs.
     pub fn verify(&self, seed: u64, sequence: u64) -> Result<(), Mismatch> {
-        for (index, field) in self.fields.iter().enumerate() {
-            let words = || std::iter::once(sequence).chain(pattern(seed, index).skip(1));
-            // Whole words without a branch between them; only a field that differs is looked through.
-            let (whole, rest) = field.bytes().as_chunks::<8>();
-            let difference = whole
-                .iter()
-                .zip(words())
-                .fold(0, |sum, (chunk, word)| sum | (u64::from_le_bytes(*chunk) ^ word));
-            let last = words().nth(whole.len()).unwrap_or_default().to_le_bytes();
-            if difference == 0 && *rest == last[..rest.len()] {
-                continue;
-            }
-            let words = words();
-            for (place, (chunk, word)) in field.bytes().chunks(8).zip(words).enumerate() {
-                let expected = word.to_le_bytes();
-                if chunk != &expected[..chunk.len()] {
-                    let byte =
-                        (0..chunk.len()).find(|&byte| chunk[byte] != expected[byte]).unwrap_or_default();
-                    return Err(Mismatch {
-                        sequence,
-                        field: index,
-                        offset: place * 8 + byte,
-                        expected: expected[byte],
-                        found: chunk[byte],
-                    });
-                }
-            }
-        }
-        Ok(())
+        self.fields
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, field)| verify_field(index, field.bytes(), seed, sequence))
     }
+}
+
+/// The lengths of the fields that share `payload_bytes`: an eighth each, the remainder in the last.
+#[must_use]
+pub fn field_bytes(payload_bytes: usize) -> [usize; FIELDS] {
+    let mut field_bytes = [payload_bytes / FIELDS; FIELDS];
+    field_bytes[FIELDS - 1] += payload_bytes % FIELDS;
+    field_bytes
+}
+
+/// What a receiver has of the message that it received last.
+#[derive(Clone, Copy, Debug)]
+pub enum Received<'a> {
+    /// The message, field by field.
+    Fields(&'a Message),
+    /// The fields one after the other, as they came.
+    Packed {
+        /// The bytes of all fields.
+        bytes: &'a [u8],
+        /// How many of them are whose.
+        field_bytes: [usize; FIELDS],
+    },
+    /// Nothing: the kernel discarded the bytes.
+    Discarded,
+}
+
+impl Received<'_> {
+    /// Compares every byte with what [`Message::fill`] and then [`Message::stamp`] write. None where the
+    /// bytes were discarded.
+    ///
+    /// # Panics
+    /// If the packed bytes are fewer than the lengths of the fields say.
+    #[must_use]
+    pub fn verify(&self, seed: u64, sequence: u64) -> Option<Result<(), Mismatch>> {
+        match *self {
+            Self::Fields(message) => Some(message.verify(seed, sequence)),
+            Self::Packed { bytes, field_bytes } => {
+                let mut rest = bytes;
+                Some(field_bytes.iter().enumerate().try_for_each(|(index, &bytes)| {
+                    let (field, tail) = rest.split_at(bytes);
+                    rest = tail;
+                    verify_field(index, field, seed, sequence)
+                }))
+            }
+            Self::Discarded => None,
+        }
+    }
+}
+
+/// Compares the bytes of one field with what [`Message::fill`] and then [`Message::stamp`] write.
+fn verify_field(index: usize, bytes: &[u8], seed: u64, sequence: u64) -> Result<(), Mismatch> {
+    let words = || std::iter::once(sequence).chain(pattern(seed, index).skip(1));
+    // Whole words without a branch between them; only a field that differs is looked through.
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let difference =
+        whole.iter().zip(words()).fold(0, |sum, (chunk, word)| sum | (u64::from_le_bytes(*chunk) ^ word));
+    let last = words().nth(whole.len()).unwrap_or_default().to_le_bytes();
+    if difference == 0 && *rest == last[..rest.len()] {
+        return Ok(());
+    }
+    for (place, (chunk, word)) in bytes.chunks(8).zip(words()).enumerate() {
+        let expected = word.to_le_bytes();
+        if chunk != &expected[..chunk.len()] {
+            let byte = (0..chunk.len()).find(|&byte| chunk[byte] != expected[byte]).unwrap_or_default();
+            return Err(Mismatch {
+                sequence,
+                field: index,
+                offset: place * 8 + byte,
+                expected: expected[byte],
+                found: chunk[byte],
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The words that `fill` writes into one field: the finalizer of SplitMix64 over a counter, so that no
@@ -274,6 +321,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn packed_bytes_of_what_was_sent_are_right_and_discarded_ones_are_not_judged() {
+        let mut message = Message::new(83, Layout::Heap);
+        message.fill(3);
+        message.stamp(4);
+        let mut packed = [0; 83];
+        message.pack(&mut packed);
+        let received = Received::Packed { bytes: &packed, field_bytes: field_bytes(83) };
+        assert_eq!(received.verify(3, 4), Some(Ok(())));
+        assert_eq!(Received::Discarded.verify(3, 4), None);
+    }
+
     proptest! {
         #[test]
         fn verify_finds_any_single_wrong_byte(
@@ -293,6 +352,13 @@ mod tests {
             let mismatch = message.verify(seed, sequence).unwrap_err();
             prop_assert_eq!((mismatch.field, mismatch.offset), (field, offset));
             prop_assert_eq!(mismatch.expected ^ mismatch.found, flip);
+
+            let mut packed = vec![0; payload];
+            message.pack(&mut packed);
+            let field_bytes = field_bytes(payload);
+            let received = Received::Packed { bytes: &packed, field_bytes };
+            prop_assert_eq!(received.verify(seed, sequence), Some(Err(mismatch)));
+            prop_assert_eq!(Received::Fields(&message).verify(seed, sequence), Some(Err(mismatch)));
         }
 
         #[test]

@@ -23,7 +23,7 @@ use perf::EventMeter;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::counters::probe;
 use sendpath::event::Event;
-use sendpath::measure::burst::{time, warm_up};
+use sendpath::measure::burst::{of_messages, warm_up};
 use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
 
@@ -244,7 +244,7 @@ fn meter_agrees_with_threads() -> Result<(), Failed> {
     })?;
     warm_up(&mut instance)?;
     meter.start();
-    let sample = time(&mut instance, 4000, Mode::Time)?;
+    let sample = of_messages(&mut instance, 4000, Mode::Time)?;
     let inherited_ns = meter.end(()) as f64;
     let own_ns = sample.server.counters[&Event::TaskClock].value().ok_or("not counted")? as f64;
     let ratio = inherited_ns / own_ns;

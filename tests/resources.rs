@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::anywhere;
 use libtest_mimic::Failed;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
-use sendpath::measure::burst::{time, verify};
+use sendpath::measure::burst::{of_messages, verify};
 use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, buffer_bytes};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
@@ -89,7 +89,7 @@ fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Fail
     verify(&mut instance)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..5 {
-        time(&mut instance, messages, mode)?;
+        of_messages(&mut instance, messages, mode)?;
     }
     let server = ALLOCATIONS.load(Ordering::Relaxed) - before;
     drop(instance);
@@ -131,7 +131,7 @@ fn memory_is_bounded() -> Result<(), Failed> {
             let client = testbed.client_pid().to_string();
             let mut instance = testbed.open(case)?;
             verify(&mut instance)?;
-            time(&mut instance, 20, Mode::TimeEach)?;
+            of_messages(&mut instance, 20, Mode::TimeEach)?;
             // The server's peak is that of all cases so far, which only makes this harder.
             for (side, pid) in [(Side::Server, "self"), (Side::Client, &client)] {
                 let (peak, bound) = (peak_bytes(pid)?, 2 * buffer_bytes(&case, side) + (64 << 20));

@@ -155,7 +155,7 @@ impl Worker {
         let line = match self.answers.recv_timeout(ANSWER_LIMIT) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Error::Deadline { waiting_for: "a worker to answer", waited: ANSWER_LIMIT });
+                return Err(Error::Deadline { waiting_for: "answer from a worker", waited: ANSWER_LIMIT });
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::Protocol("a worker has ended".to_owned()));

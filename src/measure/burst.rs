@@ -15,6 +15,14 @@ pub fn time(instance: &mut Instance<'_>, duration: Duration, mode: Mode) -> Resu
     sample(instance, Burst { lead_in_messages: 0, extent: Extent::Time(duration), mode })
 }
 
+/// Runs one burst of `messages` on every pair. Its time says little: the slower pairs finish alone.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn of_messages(instance: &mut Instance<'_>, messages: u64, mode: Mode) -> Result<Sample> {
+    sample(instance, Burst { lead_in_messages: 0, extent: Extent::Messages(messages), mode })
+}
+
 fn sample(instance: &mut Instance<'_>, burst: Burst) -> Result<Sample> {
     let pairs = instance.case().threads as u64;
     let (server, client) = instance.burst(burst)?;
@@ -60,9 +68,8 @@ pub fn time_short(instance: &mut Instance<'_>, duration: Duration) -> Result<Sam
 /// # Errors
 /// [`Error::Corrupt`](crate::Error::Corrupt), or whatever else went wrong on either side.
 pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
-    let extent = Extent::Messages(messages_worth(instance, 1 << 20, 2, 8));
-    let (_, client) = instance.burst(Burst { lead_in_messages: 0, extent, mode: Mode::Verify })?;
-    Ok(client.verified_messages)
+    let messages = messages_worth(instance, 1 << 20, 2, 8);
+    Ok(of_messages(instance, messages, Mode::Verify)?.client.verified_messages)
 }
 
 /// Brings a new instance to where its samples are alike: every byte of the buffers touched and checked,
@@ -72,8 +79,8 @@ pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
 /// As [`verify`].
 pub fn warm_up(instance: &mut Instance<'_>) -> Result<u64> {
     let verified = verify(instance)?;
-    let extent = Extent::Messages(messages_worth(instance, 4 << 20, 4, 200));
-    sample(instance, Burst { lead_in_messages: 0, extent, mode: Mode::Time })?;
+    let messages = messages_worth(instance, 4 << 20, 4, 200);
+    of_messages(instance, messages, Mode::Time)?;
     Ok(verified)
 }
 

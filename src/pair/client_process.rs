@@ -103,7 +103,7 @@ impl ClientProcess {
                 }
                 Ok(frame) => return Ok(frame),
                 Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
-                    let waiting_for = "the client process to answer";
+                    let waiting_for = "answer from the client process";
                     break Error::Deadline { waiting_for, waited: ANSWER_LIMIT };
                 }
                 Err(RecvTimeoutError::Timeout) => {

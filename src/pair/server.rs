@@ -240,7 +240,12 @@ impl Testbed {
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => return Ok(None),
-            Ok(0) => return Err(Error::Deadline { waiting_for: "a pair to connect", waited: ACCEPT_LIMIT }),
+            Ok(0) => {
+                return Err(Error::Deadline {
+                    waiting_for: "connection from the client",
+                    waited: ACCEPT_LIMIT,
+                });
+            }
             ready => drop(ready.map_err(Error::call("poll(2)"))?),
         }
         let (connection, _) =

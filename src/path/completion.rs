@@ -6,6 +6,8 @@
 //! no order. See
 //! [msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html#notification-parsing).
 
+use std::collections::VecDeque;
+
 use crate::error::CompletionError;
 use crate::sample::ZeroCopyCounts;
 
@@ -80,88 +82,88 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     array
 }
 
-/// Which slots of a pool the kernel may still read, and the counts.
+/// Which slots of a ring the kernel may still read, and the counts.
+///
+/// The calls in flight are a queue: new calls join at its end, and completed ones leave at its front. What
+/// completes out of order is marked, and leaves later. So a notification costs as much as the calls that it
+/// completes, however many slots there are.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    slots: Vec<Slot>,
+    /// By slot: its calls that have not completed.
+    open_calls: Vec<u32>,
+    /// The first one is open.
+    calls: VecDeque<Call>,
     /// The number that the kernel gives to the next successful call.
     next_call: u32,
     pub(crate) counts: ZeroCopyCounts,
 }
 
-/// The calls that sent one slot's message: numbered from `first`, each with the bytes that it took, `open`
-/// of them not yet completed.
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    first: u32,
-    bytes_by_call: Vec<usize>,
-    open: u32,
+/// A call that has not completed, or has completed before an older one.
+#[derive(Debug)]
+struct Call {
+    slot: usize,
+    bytes: usize,
+    completed: bool,
 }
 
 impl InFlight {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { slots: vec![Slot::default(); slots], next_call: 0, counts: ZeroCopyCounts::default() }
+        Self {
+            open_calls: vec![0; slots],
+            // More are rarely in flight, and a small queue stays in the cache. It grows where it must.
+            calls: VecDeque::with_capacity(slots.min(1024)),
+            next_call: 0,
+            counts: ZeroCopyCounts::default(),
+        }
     }
 
-    /// A slot that no outstanding call refers to.
-    pub(crate) fn free_slot(&self) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.open == 0)
-    }
-
+    /// Whether no outstanding call refers to the slot.
     pub(crate) fn is_free(&self, slot: usize) -> bool {
-        self.slots[slot].open == 0
+        self.open_calls[slot] == 0
     }
 
+    /// Whether any call is outstanding.
     pub(crate) fn any_open(&self) -> bool {
-        self.slots.iter().any(|slot| slot.open > 0)
-    }
-
-    /// Opens a free slot, whose message is about to be sent.
-    pub(crate) fn begin(&mut self, slot: usize) {
-        let next_call = self.next_call;
-        let slot = &mut self.slots[slot];
-        slot.first = next_call;
-        slot.bytes_by_call.clear();
+        !self.calls.is_empty()
     }
 
     /// Books a successful call that sent `bytes` of the slot's message.
     pub(crate) fn sent(&mut self, slot: usize, bytes: usize) {
         self.next_call = self.next_call.wrapping_add(1);
-        self.slots[slot].bytes_by_call.push(bytes);
-        self.slots[slot].open += 1;
+        self.calls.push_back(Call { slot, bytes, completed: false });
+        self.open_calls[slot] += 1;
         self.counts.sends += 1;
         self.counts.sent_bytes += bytes as u64;
     }
 
     /// Books a notification.
     pub(crate) fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
-        // All that is outstanding lies within half the counter's range behind `next_call`; measured
-        // from there, a range that wraps is an ordinary one.
-        let origin = self.next_call.wrapping_sub(1 << 31);
-        let place = |call: u32| u64::from(call.wrapping_sub(origin));
+        // The queue's place for a call, measured back from the next call, so that a range that wraps is an
+        // ordinary one. Negative for a call before the first in the queue.
+        let queued = self.calls.len() as i64;
+        let place = |call: u32| queued - i64::from(self.next_call.wrapping_sub(call).cast_signed());
         let (first, last) = (place(notification.first), place(notification.last));
-        let mut unknown = notification.calls();
-        let mut bytes = 0;
-        for slot in self.slots.iter_mut().filter(|slot| slot.open > 0) {
-            let slot_first = place(slot.first);
-            let index = |call: u64| {
-                let index = call.saturating_sub(slot_first).min(slot.bytes_by_call.len() as u64);
-                index as usize
-            };
-            let done = &slot.bytes_by_call[index(first).min(index(last + 1))..index(last + 1)];
-            bytes += done.iter().sum::<usize>() as u64;
-            let closing = (done.len() as u64).min(u64::from(slot.open));
-            slot.open -= u32::try_from(closing).unwrap_or(slot.open);
-            unknown = unknown.saturating_sub(closing);
+        let start = first.clamp(0, queued) as usize;
+        let end = (last + 1).clamp(start as i64, queued) as usize;
+        let (mut closed, mut bytes) = (0, 0);
+        for call in self.calls.range_mut(start..end).filter(|call| !call.completed) {
+            call.completed = true;
+            self.open_calls[call.slot] -= 1;
+            closed += 1;
+            bytes += call.bytes as u64;
         }
+        while self.calls.front().is_some_and(|call| call.completed) {
+            self.calls.pop_front();
+        }
+        let unknown = notification.calls() - closed;
         if first > last || unknown > 0 {
             let Notification { first, last, .. } = notification;
             return Err(CompletionError::NotOutstanding { first, last, unknown });
         }
         self.counts.notifications += 1;
-        self.counts.completions += notification.calls();
+        self.counts.completions += closed;
         if notification.copied {
-            self.counts.copied += notification.calls();
+            self.counts.copied += closed;
             self.counts.copied_bytes += bytes;
         }
         Ok(())
@@ -235,20 +237,18 @@ mod tests {
     #[test]
     fn a_slot_is_free_only_after_all_of_its_calls_completed() {
         let mut in_flight = InFlight::new(1);
-        in_flight.begin(0);
         in_flight.sent(0, 80);
         in_flight.sent(0, 80);
         in_flight.completed(range(1, 1)).unwrap();
-        assert_eq!(in_flight.free_slot(), None, "call 0 is still open");
+        assert!(!in_flight.is_free(0), "call 0 is still open");
         in_flight.completed(range(0, 0)).unwrap();
-        assert_eq!(in_flight.free_slot(), Some(0));
+        assert!(in_flight.is_free(0));
     }
 
     #[test]
     fn a_range_that_wraps_completes_the_calls_on_both_sides_of_the_wrap() {
         let mut in_flight = InFlight::starting_at(3, u32::MAX - 1);
         for slot in 0..3 {
-            in_flight.begin(slot);
             in_flight.sent(slot, 80);
         }
         in_flight.completed(range(u32::MAX - 1, 0)).unwrap();
@@ -260,51 +260,99 @@ mod tests {
     fn a_completion_of_a_call_that_is_not_outstanding_is_an_error() {
         let mut in_flight = InFlight::new(2);
         assert!(in_flight.completed(range(0, 0)).is_err(), "no call was made");
-        in_flight.begin(0);
         in_flight.sent(0, 80);
         assert!(in_flight.completed(range(0, 1)).is_err(), "call 1 was never made");
         assert!(in_flight.completed(range(0, 0)).is_err(), "call 0 completed before");
         assert!(in_flight.completed(range(5, 2)).is_err(), "a range that ends before it starts");
     }
 
+    #[test]
+    fn what_is_kept_of_a_ring_is_only_what_is_in_flight() {
+        let mut in_flight = InFlight::new(100_000);
+        let room = in_flight.calls.capacity();
+        for call in 0..300_000 {
+            in_flight.sent(call as usize % 100_000, 80);
+            // Two calls by one notification, two calls late.
+            if call % 2 == 1 && call >= 3 {
+                in_flight.completed(range(call - 3, call - 2)).unwrap();
+            }
+            assert!(in_flight.calls.len() <= 4, "{} calls kept", in_flight.calls.len());
+        }
+        assert_eq!(in_flight.calls.capacity(), room, "nothing was allocated on the way");
+    }
+
+    /// One step of a sender's life.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// The next message of the ring is sent by so many calls, if the kernel has let go of it.
+        Send(u32),
+        /// A range of outstanding calls completes: where it starts among them, and its length at most.
+        Complete(prop::sample::Index, usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            (1u32..5).prop_map(Event::Send),
+            (any::<prop::sample::Index>(), 1usize..12).prop_map(|(at, most)| Event::Complete(at, most)),
+        ]
+    }
+
     proptest! {
-        /// Calls are cut into messages, completions into ranges, both at random; the ranges arrive in
-        /// random order, wherever the counter stands. At each step just those slots are free whose
-        /// every call has been completed.
+        /// Messages of a ring are sent in turn, many times round, each by some calls; ranges of outstanding
+        /// calls complete in any order, wherever the counter stands. At each step just those slots are free
+        /// whose every call has completed, and the same range is not taken twice.
         #[test]
-        fn any_partition_in_any_order_frees_exactly_the_completed_slots(
+        fn any_ranges_in_any_order_free_exactly_the_completed_slots_of_the_ring(
             start: u32,
-            calls in prop::collection::vec(1u32..5, 1..8),
-            cuts in prop::collection::vec(any::<bool>(), 40),
-            order in prop::collection::vec(any::<u64>(), 40),
+            slots in 1usize..8,
+            events in prop::collection::vec(event(), 1..120),
         ) {
-            let mut in_flight = InFlight::starting_at(calls.len(), start);
-            let mut owner = Vec::new();
-            for (slot, &calls) in calls.iter().enumerate() {
-                in_flight.begin(slot);
-                for _ in 0..calls {
-                    in_flight.sent(slot, 80);
-                    owner.push(slot);
+            let mut in_flight = InFlight::starting_at(slots, start);
+            // By call, from 0: its slot, and whether it is outstanding.
+            let mut model: Vec<(usize, bool)> = Vec::new();
+            let (mut slot, mut notifications, mut copied_bytes) = (0, 0, 0);
+            let number = |call: usize| start.wrapping_add(u32::try_from(call).unwrap());
+            for event in events {
+                match event {
+                    Event::Send(calls) => {
+                        if in_flight.is_free(slot) {
+                            for _ in 0..calls {
+                                in_flight.sent(slot, 80 + slot);
+                                model.push((slot, true));
+                            }
+                            slot = (slot + 1) % slots;
+                        }
+                    }
+                    Event::Complete(at, most) => {
+                        let open: Vec<_> = (0..model.len()).filter(|&call| model[call].1).collect();
+                        if open.is_empty() {
+                            continue;
+                        }
+                        let first = *at.get(&open);
+                        let following = (first..model.len()).take(most).take_while(|&call| model[call].1);
+                        let last = following.last().unwrap();
+                        let notification = Notification { copied: true, ..range(number(first), number(last)) };
+                        in_flight.completed(notification).unwrap();
+                        for call in first..=last {
+                            model[call].1 = false;
+                            copied_bytes += 80 + model[call].0 as u64;
+                        }
+                        notifications += 1;
+                        let counts = in_flight.counts;
+                        prop_assert!(in_flight.completed(notification).is_err());
+                        prop_assert_eq!(in_flight.counts, counts);
+                    }
                 }
-            }
-            let mut ranges = vec![(0, 0)];
-            for (call, &cut) in cuts.iter().enumerate().take(owner.len()).skip(1) {
-                if cut { ranges.push((call, call)) } else { ranges.last_mut().unwrap().1 = call }
-            }
-            let mut shuffled: Vec<_> = ranges.iter().zip(&order).collect();
-            shuffled.sort_by_key(|(_, key)| **key);
-            let mut open = owner.iter().fold(vec![0; calls.len()], |mut open, &slot| { open[slot] += 1; open });
-            for (&(first, last), _) in shuffled {
-                let number = |call: usize| start.wrapping_add(u32::try_from(call).unwrap());
-                in_flight.completed(range(number(first), number(last))).unwrap();
-                for call in first..=last {
-                    open[owner[call]] -= 1;
+                for slot in 0..slots {
+                    let open = model.iter().any(|&(owner, open)| owner == slot && open);
+                    prop_assert_eq!(in_flight.is_free(slot), !open);
                 }
-                prop_assert_eq!(in_flight.free_slot(), open.iter().position(|&open| open == 0));
-                prop_assert_eq!(in_flight.any_open(), open.iter().any(|&open| open > 0));
+                prop_assert_eq!(in_flight.any_open(), model.iter().any(|&(_, open)| open));
             }
-            prop_assert_eq!(in_flight.counts.completions, owner.len() as u64);
-            prop_assert_eq!(in_flight.counts.notifications, ranges.len() as u64);
+            let completions = model.iter().filter(|(_, open)| !open).count() as u64;
+            let counts = in_flight.counts;
+            prop_assert_eq!((counts.sends, counts.completions), (model.len() as u64, completions));
+            prop_assert_eq!((counts.notifications, counts.copied_bytes), (notifications, copied_bytes));
         }
     }
 }

@@ -1,17 +1,28 @@
-//! The three send paths, each usable on its own over any connected TCP socket.
+//! The three send paths and four receivers, each usable on its own over any connected TCP socket.
 //!
-//! | path | server | client | copies by a CPU, per message |
-//! |---|---|---|---|
-//! | [`two_copy`] | packs the fields, `send` | `recv`, unpacks | pack and user→kernel; kernel→user and unpack |
-//! | [`one_copy`] | `sendmsg`, an iovec per field | `recvmsg` likewise | user→kernel; kernel→user |
-//! | [`zero_copy`] | `sendmsg` with `MSG_ZEROCOPY` | as `one_copy` | none on send *unless deferred*; kernel→user |
+//! | sender | does | copies by a CPU, per message |
+//! |---|---|---|
+//! | [`TwoCopySender`] | packs the fields, `send` | pack and user→kernel |
+//! | [`OneCopySender`] | `sendmsg`, an iovec per field | user→kernel |
+//! | [`ZeroCopySender`] | `sendmsg` with `MSG_ZEROCOPY` | none *unless deferred* |
+//!
+//! | receiver | does | copies by a CPU, per message |
+//! |---|---|---|
+//! | [`BufferReceiver`] | `recv` into one buffer | kernel→user |
+//! | [`OneCopyReceiver`] | `recvmsg`, an iovec per field | kernel→user |
+//! | [`TwoCopyReceiver`] | `recv` into one buffer, unpacks | kernel→user and unpack |
+//! | [`DiscardReceiver`] | `recv` with `MSG_TRUNC` | none |
+//!
+//! Every receiver takes in what any sender sends.
 //!
 //! A [`SendMessage`] lends a message to write, sends it whole, and says when the kernel has let go of all
 //! that was sent. A [`ReceiveMessage`] takes one whole message in. Short writes and reads, `EINTR` and
-//! `EAGAIN` are gone on from; sockets may be blocking or not.
+//! `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
 
 pub mod completion;
 pub mod one_copy;
+pub mod receivers;
+mod ring;
 #[cfg(test)]
 pub(crate) mod script;
 pub mod socket;
@@ -19,31 +30,37 @@ pub mod two_copy;
 pub mod zero_copy;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use crate::case::{Layout, SendPath};
+use crate::case::{Layout, Receiver, SendPath};
 use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::message::{Message, Received};
 
 pub use crate::sample::{Copies, ZeroCopyCounts};
 pub use one_copy::{OneCopyReceiver, OneCopySender};
-pub use socket::{Interest, Socket};
+pub use receivers::{BufferReceiver, DiscardReceiver};
+pub use socket::{Interest, Readiness, Socket};
 pub use two_copy::{TwoCopyReceiver, TwoCopySender};
 pub use zero_copy::ZeroCopySender;
 
 /// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
+/// The pause where `poll(2)` cannot wait, because it reports a pending error at once.
+const ERROR_PAUSE: Duration = Duration::from_micros(100);
 
-/// The sending half of a path.
+/// The sending half of a path. It owns a ring of messages, and sends them in turn.
 pub trait SendMessage: Send {
-    /// Lends the message to write and then to [`send`](Self::send). Its bytes are those of some earlier
-    /// message. May wait for the kernel to let go of one.
+    /// Lends the next message of the ring, to write and then to [`send`](Self::send). Its bytes are those
+    /// that were written when it was lent before. The same message is lent until it is sent. May wait for the
+    /// kernel to let go of it.
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
     fn message(&mut self) -> Result<&mut Message>;
 
-    /// Sends the message that [`message`](Self::message) lent last, whole.
+    /// Sends the message that [`message`](Self::message) lent last, whole; before the first loan, the first
+    /// of the ring. Called again without a loan in between, it sends the same message again.
     ///
     /// # Errors
     /// A failed call, [`Error::Deadline`], or [`Error::PinLimit`].
@@ -55,7 +72,7 @@ pub trait SendMessage: Send {
     /// A failed call, or [`Error::Deadline`].
     fn flush(&mut self) -> Result<()>;
 
-    /// Has `write` prepare every message that [`message`](Self::message) may lend.
+    /// Has `write` prepare every message of the ring, from the first to the last.
     ///
     /// # Errors
     /// As [`flush`](Self::flush), which comes first.
@@ -74,49 +91,49 @@ pub trait ReceiveMessage: Send {
     ///
     /// # Errors
     /// A failed call, [`Error::Closed`] if the peer closed, or [`Error::Deadline`].
-    fn receive(&mut self) -> Result<&Message>;
+    fn receive(&mut self) -> Result<()>;
 
-    /// The message that was received last.
-    fn last(&self) -> &Message;
+    /// What there is of the message that was received last.
+    fn last(&self) -> Received<'_>;
 
     /// What has been copied so far.
     fn copies(&self) -> Copies;
 }
 
-/// Makes the sending half of `path`. `pool_messages` is what `zero_copy` may have in flight; the other
-/// paths hold one message.
+/// Makes the sending half of `path`, which sends `messages` in turn.
 ///
 /// # Errors
 /// `zero_copy` on a kernel that lacks it.
+///
+/// # Panics
+/// If there is no message, or, for `two_copy`, if they differ in length.
 pub fn sender<S: Socket + Send + 'static>(
     path: SendPath,
     socket: S,
-    payload_bytes: usize,
-    layout: Layout,
-    pool_messages: usize,
+    messages: Vec<Message>,
 ) -> Result<Box<dyn SendMessage>> {
-    let message = || Message::new(payload_bytes, layout);
     Ok(match path {
-        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, message())),
-        SendPath::OneCopy => Box::new(OneCopySender::new(socket, message())),
-        SendPath::ZeroCopy => {
-            let pool = (0..pool_messages).map(|_| message()).collect();
-            Box::new(ZeroCopySender::new(socket, pool)?)
-        }
+        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, messages)),
+        SendPath::OneCopy => Box::new(OneCopySender::new(socket, messages)),
+        SendPath::ZeroCopy => Box::new(ZeroCopySender::new(socket, messages)?),
     })
 }
 
-/// Makes the receiving half of `path`.
+/// Makes a receiver of messages of `payload_bytes`, as [`Message::new`] makes them. `path` is how they are
+/// sent, which only [`Receiver::Matched`] looks at; `layout` is for the receivers that have fields.
 pub fn receiver<S: Socket + Send + 'static>(
+    receiver: Receiver,
     path: SendPath,
     socket: S,
     payload_bytes: usize,
     layout: Layout,
 ) -> Box<dyn ReceiveMessage> {
-    let message = Message::new(payload_bytes, layout);
-    match path {
-        SendPath::TwoCopy => Box::new(TwoCopyReceiver::new(socket, message)),
-        SendPath::OneCopy | SendPath::ZeroCopy => Box::new(OneCopyReceiver::new(socket, message)),
+    let message = || Message::new(payload_bytes, layout);
+    match receiver.for_path(path) {
+        Receiver::Buffer => Box::new(BufferReceiver::new(socket, payload_bytes)),
+        Receiver::Discard => Box::new(DiscardReceiver::new(socket, payload_bytes)),
+        Receiver::Unpack => Box::new(TwoCopyReceiver::new(socket, message())),
+        Receiver::Fields | Receiver::Matched => Box::new(OneCopyReceiver::new(socket, message())),
     }
 }
 
@@ -125,20 +142,22 @@ pub fn receiver<S: Socket + Send + 'static>(
 /// # Errors
 /// A failed call, or [`Error::Deadline`].
 pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
+    let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
     let mut rest = bytes;
     while !rest.is_empty() {
         let result = socket.send(rest);
-        rest = &rest[progress(socket, Interest::Writable, "send(2)", result)?.unwrap_or(0)..];
+        rest = &rest[wait.progress(socket, "send(2)", result)?.unwrap_or(0)..];
     }
     Ok(())
 }
 
 /// Sends all of `slices`.
 pub(crate) fn send_all_vectored(socket: &impl Socket, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
+    let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
-        let result = socket.send_vectored(slices, false);
-        let moved = progress(socket, Interest::Writable, "sendmsg(2)", result)?;
+        let result = socket.send_vectored(slices);
+        let moved = wait.progress(socket, "sendmsg(2)", result)?;
         IoSlice::advance_slices(&mut slices, moved.unwrap_or(0));
     }
     Ok(())
@@ -149,11 +168,39 @@ pub(crate) fn send_all_vectored(socket: &impl Socket, mut slices: &mut [IoSlice<
 /// # Errors
 /// A failed call, [`Error::Closed`] if the peer closed before, or [`Error::Deadline`].
 pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
-    let of_bytes = bytes.len();
+    receive_all(socket, bytes.len(), "recv(2)", |after_bytes| socket.recv(&mut bytes[after_bytes..]))
+}
+
+/// Receives until `slices`, which hold `of_bytes`, are full.
+pub(crate) fn recv_all_vectored(
+    socket: &impl Socket,
+    mut slices: &mut [IoSliceMut<'_>],
+    of_bytes: usize,
+) -> Result<()> {
+    let mut filled_bytes = 0;
+    receive_all(socket, of_bytes, "recvmsg(2)", |after_bytes| {
+        IoSliceMut::advance_slices(&mut slices, after_bytes - filled_bytes);
+        filled_bytes = after_bytes;
+        socket.recv_vectored(slices)
+    })
+}
+
+/// Receives `of_bytes` that the kernel discards.
+pub(crate) fn discard_all(socket: &impl Socket, of_bytes: usize) -> Result<()> {
+    receive_all(socket, of_bytes, "recv(2) MSG_TRUNC", |after_bytes| socket.discard(of_bytes - after_bytes))
+}
+
+/// Calls `receive`, which is told how many bytes have arrived, until `of_bytes` have.
+fn receive_all(
+    socket: &impl Socket,
+    of_bytes: usize,
+    call: &'static str,
+    mut receive: impl FnMut(usize) -> io::Result<usize>,
+) -> Result<()> {
+    let mut wait = Wait::new(Interest::Readable, WAIT_LIMIT);
     let mut after_bytes = 0;
     while after_bytes < of_bytes {
-        let result = socket.recv(&mut bytes[after_bytes..]);
-        match progress(socket, Interest::Readable, "recv(2)", result)? {
+        match wait.progress(socket, call, receive(after_bytes))? {
             Some(0) => return Err(Error::Closed { after_bytes, of_bytes }),
             moved => after_bytes += moved.unwrap_or(0),
         }
@@ -161,63 +208,71 @@ pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Receives until `slices` are full.
-pub(crate) fn recv_all_vectored(
-    socket: &impl Socket,
-    mut slices: &mut [IoSliceMut<'_>],
-    of_bytes: usize,
-) -> Result<()> {
-    let mut after_bytes = 0;
-    IoSliceMut::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        let result = socket.recv_vectored(slices);
-        match progress(socket, Interest::Readable, "recvmsg(2)", result)? {
-            Some(0) => return Err(Error::Closed { after_bytes, of_bytes }),
-            moved => {
-                after_bytes += moved.unwrap_or(0);
-                IoSliceMut::advance_slices(&mut slices, moved.unwrap_or(0));
+/// A path's wait for its socket: from the first call that moved nothing to the next one that does. The limit
+/// holds over all of it, however often `poll(2)` returns in between.
+pub(crate) struct Wait {
+    interest: Interest,
+    limit: Duration,
+    since: Option<Instant>,
+}
+
+impl Wait {
+    pub(crate) fn new(interest: Interest, limit: Duration) -> Self {
+        Self { interest, limit, since: None }
+    }
+
+    /// What a call's result means for the loop around it: so many bytes moved, or none and the call is to
+    /// be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
+    pub(crate) fn progress(
+        &mut self,
+        socket: &impl Socket,
+        call: &'static str,
+        result: io::Result<usize>,
+    ) -> Result<Option<usize>> {
+        match result {
+            Ok(bytes) => {
+                self.since = None;
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // If an error is pending, the next call reports it. If the error queue holds completions that
+                // another owner of the socket will read, the next call says EAGAIN again.
+                if self.poll(socket)? == Readiness::ErrorPending {
+                    sleep(ERROR_PAUSE);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(Error::call(call)(error)),
+        }
+    }
+
+    /// Waits once, within what is left of the limit. A signal does not end the wait.
+    pub(crate) fn poll(&mut self, socket: &impl Socket) -> Result<Readiness> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        loop {
+            let left = self.limit.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Err(self.interest.deadline_error(self.limit));
+            }
+            match socket.wait(self.interest, left) {
+                Ok(Readiness::TimedOut) => return Err(self.interest.deadline_error(self.limit)),
+                Ok(readiness) => return Ok(readiness),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::call("poll(2)")(error)),
             }
         }
     }
-    Ok(())
 }
 
 impl Interest {
-    /// The error of having waited for this.
-    pub(crate) fn in_vain(self, waited: Duration) -> Error {
+    /// The error where this has not happened within `limit`.
+    fn deadline_error(self, limit: Duration) -> Error {
         let waiting_for = match self {
             Self::Readable => "bytes from the peer",
             Self::Writable => "room in the send buffer",
-            Self::Completion => "a zero-copy completion",
+            Self::Completion => "zero-copy completion",
         };
-        Error::Deadline { waiting_for, waited }
-    }
-}
-
-/// What a call's result means for the loop around it: so many bytes moved, or none and the call is to
-/// be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
-pub(crate) fn progress(
-    socket: &impl Socket,
-    interest: Interest,
-    call: &'static str,
-    result: io::Result<usize>,
-) -> Result<Option<usize>> {
-    match result {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            await_ready(socket, interest, WAIT_LIMIT).map(|_| None)
-        }
-        Err(error) => Err(Error::call(call)(error)),
-    }
-}
-
-/// Waits until something of interest happened: true. A signal may cut the wait short: false.
-pub(crate) fn await_ready(socket: &impl Socket, interest: Interest, limit: Duration) -> Result<bool> {
-    match socket.wait(interest, limit) {
-        Ok(true) => Ok(true),
-        Ok(false) => Err(interest.in_vain(limit)),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        Err(error) => Err(Error::call("poll(2)")(error)),
+        Error::Deadline { waiting_for, waited: limit }
     }
 }

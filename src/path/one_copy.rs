@@ -16,44 +16,52 @@
 //!
 //! // A small header before a large body, sent with one call and no pack buffer.
 //! let shape = || Message::with_field_bytes([16, 65536, 0, 0, 0, 0, 0, 0], Layout::Heap);
-//! let mut sender = OneCopySender::new(server, shape());
+//! let mut sender = OneCopySender::new(server, vec![shape()]);
 //! sender.message()?.field_mut(0).copy_from_slice(b"a 16-byte header");
 //! sender.send()?;
 //!
 //! let mut receiver = OneCopyReceiver::new(client, shape());
-//! assert_eq!(receiver.receive()?.field(0), b"a 16-byte header");
+//! receiver.receive()?;
+//! assert_eq!(receiver.message().field(0), b"a 16-byte header");
 //! # Ok(()) }
 //! ```
 
+use super::ring::Ring;
 use super::{
     Copies, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts, recv_all_vectored, send_all_vectored,
 };
 use crate::error::Result;
-use crate::message::Message;
+use crate::message::{Message, Received};
 
 /// Sends the fields from where they lie.
 #[derive(Debug)]
 pub struct OneCopySender<S> {
     socket: S,
-    message: Message,
+    ring: Ring,
     copies: Copies,
 }
 
 impl<S: Socket> OneCopySender<S> {
-    /// A sender of messages with the shape of `message`.
-    pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, message, copies: Copies::default() }
+    /// A sender of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        Self { socket, ring: Ring::new(messages), copies: Copies::default() }
     }
 }
 
 impl<S: Socket + Send> SendMessage for OneCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
-        Ok(&mut self.message)
+        self.ring.advance();
+        Ok(self.ring.current_mut())
     }
 
     fn send(&mut self) -> Result<()> {
-        send_all_vectored(&self.socket, &mut self.message.io_slices())?;
-        self.copies.user_to_kernel_bytes += self.message.payload_bytes() as u64;
+        let message = self.ring.current();
+        send_all_vectored(&self.socket, &mut message.io_slices())?;
+        self.copies.user_to_kernel_bytes += message.payload_bytes() as u64;
+        self.ring.mark_sent();
         Ok(())
     }
 
@@ -62,7 +70,7 @@ impl<S: Socket + Send> SendMessage for OneCopySender<S> {
     }
 
     fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
-        write(&mut self.message);
+        self.ring.messages_mut().iter_mut().for_each(write);
         Ok(())
     }
 
@@ -88,18 +96,23 @@ impl<S: Socket> OneCopyReceiver<S> {
     pub fn new(socket: S, message: Message) -> Self {
         Self { socket, message, copies: Copies::default() }
     }
+
+    /// The message that was received last.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
 }
 
 impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
-    fn receive(&mut self) -> Result<&Message> {
+    fn receive(&mut self) -> Result<()> {
         let payload_bytes = self.message.payload_bytes();
         recv_all_vectored(&self.socket, &mut self.message.io_slices_mut(), payload_bytes)?;
         self.copies.kernel_to_user_bytes += payload_bytes as u64;
-        Ok(&self.message)
+        Ok(())
     }
 
-    fn last(&self) -> &Message {
-        &self.message
+    fn last(&self) -> Received<'_> {
+        Received::Fields(&self.message)
     }
 
     fn copies(&self) -> Copies {
@@ -114,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_short_send_at_any_byte_goes_on_where_it_stopped() {
-        script::interrupt_at_every_byte(|socket, message| Box::new(OneCopySender::new(socket, message)));
+        script::interrupt_at_every_byte(|socket, messages| Box::new(OneCopySender::new(socket, messages)));
     }
 
     #[test]
@@ -130,7 +143,12 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_sent_in_the_order_of_the_ring() {
+        script::send_in_turn(|socket, messages| Box::new(OneCopySender::new(socket, messages)));
+    }
+
+    #[test]
     fn a_socket_that_never_gets_ready_is_given_up() {
-        script::give_up_waiting(|socket, message| Box::new(OneCopySender::new(socket, message)));
+        script::give_up_waiting(|socket, messages| Box::new(OneCopySender::new(socket, messages)));
     }
 }

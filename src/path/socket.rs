@@ -1,10 +1,11 @@
-//! The seam between the paths and the kernel: the five calls that a path makes on a socket, so that a
+//! The seam between the paths and the kernel: the calls that a path makes on a socket, so that a
 //! test can answer them from a script.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,23 @@ pub enum Interest {
     Completion,
 }
 
+/// What [`Socket::wait`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// What was asked for has happened. For [`Interest::Completion`] also an error or a hang-up:
+    /// `poll(2)` does not tell them apart.
+    Ready,
+    /// An error is pending, or the error queue is not empty, and what was asked for has not happened. To wait
+    /// again would end at once with the same answer, until the one is reported or the other is read.
+    ErrorPending,
+    /// The timeout passed.
+    TimedOut,
+}
+
 /// A connected stream socket, blocking or not.
 ///
 /// Each call is one system call and may do less than it was asked to, or fail with `EINTR` or
-/// `EAGAIN`: going on is the paths' affair.
+/// `EAGAIN`. The paths then make the call again.
 pub trait Socket {
     /// [`send(2)`](https://man7.org/linux/man-pages/man2/send.2.html), without `SIGPIPE`.
     ///
@@ -33,19 +47,36 @@ pub trait Socket {
     /// The call's errno.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html), without `SIGPIPE`; with
-    /// `MSG_ZEROCOPY` if asked to. Then the kernel reads the slices after the call returned, until the
-    /// completion of this call arrives.
+    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html), without `SIGPIPE`.
     ///
     /// # Errors
     /// The call's errno.
-    fn send_vectored(&self, slices: &[IoSlice<'_>], zero_copy: bool) -> io::Result<usize>;
+    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`, without
+    /// `SIGPIPE`. The kernel goes on reading the slices after the call has returned.
+    ///
+    /// # Errors
+    /// The call's errno. The kernel then reads nothing any more.
+    ///
+    /// # Safety
+    /// The bytes of `slices` must stay allocated and unchanged until the completion of this call has arrived
+    /// ([`recv_error_queue`](Self::recv_error_queue)), and for ever if it never arrives. Otherwise the
+    /// kernel sends whatever the memory holds by then, be it another owner's data.
+    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
     ///
     /// # Errors
     /// The call's errno.
     fn recv(&self, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html) of at most `bytes` with `MSG_TRUNC`,
+    /// for which [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html) has the kernel discard them.
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn discard(&self, bytes: usize) -> io::Result<usize>;
 
     /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
     ///
@@ -68,12 +99,11 @@ pub trait Socket {
     /// The call's errno; a kernel without the option says `ENOPROTOOPT` or `EOPNOTSUPP`.
     fn enable_zero_copy(&self) -> io::Result<()>;
 
-    /// [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html). True when something of interest
-    /// happened, an error or a hang-up included; false when `timeout` passed.
+    /// [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
     ///
     /// # Errors
     /// The call's errno.
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool>;
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness>;
 }
 
 // The calls that move a message go straight to the kernel, by rustix: glibc's own are cancellation
@@ -83,16 +113,30 @@ impl Socket for TcpStream {
         Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
     }
 
-    fn send_vectored(&self, slices: &[IoSlice<'_>], zero_copy: bool) -> io::Result<usize> {
-        // With MSG_ZEROCOPY the kernel pins the pages and may read them after the call: no memory hazard
-        // for this process, but a data hazard for the message, which `ZeroCopySender` rules out.
-        let zero_copy = SendFlags::from_bits_retain(if zero_copy { libc::MSG_ZEROCOPY as u32 } else { 0 });
-        let flags = SendFlags::NOSIGNAL | zero_copy;
+    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+    }
+
+    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // rustix has no name for the flag, and takes it in a safe call.
+        let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
         Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), flags)?)
     }
 
     fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::net::recv(self, bytes, RecvFlags::empty())?.0)
+    }
+
+    fn discard(&self, bytes: usize) -> io::Result<usize> {
+        // Not by rustix, which asks for a buffer.
+        let nowhere = ptr::null_mut::<libc::c_void>();
+        let (flags, no_address) = (libc::MSG_TRUNC, ptr::null_mut::<libc::c_void>());
+        // SAFETY: on a stream socket of TCP, MSG_TRUNC has the kernel write no byte; and a write to the null
+        // pointer would fail with EFAULT. It asks for no address.
+        let result = unsafe {
+            libc::syscall(libc::SYS_recvfrom, self.as_raw_fd(), nowhere, bytes, flags, no_address, no_address)
+        };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
     fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -139,7 +183,7 @@ impl Socket for TcpStream {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool> {
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         let events = match interest {
             Interest::Readable => PollFlags::POLLIN,
             Interest::Writable => PollFlags::POLLOUT,
@@ -147,7 +191,13 @@ impl Socket for TcpStream {
             Interest::Completion => PollFlags::empty(),
         };
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        Ok(nix::poll::poll(&mut [PollFd::new(self.as_fd(), events)], timeout)? > 0)
+        let mut fds = [PollFd::new(self.as_fd(), events)];
+        if nix::poll::poll(&mut fds, timeout)? == 0 {
+            return Ok(Readiness::TimedOut);
+        }
+        let found = fds[0].revents().unwrap_or(PollFlags::empty());
+        let ready = interest == Interest::Completion || found.intersects(events);
+        Ok(if ready { Readiness::Ready } else { Readiness::ErrorPending })
     }
 }
 
@@ -156,11 +206,18 @@ impl<S: Socket> Socket for Arc<S> {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         S::send(self, bytes)
     }
-    fn send_vectored(&self, slices: &[IoSlice<'_>], zero_copy: bool) -> io::Result<usize> {
-        S::send_vectored(self, slices, zero_copy)
+    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        S::send_vectored(self, slices)
+    }
+    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { S::send_zero_copy(self, slices) }
     }
     fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
         S::recv(self, bytes)
+    }
+    fn discard(&self, bytes: usize) -> io::Result<usize> {
+        S::discard(self, bytes)
     }
     fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         S::recv_vectored(self, slices)
@@ -171,7 +228,7 @@ impl<S: Socket> Socket for Arc<S> {
     fn enable_zero_copy(&self) -> io::Result<()> {
         S::enable_zero_copy(self)
     }
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool> {
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         S::wait(self, interest, timeout)
     }
 }

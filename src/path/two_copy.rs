@@ -14,46 +14,57 @@
 //! let client = TcpStream::connect(listener.local_addr()?)?;
 //! let (server, _) = listener.accept()?;
 //!
-//! let mut sender = TwoCopySender::new(server, Message::new(1024, Layout::Heap));
+//! let mut sender = TwoCopySender::new(server, vec![Message::new(1024, Layout::Heap)]);
 //! sender.message()?.field_mut(0).fill(b'x'); // write the fields …
 //! sender.send()?; // … and off they go, as one
 //!
 //! let mut receiver = TwoCopyReceiver::new(client, Message::new(1024, Layout::Heap));
-//! assert_eq!(receiver.receive()?.field(0), [b'x'; 128]);
+//! receiver.receive()?;
+//! assert_eq!(receiver.message().field(0), [b'x'; 128]);
 //! # Ok(()) }
 //! ```
 
+use super::ring::Ring;
 use super::{Copies, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts, recv_all, send_all};
 use crate::error::Result;
-use crate::message::Message;
+use crate::message::{Message, Received};
 
 /// Sends by packing first.
 #[derive(Debug)]
 pub struct TwoCopySender<S> {
     socket: S,
-    message: Message,
+    ring: Ring,
     packed: Box<[u8]>,
     copies: Copies,
 }
 
 impl<S: Socket> TwoCopySender<S> {
-    /// A sender of messages with the shape of `message`.
-    pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, packed: vec![0; message.payload_bytes()].into(), message, copies: Copies::default() }
+    /// A sender of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message, or if they differ in length: they share the pack buffer.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        let ring = Ring::new(messages);
+        let payload_bytes = ring.current().payload_bytes();
+        let alike = ring.messages().iter().all(|message| message.payload_bytes() == payload_bytes);
+        assert!(alike, "the messages share a pack buffer, so they have one length");
+        Self { socket, ring, packed: vec![0; payload_bytes].into(), copies: Copies::default() }
     }
 }
 
 impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
-        Ok(&mut self.message)
+        self.ring.advance();
+        Ok(self.ring.current_mut())
     }
 
     fn send(&mut self) -> Result<()> {
         let bytes = self.packed.len() as u64;
-        self.message.pack(&mut self.packed);
+        self.ring.current().pack(&mut self.packed);
         self.copies.user_to_user_bytes += bytes;
         send_all(&self.socket, &self.packed)?;
         self.copies.user_to_kernel_bytes += bytes;
+        self.ring.mark_sent();
         Ok(())
     }
 
@@ -62,7 +73,7 @@ impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
     }
 
     fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
-        write(&mut self.message);
+        self.ring.messages_mut().iter_mut().for_each(write);
         Ok(())
     }
 
@@ -89,19 +100,24 @@ impl<S: Socket> TwoCopyReceiver<S> {
     pub fn new(socket: S, message: Message) -> Self {
         Self { socket, packed: vec![0; message.payload_bytes()].into(), message, copies: Copies::default() }
     }
+
+    /// The message that was received last.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
 }
 
 impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
-    fn receive(&mut self) -> Result<&Message> {
+    fn receive(&mut self) -> Result<()> {
         recv_all(&self.socket, &mut self.packed)?;
         self.message.unpack(&self.packed);
         self.copies.kernel_to_user_bytes += self.packed.len() as u64;
         self.copies.user_to_user_bytes += self.packed.len() as u64;
-        Ok(&self.message)
+        Ok(())
     }
 
-    fn last(&self) -> &Message {
-        &self.message
+    fn last(&self) -> Received<'_> {
+        Received::Fields(&self.message)
     }
 
     fn copies(&self) -> Copies {
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_short_send_at_any_byte_goes_on_where_it_stopped() {
-        script::interrupt_at_every_byte(|socket, message| Box::new(TwoCopySender::new(socket, message)));
+        script::interrupt_at_every_byte(|socket, messages| Box::new(TwoCopySender::new(socket, messages)));
     }
 
     #[test]
@@ -132,7 +148,12 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_sent_in_the_order_of_the_ring() {
+        script::send_in_turn(|socket, messages| Box::new(TwoCopySender::new(socket, messages)));
+    }
+
+    #[test]
     fn a_socket_that_never_gets_ready_is_given_up() {
-        script::give_up_waiting(|socket, message| Box::new(TwoCopySender::new(socket, message)));
+        script::give_up_waiting(|socket, messages| Box::new(TwoCopySender::new(socket, messages)));
     }
 }

@@ -3,12 +3,13 @@
 //! queue says when it is done.
 //!
 //! What that takes, and what this sender does:
-//! - a message is not written again before its completion: the sender owns a pool, and lends only a
-//!   message that the kernel has let go of;
+//! - a message is not written again before its completion: the sender owns a ring of messages, and lends
+//!   the next one only when the kernel has let go of it;
 //! - completions come as ranges of call numbers, joined, in no promised order: each is booked against
 //!   the messages in flight (see [`completion`]);
 //! - a short send goes on *with* the flag, and counts as a call of its own;
 //! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes on;
+//! - completions that are not read end every `poll(2)` at once, so they are read before it waits for room;
 //! - the kernel may copy all the same, and says so on the completion: [`ZeroCopyCounts::copied_share`].
 //!   Over loopback and veth it always does, and then this path is the dearest of the three.
 //!
@@ -28,8 +29,8 @@
 //! let mut client = TcpStream::connect(listener.local_addr()?)?;
 //! let (server, _) = listener.accept()?;
 //!
-//! let pool = (0..4).map(|_| Message::new(65536, Layout::Page)).collect();
-//! let mut sender = ZeroCopySender::new(server, pool)?;
+//! let messages = (0..4).map(|_| Message::new(65536, Layout::Page)).collect();
+//! let mut sender = ZeroCopySender::new(server, messages)?;
 //! for number in 0..16 {
 //!     let message = sender.message()?; // one that the kernel has let go of
 //!     message.field_mut(0).fill(number);
@@ -47,12 +48,14 @@
 //! ```
 
 use std::io::{self, IoSlice};
-use std::mem;
-use std::thread::sleep;
+use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use super::completion::{self, CONTROL_BYTES, InFlight};
-use super::{Copies, Interest, SendMessage, Socket, WAIT_LIMIT, ZeroCopyCounts, await_ready, progress};
+use super::ring::Ring;
+use super::{
+    Copies, ERROR_PAUSE, Interest, Readiness, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts,
+};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::Message;
@@ -64,19 +67,17 @@ const HUNG_UP_LIMIT: Duration = Duration::from_millis(500);
 /// The pause where there is nothing that could be waited for.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// Sends from a pool of messages, of which the kernel may hold some.
+/// Sends from a ring of messages, of which the kernel may hold some.
 #[derive(Debug)]
 pub struct ZeroCopySender<S: Socket> {
     socket: S,
-    pool: Vec<Message>,
+    ring: Ring,
     in_flight: InFlight,
-    /// The slot that was lent last.
-    current: usize,
     wait_limit: Duration,
 }
 
 impl<S: Socket> ZeroCopySender<S> {
-    /// A sender from `pool`, whose length is how many messages may be in flight. The kernel counts a
+    /// A sender of `messages`, in turn; as many of them may be in flight. The kernel counts a
     /// connection's zero-copy calls from its first one on: there is one such sender in the life of a
     /// connection, and nobody else sends with `MSG_ZEROCOPY` on it.
     ///
@@ -84,9 +85,9 @@ impl<S: Socket> ZeroCopySender<S> {
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
     ///
     /// # Panics
-    /// If the pool is empty.
-    pub fn new(socket: S, pool: Vec<Message>) -> Result<Self> {
-        assert!(!pool.is_empty(), "a pool holds at least one message");
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Result<Self> {
+        let ring = Ring::new(messages);
         socket.enable_zero_copy().map_err(|errno| Error::Refused {
             call: "setsockopt(2) SO_ZEROCOPY",
             errno,
@@ -94,11 +95,11 @@ impl<S: Socket> ZeroCopySender<S> {
                      leave the zero_copy path out"
                 .to_owned(),
         })?;
-        let in_flight = InFlight::new(pool.len());
-        Ok(Self { socket, pool, in_flight, current: 0, wait_limit: WAIT_LIMIT })
+        let in_flight = InFlight::new(ring.messages().len());
+        Ok(Self { socket, ring, in_flight, wait_limit: WAIT_LIMIT })
     }
 
-    /// Replaces the time after which a wait for a completion is given up.
+    /// Replaces the time after which a wait, for room or for a completion, is given up.
     #[must_use]
     pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
         self.wait_limit = wait_limit;
@@ -119,15 +120,24 @@ impl<S: Socket> ZeroCopySender<S> {
         }
     }
 
+    /// Reads the error queue until it is empty; false if it was.
+    fn reap_all(&mut self) -> Result<bool> {
+        let mut any = false;
+        while self.reap()? {
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// Reads the error queue until `enough` is true of what is in flight.
     fn reap_until(&mut self, enough: impl Fn(&InFlight) -> bool) -> Result<()> {
-        let (mut started, mut hung_up) = (None, None);
+        let mut wait = Wait::new(Interest::Completion, self.wait_limit);
+        let mut hung_up = None;
         while !enough(&self.in_flight) {
             if self.reap()? {
                 hung_up = None;
                 continue;
             }
-            let waited = started.get_or_insert_with(Instant::now).elapsed();
             if let Some(since) = hung_up {
                 // The wait ended with nothing on the queue: an error or a hang-up, which poll(2) reports
                 // at once and for ever. What is outstanding may still complete, but not for long.
@@ -137,12 +147,20 @@ impl<S: Socket> ZeroCopySender<S> {
                 }
                 sleep(RETRY);
             }
-            let left = self.wait_limit.saturating_sub(waited);
-            if left.is_zero() {
-                return Err(Interest::Completion.in_vain(waited));
-            }
-            if await_ready(&self.socket, Interest::Completion, left)? {
-                hung_up.get_or_insert_with(Instant::now);
+            wait.poll(&self.socket)?;
+            hung_up.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// After `EAGAIN`: waits for room in the send buffer. Completions that are not read would end the wait
+    /// at once, so they are read first, and whenever they end it.
+    fn await_room(&mut self, wait: &mut Wait) -> Result<()> {
+        self.reap_all()?;
+        while wait.poll(&self.socket)? == Readiness::ErrorPending {
+            if !self.reap_all()? {
+                sleep(ERROR_PAUSE); // an error of the socket, which the next call reports
+                break;
             }
         }
         Ok(())
@@ -151,7 +169,8 @@ impl<S: Socket> ZeroCopySender<S> {
     /// After `ENOBUFS` on a call that had `left_bytes` to send: waits for a completion, which frees what
     /// the call lacked. With none outstanding here, other connections of the same user may hold the
     /// memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating; unless it is larger
-    /// than the limit by itself.
+    /// than the limit by itself. Nothing tells when they release it. A sleep would last longer than that does, so
+    /// this thread only lets others run.
     fn make_room(&mut self, left_bytes: usize, blocked: &mut Option<Instant>) -> Result<()> {
         self.in_flight.counts.enobufs += 1;
         if self.in_flight.any_open() {
@@ -166,7 +185,7 @@ impl<S: Socket> ZeroCopySender<S> {
                 optmem_max: limits::sysctl("net/core/optmem_max"),
             });
         }
-        sleep(RETRY);
+        yield_now();
         Ok(())
     }
 }
@@ -177,45 +196,53 @@ impl<S: Socket> Drop for ZeroCopySender<S> {
     fn drop(&mut self) {
         self.wait_limit = self.wait_limit.min(Duration::from_secs(1));
         if self.reap_until(|in_flight| !in_flight.any_open()).is_err() {
-            mem::forget(mem::take(&mut self.pool));
+            self.ring.leak();
         }
     }
 }
 
 impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
-        self.reap_until(|in_flight| in_flight.free_slot().is_some())?;
-        self.current = self.in_flight.free_slot().unwrap_or_default();
-        Ok(&mut self.pool[self.current])
+        let place = self.ring.advance();
+        self.reap_until(|in_flight| in_flight.is_free(place))?;
+        Ok(self.ring.current_mut())
     }
 
     fn send(&mut self) -> Result<()> {
         // Sent twice without `message()` in between: the first must be through.
-        let current = self.current;
-        self.reap_until(|in_flight| in_flight.is_free(current))?;
-        self.in_flight.begin(self.current);
+        let place = self.ring.place();
+        self.reap_until(|in_flight| in_flight.is_free(place))?;
+        let payload_bytes = self.ring.current().payload_bytes();
         // How much of the message is sent. The slices are made anew for each call, so that completions
         // can be booked between two of them.
         let mut sent_bytes = 0;
+        let mut wait = Wait::new(Interest::Writable, self.wait_limit);
         let mut blocked = None;
-        while sent_bytes < self.pool[self.current].payload_bytes() {
-            let mut slices = self.pool[self.current].io_slices();
+        while sent_bytes < payload_bytes {
+            let mut slices = self.ring.current().io_slices();
             let mut rest = &mut slices[..];
             IoSlice::advance_slices(&mut rest, sent_bytes);
-            match self.socket.send_vectored(rest, true) {
+            // SAFETY: the fields lie on the heap, and this sender owns them. A message is written only by
+            // whom `message` or `prepare` lends it to, and both first wait for the completions of all of its
+            // calls. Messages are freed only when this sender is dropped, which waits for every completion
+            // and leaks the messages where one does not arrive.
+            let result = unsafe { self.socket.send_zero_copy(rest) };
+            match result {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    let left_bytes = self.pool[self.current].payload_bytes() - sent_bytes;
-                    self.make_room(left_bytes, &mut blocked)?;
+                    self.make_room(payload_bytes - sent_bytes, &mut blocked)?;
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.await_room(&mut wait)?,
                 result => {
                     let call = "sendmsg(2) MSG_ZEROCOPY";
-                    if let Some(bytes) = progress(&self.socket, Interest::Writable, call, result)? {
-                        self.in_flight.sent(self.current, bytes);
+                    if let Some(bytes) = wait.progress(&self.socket, call, result)? {
+                        self.in_flight.sent(place, bytes);
                         sent_bytes += bytes;
+                        blocked = None;
                     }
                 }
             }
         }
+        self.ring.mark_sent();
         Ok(())
     }
 
@@ -225,7 +252,7 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
 
     fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
         self.flush()?;
-        self.pool.iter_mut().for_each(write);
+        self.ring.messages_mut().iter_mut().for_each(write);
         Ok(())
     }
 
@@ -243,10 +270,11 @@ mod tests {
     use super::*;
     use crate::case::Layout;
     use crate::path::script::{self, Completions, Script, Step};
+    use crate::path::{BufferReceiver, ReceiveMessage};
 
-    fn sender(script: &Script, pool_messages: usize) -> ZeroCopySender<Script> {
-        let pool = (0..pool_messages).map(|_| Message::new(80, Layout::Heap)).collect();
-        ZeroCopySender::new(script.clone(), pool).unwrap().with_wait_limit(Duration::from_millis(20))
+    fn sender(script: &Script, messages: usize) -> ZeroCopySender<Script> {
+        let messages = (0..messages).map(|_| Message::new(80, Layout::Heap)).collect();
+        ZeroCopySender::new(script.clone(), messages).unwrap().with_wait_limit(Duration::from_millis(20))
     }
 
     fn lend(sender: &mut ZeroCopySender<Script>) -> usize {
@@ -255,8 +283,8 @@ mod tests {
 
     #[test]
     fn a_short_send_at_any_byte_goes_on_with_the_flag() {
-        script::interrupt_at_every_byte(|socket, message| {
-            Box::new(ZeroCopySender::new(socket, vec![message]).unwrap())
+        script::interrupt_at_every_byte(|socket, messages| {
+            Box::new(ZeroCopySender::new(socket, messages).unwrap())
         });
         let script = Script::default();
         script.expect([Step::Move(3), Step::Errno(libc::EINTR), Step::Move(30), Step::Errno(libc::EAGAIN)]);
@@ -264,6 +292,11 @@ mod tests {
         sender.send().unwrap();
         assert!(script.zero_copy_flags().iter().all(|&flag| flag), "every call bears MSG_ZEROCOPY");
         assert_eq!(sender.zero_copy_counts().unwrap().sends, 3, "the calls that moved bytes");
+    }
+
+    #[test]
+    fn messages_are_sent_in_the_order_of_the_ring() {
+        script::send_in_turn(|socket, messages| Box::new(ZeroCopySender::new(socket, messages).unwrap()));
     }
 
     #[test]
@@ -278,10 +311,12 @@ mod tests {
         sender.send().unwrap();
         assert!(matches!(sender.message(), Err(Error::Deadline { .. })), "both are in flight");
         script.notify((1, 1), true);
-        assert_eq!(lend(&mut sender), second, "only the second has completed");
-        sender.send().unwrap();
+        assert!(matches!(sender.message(), Err(Error::Deadline { .. })), "the first is still in flight");
         script.notify((0, 0), true);
         assert_eq!(lend(&mut sender), first);
+        assert_eq!(lend(&mut sender), first, "it has not been sent since");
+        sender.send().unwrap();
+        assert_eq!(lend(&mut sender), second);
         script.notify((2, 2), false);
     }
 
@@ -422,11 +457,64 @@ mod tests {
         let script = Script::default();
         script.complete(Completions::Never);
         script.hang_up();
-        let pool = vec![Message::new(80, Layout::Heap)];
-        let mut sender = ZeroCopySender::new(script.clone(), pool).unwrap();
+        let messages = vec![Message::new(80, Layout::Heap)];
+        let mut sender = ZeroCopySender::new(script.clone(), messages).unwrap();
         sender.send().unwrap();
         let error = sender.flush().unwrap_err();
         assert!(matches!(error, Error::Abandoned { outstanding: 1 }), "{error}");
         script.notify((0, 0), true);
+    }
+
+    #[test]
+    fn completions_are_read_before_it_waits_for_room() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let mut sender = sender(&script, 3);
+        sender.send().unwrap();
+        sender.message().unwrap();
+        // The completion of the first call is there, and one arrives while the sender waits.
+        script.notify((0, 0), true);
+        script.expect([Step::Move(10), Step::Errno(libc::EAGAIN)]);
+        script.notify_on_wait((1, 1));
+        sender.send().unwrap();
+        assert_eq!(sender.zero_copy_counts().unwrap().completions, 2);
+        assert_eq!(script.writable_waits(), 2, "the second wait is not ended by what is read already");
+        script.notify((2, 2), true);
+    }
+
+    #[test]
+    fn a_socket_that_never_gets_ready_is_given_up_for_all_its_pending_errors() {
+        for error_pending in [false, true] {
+            let script = Script::default();
+            script.stick(libc::EAGAIN);
+            script.leave_an_error_pending(error_pending);
+            let error = sender(&script, 2).send().unwrap_err();
+            assert_eq!(error.to_string(), "no room in the send buffer after 20 ms");
+        }
+    }
+
+    #[test]
+    fn a_non_blocking_socket_sends_all_while_its_completions_arrive() {
+        const MESSAGES: u64 = 256;
+        let (sending, receiving) = script::connected();
+        sending.set_nonblocking(true).unwrap();
+        let peer = std::thread::spawn(move || {
+            let mut receiver = BufferReceiver::new(receiving, 64 << 10);
+            for number in 0..MESSAGES {
+                receiver.receive().unwrap();
+                assert_eq!(receiver.last().verify(0, number), Some(Ok(())));
+            }
+        });
+        let messages = (0..128).map(|_| Message::new(64 << 10, Layout::Page)).collect();
+        let mut sender = ZeroCopySender::new(sending, messages).unwrap();
+        sender.prepare(&mut |message| message.fill(0)).unwrap();
+        for number in 0..MESSAGES {
+            sender.message().unwrap().stamp(number);
+            sender.send().unwrap();
+        }
+        peer.join().unwrap();
+        sender.flush().unwrap();
+        let counts = sender.zero_copy_counts().unwrap();
+        assert_eq!(counts.sends, counts.completions);
     }
 }
