@@ -376,6 +376,17 @@ mod tests {
     }
 
     #[test]
+    fn enobufs_that_passes_costs_no_sleep_per_call() {
+        let script = Script::default();
+        // A sleep of a millisecond after each would take longer than the call is tried for.
+        script.expect((0..10_000).map(|_| Step::Errno(libc::ENOBUFS)));
+        let message = Message::new(80, Layout::Heap);
+        let mut sender = ZeroCopySender::new(script, vec![message]).unwrap();
+        sender.send().unwrap();
+        assert_eq!(sender.zero_copy_counts().unwrap().enobufs, 10_000);
+    }
+
+    #[test]
     fn enobufs_that_does_not_pass_is_an_error_that_says_what_to_raise() {
         let script = Script::default();
         script.stick(libc::ENOBUFS);
