@@ -197,7 +197,7 @@ pub struct ZeroCopyCounts {
     pub copied: u64,
     /// Bytes of the calls that they complete.
     pub copied_bytes: u64,
-    /// Calls that were refused with `ENOBUFS` and made again after a completion.
+    /// Calls that were refused with `ENOBUFS` and made again.
     pub enobufs: u64,
 }
 

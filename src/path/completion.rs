@@ -138,13 +138,13 @@ impl InFlight {
 
     /// Books a notification.
     pub(crate) fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
-        // The queue's place for a call, measured back from the next call, so that a range that wraps is an
-        // ordinary one. Negative for a call before the first in the queue.
-        let queued = self.calls.len() as i64;
-        let place = |call: u32| queued - i64::from(self.next_call.wrapping_sub(call).cast_signed());
-        let (first, last) = (place(notification.first), place(notification.last));
-        let start = first.clamp(0, queued) as usize;
-        let end = (last + 1).clamp(start as i64, queued) as usize;
+        // Counted back from the next call, so that a range that wraps is an ordinary one. Zero or less for
+        // calls that were never made.
+        let back = |call: u32| i64::from(self.next_call.wrapping_sub(call).cast_signed());
+        let (first, last) = (back(notification.first), back(notification.last));
+        let place = |back: i64| self.calls.len().saturating_sub(usize::try_from(back).unwrap_or(0));
+        let end = place(last - 1);
+        let start = place(first).min(end);
         let (mut closed, mut bytes) = (0, 0);
         for call in self.calls.range_mut(start..end).filter(|call| !call.completed) {
             call.completed = true;
@@ -156,7 +156,7 @@ impl InFlight {
             self.calls.pop_front();
         }
         let unknown = notification.calls() - closed;
-        if first > last || unknown > 0 {
+        if first < last || unknown > 0 {
             let Notification { first, last, .. } = notification;
             return Err(CompletionError::NotOutstanding { first, last, unknown });
         }
@@ -333,9 +333,9 @@ mod tests {
                         let last = following.last().unwrap();
                         let notification = Notification { copied: true, ..range(number(first), number(last)) };
                         in_flight.completed(notification).unwrap();
-                        for call in first..=last {
-                            model[call].1 = false;
-                            copied_bytes += 80 + model[call].0 as u64;
+                        for (slot, open) in &mut model[first..=last] {
+                            *open = false;
+                            copied_bytes += 80 + *slot as u64;
                         }
                         notifications += 1;
                         let counts = in_flight.counts;

@@ -276,3 +276,102 @@ impl Interest {
         Error::Deadline { waiting_for, waited: limit }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::script::{Script, connected};
+    use super::*;
+    use strum::VariantArray;
+
+    /// Far more than any of these waits needs before its limit.
+    const TURNS: usize = 100_000;
+
+    fn stuck() -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    #[test]
+    fn every_receiver_takes_in_what_every_sender_sends() {
+        for (&path, &choice) in SendPath::VARIANTS
+            .iter()
+            .flat_map(|path| Receiver::VARIANTS.iter().map(move |choice| (path, choice)))
+        {
+            let (server, client) = connected();
+            let messages = (0..2).map(|_| Message::new(1003, Layout::Heap)).collect();
+            let mut sender = sender(path, server, messages).unwrap();
+            let mut receiver = receiver(choice, path, client, 1003, Layout::Heap);
+            for number in 0..5 {
+                let message = sender.message().unwrap();
+                message.fill(number);
+                message.stamp(number);
+                sender.send().unwrap();
+                receiver.receive().unwrap();
+                let expected = (choice != Receiver::Discard).then_some(Ok(()));
+                assert_eq!(receiver.last().verify(number, number), expected, "{path} to {choice}");
+            }
+            let payload_bytes = if choice == Receiver::Discard { 0 } else { 5 * 1003 };
+            let unpacked_bytes = if choice.for_path(path) == Receiver::Unpack { payload_bytes } else { 0 };
+            let copies = receiver.copies();
+            assert_eq!(copies.kernel_to_user_bytes, payload_bytes, "{path} to {choice}");
+            assert_eq!(copies.user_to_user_bytes, unpacked_bytes, "{path} to {choice}");
+        }
+    }
+
+    #[test]
+    fn what_is_discarded_is_as_much_as_was_asked_for() {
+        let (sending, receiving) = connected();
+        send_all(&sending, &[1; 1000]).unwrap();
+        send_all(&sending, &[2; 8]).unwrap();
+        discard_all(&receiving, 1000).unwrap();
+        let mut rest = [0; 8];
+        recv_all(&receiving, &mut rest).unwrap();
+        assert_eq!(rest, [2; 8]);
+    }
+
+    #[test]
+    fn a_pending_error_that_no_call_reports_does_not_outlast_the_limit() {
+        for interest in [Interest::Readable, Interest::Writable] {
+            let script = Script::default();
+            script.leave_an_error_pending(true);
+            let mut wait = Wait::new(interest, Duration::from_millis(20));
+            let error = (0..TURNS).find_map(|_| wait.progress(&script, "call", stuck()).err());
+            assert!(matches!(error, Some(Error::Deadline { .. })), "{interest:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_beside_a_zero_copy_sender_on_one_socket_gives_up_at_the_limit() {
+        let (client, server) = connected();
+        let client = std::sync::Arc::new(client);
+        client.set_nonblocking(true).unwrap();
+        let message = || vec![Message::new(4096, Layout::Heap)];
+        let mut sender = ZeroCopySender::new(std::sync::Arc::clone(&client), message()).unwrap();
+        sender.send().unwrap();
+        recv_all(&server, &mut [0; 4096]).unwrap();
+        // The completion is on the error queue, and the sender has not read it.
+        assert_eq!(client.wait(Interest::Completion, WAIT_LIMIT).unwrap(), Readiness::Ready);
+        assert_eq!(client.wait(Interest::Readable, WAIT_LIMIT).unwrap(), Readiness::ErrorPending);
+
+        let mut wait = Wait::new(Interest::Readable, Duration::from_millis(20));
+        let error = (0..TURNS).find_map(|_| wait.progress(&client, "recv(2)", client.recv(&mut [0])).err());
+        assert!(matches!(error, Some(Error::Deadline { .. })), "{error:?}");
+
+        send_all(&server, b"answer").unwrap();
+        assert_eq!(client.wait(Interest::Readable, WAIT_LIMIT).unwrap(), Readiness::Ready);
+        let mut answer = [0; 6];
+        recv_all(&client, &mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+        sender.flush().unwrap();
+    }
+
+    #[test]
+    fn bytes_that_move_start_the_limit_anew() {
+        let script = Script::default();
+        script.leave_an_error_pending(true);
+        let mut wait = Wait::new(Interest::Readable, Duration::from_millis(20));
+        assert_eq!(wait.progress(&script, "call", stuck()).unwrap(), None);
+        assert!(wait.since.is_some());
+        assert_eq!(wait.progress(&script, "call", Ok(1)).unwrap(), Some(1));
+        assert!(wait.since.is_none());
+    }
+}

@@ -153,6 +153,13 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "one length")]
+    fn messages_of_two_lengths_are_refused() {
+        let messages = [80, 81].map(|bytes| Message::new(bytes, crate::case::Layout::Heap));
+        drop(TwoCopySender::new(script::Script::default(), messages.into()));
+    }
+
+    #[test]
     fn a_socket_that_never_gets_ready_is_given_up() {
         script::give_up_waiting(|socket, messages| Box::new(TwoCopySender::new(socket, messages)));
     }

@@ -222,10 +222,10 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
             let mut slices = self.ring.current().io_slices();
             let mut rest = &mut slices[..];
             IoSlice::advance_slices(&mut rest, sent_bytes);
-            // SAFETY: the fields lie on the heap, and this sender owns them. A message is written only by
-            // whom `message` or `prepare` lends it to, and both first wait for the completions of all of its
-            // calls. Messages are freed only when this sender is dropped, which waits for every completion
-            // and leaks the messages where one does not arrive.
+            // SAFETY: the fields lie on the heap, and this sender owns them. They are written only through
+            // `message` and `prepare`, which first wait for the completions of all calls that sent them. They
+            // are freed only when this sender is dropped, which waits for every completion, and leaks them
+            // if one does not arrive.
             let result = unsafe { self.socket.send_zero_copy(rest) };
             match result {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
@@ -373,6 +373,17 @@ mod tests {
         let mut sender = sender(&script, 1);
         sender.send().unwrap();
         assert_eq!(sender.zero_copy_counts().unwrap().enobufs, 2);
+    }
+
+    #[test]
+    fn enobufs_that_passes_costs_no_sleep_per_call() {
+        let script = Script::default();
+        // A sleep of a millisecond after each would take longer than the call is tried for.
+        script.expect((0..10_000).map(|_| Step::Errno(libc::ENOBUFS)));
+        let message = Message::new(80, Layout::Heap);
+        let mut sender = ZeroCopySender::new(script, vec![message]).unwrap();
+        sender.send().unwrap();
+        assert_eq!(sender.zero_copy_counts().unwrap().enobufs, 10_000);
     }
 
     #[test]
