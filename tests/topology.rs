@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         lasting("network_ports_are_moved_in_and_given_back", PORTS),
         lasting("a_failure_half_way_leaves_nothing", HALF_WAY),
         lasting("namespaces_without_a_common_subnet_are_refused", NO_SUBNET),
+        lasting("doctor_knows_zero_copy_where_loopback_is_down", LOOPBACK_DOWN),
     ])
 }
 
@@ -143,4 +144,11 @@ code=0
 [ $code = 1 ]
 grep -q 'share no IPv4 subnet.*netns-setup.sh up' refusal
 "$SETUP" down
+"#;
+
+const LOOPBACK_DOWN: &str = r#"
+ip link set lo down
+"$SENDPATH" doctor --netns loopback >checks
+grep -E '^ok +zerocopy ' checks
+grep -E '^(ok|limited) +softirq-time ' checks
 "#;

@@ -24,9 +24,10 @@ use crate::case::{Case, SendPath, Workload};
 use crate::error::{Error, Result};
 use crate::sample::Side;
 
+pub use crate::environment::Effective;
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
-pub use server::{Effective, Instance, Setup, Testbed};
+pub use server::{Instance, Setup, Testbed};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
 const TIMED_SEED: u64 = 0;
