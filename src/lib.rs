@@ -17,13 +17,14 @@
 //!
 //! Each module may use what stands to its left:
 //!
-//! [`case`], [`message`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] → [`results`] →
-//! [`sweep`], [`ab`], [`report`] → [`cli`]
+//! [`case`], [`message`] → [`environment`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] →
+//! [`doctor`] → [`results`] → [`sweep`], [`ab`], [`report`] → [`cli`]
 //!
 //! - [`case`]: what can be measured, pure. [`message`]: the eight fields. [`path`]: the three paths.
+//! - [`environment`]: the surroundings of a measurement, as plain data.
 //! - [`topology`]: namespaces, veth, CPUs. [`counters`]: what a thread can count of itself.
 //!   [`pair`]: the two processes, their threads, their bursts.
-//! - [`measure`]: bursts become samples. [`results`]: samples on disk, and what may be concluded from them.
+//! - [`measure`]: bursts become samples. [`doctor`]: what the machine can measure. [`results`]: samples on disk, and what may be concluded from them.
 //! - [`sweep`]: all cases, interleaved. [`ab`]: two builds, interleaved. [`report`]: a page of it. [`cli`]: the `sendpath` command.
 //!
 //! [`error`] and [`limits`] serve them all.
@@ -36,6 +37,8 @@ pub mod ab;
 pub mod case;
 pub mod cli;
 pub mod counters;
+pub mod doctor;
+pub mod environment;
 pub mod error;
 pub mod event;
 pub mod limits;

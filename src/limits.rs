@@ -1,4 +1,6 @@
-//! Limits of the process and the kernel that bear on what can be sent, as words for a person.
+//! Limits of the process and the kernel that bear on what can be sent, in words.
+
+pub mod cgroup;
 
 use std::io;
 use std::path::Path;
@@ -43,12 +45,50 @@ pub fn soft(resource: Resource) -> String {
     }
 }
 
-/// Memory that can be had without swapping, in bytes; none where the kernel does not say.
+/// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or what
+/// the process's cgroup leaves if that is less. None where neither is known.
 #[must_use]
 pub fn available_memory_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<usize>().ok()? << 10)
+    available_memory_bytes_below(Path::new("/"))
+}
+
+fn available_memory_bytes_below(root: &Path) -> Option<usize> {
+    let text = std::fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let machine = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    let cgroup = cgroup::memory_left_bytes(root).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    machine.map(|kib| kib << 10).into_iter().chain(cgroup).min()
+}
+
+/// A sysctl that forbids user namespaces to ordinary users.
+pub(crate) struct UserNamespaceSwitch {
+    /// Its name, as `sysctl` takes it.
+    pub(crate) name: &'static str,
+    /// The value that forbids them.
+    pub(crate) forbids: &'static str,
+    /// A value that allows them.
+    pub(crate) allows: &'static str,
+}
+
+impl UserNamespaceSwitch {
+    /// The command that allows them.
+    pub(crate) fn remedy(&self) -> String {
+        format!("sudo sysctl -w {}={}", self.name, self.allows)
+    }
+}
+
+const USER_NAMESPACE_SWITCHES: [UserNamespaceSwitch; 3] = [
+    UserNamespaceSwitch { name: "kernel.apparmor_restrict_unprivileged_userns", forbids: "1", allows: "0" },
+    UserNamespaceSwitch { name: "kernel.unprivileged_userns_clone", forbids: "0", allows: "1" },
+    UserNamespaceSwitch { name: "user.max_user_namespaces", forbids: "0", allows: "10000" },
+];
+
+/// The first switch that forbids user namespaces, if one does; read from the files below `root`.
+pub(crate) fn forbids_user_namespaces(root: &Path) -> Option<&'static UserNamespaceSwitch> {
+    USER_NAMESPACE_SWITCHES.iter().find(|switch| {
+        let path = root.join("proc/sys").join(switch.name.replace('.', "/"));
+        std::fs::read_to_string(path).is_ok_and(|value| value.trim() == switch.forbids)
+    })
 }
 
 /// Whether the CPU says that a hypervisor is below it, or the firmware that it is a virtual one; read
@@ -101,6 +141,26 @@ pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn available_memory_is_the_machines_or_what_the_cgroup_leaves_if_that_is_less() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(available_memory_bytes_below(root.path()), None);
+        write("proc/meminfo", "MemTotal:       8000 kB\nMemAvailable:   4000 kB\n");
+        assert_eq!(available_memory_bytes_below(root.path()), Some(4000 << 10));
+        write("proc/self/cgroup", "0::/a\n");
+        write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
+        write("cg/a/memory.max", "3000\n");
+        write("cg/a/memory.current", "1000\n");
+        assert_eq!(available_memory_bytes_below(root.path()), Some(2000));
+        write("cg/a/memory.max", "1073741824\n");
+        assert_eq!(available_memory_bytes_below(root.path()), Some(4000 << 10));
+    }
 
     #[test]
     fn an_errno_that_stands_for_a_limit_names_it() {

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ports("down_reports_what_it_cannot_undo_and_does_the_rest", NOT_UNDONE),
         lasting("links_of_the_host_with_the_names_of_the_veth_pair_stay", SAME_NAMES),
         lasting("namespaces_without_a_common_subnet_are_refused", NO_SUBNET),
+        lasting("doctor_knows_zero_copy_where_loopback_is_down", LOOPBACK_DOWN),
     ])
 }
 
@@ -285,4 +286,11 @@ code=0
 [ $code = 1 ]
 grep -q 'share no IPv4 subnet.*netns-setup.sh up' refusal
 "$SETUP" down
+"#;
+
+const LOOPBACK_DOWN: &str = r#"
+ip link set lo down
+"$SENDPATH" doctor --netns loopback >checks
+grep -E '^ok +zerocopy ' checks
+grep -E '^(ok|limited) +softirq-time ' checks
 "#;

@@ -1,34 +1,16 @@
-//! The surroundings of a measurement: what they are, not what was asked for.
+//! Reads the surroundings of a measurement.
 
-use std::fmt;
+use std::fs;
+use std::path::Path;
 
 use nix::sys::resource::Resource;
-use serde::{Deserialize, Serialize};
 
 use crate::case::Placement;
-use crate::limits;
-use crate::pair::{Effective, EffectiveSocket, Setup};
-
-/// Machine, limits and settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Environment {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The CPU's name.
-    pub cpu_model: String,
-    /// `RLIMIT_MEMLOCK`.
-    pub memlock: String,
-    /// `RLIMIT_NOFILE`.
-    pub open_files: String,
-    /// Sysctls that bear on the paths, as the server's namespace has them.
-    pub sysctls: Vec<(String, String)>,
-    /// Where pairs run, in words: a line for each placement that is measured.
-    pub placements: Vec<String>,
-    /// What was asked of the sockets, in words.
-    pub asked_buffers: String,
-    /// The settings as they came out.
-    pub effective: Effective,
-}
+use crate::environment::Effective;
+pub use crate::environment::Environment;
+use crate::limits::{self, cgroup};
+use crate::measure::softirq;
+use crate::pair::Setup;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
@@ -36,11 +18,15 @@ impl Environment {
     /// Reads the surroundings that the calling thread is in. `placements` are those to be measured.
     #[must_use]
     pub fn read(setup: &Setup, effective: &Effective, placements: &[Placement]) -> Self {
+        let root = Path::new("/");
         let kernel = nix::sys::utsname::uname()
             .map_or_else(|errno| format!("unknown: {errno}"), |name| name.release().to_string_lossy().into());
         Self {
             kernel,
-            cpu_model: cpu_model(),
+            cpu_model: cpu_model(root),
+            smt: smt(root),
+            cgroup: cgroup::limits(root),
+            softirq_in_cpu_time: softirq::in_cpu_time(),
             memlock: limits::memlock(),
             open_files: limits::soft(Resource::RLIMIT_NOFILE),
             sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), limits::sysctl(name))).collect(),
@@ -51,80 +37,68 @@ impl Environment {
     }
 }
 
-impl Environment {
-    /// What is not as it was: why numbers of the two are not of one kind. Each names both.
-    #[must_use]
-    pub fn differences(&self, now: &Self) -> Vec<String> {
-        let facts = |of: &Self| {
-            let Effective { topology, cpus, server_link, server_socket, .. } = &of.effective;
-            [
-                ("cpu", of.cpu_model.clone()),
-                ("cpus", format!("{:?}", cpus.numbers())),
-                ("kernel", of.kernel.clone()),
-                ("topology", topology.to_string()),
-                ("placement", of.placements.join("; ")),
-                ("mtu", server_link.mtu_bytes.to_string()),
-                ("buffers", of.asked_buffers.clone()),
-                ("congestion control", server_socket.congestion.clone()),
-            ]
-        };
-        let pairs = facts(self).into_iter().zip(facts(now)).filter(|((_, then), (_, now))| then != now);
-        pairs.map(|((name, then), (_, now))| format!("{name} was {then:?} and is {now:?}")).collect()
+/// Whether cores run two threads at a time; none where the kernel does not say.
+pub(crate) fn smt(root: &Path) -> Option<bool> {
+    let active = fs::read_to_string(root.join("sys/devices/system/cpu/smt/active")).ok()?;
+    Some(active.trim() == "1")
+}
+
+/// The CPU's name from `/proc/cpuinfo`. ARM's has no name there: implementer and part stand for it, those of
+/// every kind of core.
+fn cpu_model(root: &Path) -> String {
+    let text = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+    let values = |key: &'static str| {
+        text.lines().filter_map(move |line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == key).then(|| value.trim().to_owned())
+        })
+    };
+    if let Some(name) = values("model name").next() {
+        return name;
     }
-}
-
-fn cpu_model() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-impl fmt::Display for Environment {
-    /// A line for each setting.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Effective { topology, cpus, server_link, client_link, server_socket, client_socket } =
-            &self.effective;
-        let mut line = |name: &str, value: String| writeln!(f, "  {name:<12} {value}");
-        line("topology", topology.to_string())?;
-        line(
-            "link",
-            format!(
-                "{} {} (server), {} {} (client)",
-                server_link.name, server_link.address, client_link.name, client_link.address
-            ),
-        )?;
-        line("mtu", format!("{} and {} bytes", server_link.mtu_bytes, client_link.mtu_bytes))?;
-        let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
-        line("cpus", format!("{} of {}", cpu_numbers.join(","), self.cpu_model))?;
-        for placement in &self.placements {
-            line("placement", placement.clone())?;
+    let mut kinds = Vec::new();
+    for (implementer, part) in values("CPU implementer").zip(values("CPU part")) {
+        let kind = format!("implementer {implementer} part {part}");
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
-        line("kernel", self.kernel.clone())?;
-        let buffers = |socket: &EffectiveSocket| {
-            format!("{}/{} bytes", socket.send_buffer_bytes, socket.recv_buffer_bytes)
-        };
-        line(
-            "buffers",
-            format!(
-                "asked {}; send/receive {} (server), {} (client)",
-                self.asked_buffers,
-                buffers(server_socket),
-                buffers(client_socket)
-            ),
-        )?;
-        line(
-            "tcp",
-            format!(
-                "{}, nodelay {}",
-                server_socket.congestion,
-                if server_socket.nodelay { "on" } else { "off" }
-            ),
-        )?;
-        let sysctls: Vec<_> = self.sysctls.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        line(
-            "limits",
-            format!("memlock {}, open files {}, {}", self.memlock, self.open_files, sysctls.join(", ")),
-        )
+    }
+    let architecture = std::env::consts::ARCH;
+    if kinds.is_empty() { architecture.to_owned() } else { format!("{architecture} {}", kinds.join(" and ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(cpuinfo: &str) -> String {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("proc")).unwrap();
+        fs::write(root.path().join("proc/cpuinfo"), cpuinfo).unwrap();
+        cpu_model(root.path())
+    }
+
+    #[test]
+    fn a_cpu_goes_by_its_name_or_by_arms_numbers() {
+        assert_eq!(model("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n"), "A CPU @ 2 GHz");
+        let core = |part: &str| format!("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n");
+        let one = model(&core("0xd0c"));
+        assert!(one.ends_with(" implementer 0x41 part 0xd0c"), "{one}");
+        assert_ne!(one, model(&core("0xd40")));
+        let two = model(&[core("0xd05"), core("0xd0b"), core("0xd05")].concat());
+        assert!(two.ends_with(" implementer 0x41 part 0xd05 and implementer 0x41 part 0xd0b"), "{two}");
+        assert_eq!(model(""), std::env::consts::ARCH);
+    }
+
+    #[test]
+    fn smt_is_on_off_or_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(smt(root.path()), None);
+        let folder = root.path().join("sys/devices/system/cpu/smt");
+        fs::create_dir_all(&folder).unwrap();
+        for (text, state) in [("1\n", true), ("0\n", false)] {
+            fs::write(folder.join("active"), text).unwrap();
+            assert_eq!(smt(root.path()), Some(state));
+        }
     }
 }

@@ -2,5 +2,7 @@
 
 pub mod burst;
 pub mod counters;
-pub mod doctor;
 pub mod environment;
+pub(crate) mod softirq;
+
+pub use crate::doctor;

@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
 
+pub use crate::environment::Effective;
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, EffectiveSocket, SocketOptions};
-pub use server::{Effective, Instance, Setup, Testbed};
+pub use server::{Instance, Setup, Testbed};
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.

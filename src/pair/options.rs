@@ -9,6 +9,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::case::parse_bytes;
+pub use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
 
 /// The size of a socket's two buffers.
@@ -96,19 +97,6 @@ impl SocketOptions {
         })?;
         setsockopt(socket, sockopt::TcpNoDelay, &true).map_err(Error::call("setsockopt(2) TCP_NODELAY"))
     }
-}
-
-/// What the kernel says a data socket has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EffectiveSocket {
-    /// `SO_SNDBUF`: twice what was asked for, unless it was capped.
-    pub send_buffer_bytes: usize,
-    /// `SO_RCVBUF`, likewise.
-    pub recv_buffer_bytes: usize,
-    /// `TCP_CONGESTION`.
-    pub congestion: String,
-    /// `TCP_NODELAY`.
-    pub nodelay: bool,
 }
 
 impl EffectiveSocket {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::client_process::ClientProcess;
@@ -22,6 +21,7 @@ use super::{
     receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS};
+use crate::environment::Effective;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
@@ -29,7 +29,7 @@ use crate::message::Message;
 use crate::path::{self, SendMessage, recv_all, send_all};
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::{Cpus, pin};
-use crate::topology::{Interface, Topology, link};
+use crate::topology::{Topology, link};
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
@@ -45,23 +45,6 @@ pub struct Setup {
     pub socket: SocketOptions,
     /// The `sendpath` command, which is the client.
     pub program: PathBuf,
-}
-
-/// The settings as they came out, read back from the kernel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Effective {
-    /// Where the two processes run.
-    pub topology: Topology,
-    /// The CPUs that pairs are dealt to.
-    pub cpus: Cpus,
-    /// The server's end of the link.
-    pub server_link: Interface,
-    /// The client's end of the link.
-    pub client_link: Interface,
-    /// A data socket of the server's.
-    pub server_socket: EffectiveSocket,
-    /// A data socket of the client's.
-    pub client_socket: EffectiveSocket,
 }
 
 /// Two processes, joined by a topology, ready to run cases.

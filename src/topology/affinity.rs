@@ -1,73 +1,37 @@
-//! Which CPU each thread is pinned to.
+//! Which CPUs this process may use, and which one each thread is pinned to.
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
 
-use crate::case::Placement;
+use nix::errno::Errno;
+
+pub use crate::environment::Cpus;
 use crate::error::{Error, Result};
-use crate::sample::Side;
+use crate::limits::cgroup;
+use crate::topology::cores::cores;
 
-/// The CPUs that this process may use, in ascending order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cpus(Vec<usize>);
+/// The largest CPU mask that is asked for: 512 Ki CPUs.
+const MOST_CPUS: usize = 512 << 10;
+/// The kernel's masks consist of `unsigned long`s.
+type Word = libc::c_ulong;
+const WORD_BITS: usize = Word::BITS as usize;
 
 impl Cpus {
     /// Those that the calling thread is allowed
     /// ([`sched_getaffinity(2)`](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html)), so
-    /// that `taskset` and containers are obeyed.
+    /// that `taskset` and containers are obeyed; and of those no more than the cgroup's CPU quota
+    /// keeps busy.
     ///
     /// # Errors
     /// The call's errno.
     pub fn allowed() -> Result<Self> {
-        let set = sched_getaffinity(Pid::from_raw(0)).map_err(Error::call("sched_getaffinity(2)"))?;
-        Ok(Self((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect()))
-    }
-
-    /// The CPUs, by the kernel's numbers.
-    #[must_use]
-    pub fn numbers(&self) -> &[usize] {
-        &self.0
-    }
-
-    /// The CPUs on which one end of pair number `pair` runs.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] where the placement needs more CPUs than there are.
-    pub fn place(&self, placement: Placement, side: Side, pair: usize) -> Result<&[usize]> {
-        let deal = |cpus: &'_ [usize]| pair % cpus.len()..pair % cpus.len() + 1;
-        match placement {
-            Placement::Free => Ok(&self.0),
-            Placement::Paired => Ok(&self.0[deal(&self.0)]),
-            Placement::Split if self.0.len() < 2 => Err(Error::Setting(
-                "placement split needs two CPUs, and this process is allowed one: use paired or free"
-                    .to_owned(),
-            )),
-            Placement::Split => {
-                let (servers, clients) = self.0.split_at(self.0.len() / 2);
-                Ok(match side {
-                    Side::Server => &servers[deal(servers)],
-                    Side::Client => &clients[deal(clients)],
-                })
-            }
-        }
-    }
-}
-
-impl Cpus {
-    /// Says in words where pairs run.
-    #[must_use]
-    pub fn describe(&self, placement: Placement) -> String {
-        let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let (servers, clients) = self.0.split_at(self.0.len() / 2);
-        match placement {
-            Placement::Paired => {
-                format!("paired: both ends of a pair on one CPU, dealt from {}", list(&self.0))
-            }
-            Placement::Split if servers.is_empty() => "split: impossible on one CPU".to_owned(),
-            Placement::Split => format!("split: servers on {}, clients on {}", list(servers), list(clients)),
-            Placement::Free => format!("free: any of {}", list(&self.0)),
-        }
+        let root = Path::new("/");
+        let allowed = affinity().map_err(Error::call("sched_getaffinity(2)"))?;
+        let cpus = Self::from(cores(root, &allowed));
+        Ok(match cgroup::limits(root).cpus {
+            Some(quota) => cpus.at_most(quota as usize),
+            None => cpus,
+        })
     }
 }
 
@@ -77,40 +41,90 @@ impl Cpus {
 /// # Errors
 /// The call's errno.
 pub fn pin(cpus: &[usize]) -> Result<()> {
-    let call = "sched_setaffinity(2)";
-    let mut set = CpuSet::new();
-    for &cpu in cpus {
-        set.set(cpu).map_err(Error::call(call))?;
+    set_affinity(&mask(cpus)).map_err(Error::call("sched_setaffinity(2)"))
+}
+
+/// The calling thread's CPUs, in ascending order.
+fn affinity() -> io::Result<Vec<usize>> {
+    // nix's, rustix's and glibc's fixed masks end at CPU 1023. The kernel refuses a mask that is shorter than
+    // its own with EINVAL.
+    let mut words = vec![0; 1024 / WORD_BITS];
+    loop {
+        match get_affinity(&mut words) {
+            Ok(()) => return Ok(numbers(&words)),
+            Err(errno)
+                if errno.raw_os_error() == Some(libc::EINVAL) && words.len() * WORD_BITS < MOST_CPUS =>
+            {
+                words.resize(words.len() * 2, 0);
+            }
+            Err(errno) => return Err(errno),
+        }
     }
-    sched_setaffinity(Pid::from_raw(0), &set).map_err(Error::call(call))
+}
+
+/// The mask with the bits of `cpus`, as long as the highest of them needs.
+fn mask(cpus: &[usize]) -> Vec<Word> {
+    let mut words = vec![0; cpus.iter().max().map_or(1, |most| most / WORD_BITS + 1)];
+    for cpu in cpus {
+        words[cpu / WORD_BITS] |= 1 << (cpu % WORD_BITS);
+    }
+    words
+}
+
+/// The numbers of the bits that are set.
+fn numbers(words: &[Word]) -> Vec<usize> {
+    let is_set = |cpu: &usize| words[cpu / WORD_BITS] >> (cpu % WORD_BITS) & 1 == 1;
+    (0..words.len() * WORD_BITS).filter(is_set).collect()
+}
+
+fn get_affinity(words: &mut [Word]) -> io::Result<()> {
+    // SAFETY: the kernel writes at most as many bytes as the slice, which is borrowed for writing, has.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(words), words.as_mut_ptr()) };
+    Errno::result(result).map(drop).map_err(Into::into)
+}
+
+fn set_affinity(words: &[Word]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the slice has.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(words), words.as_ptr()) };
+    Errno::result(result).map(drop).map_err(Into::into)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn placed(cpus: &[usize], placement: Placement, pairs: usize) -> Vec<(Vec<usize>, Vec<usize>)> {
-        let cpus = Cpus(cpus.to_vec());
-        let place = |side, pair| cpus.place(placement, side, pair).unwrap().to_vec();
-        (0..pairs).map(|pair| (place(Side::Server, pair), place(Side::Client, pair))).collect()
+    #[test]
+    fn a_mask_has_the_bits_of_its_cpus_beyond_1024_too() {
+        for cpus in [&[0][..], &[63, 64], &[0, 1023, 1024, 4095]] {
+            assert_eq!(numbers(&mask(cpus)), cpus);
+        }
+        assert_eq!(mask(&[4095]).len(), 4096 / WORD_BITS);
     }
 
     #[test]
-    fn paired_puts_both_ends_on_one_cpu_and_deals_round_robin() {
-        let one = |cpu| (vec![cpu], vec![cpu]);
-        assert_eq!(placed(&[3, 5], Placement::Paired, 3), [one(3), one(5), one(3)]);
+    fn a_thread_is_pinned_where_it_is_told_and_no_cpu_is_refused() {
+        std::thread::spawn(|| {
+            let all = affinity().unwrap();
+            let last = *all.last().unwrap();
+            pin(&[last]).unwrap();
+            assert_eq!(affinity().unwrap(), [last]);
+            assert_eq!(Cpus::allowed().unwrap().numbers(), [last]);
+            // The kernel leaves out the CPUs that it does not have, as it does with a short mask's.
+            pin(&[last, 4095]).unwrap();
+            assert_eq!(affinity().unwrap(), [last]);
+            let error = pin(&[]).unwrap_err().to_string();
+            assert!(error.starts_with("sched_setaffinity(2)"), "{error}");
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
-    fn split_keeps_servers_and_clients_apart() {
-        let apart = |server, client| (vec![server], vec![client]);
-        assert_eq!(placed(&[0, 1, 2], Placement::Split, 3), [apart(0, 1), apart(0, 2), apart(0, 1)]);
-        let error = Cpus(vec![0]).place(Placement::Split, Side::Server, 0).unwrap_err();
-        assert!(error.is_bad_input(), "{error}");
-    }
-
-    #[test]
-    fn free_leaves_every_cpu_open() {
-        assert_eq!(placed(&[0, 1], Placement::Free, 1), [(vec![0, 1], vec![0, 1])]);
+    fn the_cpus_that_are_used_are_among_those_that_are_allowed() {
+        let allowed = affinity().unwrap();
+        let used = Cpus::allowed().unwrap();
+        assert!(!used.numbers().is_empty());
+        assert!(used.numbers().iter().all(|cpu| allowed.contains(cpu)), "{used:?} of {allowed:?}");
     }
 }

@@ -11,14 +11,14 @@
 
 pub mod affinity;
 pub mod cache;
+mod cores;
+mod ethtool;
 mod netns;
 mod veth;
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 use crate::sample::Side;
 
@@ -30,62 +30,7 @@ const PREFIX_BITS: u8 = 24;
 /// The range of `--mtu`: the least that IPv4 asks of a link, to the most that veth takes.
 const MTU_BYTES: std::ops::RangeInclusive<u32> = 576..=65535;
 
-/// Where the two processes run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Topology {
-    /// Two namespaces without a name, joined by veth.
-    #[default]
-    Anonymous,
-    /// Two namespaces that exist under `/run/netns`.
-    Named {
-        /// Where the server runs.
-        server: String,
-        /// Where the client runs.
-        client: String,
-    },
-    /// No namespaces: both ends in the present one, over 127.0.0.1.
-    Loopback,
-}
-
-impl fmt::Display for Topology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str("anonymous network namespaces joined by veth"),
-            Self::Named { server, client } => {
-                write!(f, "network namespaces {server} (server) and {client} (client)")
-            }
-            Self::Loopback => f.write_str("loopback, no namespaces"),
-        }
-    }
-}
-
 impl Topology {
-    /// Reads what `SENDPATH_NETNS` and `--netns` take: `anonymous`, `loopback`, or the names of two
-    /// namespaces as `SERVER,CLIENT`.
-    ///
-    /// # Errors
-    /// [`Error::Setting`].
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = || {
-            Error::Setting(format!(
-                "network namespaces {text:?}: expected SERVER,CLIENT (two names below /run/netns), \
-                 anonymous or loopback"
-            ))
-        };
-        match text {
-            "anonymous" => return Ok(Self::Anonymous),
-            "loopback" => return Ok(Self::Loopback),
-            _ => {}
-        }
-        let (server, client) = text.split_once(',').ok_or_else(bad)?;
-        let plain = |name: &str| !name.is_empty() && !name.contains(['/', ',']) && !name.starts_with('.');
-        if server == client || !plain(server) || !plain(client) {
-            return Err(bad());
-        }
-        Ok(Self::Named { server: server.to_owned(), client: client.to_owned() })
-    }
-
     /// Refuses, before anything is set up, a namespace that does not exist and an MTU that cannot be
     /// set here.
     ///
@@ -160,16 +105,19 @@ impl Topology {
     /// The interfaces over which a pair could run, in the namespace that the caller is in.
     ///
     /// # Errors
-    /// A failed `getifaddrs(3)` or netlink request.
+    /// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
     pub fn interfaces(&self) -> Result<Vec<Interface>> {
         let addresses = nix::ifaddrs::getifaddrs().map_err(Error::call("getifaddrs(3)"))?;
         let mut netlink = veth::Netlink::open()?;
+        let ethtool = ethtool::Ethtool::open()?;
         let mut interfaces = Vec::new();
         for entry in addresses {
             let (Some(address), Some(mask)) = (ipv4(entry.address), ipv4(entry.netmask)) else { continue };
             if address.is_loopback() == (*self == Self::Loopback) {
-                let mtu_bytes = netlink.mtu_bytes(&entry.interface_name)?;
-                interfaces.push(Interface { name: entry.interface_name, address, mask, mtu_bytes });
+                let name = entry.interface_name;
+                let mtu_bytes = netlink.mtu_bytes(&name)?;
+                let (driver, offloads) = (ethtool.driver(&name), ethtool.offloads(&name));
+                interfaces.push(Interface { name, address, mask, mtu_bytes, driver, offloads });
             }
         }
         Ok(interfaces)
@@ -178,18 +126,6 @@ impl Topology {
 
 fn ipv4(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<Ipv4Addr> {
     Some(address?.as_sockaddr_in()?.ip())
-}
-
-/// One end of the link, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// Its name in its namespace.
-    pub name: String,
-    /// Its address.
-    pub address: Ipv4Addr,
-    mask: Ipv4Addr,
-    /// The largest packet it takes, in bytes.
-    pub mtu_bytes: u32,
 }
 
 /// Picks the server's and the client's interface that share a subnet.
@@ -227,17 +163,8 @@ mod tests {
             address: address.into(),
             mask: Ipv4Addr::new(255, 255, 255, 0),
             mtu_bytes: 1500,
-        }
-    }
-
-    #[test]
-    fn a_topology_is_two_names_or_a_word() {
-        assert_eq!(Topology::parse("anonymous").unwrap(), Topology::Anonymous);
-        assert_eq!(Topology::parse("loopback").unwrap(), Topology::Loopback);
-        let named = Topology::Named { server: "ns_s".to_owned(), client: "ns_c".to_owned() };
-        assert_eq!(Topology::parse("ns_s,ns_c").unwrap(), named);
-        for text in ["", "ns_s", "ns_s,", ",ns_c", "a,b,c", "a,a", "../x,b", "a,b/c"] {
-            assert!(Topology::parse(text).unwrap_err().is_bad_input(), "{text}");
+            driver: None,
+            offloads: None,
         }
     }
 

@@ -3,14 +3,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
-use crate::limits::sysctl;
+use crate::limits;
 
 fn path(name: &str) -> PathBuf {
     // Where `ip netns add` puts them.
@@ -50,13 +50,13 @@ pub(super) fn enter_anonymous() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
         call: "unshare(2) CLONE_NEWUSER|CLONE_NEWNET",
         errno: errno.into(),
-        remedy: remedy(errno, &sysctl),
+        remedy: remedy(errno, Path::new("/")),
     })?;
     let write = |file: &str, text: String| {
         fs::write(format!("/proc/self/{file}"), text).map_err(|errno: io::Error| Error::Refused {
             call: "write(2) of the user namespace's id maps",
             errno,
-            remedy: remedy(Errno::EPERM, &sysctl),
+            remedy: remedy(Errno::EPERM, Path::new("/")),
         })
     };
     write("setgroups", "deny".to_owned())?;
@@ -64,20 +64,18 @@ pub(super) fn enter_anonymous() -> Result<()> {
     write("gid_map", format!("0 {group} 1"))
 }
 
-/// What lifts the refusal: the first switch that is found to forbid user namespaces.
-fn remedy(errno: Errno, sysctl: &dyn Fn(&str) -> String) -> String {
+/// What lifts the refusal: the first switch that is found to forbid user namespaces, among the files below
+/// `root`.
+fn remedy(errno: Errno, root: &Path) -> String {
     let lift = if errno == Errno::EINVAL {
         "this process already has a second thread: an ordinary user's namespaces must be made before it"
-    } else if sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        "AppArmor forbids user namespaces here; lift it with \
-         `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
-    } else if sysctl("kernel/unprivileged_userns_clone") == "0" {
-        "lift it with `sudo sysctl -w kernel.unprivileged_userns_clone=1`"
-    } else if sysctl("user/max_user_namespaces") == "0" {
-        "lift it with `sudo sysctl -w user.max_user_namespaces=10000`"
+            .to_owned()
+    } else if let Some(switch) = limits::forbids_user_namespaces(root) {
+        format!("{} is {}; lift it with `{}`", switch.name, switch.forbids, switch.remedy())
     } else {
         "user namespaces are forbidden here, as containers do by seccomp; run as root, or start the \
          container with `--privileged`"
+            .to_owned()
     };
     format!("{lift}; or measure over loopback with SENDPATH_NETNS=loopback")
 }
@@ -88,16 +86,21 @@ mod tests {
 
     #[test]
     fn the_remedy_names_the_switch_that_forbids() {
-        let set = |name: &'static str, value: &'static str| {
-            move |asked: &str| if asked == name { value.to_owned() } else { "unknown".to_owned() }
-        };
         for (name, value, command) in [
-            ("kernel/apparmor_restrict_unprivileged_userns", "1", "apparmor_restrict_unprivileged_userns=0"),
-            ("kernel/unprivileged_userns_clone", "0", "unprivileged_userns_clone=1"),
-            ("user/max_user_namespaces", "0", "max_user_namespaces=10000"),
-            ("none", "", "--privileged"),
+            (
+                "kernel/apparmor_restrict_unprivileged_userns",
+                "1",
+                "`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
+            ),
+            ("kernel/unprivileged_userns_clone", "0", "`sudo sysctl -w kernel.unprivileged_userns_clone=1`"),
+            ("user/max_user_namespaces", "0", "`sudo sysctl -w user.max_user_namespaces=10000`"),
+            ("user/max_user_namespaces", "15000", "--privileged"),
         ] {
-            let text = remedy(Errno::EPERM, &set(name, value));
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join("proc/sys").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{value}\n")).unwrap();
+            let text = remedy(Errno::EPERM, root.path());
             assert!(text.contains(command), "{name}: {text}");
             assert!(text.contains("SENDPATH_NETNS=loopback"));
         }

@@ -1,125 +1,24 @@
-//! What this machine can and cannot measure, and what would make its numbers lie.
+//! What the kernel says of itself in files.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use strum::VariantArray;
-
-use crate::case::{Case, Layout, Matrix, Placement, SendPath};
-use crate::counters::{Pmus, probe};
-use crate::event::Event;
-use crate::limits;
-use crate::measure::burst::{time, verify};
-use crate::pair::{Mode, Setup, Testbed};
-use crate::path::Socket;
-use crate::topology::Topology;
-use crate::topology::affinity::Cpus;
-
-/// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum State {
-    /// As it should be.
-    Ok,
-    /// It works, but numbers suffer, or a part of the matrix does.
-    Limited,
-    /// It cannot be had.
-    Unavailable,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// What was looked at; an event's own name for an event.
-    pub name: String,
-    /// How it came out.
-    pub state: State,
-    /// What was found.
-    pub found: String,
-    /// The command that lifts it, where there is one.
-    pub remedy: Option<String>,
-}
-
-impl Check {
-    fn new(name: &str, state: State, found: impl Into<String>, remedy: Option<&str>) -> Self {
-        Self { name: name.to_owned(), state, found: found.into(), remedy: remedy.map(str::to_owned) }
-    }
-
-    fn ok(name: &str, found: impl Into<String>) -> Self {
-        Self::new(name, State::Ok, found, None)
-    }
-}
-
-/// The names of all checks, in the order of [`examine`].
-#[must_use]
-pub fn names() -> Vec<String> {
-    let events = <Event as VariantArray>::VARIANTS.iter().map(ToString::to_string);
-    let others = OTHERS.iter().map(|name| (*name).to_owned());
-    events.chain(others).collect()
-}
-
-const OTHERS: [&str; 19] = [
-    "paranoid",
-    "machine",
-    "user-namespaces",
-    "memlock",
-    "optmem",
-    "wmem",
-    "rmem",
-    "cpus",
-    "smt",
-    "hybrid",
-    "governor",
-    "turbo",
-    "load",
-    "mitigations",
-    "clock-source",
-    "zerocopy",
-    "fragments",
-    "namespaces",
-    "veth-copy",
-];
-
-/// Looks at everything. The last checks try what they speak of: they run a burst between two namespaces.
-#[must_use]
-pub fn examine(setup: &Setup) -> Vec<Check> {
-    let mut checks = events();
-    let files = Files { root: PathBuf::from("/") };
-    checks.extend(files.checks(&Rights::of_this_process()));
-    checks.extend([zero_copy_socket(), fragments(&files)]);
-    checks.extend(namespaces(setup));
-    checks
-}
-
-/// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
-fn events() -> Vec<Check> {
-    let check = |event: &Event| match probe(*event) {
-        Ok(()) => Check::ok(&event.to_string(), "counted, kernel included"),
-        Err(reason) => Check::new(&event.to_string(), State::Unavailable, &reason, command_in(&reason)),
-    };
-    <Event as VariantArray>::VARIANTS.iter().map(check).collect()
-}
-
-/// The first command that a text has in backticks.
-fn command_in(text: &str) -> Option<&str> {
-    text.split('`').nth(1)
-}
+use super::model::{Check, State};
+use crate::counters::Pmus;
+use crate::limits::{self, cgroup};
+use crate::measure::environment::smt;
 
 /// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
 #[expect(clippy::struct_excessive_bools, reason = "one for each right")]
-struct Rights {
+pub(super) struct Rights {
     perfmon: bool,
-    ipc_lock: bool,
+    pub(super) ipc_lock: bool,
     net_admin: bool,
     sys_admin: bool,
 }
 
 impl Rights {
-    fn of_this_process() -> Self {
+    pub(super) fn of_this_process() -> Self {
         let (net_admin, ipc_lock, sys_admin, perfmon) = (12, 14, 21, 38);
         Self {
             perfmon: limits::has_capability(perfmon) || limits::has_capability(sys_admin),
@@ -131,8 +30,8 @@ impl Rights {
 }
 
 /// The files that the kernel describes itself in. Tests look below another root.
-struct Files {
-    root: PathBuf,
+pub(super) struct Files {
+    pub(super) root: PathBuf,
 }
 
 impl Files {
@@ -148,13 +47,12 @@ impl Files {
         self.read(path)?.parse().ok()
     }
 
-    fn checks(&self, rights: &Rights) -> Vec<Check> {
+    pub(super) fn checks(&self, rights: &Rights) -> Vec<Check> {
         let forced = rights.net_admin;
         vec![
             self.paranoid(rights.perfmon),
             self.machine(),
             self.user_namespaces(rights.sys_admin),
-            memlock(rights.ipc_lock),
             self.at_least("optmem", "optmem_max", 65_536, "bounds the completions that wait unread", false),
             self.at_least(
                 "wmem",
@@ -170,7 +68,6 @@ impl Files {
                 "caps the 2 MiB receive buffers that are asked for",
                 forced,
             ),
-            cpus(),
             self.smt(),
             hybrid(&Pmus::below(&self.path("/sys/bus/event_source/devices"))),
             self.governor(),
@@ -178,6 +75,9 @@ impl Files {
             self.load(),
             self.mitigations(),
             self.clock_source(),
+            self.fragments(),
+            self.cgroup_cpu(),
+            self.cgroup_memory(),
         ]
     }
 
@@ -195,7 +95,7 @@ impl Files {
             Some(value) => Check::new(
                 name,
                 State::Limited,
-                format!("kernel.perf_event_paranoid is {value}: the kernel's part may not be counted"),
+                format!("kernel.perf_event_paranoid is {value}: events inside the kernel may not be counted"),
                 Some("sudo sysctl -w kernel.perf_event_paranoid=1"),
             ),
         }
@@ -203,10 +103,10 @@ impl Files {
 
     fn machine(&self) -> Check {
         if limits::is_virtual_machine(&self.root) {
-            let found = "virtual: other guests share the CPUs and caches, and few hypervisors lend a PMU";
+            let found = "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU";
             Check::new("machine", State::Limited, found, None)
         } else {
-            Check::ok("machine", "no hypervisor that the CPU knows of")
+            Check::ok("machine", "no sign of a hypervisor")
         }
     }
 
@@ -215,27 +115,15 @@ impl Files {
         if sys_admin {
             return Check::ok(name, "not needed: this process may make network namespaces without one");
         }
-        for (switch, forbids) in [
-            ("kernel.apparmor_restrict_unprivileged_userns", "1"),
-            ("kernel.unprivileged_userns_clone", "0"),
-            ("user.max_user_namespaces", "0"),
-        ] {
-            let value = self.read(&format!("/proc/sys/{}", switch.replace('.', "/")));
-            if value.as_deref() == Some(forbids) {
-                let lift = match forbids {
-                    "1" => "0",
-                    _ if switch.starts_with("user.") => "10000",
-                    _ => "1",
-                };
-                return Check::new(
-                    name,
-                    State::Limited,
-                    format!("{switch} is {forbids}: only root gets namespaces"),
-                    Some(&format!("sudo sysctl -w {switch}={lift}")),
-                );
-            }
+        match limits::forbids_user_namespaces(&self.root) {
+            Some(switch) => Check::new(
+                name,
+                State::Limited,
+                format!("{} is {}: only root can make namespaces", switch.name, switch.forbids),
+                Some(&switch.remedy()),
+            ),
+            None => Check::ok(name, "no switch forbids them to ordinary users"),
         }
-        Check::ok(name, "open to ordinary users, as far as the switches say")
     }
 
     fn at_least(&self, name: &str, sysctl: &str, least: u64, why: &str, forced: bool) -> Check {
@@ -257,27 +145,24 @@ impl Files {
     }
 
     fn smt(&self) -> Check {
-        match self.read("/sys/devices/system/cpu/smt/active").as_deref() {
-            Some("1") => Check::new(
+        match smt(&self.root) {
+            Some(true) => Check::new(
                 "smt",
                 State::Limited,
-                "on: two of the CPUs share a core, and what one does slows the other",
+                "on: CPUs share cores, and what one does slows its sibling; pairs fill cores before siblings",
                 Some("echo off | sudo tee /sys/devices/system/cpu/smt/control"),
             ),
-            Some(_) => Check::ok("smt", "off"),
-            None => Check::ok("smt", "the kernel says nothing of siblings"),
+            Some(false) => Check::ok("smt", "off"),
+            None => Check::ok("smt", "the kernel lists no siblings"),
         }
     }
 
     fn governor(&self) -> Check {
         let name = "governor";
         match self.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") {
-            None => Check::new(
-                name,
-                State::Unavailable,
-                "no cpufreq here: the frequency is not ours to see",
-                None,
-            ),
+            None => {
+                Check::new(name, State::Unavailable, "no cpufreq here: the frequency cannot be read", None)
+            }
             Some(governor) if governor == "performance" => Check::ok(name, governor),
             Some(governor) => Check::new(
                 name,
@@ -303,7 +188,7 @@ impl Files {
                 };
             }
         }
-        Check::new(name, State::Unavailable, "no switch here: whether it is on is not ours to see", None)
+        Check::new(name, State::Unavailable, "no switch here: whether it is on is not known", None)
     }
 
     fn load(&self) -> Check {
@@ -313,7 +198,9 @@ impl Files {
             Some(load) => Check::new(
                 "load",
                 State::Limited,
-                format!("{load:.2} over the last minute: something else runs, or did: wait, or end it"),
+                format!(
+                    "{load:.2} over the last minute: other programs are running, or were until now: wait, or end them"
+                ),
                 None,
             ),
             None => Check::new("load", State::Unavailable, "no /proc/loadavg", None),
@@ -332,7 +219,7 @@ impl Files {
         active.sort();
         let found = match &active[..] {
             [] => "none active".to_owned(),
-            active => format!("active, and part of every system call's price: {}", active.join(", ")),
+            active => format!("active, and part of the cost of every system call: {}", active.join(", ")),
         };
         Check::ok("mitigations", found)
     }
@@ -345,128 +232,65 @@ impl Files {
                 Check::new(
                     "clock-source",
                     State::Limited,
-                    format!("{slow}: reading it is a system call, which percentiles pay once a round trip"),
+                    format!(
+                        "{slow}: reading it takes a system call, and percentiles read it once a round trip"
+                    ),
                     Some(&format!("echo tsc | sudo tee {path}")),
                 )
             }
             Some(source) => Check::ok("clock-source", source),
         }
     }
-}
 
-fn memlock(ipc_lock: bool) -> Check {
-    let found = format!("RLIMIT_MEMLOCK is {}", limits::memlock());
-    if ipc_lock {
-        return Check::ok("memlock", format!("{found}, which does not bind this process"));
+    fn fragments(&self) -> Check {
+        let most = self.number("/proc/sys/net/core/max_skb_frags").unwrap_or(17);
+        let found = format!(
+            "a packet holds {most} pieces of pages: a 64 KiB message of the heap layout lies on up to 24, and is cut in two"
+        );
+        Check::ok("fragments", found)
     }
-    if limits::memlock_bytes() >= 1 << 30 {
-        return Check::ok("memlock", found);
-    }
-    let found =
-        format!("{found}: zero_copy may pin no more at a time, all of this user's connections together");
-    let remedy = format!("sudo prlimit --memlock=unlimited --pid {}", "$$");
-    Check::new("memlock", State::Limited, found, Some(&remedy))
-}
 
-fn cpus() -> Check {
-    let most = Matrix::by_threads().threads.into_iter().max().unwrap_or(1);
-    match Cpus::allowed() {
-        Err(error) => Check::new("cpus", State::Unavailable, error.to_string(), None),
-        Ok(cpus) if cpus.numbers().len() == 1 => Check::new(
-            "cpus",
-            State::Limited,
-            "1 is allowed: placement split is impossible, and all pairs share it",
-            None,
-        ),
-        Ok(cpus) if cpus.numbers().len() < most => {
-            let count = cpus.numbers().len();
-            let found = format!("{count} are allowed: the {most} pairs of the default matrix share them");
-            Check::new("cpus", State::Limited, found, None)
+    fn cgroup_cpu(&self) -> Check {
+        let name = "cgroup-cpu";
+        match cgroup::limits(&self.root).cpus {
+            None => Check::ok(name, "no CPU quota"),
+            Some(cpus) => Check::new(
+                name,
+                State::Limited,
+                format!(
+                    "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it is \
+                     stopped until the next period"
+                ),
+                None,
+            ),
         }
-        Ok(cpus) => Check::ok("cpus", format!("{} are allowed", cpus.numbers().len())),
+    }
+
+    fn cgroup_memory(&self) -> Check {
+        let name = "cgroup-memory";
+        let left = cgroup::memory_left_bytes(&self.root);
+        match cgroup::limits(&self.root).memory_bytes {
+            None => Check::ok(name, "no memory limit"),
+            Some(bytes) => {
+                let left =
+                    left.map_or_else(String::new, |left| format!(", of which {} MiB are left", left >> 20));
+                let found =
+                    format!("the limit is {} MiB{left}: a case that needs more is refused", bytes >> 20);
+                Check::new(name, State::Limited, found, None)
+            }
+        }
     }
 }
 
 fn hybrid(pmus: &Pmus) -> Check {
     if pmus.is_hybrid() {
         let kinds: Vec<_> = pmus.cores.iter().map(|pmu| format!("{} ({})", pmu.name, pmu.cpus)).collect();
-        let found = format!("{}: pairs on unlike cores are unlike", kinds.join(" and "));
+        let found = format!("{}: pairs on different kinds of core do not compare", kinds.join(" and "));
         let last = &pmus.cores[pmus.cores.len() - 1].cpus;
         Check::new("hybrid", State::Limited, found, Some(&format!("taskset -c {last} cargo bench")))
     } else {
         Check::ok("hybrid", "all cores are of one kind, as far as their PMUs say")
     }
-}
-
-fn zero_copy_socket() -> Check {
-    let tried = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| std::net::TcpStream::connect(listener.local_addr()?))
-        .and_then(|socket| Socket::enable_zero_copy(&socket));
-    match tried {
-        Ok(()) => Check::ok("zerocopy", "the kernel takes SO_ZEROCOPY"),
-        Err(error) => Check::new(
-            "zerocopy",
-            State::Unavailable,
-            format!("setsockopt(2) SO_ZEROCOPY: {error}: TCP has it since Linux 4.14"),
-            None,
-        ),
-    }
-}
-
-fn fragments(files: &Files) -> Check {
-    let most = files.number("/proc/sys/net/core/max_skb_frags").unwrap_or(17);
-    let found = format!(
-        "{most} pieces of pages to a packet: a 64 KiB message of the heap layout lies on up to 24, and is cut in two"
-    );
-    Check::ok("fragments", found)
-}
-
-/// Tries namespaces, and whether a zero-copy send between them is copied.
-fn namespaces(setup: &Setup) -> [Check; 2] {
-    let untried = |why: &str| Check::new("veth-copy", State::Unavailable, format!("not tried: {why}"), None);
-    if setup.topology == Topology::Loopback {
-        let found = "not tried: loopback was asked for";
-        return [
-            Check::new("namespaces", State::Unavailable, found, None),
-            untried("loopback was asked for"),
-        ];
-    }
-    let testbed = match Testbed::start(setup) {
-        Ok(testbed) => testbed,
-        Err(error) => {
-            let text = error.to_string();
-            let refused = Check::new("namespaces", State::Unavailable, &text, command_in(&text));
-            return [refused, untried("there are no namespaces")];
-        }
-    };
-    let made = Check::ok("namespaces", format!("tried: {}", setup.topology));
-    let case = Case {
-        path: SendPath::ZeroCopy,
-        layout: Layout::Page,
-        placement: Placement::Free,
-        ..Case::default()
-    };
-    let share = testbed.open(case).and_then(|mut instance| {
-        verify(&mut instance)?;
-        let counts = time(&mut instance, Duration::from_millis(2), Mode::Time)?.server.zero_copy;
-        Ok(counts.and_then(|counts| counts.copied_share()))
-    });
-    let copied = match share {
-        Err(error) => untried(&error.to_string()),
-        Ok(None) => untried("no completion arrived"),
-        Ok(Some(share)) if share > 0.0 => Check::new(
-            "veth-copy",
-            State::Limited,
-            format!(
-                "tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends after all: what zero_copy saves cannot be \
-                 seen here, only what it costs; two real network ports show it",
-                share * 100.0
-            ),
-            Some("sudo ./netns-setup.sh up --nic IF_S IF_C"),
-        ),
-        Ok(Some(_)) => Check::ok("veth-copy", "tried: no send was copied"),
-    };
-    [made, copied]
 }
 
 #[cfg(test)]
@@ -552,10 +376,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroups_limits_are_said_and_no_limit_is_ok() {
+        let place = [
+            ("proc/self/cgroup", "0::/job\n"),
+            ("proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+        ];
+        let limits = [
+            ("sys/fs/cgroup/job/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/job/memory.max", "536870912\n"),
+            ("sys/fs/cgroup/job/memory.current", "134217728\n"),
+        ];
+        for (name, found) in [
+            ("cgroup-cpu", "the quota is 1.50 CPUs"),
+            ("cgroup-memory", "the limit is 512 MiB, of which 384 MiB are left"),
+        ] {
+            let checks = machine(&[&place[..], &limits[..]].concat(), true);
+            let limited = check(&checks, name);
+            assert_eq!(limited.state, State::Limited);
+            assert!(limited.found.contains(found), "{limited:?}");
+            assert_eq!(check(&machine(&place, true), name).state, State::Ok);
+        }
+    }
+
+    #[test]
     fn limits_that_do_not_bind_a_process_are_ok_for_it() {
-        let files = [("proc/sys/kernel/perf_event_paranoid", "4"), ("proc/sys/net/core/wmem_max", "212992")];
+        let files = [
+            ("proc/sys/kernel/perf_event_paranoid", "4"),
+            ("proc/sys/net/core/wmem_max", "212992"),
+            ("proc/sys/user/max_user_namespaces", "0"),
+        ];
         let checks = machine(&files, true);
-        for name in ["paranoid", "wmem", "memlock"] {
+        for name in ["paranoid", "wmem", "user-namespaces"] {
             assert_eq!(check(&checks, name).state, State::Ok);
         }
     }

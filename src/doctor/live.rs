@@ -1,0 +1,192 @@
+//! What is tried: events, sockets, namespaces.
+
+use std::io;
+use std::net::TcpStream;
+
+use socket2::{Domain, Type};
+use strum::VariantArray;
+
+use super::model::{Check, State};
+use crate::case::{Case, Layout, Matrix, Placement, SendPath};
+use crate::counters::probe;
+use crate::environment::{Cpus, Topology};
+use crate::event::Event;
+use crate::limits;
+use crate::measure::burst::{of_messages, verify};
+use crate::measure::softirq;
+use crate::pair::{Mode, Setup, Testbed};
+use crate::path::Socket;
+
+/// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
+pub(super) fn events() -> Vec<Check> {
+    let check = |event: &Event| match probe(*event) {
+        Ok(()) => Check::ok(&event.to_string(), "counted, kernel included"),
+        Err(reason) => Check::new(&event.to_string(), State::Unavailable, &reason, command_in(&reason)),
+    };
+    <Event as VariantArray>::VARIANTS.iter().map(check).collect()
+}
+
+/// The first command that a text has in backticks.
+fn command_in(text: &str) -> Option<&str> {
+    text.split('`').nth(1)
+}
+
+pub(super) fn memlock(ipc_lock: bool) -> Check {
+    let found = format!("RLIMIT_MEMLOCK is {}", limits::memlock());
+    if ipc_lock {
+        return Check::ok("memlock", format!("{found}, which does not bind this process"));
+    }
+    if limits::memlock_bytes() >= 1 << 30 {
+        return Check::ok("memlock", found);
+    }
+    let found =
+        format!("{found}: zero_copy may pin no more at a time, all of this user's connections together");
+    let remedy = format!("sudo prlimit --memlock=unlimited --pid {}", "$$");
+    Check::new("memlock", State::Limited, found, Some(&remedy))
+}
+
+pub(super) fn cpus() -> Check {
+    let most = Matrix::by_threads().threads.into_iter().max().unwrap_or(1);
+    match Cpus::allowed() {
+        Err(error) => Check::new("cpus", State::Unavailable, error.to_string(), None),
+        Ok(cpus) if cpus.numbers().len() == 1 => Check::new(
+            "cpus",
+            State::Limited,
+            "1 is allowed: placement split is impossible, and all pairs share it",
+            None,
+        ),
+        Ok(cpus) if cpus.numbers().len() < most => {
+            let count = cpus.numbers().len();
+            let found = format!("{count} are allowed: the {most} pairs of the default matrix share them");
+            Check::new("cpus", State::Limited, found, None)
+        }
+        Ok(cpus) => Check::ok("cpus", format!("{} are allowed", cpus.numbers().len())),
+    }
+}
+
+/// Whether the kernel takes `SO_ZEROCOPY`. A socket is enough to tell: no connection is needed.
+pub(super) fn zero_copy_socket() -> Check {
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None);
+    match socket {
+        Ok(socket) => zero_copy(TcpStream::from(socket).enable_zero_copy()),
+        Err(error) => {
+            Check::new("zerocopy", State::Unavailable, format!("not tried: socket(2): {error}"), None)
+        }
+    }
+}
+
+fn zero_copy(tried: io::Result<()>) -> Check {
+    let name = "zerocopy";
+    let Err(error) = tried else {
+        return Check::ok(name, "the kernel takes SO_ZEROCOPY");
+    };
+    let cause = match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => ": the kernel lacks it; TCP has it since Linux 4.14",
+        _ => "",
+    };
+    Check::new(name, State::Unavailable, format!("setsockopt(2) SO_ZEROCOPY: {error}{cause}"), None)
+}
+
+/// Whether softirq time is in the threads' CPU time.
+pub(super) fn softirq_time() -> Check {
+    softirq_check(softirq::in_cpu_time())
+}
+
+fn softirq_check(in_cpu_time: Option<bool>) -> Check {
+    let name = "softirq-time";
+    let limited = |found: &str| Check::new(name, State::Limited, found, None);
+    match in_cpu_time {
+        Some(true) => Check::ok(name, "in the threads' CPU time"),
+        Some(false) => limited(
+            "not in the threads' CPU time (CONFIG_IRQ_TIME_ACCOUNTING): receiving, and over veth the copy of \
+             zero_copy, are missing from it, and no verdict is based on it",
+        ),
+        None => limited(
+            "not known whether it is in the threads' CPU time: no verdict is based on that; a readable \
+             /boot/config-$(uname -r) or /proc/config.gz would tell",
+        ),
+    }
+}
+
+/// Tries namespaces, and whether a zero-copy send between them is copied.
+pub(super) fn namespaces(setup: &Setup) -> [Check; 2] {
+    let untried = |why: &str| Check::new("veth-copy", State::Unavailable, format!("not tried: {why}"), None);
+    if setup.topology == Topology::Loopback {
+        let found = "not tried: loopback was asked for";
+        return [
+            Check::new("namespaces", State::Unavailable, found, None),
+            untried("loopback was asked for"),
+        ];
+    }
+    let testbed = match Testbed::start(setup) {
+        Ok(testbed) => testbed,
+        Err(error) => {
+            let text = error.to_string();
+            let refused = Check::new("namespaces", State::Unavailable, &text, command_in(&text));
+            return [refused, untried("there are no namespaces")];
+        }
+    };
+    let made = Check::ok("namespaces", format!("tried: {}", setup.topology));
+    let case = Case {
+        path: SendPath::ZeroCopy,
+        layout: Layout::Page,
+        placement: Placement::Free,
+        ..Case::default()
+    };
+    let share = testbed.open(case).and_then(|mut instance| {
+        verify(&mut instance)?;
+        let counts = of_messages(&mut instance, 32, Mode::Time)?.server.zero_copy;
+        Ok(counts.and_then(|counts| counts.copied_share()))
+    });
+    let copied = match share {
+        Err(error) => untried(&error.to_string()),
+        Ok(None) => untried("no completion arrived"),
+        Ok(Some(share)) if share > 0.0 => Check::new(
+            "veth-copy",
+            State::Limited,
+            format!(
+                "tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends after all: what zero_copy saves cannot be \
+                 seen here, only what it costs; two real network ports show it",
+                share * 100.0
+            ),
+            Some("sudo ./netns-setup.sh up --nic IF_S IF_C"),
+        ),
+        Ok(Some(_)) => Check::ok("veth-copy", "tried: no send was copied"),
+    };
+    [made, copied]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_errno_that_means_so_is_laid_on_the_kernels_age() {
+        for (errno, is_old) in [
+            (libc::ENOPROTOOPT, true),
+            (libc::EOPNOTSUPP, true),
+            (libc::ENETUNREACH, false),
+            (libc::EPERM, false),
+        ] {
+            let check = zero_copy(Err(io::Error::from_raw_os_error(errno)));
+            assert_eq!(check.state, State::Unavailable);
+            assert_eq!(check.found.contains("the kernel lacks it"), is_old, "{check:?}");
+        }
+        assert_eq!(zero_copy(Ok(())).state, State::Ok);
+    }
+
+    #[test]
+    fn a_limit_of_locked_memory_does_not_bind_a_process_with_the_right() {
+        assert_eq!(memlock(true).state, State::Ok);
+    }
+
+    #[test]
+    fn softirq_time_is_ok_only_where_it_is_known_to_be_in_cpu_time() {
+        assert_eq!(softirq_check(Some(true)).state, State::Ok);
+        for limited in [softirq_check(Some(false)), softirq_check(None)] {
+            assert_eq!(limited.state, State::Limited);
+            assert!(limited.found.contains("no verdict"), "{limited:?}");
+        }
+        assert_ne!(softirq_check(Some(false)).found, softirq_check(None).found);
+    }
+}

@@ -1,0 +1,141 @@
+//! Where the two processes run, and the link between them, as data. What makes and reads them is in
+//! [`topology`](crate::topology).
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Where the two processes run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// Two namespaces without a name, joined by veth.
+    #[default]
+    Anonymous,
+    /// Two namespaces that exist under `/run/netns`.
+    Named {
+        /// Where the server runs.
+        server: String,
+        /// Where the client runs.
+        client: String,
+    },
+    /// No namespaces: both ends in the present one, over 127.0.0.1.
+    Loopback,
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous network namespaces joined by veth"),
+            Self::Named { server, client } => {
+                write!(f, "network namespaces {server} (server) and {client} (client)")
+            }
+            Self::Loopback => f.write_str("loopback, no namespaces"),
+        }
+    }
+}
+
+impl Topology {
+    /// Reads what `SENDPATH_NETNS` and `--netns` take: `anonymous`, `loopback`, or the names of two
+    /// namespaces as `SERVER,CLIENT`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::Setting(format!(
+                "network namespaces {text:?}: expected SERVER,CLIENT (two names below /run/netns), \
+                 anonymous or loopback"
+            ))
+        };
+        match text {
+            "anonymous" => return Ok(Self::Anonymous),
+            "loopback" => return Ok(Self::Loopback),
+            _ => {}
+        }
+        let (server, client) = text.split_once(',').ok_or_else(bad)?;
+        let plain = |name: &str| !name.is_empty() && !name.contains(['/', ',']) && !name.starts_with('.');
+        if server == client || !plain(server) || !plain(client) {
+            return Err(bad());
+        }
+        Ok(Self::Named { server: server.to_owned(), client: client.to_owned() })
+    }
+}
+
+/// One end of the link, as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name in its namespace.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    pub(crate) mask: Ipv4Addr,
+    /// The largest packet it takes, in bytes.
+    pub mtu_bytes: u32,
+    /// What drives it; none where the kernel does not say, as of `lo`.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// Which of the offloads that the paths depend on are on; none where the kernel does not say.
+    #[serde(default)]
+    pub offloads: Option<Offloads>,
+}
+
+impl Interface {
+    /// The driver and the offloads, in words.
+    #[must_use]
+    pub fn describe_port(&self) -> String {
+        let driver = self.driver.as_deref().unwrap_or("unknown");
+        let offloads =
+            self.offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
+        format!("driver {driver}, {offloads}")
+    }
+}
+
+/// What a network port does in the kernel's stead, as `ethtool -k` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each offload")]
+pub struct Offloads {
+    /// Takes a packet from several pieces of memory.
+    pub scatter_gather: bool,
+    /// Computes the checksums of what is sent.
+    pub tx_checksum: bool,
+    /// Cuts large TCP packets into segments.
+    pub tcp_segmentation: bool,
+    /// The kernel joins received segments before the stack sees them.
+    pub generic_receive: bool,
+}
+
+impl fmt::Display for Offloads {
+    /// With `ethtool`'s short names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |on: bool| if on { "on" } else { "off" };
+        let Self { scatter_gather, tx_checksum, tcp_segmentation, generic_receive } = *self;
+        write!(
+            f,
+            "sg {}, tx {}, tso {}, gro {}",
+            word(scatter_gather),
+            word(tx_checksum),
+            word(tcp_segmentation),
+            word(generic_receive)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topology_is_two_names_or_a_word() {
+        assert_eq!(Topology::parse("anonymous").unwrap(), Topology::Anonymous);
+        assert_eq!(Topology::parse("loopback").unwrap(), Topology::Loopback);
+        let named = Topology::Named { server: "ns_s".to_owned(), client: "ns_c".to_owned() };
+        assert_eq!(Topology::parse("ns_s,ns_c").unwrap(), named);
+        for text in ["", "ns_s", "ns_s,", ",ns_c", "a,b,c", "a,a", "../x,b", "a,b/c"] {
+            assert!(Topology::parse(text).unwrap_err().is_bad_input(), "{text}");
+        }
+    }
+}

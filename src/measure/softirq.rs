@@ -1,0 +1,160 @@
+//! Whether the time that a thread spends in softirqs is in its CPU time. There the kernel receives what the
+//! thread sent over loopback or veth, and copies zero-copy data after all. A kernel that accounts interrupt time
+//! by itself (`CONFIG_IRQ_TIME_ACCOUNTING`) takes it out of every thread's time.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+
+/// Options of a kernel that keeps softirq time out of threads' CPU time.
+const OPTIONS: [&str; 2] = ["CONFIG_IRQ_TIME_ACCOUNTING=y", "CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y"];
+
+/// How long a trial takes, and how many there are: some 10 ms in all. A trial is short, so that some of them run
+/// without another thread on the CPU.
+const TRIAL: Duration = Duration::from_micros(100);
+const TRIALS: usize = 60;
+/// The share of a trial that is in the thread's CPU time if nothing is left out, and the share if the receiving of
+/// packets is, which takes more than a tenth of it.
+const ALL: f64 = 0.97;
+const PART: f64 = 0.90;
+
+/// Whether softirq time is in the threads' CPU time, by the kernel's configuration or else by a trial; none where
+/// neither can tell.
+#[must_use]
+pub fn in_cpu_time() -> Option<bool> {
+    static KNOWN: OnceLock<Option<bool>> = OnceLock::new();
+    *KNOWN.get_or_init(|| configured(Path::new("/")).or_else(tried))
+}
+
+/// What the running kernel's configuration says; read from the files below `root`.
+fn configured(root: &Path) -> Option<bool> {
+    let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease")).unwrap_or_default();
+    let release = release.trim();
+    let plain = |path: String| fs::read_to_string(root.join(path)).ok();
+    let text = packed(&root.join("proc/config.gz"))
+        .or_else(|| plain(format!("boot/config-{release}")))
+        .or_else(|| plain(format!("lib/modules/{release}/config")))?;
+    let command_line = plain("proc/cmdline".to_owned()).unwrap_or_default();
+    // The boot option that turns it off on x86.
+    let off = command_line.split_whitespace().any(|word| word == "tsc=noirqtime");
+    let apart = |line: &str| line == OPTIONS[1] || line == OPTIONS[0] && !off;
+    // A file without options is no configuration.
+    text.lines().any(|line| line.starts_with("CONFIG_")).then(|| !text.lines().any(apart))
+}
+
+fn packed(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    GzDecoder::new(File::open(path).ok()?).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Sends packets to itself over loopback, which the kernel receives in a softirq of the same thread, and compares
+/// the thread's CPU time with the time that passed. Trials that only compute show whether the two agree at all
+/// here; a thread that shares its CPU has CPU time missing for another reason, so the best trial counts.
+fn tried() -> Option<bool> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    socket.connect(socket.local_addr().ok()?).ok()?;
+    // Loopback delivers before send(2) returns; this only keeps a lost packet from hanging the trial.
+    socket.set_read_timeout(Some(Duration::from_millis(10))).ok()?;
+    let mut packet = [0; 64];
+    let mut send = || socket.send(&packet).and_then(|_| socket.recv(&mut packet)).map(drop);
+    let (mut computing, mut sending) = (0.0_f64, 0.0_f64);
+    for _ in 0..TRIALS {
+        computing = computing.max(share(|| Ok(())).ok()?);
+        sending = sending.max(share(&mut send).ok()?);
+    }
+    judge(computing, sending)
+}
+
+fn judge(computing: f64, sending: f64) -> Option<bool> {
+    match (computing, sending) {
+        (computing, _) if computing < ALL => None,
+        (_, sending) if sending >= ALL => Some(true),
+        (_, sending) if sending <= PART => Some(false),
+        _ => None,
+    }
+}
+
+/// The share of a trial of `work` that is in the thread's CPU time.
+fn share(mut work: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
+    let (start, cpu_start) = (now(ClockId::CLOCK_MONOTONIC)?, now(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
+    loop {
+        work()?;
+        let elapsed_ns = now(ClockId::CLOCK_MONOTONIC)? - start;
+        if elapsed_ns >= TRIAL.as_nanos() as i64 {
+            let cpu_ns = now(ClockId::CLOCK_THREAD_CPUTIME_ID)? - cpu_start;
+            return Ok(cpu_ns as f64 / elapsed_ns as f64);
+        }
+    }
+}
+
+fn now(clock: ClockId) -> nix::Result<i64> {
+    Ok(clock_gettime(clock)?.num_nanoseconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    const APART: &str = "CONFIG_X86=y\nCONFIG_IRQ_TIME_ACCOUNTING=y\n";
+    const TOGETHER: &str = "CONFIG_X86=y\n# CONFIG_IRQ_TIME_ACCOUNTING is not set\n";
+
+    fn kernel(files: &[(&str, &[u8])]) -> Option<bool> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, bytes) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        configured(root.path())
+    }
+
+    #[test]
+    fn the_kernels_configuration_says_it_wherever_it_lies() {
+        let release = ("proc/sys/kernel/osrelease", &b"6.1.0-x\n"[..]);
+        for (text, known) in [
+            (APART, Some(false)),
+            (TOGETHER, Some(true)),
+            ("CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y\n", Some(false)),
+            ("", None),
+        ] {
+            let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+            packed.write_all(text.as_bytes()).unwrap();
+            assert_eq!(kernel(&[("proc/config.gz", &packed.finish().unwrap())]), known, "{text}");
+            assert_eq!(kernel(&[release, ("boot/config-6.1.0-x", text.as_bytes())]), known, "{text}");
+            assert_eq!(kernel(&[release, ("lib/modules/6.1.0-x/config", text.as_bytes())]), known, "{text}");
+        }
+        // Another kernel's configuration says nothing of this one.
+        assert_eq!(kernel(&[release, ("boot/config-5.10.0", APART.as_bytes())]), None);
+        let off = ("proc/cmdline", &b"quiet tsc=noirqtime\n"[..]);
+        assert_eq!(kernel(&[release, off, ("boot/config-6.1.0-x", APART.as_bytes())]), Some(true));
+    }
+
+    #[test]
+    fn a_trial_is_believed_where_computing_is_accounted_in_full() {
+        assert_eq!(judge(0.99, 0.99), Some(true));
+        assert_eq!(judge(0.99, 0.70), Some(false));
+        assert_eq!(judge(0.99, 0.93), None, "neither all nor clearly a part");
+        assert_eq!(judge(0.60, 0.50), None, "the CPU was never this thread's alone");
+    }
+
+    #[test]
+    fn a_trial_on_the_running_kernel_agrees_with_its_configuration() {
+        if let (Some(configured), Some(tried)) = (configured(Path::new("/")), tried()) {
+            assert_eq!(tried, configured);
+        }
+        assert_eq!(in_cpu_time(), in_cpu_time());
+    }
+}

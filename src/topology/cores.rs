@@ -1,0 +1,106 @@
+//! Which CPUs are siblings of one core, and which cores are on one NUMA node, from
+//! [sysfs](https://docs.kernel.org/admin-guide/cputopology.html).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::environment::Core;
+
+/// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below `root`.
+/// A CPU of which the kernel says nothing is a core of its own.
+pub(super) fn cores(root: &Path, cpus: &[usize]) -> Vec<Core> {
+    let nodes = nodes(root);
+    let mut cores: BTreeMap<usize, Core> = BTreeMap::new();
+    for &cpu in cpus {
+        let topology = root.join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
+        let read = |name: &str| fs::read_to_string(topology.join(name)).ok();
+        // The second is the first's name before Linux 5.3.
+        let siblings = read("core_cpus_list").or_else(|| read("thread_siblings_list"));
+        let siblings = siblings.and_then(|text| cpu_list(&text)).unwrap_or_default();
+        let first = siblings.into_iter().min().unwrap_or(cpu);
+        let package = || read("physical_package_id")?.trim().parse().ok();
+        let node = nodes.get(&cpu).copied().or_else(package).unwrap_or(0);
+        cores.entry(first).or_insert_with(|| Core { node, cpus: Vec::new() }).cpus.push(cpu);
+    }
+    let mut cores: Vec<_> = cores.into_values().collect();
+    for core in &mut cores {
+        core.cpus.sort_unstable();
+    }
+    cores
+}
+
+/// The node of each CPU; empty where the kernel knows no nodes.
+fn nodes(root: &Path) -> BTreeMap<usize, usize> {
+    let mut nodes = BTreeMap::new();
+    for entry in fs::read_dir(root.join("sys/devices/system/node")).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("node")?.parse::<usize>().ok());
+        let cpus = fs::read_to_string(entry.path().join("cpulist")).ok().and_then(|text| cpu_list(&text));
+        if let (Some(number), Some(cpus)) = (number, cpus) {
+            nodes.extend(cpus.into_iter().map(|cpu| (cpu, number)));
+        }
+    }
+    nodes
+}
+
+/// Reads a list such as `0-3,8`; none where it is no such list.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &str)], cpus: &[usize]) -> Vec<(usize, Vec<usize>)> {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join("sys/devices/system").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        cores(root.path(), cpus).into_iter().map(|core| (core.node, core.cpus)).collect()
+    }
+
+    #[test]
+    fn siblings_make_a_core_whether_they_are_numbered_apart_or_side_by_side() {
+        let apart = [
+            ("cpu/cpu0/topology/core_cpus_list", "0,2\n"),
+            ("cpu/cpu1/topology/core_cpus_list", "1,3\n"),
+            ("cpu/cpu2/topology/core_cpus_list", "0,2\n"),
+            ("cpu/cpu3/topology/core_cpus_list", "1,3\n"),
+            ("node/node0/cpulist", "0-3\n"),
+        ];
+        assert_eq!(machine(&apart, &[0, 1, 2, 3]), [(0, vec![0, 2]), (0, vec![1, 3])]);
+        // By the older name, and without one of the CPUs: its sibling is still there.
+        let adjacent = [
+            ("cpu/cpu0/topology/thread_siblings_list", "0-1\n"),
+            ("cpu/cpu1/topology/thread_siblings_list", "0-1\n"),
+            ("cpu/cpu2/topology/thread_siblings_list", "2-3\n"),
+            ("cpu/cpu3/topology/thread_siblings_list", "2-3\n"),
+        ];
+        assert_eq!(machine(&adjacent, &[1, 2, 3]), [(0, vec![1]), (0, vec![2, 3])]);
+    }
+
+    #[test]
+    fn a_core_is_on_the_node_that_lists_it_or_else_in_its_package() {
+        let nodes =
+            [("node/node0/cpulist", "0,2\n"), ("node/node1/cpulist", "1,3\n"), ("node/online", "0-1\n")];
+        let on = |node, cpu| (node, vec![cpu]);
+        assert_eq!(machine(&nodes, &[0, 1, 2, 3]), [on(0, 0), on(1, 1), on(0, 2), on(1, 3)]);
+        let packages = [("cpu/cpu1/topology/physical_package_id", "1\n")];
+        assert_eq!(machine(&packages, &[0, 1]), [on(0, 0), on(1, 1)]);
+    }
+
+    #[test]
+    fn without_sysfs_each_cpu_is_a_core_of_its_own() {
+        assert_eq!(machine(&[], &[0, 5]), [(0, vec![0]), (0, vec![5])]);
+        assert_eq!(machine(&[("cpu/cpu0/topology/core_cpus_list", "none\n")], &[0]), [(0, vec![0])]);
+    }
+}
