@@ -7,7 +7,6 @@
 
 pub mod build;
 pub mod format;
-pub mod stored;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -17,12 +16,12 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
 use crate::results::analysis::{Metric, Rounds, observation, value};
-use crate::results::stats::{Effect, Estimate, Verdict, judge, median};
+use crate::results::comparison::{Comparison, Failure, METRICS, Outcome};
+use crate::results::stats::{Effect, judge, median};
 use crate::sample::Sample;
 use worker::{Build, Worker};
 
@@ -54,52 +53,6 @@ pub struct Plan {
     /// The seed of the random order of cases.
     pub seed: u64,
 }
-
-/// What came out.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Blocks that were measured to their end.
-    pub blocks: usize,
-    /// A comparison for each case and metric.
-    pub comparisons: Vec<Comparison>,
-    /// Cases that could not be measured, and why.
-    pub failures: Vec<Failure>,
-    /// Whether it was told to end.
-    pub interrupted: bool,
-}
-
-/// A case that could not be measured.
-#[derive(Clone, Debug, Serialize)]
-pub struct Failure {
-    /// The case's id.
-    pub case: String,
-    /// Which process, and why.
-    pub error: String,
-}
-
-/// The change against the base in one case, by one metric.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// The case's id.
-    pub case: String,
-    /// What is compared.
-    pub metric: Metric,
-    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With the 95 %
-    /// interval over blocks.
-    pub gain: Estimate,
-    /// The same of the control.
-    pub control: Option<Estimate>,
-    /// What that allows to be said.
-    pub verdict: Verdict,
-    /// The smallest difference that this run could have found, in 95 of 100 times (0.01: 1 %).
-    pub smallest_effect: f64,
-    /// The base's own value: Gb/s, ns, or CPU ns by message.
-    pub base: Option<f64>,
-}
-
-/// What is compared, and in which order it is shown.
-pub const METRICS: [Metric; 5] =
-    [Metric::Throughput, Metric::P50, Metric::P99, Metric::ServerCpu, Metric::ClientCpu];
 
 /// Where a comparison stands.
 #[derive(Clone, Copy, Debug)]

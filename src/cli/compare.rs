@@ -10,8 +10,7 @@ use serde_json::json;
 use super::sweep::parse_percent;
 use super::{DONE, FAILED, TOO_NOISY};
 use crate::ab::format::{self, Conclusion, conclude};
-use crate::ab::stored;
-use crate::results::store;
+use crate::results::{compare, store};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -47,7 +46,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     for warning in first.warnings.iter().chain(&second.warnings) {
         eprintln!("sendpath: {warning}");
     }
-    let compared = stored::compare(&first, &second, options.margin);
+    let compared = compare::compare(&first, &second, options.margin);
     let text = if options.json {
         let value = json!({
             "schema": store::SCHEMA,
