@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         anywhere("a_revision_that_does_not_build_is_named_and_nothing_stays", broken_revision),
         anywhere("interrupted_in_a_build_it_leaves_nothing", interrupted_build),
         anywhere("interrupted_it_prints_what_it_has", interrupted),
-        anywhere("two_sweeps_are_compared_and_what_only_one_has_is_listed", compare),
+        anywhere("the_exit_code_of_compare_follows_from_the_two_sweeps", compare),
+        anywhere("compare_lists_the_cases_that_only_one_sweep_has", only_one_has),
         anywhere("a_history_shows_every_sweep_and_leaves_out_what_is_none", history),
     ])
 }
@@ -489,22 +490,101 @@ fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Copies a sweep without the sizes in `without`. Its samples become those of six generations, in which each message
+/// took what `message_ns` says of the generation; all else is that of the first generation.
+fn copy_sweep(
+    from: &Path,
+    to: &Path,
+    without: &[&str],
+    message_ns: impl Fn(u64) -> u64,
+) -> Result<(), Failed> {
+    fs::create_dir_all(to)?;
+    fs::copy(from.join("environment.json"), to.join("environment.json"))?;
+    let mut rows = csv::Reader::from_path(from.join("samples.csv"))?;
+    let mut copy = csv::Writer::from_path(to.join("samples.csv"))?;
+    let columns = rows.headers()?.clone();
+    copy.write_record(&columns)?;
+    let column = |name: &str| columns.iter().position(|column| column == name).ok_or(name.to_owned());
+    let [generation, size, timed, elapsed, messages] = [
+        column("generation")?,
+        column("payload_bytes")?,
+        column("timed")?,
+        column("elapsed_ns")?,
+        column("messages")?,
+    ];
+    for row in rows.records() {
+        let row = row?;
+        if &row[generation] != "0" || &row[timed] != "1" || without.contains(&&row[size]) {
+            continue;
+        }
+        for number in 0..6 {
+            let elapsed_ns = row[messages].parse::<u64>()? * message_ns(number);
+            let cells = row.iter().enumerate().map(|(index, cell)| match index {
+                _ if index == generation => number.to_string(),
+                _ if index == elapsed => elapsed_ns.to_string(),
+                _ => cell.to_owned(),
+            });
+            copy.write_record(cells)?;
+        }
+    }
+    Ok(copy.flush()?)
+}
+
 fn compare() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    sweep(&first, "64,4K")?;
-    sweep(&second, "64,8K")?;
-    let output = sendpath().arg("compare").args([&first, &second]).args(["--margin", "50%"]).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}");
-    assert!(text.starts_with("Not interleaved"), "{text}");
-    assert!(text.contains("rr/two_copy/heap/64B/1T/free") && text.contains("throughput"), "{text}");
-    for (folder, case) in [(&first, "4096B"), (&second, "8192B")] {
-        assert!(
-            text.contains(&format!("only in {}: rr/two_copy/heap/{case}/1T/free", folder.display())),
+    let (measured, first, second) =
+        (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
+    sweep(&measured, "64")?;
+    copy_sweep(&measured, &first, &[], |generation| 1000 + generation)?;
+    let slower = |generation| 1200 + generation;
+    let noisy = |generation| if generation % 2 == 0 { 700 } else { 1400 };
+    let numbers: [(&dyn Fn(u64) -> u64, i32, &str, &str); 4] = [
+        (&|generation| 1000 + generation, 0, "No regression", "no_difference"),
+        (&|generation| 800 + generation, 0, "No regression", "faster"),
+        (&slower, 1, "Regression", "slower"),
+        (&noisy, 3, "Too noisy", "too_noisy"),
+    ];
+    for (message_ns, code, conclusion, verdict) in numbers {
+        copy_sweep(&measured, &second, &[], message_ns)?;
+        let output = sendpath().args(["compare", "--json"]).args([&first, &second]).output()?;
+        let text = String::from_utf8(output.stdout.clone())?;
+        assert_eq!(output.status.code(), Some(code), "{text}{}", stderr(&output));
+        let json: Value = serde_json::from_str(&text)?;
+        assert!(json["conclusion"].as_str().is_some_and(|text| text.starts_with(conclusion)), "{text}");
+        assert_eq!(json["interleaved"], false, "{text}");
+        let comparison = &json["outcome"]["comparisons"][0];
+        assert_eq!(
+            (&comparison["metric"], &comparison["verdict"]),
+            (&"throughput".into(), &verdict.into()),
             "{text}"
         );
     }
+    copy_sweep(&measured, &second, &[], slower)?;
+    let output = sendpath().arg("compare").args([&first, &second]).output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
+    assert!(text.starts_with("Not interleaved"), "{text}");
+    let line = text.lines().find(|line| line.contains("throughput")).ok_or("no throughput")?;
+    for word in ["rr/two_copy/heap/64B/1T/free ", " 0.511 Gb/s ", " -16.6", "WORSE"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    Ok(())
+}
+
+fn only_one_has() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let (measured, first, second) =
+        (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
+    sweep(&measured, "64,4K,8K")?;
+    copy_sweep(&measured, &first, &["4096"], |generation| 1000 + generation)?;
+    copy_sweep(&measured, &second, &["8192"], |generation| 1000 + generation)?;
+    let output = sendpath().arg("compare").args([&first, &second]).output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("only in ")).collect();
+    let line =
+        |folder: &Path, size: &str| format!("only in {}: rr/two_copy/heap/{size}/1T/free", folder.display());
+    assert_eq!(listed, [line(&first, "8192B"), line(&second, "4096B")]);
     refused(&sendpath().arg("compare").args([first.as_path(), folder.path()]).output()?, 2, "is no sweep");
     Ok(())
 }
