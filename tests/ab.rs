@@ -1,4 +1,4 @@
-//! `sendpath ab`, `compare` and `history`, as a person calls them: verdicts, faults, and what is left behind.
+//! The commands `ab`, `compare` and `history`: verdicts and exit codes, formats, faults, and what is left behind.
 
 mod common;
 
@@ -12,18 +12,25 @@ use common::{anywhere, clean, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sendpath::ab::worker::PROTOCOL;
+use sendpath::sample::{RoundTrips, Sample, SideReport};
 use serde_json::Value;
 
 fn main() -> ExitCode {
     common::main(vec![
-        anywhere("the_same_executable_twice_is_no_regression", same_twice),
+        anywhere("the_exit_code_follows_from_the_numbers", exit_codes),
+        anywhere("each_format_is_as_stored", formats),
+        anywhere("real_workers_are_compared_and_the_exit_code_is_that_of_the_verdicts", real_workers),
         anywhere("a_setting_that_is_slower_is_a_regression", slower),
-        anywhere("ab_s_bad_input_is_one_line_and_exit_2", bad_input),
-        anywhere("a_worker_that_is_none_is_named_and_exit_4", no_worker),
+        anywhere("bad_input_of_ab_is_one_line_and_exit_2", bad_input),
+        anywhere("a_program_without_a_worker_is_named_and_exit_4", no_worker),
+        anywhere("another_protocol_is_refused_and_says_which_side_is_older", other_protocol),
+        anywhere("each_revision_is_built_from_its_own_source", revisions),
         anywhere("a_revision_that_does_not_build_is_named_and_nothing_stays", broken_revision),
         anywhere("interrupted_in_a_build_it_leaves_nothing", interrupted_build),
         anywhere("interrupted_it_prints_what_it_has", interrupted),
-        anywhere("two_sweeps_are_compared_and_what_only_one_has_is_listed", compare),
+        anywhere("the_exit_code_of_compare_follows_from_the_two_sweeps", compare),
+        anywhere("compare_lists_the_cases_that_only_one_sweep_has", only_one_has),
         anywhere("a_history_shows_every_sweep_and_leaves_out_what_is_none", history),
     ])
 }
@@ -38,28 +45,201 @@ fn ab(arguments: &str) -> Command {
     command
 }
 
-fn same_twice() -> Result<(), Failed> {
-    let output = ab("--size 64,4K --time 3s --json").output()?;
-    let text = stderr(&output);
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{text}");
+/// A program that answers as a worker does, with numbers that are given.
+struct Fake {
+    /// Nanoseconds for a message: the first process has the first, the next process the next, and so on in turn.
+    message_ns: Vec<u64>,
+}
+
+/// The first line of a worker with this protocol.
+fn ready(protocol: u32) -> String {
+    format!(
+        r#"{{"Ready":{{"protocol":{protocol},"program":{{"version":"0","revision":"fake","dirty":false}}}}}}"#
+    )
+}
+
+const OPENED: &str = r#"{"Opened":{"burst_ns":1000}}"#;
+
+/// The answer to a burst of 1000 messages of `message_ns` each, half of it on the CPU.
+fn done(message_ns: u64) -> Result<String, Failed> {
+    let (messages, elapsed_ns) = (1000, 1000 * message_ns);
+    let side = SideReport {
+        end_ns: elapsed_ns,
+        pairs_ns: elapsed_ns,
+        user_ns: elapsed_ns / 8,
+        system_ns: elapsed_ns / 8,
+        ..SideReport::default()
+    };
+    let round_trips = RoundTrips {
+        sum_ns: elapsed_ns,
+        count: messages,
+        max_ns: message_ns,
+        histogram: vec![(message_ns, messages)],
+    };
+    let client = SideReport { round_trips: Some(round_trips), ..side.clone() };
+    let sample = Sample { elapsed_ns, messages, pairs: 1, server: side, client };
+    Ok(format!(r#"{{"Done":{}}}"#, serde_json::to_string(&sample)?))
+}
+
+fn script(path: &Path, text: &str) -> Result<(), Failed> {
+    fs::write(path, format!("#!/bin/sh\n{text}\n"))?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
+impl Fake {
+    /// Writes it as a script.
+    fn write(&self, path: &Path) -> Result<(), Failed> {
+        let shown = path.display();
+        fs::write(format!("{shown}.count"), "0\n")?;
+        for (index, &message_ns) in self.message_ns.iter().enumerate() {
+            fs::write(format!("{shown}.{index}"), done(message_ns)? + "\n")?;
+        }
+        let text = format!(
+            "read -r count <'{shown}.count'\n\
+             echo $((count + 1)) >'{shown}.count'\n\
+             read -r sample <'{shown}'.$((count % {}))\n\
+             echo '{}'\n\
+             while read -r question; do\n\
+                 case $question in\n\
+                     *Open*) echo '{OPENED}' ;;\n\
+                     *) printf '%s\\n' \"$sample\" ;;\n\
+                 esac\n\
+             done",
+            self.message_ns.len(),
+            ready(PROTOCOL),
+        );
+        script(path, &text)
+    }
+}
+
+/// Compares fake workers in `folder`: the base takes 1000 ns, the change what is given.
+fn fakes(folder: &Path, change_ns: &[u64], arguments: &str) -> Result<Output, Failed> {
+    Fake { message_ns: vec![1000] }.write(&folder.join("base"))?;
+    Fake { message_ns: change_ns.to_vec() }.write(&folder.join("change"))?;
+    let command = "ab --base-bin ./base --change-bin ./change --size 64,4K --seed 1 --time 10m";
+    let words = [command, SMALL, arguments].into_iter().flat_map(str::split_whitespace);
+    Ok(sendpath().current_dir(folder).args(words).output()?)
+}
+
+fn exit_codes() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    for (change_ns, blocks, code, conclusion, verdict) in [
+        (&[1000, 1001][..], 6, 0, "No regression", Some("no_difference")),
+        (&[800, 801], 6, 0, "No regression", Some("faster")),
+        (&[1200, 1201], 6, 1, "Regression", Some("slower")),
+        (&[700, 1400], 6, 3, "Too noisy", Some("too_noisy")),
+        (&[1200, 1201], 2, 3, "Nothing was compared", None),
+    ] {
+        let output = fakes(folder.path(), change_ns, &format!("--json --blocks {blocks}"))?;
+        let text = String::from_utf8(output.stdout.clone())?;
+        assert_eq!(output.status.code(), Some(code), "{change_ns:?}: {text}{}", stderr(&output));
+        let json: Value = serde_json::from_str(&text)?;
+        assert!(json["conclusion"].as_str().is_some_and(|text| text.starts_with(conclusion)), "{text}");
+        assert_eq!(json["outcome"]["blocks"], blocks, "{text}");
+        let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
+        assert_eq!(comparisons.len(), if verdict.is_some() { 2 * 5 } else { 0 }, "{text}");
+        for comparison in comparisons {
+            assert_eq!(comparison["verdict"].as_str(), verdict, "{comparison}");
+        }
+    }
+    let failing =
+        format!("echo '{}'\nread -r question\necho '{{\"Failed\":\"no such case\"}}'", ready(PROTOCOL));
+    Fake { message_ns: vec![1000] }.write(&folder.path().join("base"))?;
+    script(&folder.path().join("change"), &failing)?;
+    let words = ["ab --base-bin ./base --change-bin ./change --size 64 --time 10m", SMALL];
+    let output = sendpath()
+        .current_dir(folder.path())
+        .args(words.into_iter().flat_map(str::split_whitespace))
+        .output()?;
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout)?;
+    assert!(text.contains("failed: change: ") && text.contains("no such case"), "{text}");
+    Ok(())
+}
+
+/// Whether two values are the same, their numbers to nine digits: the last ones differ between processors.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            let (one, other) = (one.as_f64().unwrap_or(f64::NAN), other.as_f64().unwrap_or(f64::NAN));
+            (one - other).abs() <= 1e-9 * one.abs().max(1.0)
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| alike(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, value)| other.get(key).is_some_and(|other| alike(value, other)))
+        }
+        _ => one == other,
+    }
+}
+
+/// Compares an output with its file in tests/golden/ab. `SENDPATH_BLESS=1 cargo test --test ab` writes the files.
+fn golden(name: &str, text: &str) -> Result<(), Failed> {
+    let path = Path::new("tests/golden/ab").join(name);
+    if std::env::var_os("SENDPATH_BLESS").is_some() {
+        fs::create_dir_all("tests/golden/ab")?;
+        return Ok(fs::write(path, text)?);
+    }
+    let stored = fs::read_to_string(&path)?;
+    let same = if path.extension().is_some_and(|extension| extension == "json") {
+        alike(&serde_json::from_str(&stored)?, &serde_json::from_str(text)?)
+    } else {
+        stored == text
+    };
+    assert!(same, "differs from {} (SENDPATH_BLESS=1 writes it):\n{text}", path.display());
+    Ok(())
+}
+
+fn formats() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    for (name, option) in [
+        ("text.txt", ""),
+        ("json.json", "--json"),
+        ("markdown.md", "--markdown"),
+        ("bencher.json", "--bencher"),
+        ("github-action-benchmark.json", "--github-action-benchmark"),
+    ] {
+        let output = fakes(folder.path(), &[1200, 1210, 1190], &format!("--blocks 6 {option}"))?;
+        assert_eq!(output.status.code(), Some(1), "{option}: {}", stderr(&output));
+        golden(name, &String::from_utf8(output.stdout)?)?;
+    }
+    Ok(())
+}
+
+fn real_workers() -> Result<(), Failed> {
+    let output = ab("--size 64,4K --blocks 4 --time 10m --json").output()?;
     let json: Value = serde_json::from_slice(&output.stdout)?;
-    assert!(json["outcome"]["blocks"].as_u64() >= Some(3), "{json}");
+    assert_eq!(json["outcome"]["blocks"], 4, "{json}");
     let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
-    assert!(comparisons.len() >= 2 * 4, "{json}");
+    assert_eq!(comparisons.len(), 2 * 5, "{json}");
     for comparison in comparisons {
         let gain = &comparison["gain"];
         let [low, value, high] = ["low", "value", "high"].map(|end| gain[end].as_f64().unwrap_or(f64::NAN));
-        assert!(low <= value && value <= high, "{comparison}");
+        assert!(0.0 < low && low <= value && value <= high, "{comparison}");
         assert!(
             comparison["control"].is_object() && comparison["smallest_effect"].as_f64() > Some(0.0),
             "{comparison}"
         );
     }
+    // Which verdicts these are is up to the machine. The exit code has to be the one that follows from them.
+    let any = |verdict: &str, metric: &str| {
+        comparisons.iter().any(|comparison| {
+            comparison["verdict"] == verdict && (metric.is_empty() || comparison["metric"] == metric)
+        })
+    };
+    let code = match () {
+        () if any("slower", "") => 1,
+        () if any("too_noisy", "throughput") => 3,
+        () => 0,
+    };
+    assert_eq!(output.status.code(), Some(code), "{json}");
     Ok(())
 }
 
 fn slower() -> Result<(), Failed> {
-    let output = ab("--size 1M --time 4s --change-env SENDPATH_BUFFERS=4K").output()?;
+    let output = ab("--size 1M --blocks 6 --time 10m --change-env SENDPATH_BUFFERS=4K").output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
     assert!(text.contains("WORSE") && text.contains("Regression"), "{text}");
@@ -80,42 +260,51 @@ fn bad_input() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let outside =
         |arguments: &str| sendpath().current_dir(folder.path()).args(arguments.split_whitespace()).output();
-    refused(&outside("ab HEAD")?, 2, "in none");
+    refused(&outside("ab HEAD")?, 2, "not in one");
     refused(&outside("ab")?, 2, "<BASE>");
-    refused(&outside("ab --base-bin /nonexistent --change-bin /bin/true")?, 2, "/nonexistent is no file");
+    refused(&outside("ab --base-bin /nonexistent --change-bin /bin/true")?, 2, "/nonexistent is not a file");
     refused(&outside("ab --base-bin /bin/true")?, 2, "--change-bin");
     refused(&outside("ab HEAD --base-env X")?, 2, "NAME=VALUE");
     refused(&outside("ab HEAD --size 3")?, 2, "8 bytes");
+    refused(&outside("ab HEAD --blocks 0")?, 2, "--blocks");
     let repository = repository("fn main() {}", None)?;
     let output = sendpath().current_dir(repository.path()).args(["ab", "no-such-revision"]).output()?;
     refused(&output, 2, "no-such-revision");
     Ok(())
 }
 
+/// Compares `program` with this build.
+fn against(program: &Path) -> Result<Output, Failed> {
+    let mut command = sendpath();
+    command.args(["ab", "--netns", "loopback", "--change-bin", PROGRAM, "--base-bin"]).arg(program);
+    Ok(command.output()?)
+}
+
 fn no_worker() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let script = |name: &str, text: &str| -> Result<PathBuf, Failed> {
-        let path = folder.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(path)
-    };
-    let old = script("old", "echo \"error: unrecognized subcommand 'worker'\" >&2; exit 2")?;
-    let schema = script(
-        "schema",
-        "echo '{\"Ready\":{\"schema\":0,\"program\":{\"version\":\"0\",\"revision\":\"x\",\"dirty\":false}}}'; cat >/dev/null",
-    )?;
-    for (program, word) in [(old, "from before `ab`"), (schema, "schema 0")] {
-        let output = sendpath()
-            .args(["ab", "--netns", "loopback", "--change-bin", PROGRAM, "--base-bin"])
-            .arg(program)
-            .output()?;
-        refused(&output, 4, word);
+    let path = folder.path().join("old");
+    script(&path, "echo \"error: unrecognized subcommand 'worker'\" >&2; exit 2")?;
+    refused(&against(&path)?, 4, "unrecognized subcommand 'worker': ");
+    refused(&against(Path::new("/bin/true"))?, 4, "it ended and printed no error: /bin/true");
+    Ok(())
+}
+
+fn other_protocol() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("other");
+    let before = r#"{"Ready":{"schema":2,"program":{"version":"0","revision":"fake","dirty":false}}}"#;
+    for (line, word) in [
+        (before.to_owned(), "(revision fake) is older than this sendpath"),
+        (ready(PROTOCOL - 1), "(revision fake) is older than this sendpath"),
+        (ready(PROTOCOL + 1), "(revision fake) is newer than this sendpath"),
+    ] {
+        script(&path, &format!("echo '{line}'\ncat >/dev/null"))?;
+        refused(&against(&path)?, 4, word);
     }
     Ok(())
 }
 
-/// A repository with one commit: a package that is called as this one is.
+/// A repository with one commit: a package of the name of this one.
 fn repository(source: &str, build: Option<&str>) -> Result<tempfile::TempDir, Failed> {
     let folder = tempfile::tempdir()?;
     let write = |path: &str, text: &str| -> Result<(), Failed> {
@@ -132,19 +321,26 @@ fn repository(source: &str, build: Option<&str>) -> Result<tempfile::TempDir, Fa
     if let Some(build) = build {
         write("build.rs", build)?;
     }
-    for arguments in [
-        &["init", "--quiet"][..],
-        &["add", "--all"],
-        &["-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "one"],
-    ] {
-        assert!(Command::new("git").current_dir(folder.path()).args(arguments).status()?.success());
-    }
+    write(".gitignore", "/target\n")?;
+    git(folder.path(), "init --quiet")?;
+    commit(folder.path())?;
     Ok(folder)
 }
 
+fn git(repository: &Path, arguments: &str) -> Result<String, Failed> {
+    let output = Command::new("git").current_dir(repository).args(arguments.split_whitespace()).output()?;
+    assert!(output.status.success(), "git {arguments}: {}", stderr(&output));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn commit(repository: &Path) -> Result<(), Failed> {
+    git(repository, "add --all")?;
+    git(repository, "-c user.name=test -c user.email=test@localhost commit --quiet --message text")?;
+    Ok(())
+}
+
 fn worktrees(repository: &Path) -> Result<usize, Failed> {
-    let output = Command::new("git").current_dir(repository).args(["worktree", "list"]).output()?;
-    Ok(String::from_utf8(output.stdout)?.lines().count())
+    Ok(git(repository, "worktree list")?.lines().count())
 }
 
 /// What ab left in a folder that is its own for temporary files.
@@ -155,6 +351,87 @@ fn left(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
         .map(|entry| entry.path())
         .filter(|path| path.display().to_string().contains("sendpath-ab"))
         .collect())
+}
+
+/// A package whose program is a fake worker. Its number is in a package beside it, which it depends on.
+const FAKE: &str = r#"
+use std::io::BufRead;
+
+fn main() {
+    // A second number for every second process, so that there is a spread.
+    let count = std::env::current_exe().unwrap().with_extension("count");
+    let started = std::fs::read_to_string(&count).unwrap_or_default();
+    std::fs::write(&count, format!("{started}x")).unwrap();
+    println!("{}", include_str!("ready.json"));
+    for question in std::io::stdin().lock().lines() {
+        let open = question.unwrap().contains("Open");
+        println!("{}", if open { include_str!("opened.json") } else { number::DONE[started.len() % 2] });
+    }
+}
+"#;
+
+/// Writes the package `number`: nanoseconds for a message.
+fn write_number(repository: &Path, message_ns: u64) -> Result<(), Failed> {
+    let source = repository.join("number/src");
+    fs::create_dir_all(&source)?;
+    fs::write(
+        source.join("lib.rs"),
+        format!(
+            "pub const DONE: [&str; 2] = [r#\"{}\"#, r#\"{}\"#];\n",
+            done(message_ns)?,
+            done(message_ns + 1)?
+        ),
+    )?;
+    Ok(())
+}
+
+fn revisions() -> Result<(), Failed> {
+    let (repository, temporary) = (repository("fn main() {}", None)?, tempfile::tempdir()?);
+    let write = |path: &str, text: &str| fs::write(repository.path().join(path), text);
+    write_number(repository.path(), 1000)?;
+    write("src/main.rs", FAKE)?;
+    write("src/ready.json", &ready(PROTOCOL))?;
+    write("src/opened.json", OPENED)?;
+    write("number/Cargo.toml", "[package]\nname = \"number\"\nversion = \"0.0.0\"\nedition = \"2024\"\n")?;
+    write(
+        "Cargo.toml",
+        "[package]\nname = \"sendpath\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+         [dependencies]\nnumber.path = \"number\"\n[workspace]\n",
+    )?;
+    write(
+        "Cargo.lock",
+        "version = 4\n\n[[package]]\nname = \"number\"\nversion = \"0.0.0\"\n\n\
+         [[package]]\nname = \"sendpath\"\nversion = \"0.0.0\"\ndependencies = [\n \"number\",\n]\n",
+    )?;
+    commit(repository.path())?;
+    let ab = |arguments: &str| -> Result<(Option<i32>, Value, String), Failed> {
+        let words = ["ab", arguments, "--json --size 64 --blocks 6 --time 10m", SMALL];
+        let output = clean(Command::new(PROGRAM))
+            .current_dir(repository.path())
+            .env("TMPDIR", temporary.path())
+            .args(words.into_iter().flat_map(str::split_whitespace))
+            .output()?;
+        let text = stderr(&output);
+        assert_eq!((worktrees(repository.path())?, left(temporary.path())?), (1, Vec::new()), "{text}");
+        let json = serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {text}"))?;
+        Ok((output.status.code(), json, text))
+    };
+    // The change's files are older than the checkout of the base, so that cargo alone would not build them.
+    write_number(repository.path(), 1200)?;
+    let (code, json, text) = ab("HEAD")?;
+    assert_eq!(code, Some(1), "{json}");
+    assert!(text.contains("the working tree, with changes against HEAD ("), "{text}");
+    commit(repository.path())?;
+    // The second run finds the target folder of the first.
+    let (code, json, _) = ab("HEAD HEAD~1")?;
+    assert_eq!(code, Some(0), "{json}");
+    assert!(json["conclusion"].as_str().is_some_and(|text| text.ends_with(" 5 better.")), "{json}");
+    let (code, json, _) = ab("HEAD HEAD")?;
+    assert_eq!(code, Some(0), "{json}");
+    assert_eq!(json["outcome"]["comparisons"][0]["verdict"], "no_difference", "{json}");
+    // The user's own builds are not touched.
+    assert!(!repository.path().join("target/release").exists());
+    Ok(())
 }
 
 fn broken_revision() -> Result<(), Failed> {
@@ -213,22 +490,101 @@ fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Copies a sweep without the sizes in `without`. Its samples become those of six generations, in which each message
+/// took what `message_ns` says of the generation; all else is that of the first generation.
+fn copy_sweep(
+    from: &Path,
+    to: &Path,
+    without: &[&str],
+    message_ns: impl Fn(u64) -> u64,
+) -> Result<(), Failed> {
+    fs::create_dir_all(to)?;
+    fs::copy(from.join("environment.json"), to.join("environment.json"))?;
+    let mut rows = csv::Reader::from_path(from.join("samples.csv"))?;
+    let mut copy = csv::Writer::from_path(to.join("samples.csv"))?;
+    let columns = rows.headers()?.clone();
+    copy.write_record(&columns)?;
+    let column = |name: &str| columns.iter().position(|column| column == name).ok_or(name.to_owned());
+    let [generation, size, timed, elapsed, messages] = [
+        column("generation")?,
+        column("payload_bytes")?,
+        column("timed")?,
+        column("elapsed_ns")?,
+        column("messages")?,
+    ];
+    for row in rows.records() {
+        let row = row?;
+        if &row[generation] != "0" || &row[timed] != "1" || without.contains(&&row[size]) {
+            continue;
+        }
+        for number in 0..6 {
+            let elapsed_ns = row[messages].parse::<u64>()? * message_ns(number);
+            let cells = row.iter().enumerate().map(|(index, cell)| match index {
+                _ if index == generation => number.to_string(),
+                _ if index == elapsed => elapsed_ns.to_string(),
+                _ => cell.to_owned(),
+            });
+            copy.write_record(cells)?;
+        }
+    }
+    Ok(copy.flush()?)
+}
+
 fn compare() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    sweep(&first, "64,4K")?;
-    sweep(&second, "64,8K")?;
-    let output = sendpath().arg("compare").args([&first, &second]).args(["--margin", "50%"]).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}");
-    assert!(text.starts_with("Not interleaved"), "{text}");
-    assert!(text.contains("rr/two_copy/heap/64B/1T/free") && text.contains("throughput"), "{text}");
-    for (folder, case) in [(&first, "4096B"), (&second, "8192B")] {
-        assert!(
-            text.contains(&format!("only in {}: rr/two_copy/heap/{case}/1T/free", folder.display())),
+    let (measured, first, second) =
+        (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
+    sweep(&measured, "64")?;
+    copy_sweep(&measured, &first, &[], |generation| 1000 + generation)?;
+    let slower = |generation| 1200 + generation;
+    let noisy = |generation| if generation % 2 == 0 { 700 } else { 1400 };
+    let numbers: [(&dyn Fn(u64) -> u64, i32, &str, &str); 4] = [
+        (&|generation| 1000 + generation, 0, "No regression", "no_difference"),
+        (&|generation| 800 + generation, 0, "No regression", "faster"),
+        (&slower, 1, "Regression", "slower"),
+        (&noisy, 3, "Too noisy", "too_noisy"),
+    ];
+    for (message_ns, code, conclusion, verdict) in numbers {
+        copy_sweep(&measured, &second, &[], message_ns)?;
+        let output = sendpath().args(["compare", "--json"]).args([&first, &second]).output()?;
+        let text = String::from_utf8(output.stdout.clone())?;
+        assert_eq!(output.status.code(), Some(code), "{text}{}", stderr(&output));
+        let json: Value = serde_json::from_str(&text)?;
+        assert!(json["conclusion"].as_str().is_some_and(|text| text.starts_with(conclusion)), "{text}");
+        assert_eq!(json["interleaved"], false, "{text}");
+        let comparison = &json["outcome"]["comparisons"][0];
+        assert_eq!(
+            (&comparison["metric"], &comparison["verdict"]),
+            (&"throughput".into(), &verdict.into()),
             "{text}"
         );
     }
+    copy_sweep(&measured, &second, &[], slower)?;
+    let output = sendpath().arg("compare").args([&first, &second]).output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
+    assert!(text.starts_with("Not interleaved"), "{text}");
+    let line = text.lines().find(|line| line.contains("throughput")).ok_or("no throughput")?;
+    for word in ["rr/two_copy/heap/64B/1T/free ", " 0.511 Gb/s ", " -16.6", "WORSE"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    Ok(())
+}
+
+fn only_one_has() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let (measured, first, second) =
+        (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
+    sweep(&measured, "64,4K,8K")?;
+    copy_sweep(&measured, &first, &["4096"], |generation| 1000 + generation)?;
+    copy_sweep(&measured, &second, &["8192"], |generation| 1000 + generation)?;
+    let output = sendpath().arg("compare").args([&first, &second]).output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("only in ")).collect();
+    let line =
+        |folder: &Path, size: &str| format!("only in {}: rr/two_copy/heap/{size}/1T/free", folder.display());
+    assert_eq!(listed, [line(&first, "8192B"), line(&second, "4096B")]);
     refused(&sendpath().arg("compare").args([first.as_path(), folder.path()]).output()?, 2, "is no sweep");
     Ok(())
 }

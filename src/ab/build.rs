@@ -1,38 +1,46 @@
-//! Makes the executables that are compared: revisions are checked out beside each other, and built with one cache.
+//! Builds the executables that are compared. Both builds share one target folder, so that what they depend on is
+//! compiled once.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 use crate::error::{Error, Result};
 
-/// The checkouts and executables of a comparison. Dropped, all of it goes.
+/// How often a wait looks for the end of a build, and for an interruption.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The executables of a comparison. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct RevisionBuilds {
+    /// A temporary folder for checkouts, logs and executables.
     folder: PathBuf,
     /// The repository's top folder.
     repository: PathBuf,
-    worktrees: Vec<PathBuf>,
 }
 
 impl RevisionBuilds {
-    /// A builds for the repository that the present folder is in.
+    /// Prepares builds of the repository that the current folder is in.
     ///
     /// # Errors
-    /// [`Error::Setting`] outside of a git repository, or without git.
+    /// [`Error::Setting`] outside a git repository, or without git.
     pub fn open() -> Result<Self> {
         let repository = PathBuf::from(git(Path::new("."), &["rev-parse", "--show-toplevel"]).map_err(|error| {
             Error::Setting(format!(
-                "ab takes revisions of a git repository, and this folder is in none ({error}): give executables by \
-                 --base-bin and --change-bin instead"
+                "ab takes revisions of a git repository, and this folder is not in one ({error}): give executables \
+                 by --base-bin and --change-bin instead"
             ))
         })?);
         let folder = std::env::temp_dir().join(format!("sendpath-ab-{}", std::process::id()));
         std::fs::create_dir(&folder).map_err(Error::file("mkdir(2)", &folder))?;
-        Ok(Self { folder, repository, worktrees: Vec::new() })
+        Ok(Self { folder, repository })
     }
 
     /// The full name of a revision.
@@ -42,7 +50,7 @@ impl RevisionBuilds {
     pub fn resolve(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
         git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
-            .map_err(|_| Error::Setting(format!("{revision:?} is no revision of this repository")))
+            .map_err(|_| Error::Setting(format!("{revision:?} is not a revision of this repository")))
     }
 
     /// Whether the working tree has changes that are not committed.
@@ -54,50 +62,30 @@ impl RevisionBuilds {
     /// Builds a revision, or the working tree as it is, and gives the executable.
     ///
     /// # Errors
-    /// [`Error::Build`], with the compiler's last words.
-    pub fn build(&mut self, revision: Option<&str>, name: &str, interrupted: &AtomicBool) -> Result<PathBuf> {
-        let source = match revision {
-            None => self.repository.clone(),
-            Some(revision) => {
-                let worktree = self.folder.join(format!("{name}-source"));
-                let path = worktree.display().to_string();
-                self.worktrees.push(worktree.clone());
-                git(&self.repository, &["worktree", "add", "--detach", "--quiet", &path, revision])
-                    .map_err(|cause| Error::Build { what: revision.to_owned(), cause })?;
-                worktree
-            }
-        };
-        let what = revision.unwrap_or("the working tree").to_owned();
-        // One folder for both builds: what they have in common is compiled once, and again by nobody.
+    /// [`Error::Build`], with the compiler's first error.
+    pub fn build(&self, revision: Option<&str>, name: &str, interrupted: &AtomicBool) -> Result<PathBuf> {
+        let failed = |cause| Error::Build { what: revision.unwrap_or("the working tree").to_owned(), cause };
+        // Kept for the next run. It is not target/release itself, where a build of another revision would take the
+        // place of the user's own.
         let target = self.repository.join("target").join("ab");
-        let failed = |cause: String| Error::Build { what: what.clone(), cause };
-        let log = self.folder.join(format!("{name}.log"));
-        let errors = File::create(&log).map_err(Error::file("open(2)", &log))?;
-        let mut cargo = Command::new("cargo")
-            .args(["build", "--release", "--locked", "--bin", "sendpath", "--target-dir"])
-            .arg(&target)
-            .current_dir(&source)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .map_err(|errno| failed(format!("cargo: {errno}")))?;
-        let status = loop {
-            if let Some(status) = cargo.try_wait().map_err(Error::call("wait4(2) of cargo"))? {
-                break status;
-            }
-            if interrupted.load(Ordering::Relaxed) {
-                drop(cargo.kill());
-                drop(cargo.wait());
-                return Err(failed("interrupted".to_owned()));
-            }
-            sleep(Duration::from_millis(20));
+        std::fs::create_dir_all(&target).map_err(Error::file("mkdir(2)", &target))?;
+        // From here to the copy of the executable the folder belongs to this build. Unlocked when dropped.
+        let _lock = lock(&target.join("sendpath-ab.lock"), interrupted)?;
+        let worktree = match revision {
+            Some(revision) => Some(
+                Worktree::add(&self.repository, self.folder.join(format!("{name}-source")), revision)
+                    .map_err(failed)?,
+            ),
+            None => None,
         };
-        if !status.success() {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let error = text.lines().find(|line| line.starts_with("error")).or(text.lines().last());
-            return Err(failed(error.unwrap_or("cargo build failed").to_owned()));
-        }
+        let source = worktree.as_ref().map_or(&self.repository, |worktree| &worktree.folder);
+        let log = self.folder.join(format!("{name}.log"));
+        let cargo = |arguments: &[&str]| cargo(source, &target, &log, arguments, interrupted).map_err(failed);
+        // Cargo does not tell one checkout of a package from another (the folder's name is in neither the hash nor
+        // the fingerprint), and takes what is older than the last build for built. Without this the working tree
+        // would get the executable of the base.
+        cargo(&["clean", "--workspace"])?;
+        cargo(&["build", "--bin", "sendpath"])?;
         let executable = self.folder.join(format!("sendpath-{name}"));
         std::fs::copy(target.join("release/sendpath"), &executable)
             .map_err(Error::file("copy_file_range(2)", &executable))?;
@@ -107,21 +95,105 @@ impl RevisionBuilds {
 
 impl Drop for RevisionBuilds {
     fn drop(&mut self) {
-        for worktree in &self.worktrees {
-            let path = worktree.display().to_string();
-            drop(git(&self.repository, &["worktree", "remove", "--force", &path]));
-        }
         drop(std::fs::remove_dir_all(&self.folder));
-        drop(git(&self.repository, &["worktree", "prune"]));
     }
 }
 
+/// A checkout of a revision. It is removed when this is dropped.
+struct Worktree<'a> {
+    repository: &'a Path,
+    folder: PathBuf,
+}
+
+impl<'a> Worktree<'a> {
+    fn add(repository: &'a Path, folder: PathBuf, revision: &str) -> std::result::Result<Self, String> {
+        // Before the call, so that a checkout that fails half-way is removed as well.
+        let worktree = Self { repository, folder };
+        let path = worktree.folder.display().to_string();
+        git(repository, &["worktree", "add", "--detach", "--quiet", &path, revision])?;
+        Ok(worktree)
+    }
+}
+
+impl Drop for Worktree<'_> {
+    fn drop(&mut self) {
+        let path = self.folder.display().to_string();
+        drop(git(self.repository, &["worktree", "remove", "--force", &path]));
+        drop(std::fs::remove_dir_all(&self.folder));
+        drop(git(self.repository, &["worktree", "prune"]));
+    }
+}
+
+/// Waits until no other `ab` builds in the folder of this lock file.
+fn lock(path: &Path, interrupted: &AtomicBool) -> Result<File> {
+    let file = File::create(path).map_err(Error::file("open(2)", path))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(errno)) => return Err(Error::file("flock(2)", path)(errno)),
+            Err(TryLockError::WouldBlock) if interrupted.load(Ordering::Relaxed) => {
+                return Err(Error::Setting("interrupted while another ab was building".to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => sleep(POLL),
+        }
+    }
+}
+
+/// Runs a cargo command in release mode; the error is the compiler's first.
+fn cargo(
+    source: &Path,
+    target: &Path,
+    log: &Path,
+    arguments: &[&str],
+    interrupted: &AtomicBool,
+) -> std::result::Result<(), String> {
+    let errors = File::create(log).map_err(|errno| format!("open(2) {}: {errno}", log.display()))?;
+    let mut cargo = Command::new("cargo")
+        .args(arguments)
+        .args(["--release", "--locked", "--target-dir"])
+        .arg(target)
+        .current_dir(source)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        // A group of its own, so that an interruption ends the compilers with it.
+        .process_group(0)
+        .spawn()
+        .map_err(|errno| format!("cargo: {errno}"))?;
+    let status = loop {
+        if let Some(status) = cargo.try_wait().map_err(|errno| format!("wait4(2) of cargo: {errno}"))? {
+            break status;
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            if let Ok(group) = i32::try_from(cargo.id()) {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            }
+            drop(cargo.wait());
+            return Err("interrupted".to_owned());
+        }
+        sleep(POLL);
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let error = text.lines().find(|line| line.starts_with("error")).or(text.lines().last());
+    Err(error.unwrap_or("cargo failed and printed no error").to_owned())
+}
+
 fn git(folder: &Path, arguments: &[&str]) -> std::result::Result<String, String> {
-    let output = Command::new("git").arg("-C").arg(folder).args(arguments).stdin(Stdio::null()).output();
+    // Without optional locks `git status` leaves the index of the user's repository as it is.
+    let output = Command::new("git")
+        .arg("--no-optional-locks")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
     let output = output.map_err(|errno| format!("git: {errno}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(text.lines().last().unwrap_or("git failed").to_owned())
+    Err(text.lines().last().unwrap_or("git failed and printed no error").to_owned())
 }

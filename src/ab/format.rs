@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Comparison, Outcome};
 use crate::results::analysis::Metric;
+use crate::results::comparison::{Comparison, Outcome};
 use crate::results::stats::{Estimate, Verdict};
 
 /// What a run as a whole says.

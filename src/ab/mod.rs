@@ -1,13 +1,12 @@
-//! Two builds of this program against each other: which of them is faster, case by case.
+//! Compares two builds of this program, case by case.
 //!
-//! A *block* starts a process of each build, and of the base once more as the control. They stay idle but for the one
-//! that is told to run a burst, so that each round has a burst of all three within milliseconds, in an order
-//! that the next round turns round (ABBA). Then all three end. New processes have new addresses and new
-//! connections, so the block is the unit of replication.
+//! A *block* starts three processes: the base, the change, and the base once more as the control. One at a time
+//! runs a burst; the others wait. Each round has a burst of all three within milliseconds, and the next round
+//! reverses their order (ABBA). At the end of the block all three end. New processes have new addresses and
+//! new connections, so the block is the unit of replication.
 
 pub mod build;
 pub mod format;
-pub mod stored;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -17,113 +16,70 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
 use crate::results::analysis::{Metric, Rounds, observation, value};
-use crate::results::stats::{Effect, Estimate, Verdict, judge, median};
+use crate::results::comparison::{Comparison, Failure, METRICS, Outcome};
+use crate::results::stats::{Effect, judge, median};
 use crate::sample::Sample;
 use worker::{Build, Worker};
 
 /// Rounds of each case in a block.
 const ROUNDS: u64 = 10;
-/// Blocks before which nothing is said.
+/// A verdict takes this many blocks.
 const MIN_BLOCKS: usize = 3;
 
-/// Which process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Arm {
+/// One of a block's three processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Role {
     /// The base.
     Base,
-    /// What is held against it.
+    /// The change, which is compared with the base.
     Change,
-    /// The base once more.
+    /// The base once more: its difference from the base is noise.
     Control,
 }
 
-/// What is compared, and for how long.
+/// What the blocks measure, and when they end.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct BlockPlan {
     /// The cases.
     pub cases: Vec<Case>,
-    /// How long to measure.
-    pub limit: Duration,
+    /// No case starts after this time.
+    pub time: Duration,
+    /// No block starts after so many.
+    pub blocks: Option<usize>,
     /// The difference that does not matter (0.01: 1 %).
     pub margin: f64,
     /// The seed of the random order of cases.
     pub seed: u64,
 }
 
-/// What came out.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Blocks that were measured to their end.
-    pub blocks: usize,
-    /// A comparison for each case and metric.
-    pub comparisons: Vec<Comparison>,
-    /// Cases that could not be measured, and why.
-    pub failures: Vec<Failure>,
-    /// Whether it was told to end.
-    pub interrupted: bool,
-}
-
-/// A case that could not be measured.
-#[derive(Clone, Debug, Serialize)]
-pub struct Failure {
-    /// The case's id.
-    pub case: String,
-    /// Which process, and why.
-    pub error: String,
-}
-
-/// The change against the base in one case, by one metric.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    /// The case's id.
-    pub case: String,
-    /// What is compared.
-    pub metric: Metric,
-    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With the 95 %
-    /// interval over blocks.
-    pub gain: Estimate,
-    /// The same of the control.
-    pub control: Option<Estimate>,
-    /// What that allows to be said.
-    pub verdict: Verdict,
-    /// The smallest difference that this run could have found, in 95 of 100 times (0.01: 1 %).
-    pub smallest_effect: f64,
-    /// The base's own value: Gb/s, ns, or CPU ns by message.
-    pub base: Option<f64>,
-}
-
-/// What is compared, and in which order it is shown.
-pub const METRICS: [Metric; 5] =
-    [Metric::Throughput, Metric::P50, Metric::P99, Metric::ServerCpu, Metric::ClientCpu];
-
-/// Where a comparison stands.
+/// How far a comparison is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The block, from 0.
     pub block: usize,
     /// The case in it, from 0.
     pub case: usize,
-    /// Time that has been used.
+    /// The time since the start.
     pub elapsed: Duration,
 }
 
-/// One block of one case: a sample of each arm in each round.
-type Block = Rounds<Arm, Sample>;
+/// One block of one case: a sample of each process in each round.
+type Block = Rounds<Role, Sample>;
 
-/// Runs blocks until the time is over, or `interrupted` is set.
+/// Runs blocks until the plan's time or number of blocks is reached, or `interrupted` is set.
 ///
 /// # Errors
-/// A process that cannot be started, or does not speak this version's protocol. A case that fails is in the
+/// A process that cannot be started, or has another [protocol](worker::PROTOCOL). A case that fails is in the
 /// outcome.
 pub fn run(
     base: &Build,
     change: &Build,
-    plan: &Plan,
+    plan: &BlockPlan,
     interrupted: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Outcome> {
@@ -131,15 +87,16 @@ pub fn run(
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     let mut blocks: BTreeMap<usize, Vec<Block>> = BTreeMap::new();
     let mut failures: BTreeMap<usize, String> = BTreeMap::new();
-    let mut lengths: BTreeMap<usize, Duration> = BTreeMap::new();
+    let mut lengths: BTreeMap<usize, u64> = BTreeMap::new();
     let mut block = 0;
-    let over = || started.elapsed() >= plan.limit || interrupted.load(Ordering::Relaxed);
-    while !over() && failures.len() < plan.cases.len() {
-        let mut starting = [(Arm::Base, base), (Arm::Change, change), (Arm::Control, base)];
+    let over = || started.elapsed() >= plan.time || interrupted.load(Ordering::Relaxed);
+    let enough = |block| plan.blocks.is_some_and(|blocks| block >= blocks);
+    while !over() && !enough(block) && failures.len() < plan.cases.len() {
+        let mut starting = [(Role::Base, base), (Role::Change, change), (Role::Control, base)];
         starting.shuffle(&mut rng);
         let mut workers = BTreeMap::new();
-        for (arm, build) in starting {
-            workers.insert(arm, Worker::start(build)?);
+        for (role, build) in starting {
+            workers.insert(role, Worker::start(build)?);
         }
         let mut order: Vec<usize> =
             (0..plan.cases.len()).filter(|case| !failures.contains_key(case)).collect();
@@ -154,9 +111,9 @@ pub fn run(
                     lengths.insert(case, length);
                     blocks.entry(case).or_default().push(rounds);
                 }
-                Err((arm, error)) => {
-                    failures.insert(case, format!("{}: {error}", name(arm)));
-                    break; // the processes may be out of step: the next block has new ones
+                Err((role, error)) => {
+                    failures.insert(case, format!("{role}: {error}"));
+                    break; // the protocol may be out of step: the next block has new processes
                 }
             }
         }
@@ -174,49 +131,41 @@ pub fn run(
     })
 }
 
-fn name(arm: Arm) -> &'static str {
-    match arm {
-        Arm::Base => "base",
-        Arm::Change => "change",
-        Arm::Control => "control",
-    }
-}
-
-/// One case in one block: the length of its bursts, and the rounds.
+/// One case in one block: how long its bursts are, in nanoseconds, and the rounds.
 fn visit(
-    workers: &mut BTreeMap<Arm, Worker>,
+    workers: &mut BTreeMap<Role, Worker>,
     case: Case,
-    length: Option<Duration>,
+    length: Option<u64>,
     rng: &mut ChaCha8Rng,
-) -> std::result::Result<(Duration, Block), (Arm, Error)> {
-    let mut order = [Arm::Base, Arm::Change, Arm::Control];
+) -> std::result::Result<(u64, Block), (Role, Error)> {
+    let mut order = [Role::Base, Role::Change, Role::Control];
     order.shuffle(rng);
     let mut length = length;
-    for arm in order {
-        let Some(worker) = workers.get_mut(&arm) else { continue };
-        let calibrated = worker.open(case).map_err(|error| (arm, error))?;
+    for role in order {
+        let Some(worker) = workers.get_mut(&role) else { continue };
+        let calibrated = worker.open(case).map_err(|error| (role, error))?;
         length.get_or_insert(calibrated);
     }
-    let length = length.unwrap_or_default();
+    let length = length.unwrap_or(1);
     let mut rounds = Block::new();
     for round in 0..ROUNDS {
-        // A new order, then the same turned round.
+        // Every second round reverses the order of the one before.
         if round % 2 == 0 {
             order.shuffle(rng);
         } else {
             order.reverse();
         }
-        for arm in order {
-            let Some(worker) = workers.get_mut(&arm) else { continue };
-            let sample = worker.burst(length).map_err(|error| (arm, error))?;
-            rounds.entry(round).or_default().insert(arm, sample);
+        for role in order {
+            let Some(worker) = workers.get_mut(&role) else { continue };
+            let sample = worker.burst(length).map_err(|error| (role, error))?;
+            rounds.entry(round).or_default().insert(role, sample);
         }
     }
     Ok((length, rounds))
 }
 
-/// Judges all cases and metrics together, so that the chance of a false call among them stays what it is.
-fn compare(plan: &Plan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Comparison> {
+/// Judges all cases and metrics together: the verdicts are corrected for their number.
+fn compare(plan: &BlockPlan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Comparison> {
     let mut found = Vec::new();
     for (&index, blocks) in blocks {
         let case = plan.cases[index];
@@ -227,16 +176,18 @@ fn compare(plan: &Plan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Comparison>
             if case.workload == Workload::Stream && matches!(metric, Metric::P50 | Metric::P99) {
                 continue;
             }
-            let effect = |arm: Arm| {
-                let observations: Vec<f64> =
-                    blocks.iter().filter_map(|rounds| observation(rounds, metric, arm, Arm::Base)).collect();
+            let effect = |role: Role| {
+                let observations: Vec<f64> = blocks
+                    .iter()
+                    .filter_map(|rounds| observation(rounds, metric, role, Role::Base))
+                    .collect();
                 Effect::of(&observations)
             };
-            if let Some(change) = effect(Arm::Change) {
+            if let Some(change) = effect(Role::Change) {
                 let mut values: Vec<f64> =
-                    blocks.iter().filter_map(|rounds| value(rounds, metric, Arm::Base, &case)).collect();
+                    blocks.iter().filter_map(|rounds| value(rounds, metric, Role::Base, &case)).collect();
                 let base = median(&mut values);
-                found.push((case, metric, change, effect(Arm::Control), base));
+                found.push((case, metric, change, effect(Role::Control), base));
             }
         }
     }

@@ -1,9 +1,9 @@
-//! The processes of a block: one side starts them and tells them what to do, the other is `sendpath worker`.
+//! The processes of a block, and the protocol between them. `sendpath ab` starts each process and asks; the process
+//! is `sendpath worker`, and answers.
 //!
-//! Frames are lines of JSON: questions on the worker's standard input, answers on its standard output. The first
-//! line is the worker's, and says which program it is.
+//! Each message is a line of JSON: questions on the worker's standard input, answers on its standard output. The
+//! first line comes from the worker and gives its [`PROTOCOL`].
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -18,11 +18,19 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::burst::{calibrate_short, time_short, warm_up};
 use crate::pair::{Setup, Testbed};
-use crate::results::store::{Program, SCHEMA};
-use crate::sample::Sample;
+use crate::results::store::Program;
+use crate::sample::{Sample, Side};
+
+/// The version of this protocol. Two builds are compared only if both have the same one. It is raised whenever a
+/// line changes its form: a question, an answer, or the case or the sample in it. The files' layout has a version of
+/// its own ([`SCHEMA`](crate::results::store::SCHEMA)), which may differ between the two builds.
+pub const PROTOCOL: u32 = 1;
 
 /// How long a worker may take to answer: longer than any burst, and than the deadlines inside it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// How long a worker may take to end once its input has ended.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
 /// A build of this program, and what to run it with.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -36,21 +44,29 @@ pub struct Build {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Question {
-    /// Opens an instance of a case, in place of the one before.
+    /// Close the instance that is open, and open one of this case.
     Open { case: Case },
-    /// Runs a burst on it.
-    Burst { duration: Duration },
+    /// Run a burst on the instance that is open.
+    Burst { burst_ns: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
-    Ready { schema: u32, program: Program },
-    Opened { duration: Duration },
+    /// The first line. A build from before [`PROTOCOL`] sends none: that is 0.
+    Ready {
+        #[serde(default)]
+        protocol: u32,
+        program: Program,
+    },
+    /// An instance is open. A burst of this length takes about as long as a burst should.
+    Opened { burst_ns: u64 },
+    /// What the burst measured.
     Done(Box<Sample>),
+    /// Why the question could not be answered.
     Failed(String),
 }
 
-/// A worker process, from outside. Dropped, it ends.
+/// A worker process, as `ab` holds it. The process ends when this is dropped.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -62,13 +78,10 @@ impl Worker {
     /// Starts a process and waits until it is ready.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it cannot be started or is no such program; what it failed with itself.
+    /// [`Error::Refused`] where it cannot be started, has no subcommand `worker`, or has another [`PROTOCOL`].
     pub fn start(build: &Build) -> Result<Self> {
-        let refused = |errno: std::io::Error, remedy: String| Error::Refused {
-            call: "execve(2) of a worker",
-            errno,
-            remedy,
-        };
+        let refused =
+            |errno: std::io::Error, remedy: String| Error::Refused { call: "sendpath worker", errno, remedy };
         let shown = build.program.display().to_string();
         let mut child = Command::new(&build.program)
             .arg("worker")
@@ -77,7 +90,7 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C reaches the one who compares, who ends the others in good order.
+            // Ctrl-C is for `ab` alone, which then ends its workers.
             .process_group(0)
             .spawn()
             .map_err(|errno| refused(errno, format!("{shown} cannot be run")))?;
@@ -93,40 +106,39 @@ impl Worker {
                     return;
                 }
             }
-            // Its last words, for whoever waits: what a program says that has no such subcommand.
-            let mut words = String::new();
-            drop(stderr.read_to_string(&mut words));
-            let last: VecDeque<&str> = words.lines().collect();
-            let last = last.back().copied().unwrap_or("it ended without a word").to_owned();
-            drop(serde_json::to_string(&Answer::Failed(last)).map(|line| sender.send(line)));
+            // The worker has closed its output. Its last line on stderr says why: a program without this
+            // subcommand prints its usage there.
+            let mut text = String::new();
+            drop(stderr.read_to_string(&mut text));
+            let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
+            drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
         });
         let mut worker = Self { child, questions: Some(questions), answers };
         match worker.answer() {
-            Ok(Answer::Ready { schema: SCHEMA, .. }) => Ok(worker),
-            Ok(Answer::Ready { schema, program }) => Err(refused(
-                std::io::Error::other("another schema"),
-                format!(
-                    "{shown} (revision {}) has schema {schema}, this one {SCHEMA}: they cannot be compared",
-                    program.name()
-                ),
+            Ok(Answer::Ready { protocol: PROTOCOL, .. }) => Ok(worker),
+            Ok(Answer::Ready { protocol, program }) => Err(refused(
+                std::io::Error::other(format!("protocol {protocol}, and this sendpath has {PROTOCOL}")),
+                other_protocol(&format!("{shown} (revision {})", program.name()), protocol),
             )),
-            Ok(_) => Err(Error::Protocol(format!("{shown} did not say that it is ready"))),
+            Ok(_) => Err(Error::Protocol(format!("the first line of {shown} is not Ready"))),
             Err(Error::Peer { cause, .. }) => Err(refused(
                 std::io::Error::other(cause),
-                format!("is {shown} a sendpath from before `ab`? It has to have the subcommand worker"),
+                format!(
+                    "{shown} ended before it was ready; it has to be a sendpath with the subcommand worker"
+                ),
             )),
             Err(error) => Err(error),
         }
     }
 
-    /// Opens an instance of `case`; gives the length of burst that it finds right.
+    /// Opens an instance of `case`, and gives how long a burst of it should be, in nanoseconds.
     ///
     /// # Errors
     /// What the worker failed with, or a deadline.
-    pub fn open(&mut self, case: Case) -> Result<Duration> {
+    pub fn open(&mut self, case: Case) -> Result<u64> {
         match self.ask(&Question::Open { case })? {
-            Answer::Opened { duration } => Ok(duration),
-            _ => Err(out_of_turn()),
+            Answer::Opened { burst_ns } => Ok(burst_ns),
+            _ => Err(wrong_answer()),
         }
     }
 
@@ -134,10 +146,10 @@ impl Worker {
     ///
     /// # Errors
     /// What the worker failed with, or a deadline.
-    pub fn burst(&mut self, duration: Duration) -> Result<Sample> {
-        match self.ask(&Question::Burst { duration })? {
+    pub fn burst(&mut self, burst_ns: u64) -> Result<Sample> {
+        match self.ask(&Question::Burst { burst_ns })? {
             Answer::Done(sample) => Ok(*sample),
-            _ => Err(out_of_turn()),
+            _ => Err(wrong_answer()),
         }
     }
 
@@ -145,7 +157,7 @@ impl Worker {
         let line =
             serde_json::to_string(question).map_err(|error| Error::Protocol(error.to_string()))? + "\n";
         if let Some(pipe) = &mut self.questions {
-            // One that is gone says why on the other pipe.
+            // If the worker has ended, the cause comes as its answer.
             drop(pipe.write_all(line.as_bytes()).and_then(|()| pipe.flush()));
         }
         self.answer()
@@ -158,11 +170,11 @@ impl Worker {
                 return Err(Error::Deadline { waiting_for: "answer from a worker", waited: ANSWER_LIMIT });
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::Protocol("a worker has ended".to_owned()));
+                return Err(Error::Protocol("a worker ended between two questions".to_owned()));
             }
         };
         match serde_json::from_str(&line) {
-            Ok(Answer::Failed(cause)) => Err(Error::Peer { side: crate::sample::Side::Server, cause }),
+            Ok(Answer::Failed(cause)) => Err(Error::Peer { side: Side::Server, cause }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(Error::Protocol(format!("a worker's answer: {error}"))),
         }
@@ -171,10 +183,10 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // The end of its input is its sign to go.
+        // A worker ends when its input ends.
         drop(self.questions.take());
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(5) {
+        while started.elapsed() < END_LIMIT {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
@@ -185,21 +197,30 @@ impl Drop for Worker {
     }
 }
 
-fn out_of_turn() -> Error {
-    Error::Protocol("a worker's answer was not the one that was due".to_owned())
+fn wrong_answer() -> Error {
+    Error::Protocol("a worker's answer does not belong to the question".to_owned())
 }
 
-/// `sendpath worker`: does what the lines on `input` say, until they end.
+/// Which of the two is older, and the remedy.
+fn other_protocol(worker: &str, protocol: u32) -> String {
+    if protocol < PROTOCOL {
+        format!("{worker} is older than this sendpath: compare with a revision that has protocol {PROTOCOL}")
+    } else {
+        format!("{worker} is newer than this sendpath: run ab from a build that has protocol {protocol}")
+    }
+}
+
+/// `sendpath worker`: answers the questions on `input` until it ends.
 ///
 /// # Errors
-/// What keeps it from starting, or from answering. What a case fails with is an answer.
+/// What keeps it from starting, from reading or from answering. A case that fails is an answer, not an error.
 pub fn serve(setup: &Setup, input: impl BufRead, mut output: impl Write) -> Result<()> {
     let mut say = |answer: &Answer| -> Result<()> {
         let line = serde_json::to_string(answer).map_err(|error| Error::Protocol(error.to_string()))?;
         writeln!(output, "{line}").and_then(|()| output.flush()).map_err(Error::call("write(2) of an answer"))
     };
     let testbed = Testbed::start(setup)?;
-    say(&Answer::Ready { schema: SCHEMA, program: Program::this() })?;
+    say(&Answer::Ready { protocol: PROTOCOL, program: Program::this() })?;
     let mut open = None;
     for line in input.lines() {
         let line = line.map_err(Error::call("read(2) of a question"))?;
@@ -210,14 +231,15 @@ pub fn serve(setup: &Setup, input: impl BufRead, mut output: impl Write) -> Resu
                 open = None; // closed before the next is opened
                 testbed.open(case).and_then(|mut instance| {
                     warm_up(&mut instance)?;
-                    let duration = calibrate_short(&mut instance)?;
+                    let burst_ns = calibrate_short(&mut instance)?.as_nanos() as u64;
                     open = Some(instance);
-                    Ok(Answer::Opened { duration })
+                    Ok(Answer::Opened { burst_ns })
                 })
             }
-            Question::Burst { duration } => match &mut open {
-                None => Err(Error::Protocol("a burst without an instance".to_owned())),
-                Some(instance) => time_short(instance, duration).map(|sample| Answer::Done(Box::new(sample))),
+            Question::Burst { burst_ns } => match &mut open {
+                None => Err(Error::Protocol("a burst was asked for, and no instance is open".to_owned())),
+                Some(instance) => time_short(instance, Duration::from_nanos(burst_ns))
+                    .map(|sample| Answer::Done(Box::new(sample))),
             },
         };
         say(&answer.unwrap_or_else(|error| Answer::Failed(error.to_string())))?;

@@ -1,4 +1,4 @@
-//! `sendpath ab`: two revisions, or two executables, against each other.
+//! `sendpath ab`: compares two revisions, or two executables.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -18,9 +18,10 @@ use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
-use crate::ab::{Outcome, Plan, Progress, run as compare};
+use crate::ab::{BlockPlan, Progress, run as compare};
 use crate::case::{ChartAxis, Layout, Matrix, SendPath};
 use crate::error::Error;
+use crate::results::comparison::Outcome;
 use crate::sample::Side;
 use crate::sweep::plan::cells;
 use crate::topology::affinity::Cpus;
@@ -34,10 +35,12 @@ Examples:
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
 
 How it compares:
-  Both revisions are built in release mode, in git worktrees of a temporary folder. Each block starts a process
-  of the base, one of the change, and one more of the base as the control; bursts of 4 ms alternate
-  between them, and ratios are taken inside a round. The block is the unit of replication. A verdict
-  is corrected for the number of comparisons, and has to clear 0.5 % and what the control shows.
+  Both revisions are built in release mode, each in a git worktree in the temporary folder; the working tree
+  is built where it is. Both builds use target/ab, which is kept: what they depend on is compiled once.
+  Each block starts a process of the base, one of the change, and one more of the base as the control;
+  bursts of 4 ms alternate between them, and ratios are taken inside a round. The block is the unit of
+  replication. A verdict is corrected for the number of comparisons, and has to clear 0.5 % and what the
+  control shows.
 
 Exit codes: 0 no regression, 1 a regression, 2 bad input (nothing was set up), 3 too noisy to say,
 4 not measured (a build or a case failed), 130 interrupted (what was measured by then is printed).";
@@ -47,10 +50,10 @@ Exit codes: 0 no regression, 1 a regression, 2 bad input (nothing was set up), 3
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
-    /// The revision that is held to be good
+    /// The revision to compare with
     #[arg(value_name = "BASE", required_unless_present = "base_bin")]
     base: Option<String>,
-    /// The revision that may be worse [default: the working tree]
+    /// The revision that is judged [default: the working tree]
     #[arg(value_name = "CHANGE")]
     change: Option<String>,
     /// An executable in place of BASE
@@ -59,19 +62,22 @@ pub(super) struct Options {
     /// An executable in place of CHANGE
     #[arg(long, value_name = "FILE", requires = "base_bin")]
     change_bin: Option<PathBuf>,
-    /// A variable for the base's processes alone; may be given again
+    /// A variable for the base's processes only; may be given several times
     #[arg(long, value_name = "K=V", value_parser = parse_variable)]
     base_env: Vec<(String, String)>,
-    /// A variable for the change's processes alone; may be given again
+    /// A variable for the change's processes only; may be given several times
     #[arg(long, value_name = "K=V", value_parser = parse_variable)]
     change_env: Vec<(String, String)>,
     /// How long to measure, builds not counted
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse_time)]
     time: Duration,
-    /// The difference that does not matter: what is within it is called no difference
+    /// End after this many blocks, if the time is not over before
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    blocks: Option<u32>,
+    /// Differences up to this size count as no difference
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     margin: f64,
-    /// The seed of the cases' order [default: a new one, which is printed]
+    /// The seed of the random order [default: a new one, which is printed]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Print one JSON object
@@ -99,7 +105,7 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Twelve cases: three paths, from where calls are all to where copies are.
+/// Twelve cases: three paths at four sizes, from where the calls cost most to where the copies do.
 fn default_matrix() -> Matrix {
     let series = vec![
         (SendPath::TwoCopy, Layout::Heap),
@@ -123,16 +129,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     for file in [&options.base_bin, &options.change_bin].into_iter().flatten() {
         if !file.is_file() {
-            return Err(Error::Setting(format!("{} is no file", file.display())).into());
+            return Err(Error::Setting(format!("{} is not a file", file.display())).into());
         }
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // The first one ends the block, or the build; the second the process.
+        // The first signal ends the block or the build; the second one ends the process.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    // Held until all is measured: when it goes, so do the checkouts and the executables.
+    // Holds the executables, which are removed when it is dropped.
     let mut builds = None;
     let (base_name, change_name, programs) = match programs(options, &mut builds, &interrupted) {
         Ok(built) => built,
@@ -153,8 +159,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         variables: variables.to_vec(),
     };
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
-    let plan = Plan { cases, limit: options.time, margin: options.margin, seed };
-    eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.limit);
+    let plan = BlockPlan {
+        cases,
+        time: options.time,
+        blocks: options.blocks.map(|blocks| blocks as usize),
+        margin: options.margin,
+        seed,
+    };
+    eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.time);
     let shown = Shown::new(&plan)?;
     let outcome = compare(
         &build(&programs[0], &options.base_env),
@@ -181,7 +193,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     })
 }
 
-/// What the two are called, and their executables.
+/// The names of the two sides, and their executables.
 fn programs(
     options: &Options,
     builds: &mut Option<RevisionBuilds>,
@@ -237,18 +249,18 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
 struct Shown(Option<ProgressBar>);
 
 impl Shown {
-    fn new(plan: &Plan) -> anyhow::Result<Self> {
+    fn new(plan: &BlockPlan) -> anyhow::Result<Self> {
         if !std::io::stderr().is_terminal() {
             return Ok(Self(None));
         }
-        let bar = ProgressBar::new(u64::try_from(plan.limit.as_millis()).unwrap_or(u64::MAX));
+        let bar = ProgressBar::new(u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX));
         bar.set_style(ProgressStyle::with_template("{bar:30} {wide_msg}").context("the bar's template")?);
         Ok(Self(Some(bar)))
     }
 
-    fn show(&self, plan: &Plan, progress: Progress) {
+    fn show(&self, plan: &BlockPlan, progress: Progress) {
         let Progress { block, case, elapsed } = progress;
-        let left = plan.limit.saturating_sub(elapsed).as_secs();
+        let left = plan.time.saturating_sub(elapsed).as_secs();
         match &self.0 {
             Some(bar) => {
                 bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));

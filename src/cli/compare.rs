@@ -1,4 +1,4 @@
-//! `sendpath compare`: two stored sweeps.
+//! `sendpath compare`: compares two stored sweeps.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,18 +10,17 @@ use serde_json::json;
 use super::sweep::parse_percent;
 use super::{DONE, FAILED, TOO_NOISY};
 use crate::ab::format::{self, Conclusion, conclude};
-use crate::ab::stored;
-use crate::results::store;
+use crate::results::{compare, store};
 
 const AFTER_HELP: &str = "\
 Examples:
   sendpath compare target-reports/20261101T… target-reports/20261120T…
   sendpath compare monday tuesday --margin 5% --json
 
-The two were not interleaved: what the machine itself changed between them is in every number, and in no
-interval. To compare two revisions on one machine, use ab. The second is held against the first.
+The second sweep is compared with the first. The two were not interleaved: a change of the machine between
+them is in every number and in no interval. To compare two revisions on one machine, use ab.
 
-Exit codes: 0 nothing is worse, 1 something is, 2 bad input, 3 too noisy to say.";
+Exit codes: 0 nothing is worse, 1 something is worse, 2 bad input, 3 too noisy to say.";
 
 /// Compare two stored sweeps: other days, kernels or machines
 #[derive(Args)]
@@ -30,10 +29,10 @@ pub(super) struct Options {
     /// The folder of the first sweep
     #[arg(value_name = "DIR_A")]
     first: PathBuf,
-    /// The folder of the second, which is held against it
+    /// The folder of the second sweep, which is compared with the first
     #[arg(value_name = "DIR_B")]
     second: PathBuf,
-    /// The difference that does not matter: what is within it is called no difference
+    /// Differences up to this size count as no difference
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     margin: f64,
     /// Print one JSON object
@@ -47,7 +46,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     for warning in first.warnings.iter().chain(&second.warnings) {
         eprintln!("sendpath: {warning}");
     }
-    let compared = stored::compare(&first, &second, options.margin);
+    let compared = compare::compare(&first, &second, options.margin);
     let text = if options.json {
         let value = json!({
             "schema": store::SCHEMA,
@@ -61,7 +60,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         serde_json::to_string_pretty(&value)? + "\n"
     } else {
         let mut text =
-            String::from("Not interleaved: what the machine changed between the two is in these numbers.\n");
+            String::from("Not interleaved: a change of the machine between the two is in these numbers.\n");
         for difference in &compared.differences {
             text = format!("{text}  {difference}\n");
         }

@@ -1,4 +1,4 @@
-//! `sendpath worker`: one side of a comparison; `sendpath ab` starts it.
+//! `sendpath worker`: a process of a comparison, started by `sendpath ab`.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ pub(super) struct Options {
     setup: SetupOptions,
 }
 
-/// Measures what standard input says, until it ends.
+/// Answers the questions on standard input until it ends.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     worker::serve(&options.setup.setup()?, std::io::stdin().lock(), std::io::stdout().lock())?;
     Ok(DONE)

@@ -1,19 +1,19 @@
-//! Two stored sweeps against each other: other days, other kernels, other machines.
+//! Compares two stored sweeps: of two days, two kernels or two machines.
 //!
-//! Nothing was interleaved, so that the machine's drift between the two is in every number, and is no part of any
-//! interval. What stands in one of the two only is listed.
+//! The two were not interleaved. The machine's drift between them is in every number and in no interval. Cases that
+//! only one of the two has are listed.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Comparison, METRICS, Outcome};
+use super::analysis::{Metric, Rounds, value};
+use super::comparison::{Comparison, METRICS, Outcome};
+use super::record::Record;
+use super::stats::{Effect, judge, median};
+use super::store::Sweep;
 use crate::case::Case;
-use crate::results::analysis::{Metric, Rounds, value};
-use crate::results::record::Record;
-use crate::results::stats::{Effect, judge, median};
-use crate::results::store::Sweep;
 use crate::sample::Sample;
 
-/// What came out.
+/// What the comparison of two sweeps gives.
 #[derive(Clone, Debug)]
 pub struct Compared {
     /// The cases that both have.
@@ -22,7 +22,7 @@ pub struct Compared {
     pub only_first: Vec<String>,
     /// Cases of the second alone.
     pub only_second: Vec<String>,
-    /// In what the surroundings differ.
+    /// How the machines and their settings differ.
     pub differences: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         only_second: listed(&ours, &theirs),
         differences: match (&first.manifest.environment, &second.manifest.environment) {
             (Some(then), Some(now)) => then.differences(now),
-            _ => vec!["the surroundings of one of the two are not known".to_owned()],
+            _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
         },
     }
 }

@@ -1,0 +1,52 @@
+//! What a comparison of two sides gives: plain data, the same for two stored sweeps and for two builds.
+
+use serde::Serialize;
+
+use super::analysis::Metric;
+use super::stats::{Estimate, Verdict};
+
+/// All comparisons of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Blocks that were measured to their end.
+    pub blocks: usize,
+    /// A comparison for each case and metric.
+    pub comparisons: Vec<Comparison>,
+    /// Cases that could not be measured, and why.
+    pub failures: Vec<Failure>,
+    /// Whether Ctrl-C or SIGTERM ended it early.
+    pub interrupted: bool,
+}
+
+/// A case that could not be measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The case's id.
+    pub case: String,
+    /// Which process, and why.
+    pub error: String,
+}
+
+/// The change against the base in one case, by one metric.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The case's id.
+    pub case: String,
+    /// What is compared.
+    pub metric: Metric,
+    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With the 95 %
+    /// interval over blocks.
+    pub gain: Estimate,
+    /// The same for the control, where there is one.
+    pub control: Option<Estimate>,
+    /// The verdict that follows from the two.
+    pub verdict: Verdict,
+    /// The smallest difference that 95 of 100 such runs would find (0.01: 1 %).
+    pub smallest_effect: f64,
+    /// The base's own value: Gb/s, ns, or CPU ns per message.
+    pub base: Option<f64>,
+}
+
+/// What is compared, and in which order it is shown.
+pub const METRICS: [Metric; 5] =
+    [Metric::Throughput, Metric::P50, Metric::P99, Metric::ServerCpu, Metric::ClientCpu];
