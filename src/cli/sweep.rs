@@ -27,7 +27,7 @@ use crate::results::{record::Record, summary};
 use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
-use crate::sweep::{Options as SweepOptions, Progress, ROUNDS, StopReason, Sweep};
+use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
 use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
@@ -211,7 +211,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     };
     let profile = Profile::from_str(&plan.profile, true).unwrap_or(options.profile);
     let limit = options.time.unwrap_or(Duration::from_secs(profile.default_seconds()));
-    let sweep_options = SweepOptions { limit, events, planted: None };
+    let sweep_options = SweepOptions { limit, events };
     eprintln!("  folder       {}", store.folder().display());
     measure(&setup, &plan, &sweep_options, testbed, &mut store, &records, &interrupted)
 }
@@ -286,8 +286,9 @@ fn measure(
     interrupted: &AtomicBool,
 ) -> anyhow::Result<u8> {
     let mut shown = Shown::new(plan, options)?;
-    let mut sweep = Sweep::new(setup, plan, options, testbed, records);
-    let end = sweep.run(store, interrupted, &mut |progress| shown.show(progress));
+    let mut sweep = Sweep::new(plan, options, PairRig::new(setup, testbed), records);
+    let end =
+        sweep.run(&mut |records| store.append(records), interrupted, &mut |progress| shown.show(progress));
     shown.finish();
     // Whatever ended it, what is there is summed up.
     let folder = store.folder();
@@ -354,7 +355,7 @@ impl<'a> Shown<'a> {
     }
 
     fn show(&mut self, progress: &Progress<'_>) {
-        let &Progress { generation, cell, elapsed, precise_cells, .. } = progress;
+        let &Progress { generation, cell, elapsed, done_cells, .. } = progress;
         let cells = self.plan.cells.len();
         if let Some((arm, error)) = progress.failed {
             let line = format!("failed       {}: {error}", arm.case);
@@ -366,8 +367,7 @@ impl<'a> Shown<'a> {
         let planned = self.plan.cells[cell];
         if let Some(bar) = &self.bar {
             bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-            let standing: Vec<_> = progress
-                .standing
+            let standing: Vec<_> = (progress.standing)()
                 .iter()
                 .map(|(arm, effect, verdict)| {
                     let percent = effect.log_mean.exp_m1() * 100.0;
@@ -400,7 +400,7 @@ impl<'a> Shown<'a> {
                 eprintln!("[{number}/{cases}] {}", planned.case(series));
             }
         } else if self.generation != Some(generation) {
-            eprintln!("generation {}: {precise_cells} of {cells} cells precise, {left} left", generation + 1);
+            eprintln!("generation {}: {done_cells} of {cells} cells precise, {left} left", generation + 1);
             self.generation = Some(generation);
         }
     }
