@@ -16,7 +16,7 @@ use crate::case::{Case, Cell, Layout, SendPath};
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::results::record::Arm;
-use crate::results::stats::{Effect, Verdict, judge};
+use crate::results::stats::{Effect, MARGIN, Verdict, judge};
 use crate::results::store::Plan;
 use crate::sample::{Sample, SideReport};
 
@@ -206,7 +206,8 @@ pub(super) fn time_for(cells: usize, generations: u32) -> Duration {
 const CELLS: usize = 4;
 const SWEEPS: u64 = 1000;
 
-/// What share of the comparisons was called faster and slower, and of what share the interval covers the truth.
+/// What share of the comparisons was called faster and slower; and what share of all intervals, of comparisons and
+/// controls, covers the truth.
 struct Shares {
     faster: f64,
     slower: f64,
@@ -224,15 +225,18 @@ fn simulate(true_log: f64, generations: u32, states: Option<f64>) -> Shares {
         sweep.run(&mut |_| Ok(()), &never, &mut |_| {}).unwrap();
         let effect = |cell: usize, arm: usize| Effect::of(&sweep.cells[cell].arms[arm].observations);
         let effects: Vec<_> = (0..CELLS).map(|cell| (effect(cell, 1).unwrap(), effect(cell, 2))).collect();
-        for (verdict, (effect, _)) in judge(&effects, 0.01).into_iter().zip(&effects) {
+        for (verdict, (effect, control)) in judge(&effects, MARGIN).into_iter().zip(&effects) {
             faster += u32::from(verdict == Verdict::Faster);
             slower += u32::from(verdict == Verdict::Slower);
-            let ratio = effect.ratio();
-            covered += u32::from((ratio.low..=ratio.high).contains(&true_log.exp()));
+            for (effect, truth) in [(*effect, true_log), (control.unwrap(), 0.0)] {
+                let ratio = effect.ratio();
+                covered += u32::from((ratio.low..=ratio.high).contains(&truth.exp()));
+            }
         }
     }
-    let share = |count: u32| f64::from(count) / (SWEEPS as f64 * CELLS as f64);
-    Shares { faster: share(faster), slower: share(slower), covered: share(covered) }
+    let comparisons = SWEEPS as f64 * CELLS as f64;
+    let share = |count: u32| f64::from(count) / comparisons;
+    Shares { faster: share(faster), slower: share(slower), covered: share(covered) / 2.0 }
 }
 
 /// Holds sweeps without a true difference to at most 1 % of false calls, and to intervals that are as sure as they say.
