@@ -15,7 +15,7 @@ use sendpath::results::analysis::{Metric, analyse};
 use sendpath::results::stats::Verdict;
 use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use sendpath::settings::setup_from_variables;
-use sendpath::sweep::{Options, Sweep};
+use sendpath::sweep::{Options, PairRig, Sweep};
 
 const SWEEPS: u64 = 20;
 /// What the planted cost is of a round trip.
@@ -99,9 +99,14 @@ fn sweep(
     let mut store = Store::create(&path, &manifest)?;
     // Two cases in each cell: the baseline and the control.
     let limit = PER_CASE * 2 * u32::try_from(cells.len())?;
-    let options = Options { limit, events: Vec::new(), planted };
-    let testbed = Testbed::start(setup)?;
-    Sweep::new(setup, &plan, &options, testbed, &[]).run(&mut store, &AtomicBool::new(false), &mut |_| {})?;
+    let options = Options { limit, events: Vec::new() };
+    let rig = PairRig::new(setup, Testbed::start(setup)?);
+    let rig = if let Some(kind) = planted { rig.with_planted_cost(kind) } else { rig };
+    Sweep::new(&plan, &options, rig, &[]).run(
+        &mut |records| store.append(records),
+        &AtomicBool::new(false),
+        &mut |_| {},
+    )?;
     let analysis = analyse(&plan, &store::read(&path)?.records);
     analysis
         .cells

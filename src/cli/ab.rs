@@ -1,20 +1,16 @@
 //! `sendpath ab`: compares two revisions, or two executables.
 
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use rand::RngExt;
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::progress::Shown;
 use super::sweep::{MatrixOptions, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY};
+use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY, interrupt};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
@@ -132,12 +128,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             return Err(Error::Setting(format!("{} is not a file", file.display())).into());
         }
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first signal ends the block or the build; the second one ends the process.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
+    let interrupted = interrupt::catch()?;
     // Holds the executables, which are removed when it is dropped.
     let mut builds = None;
     let (base_name, change_name, programs) = match programs(options, &mut builds, &interrupted) {
@@ -167,15 +158,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         seed,
     };
     eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.time);
-    let shown = Shown::new(&plan)?;
+    let shown = Shown::new(plan.time);
     let outcome = compare(
         &build(&programs[0], &options.base_env),
         &build(&programs[1], &options.change_env),
         &plan,
         &interrupted,
-        &mut |progress| shown.show(&plan, progress),
+        &mut |progress| show(&shown, &plan, progress),
     );
-    shown.finish();
+    drop(shown);
     let outcome = match outcome {
         Err(error @ (Error::Refused { .. } | Error::Peer { .. })) => {
             eprintln!("sendpath: {error}");
@@ -242,43 +233,14 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
     } else {
         format::text(outcome)
     };
-    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")
+    Ok(super::output::print(&text)?)
 }
 
 /// A bar on a terminal, a line for each block otherwise.
-struct Shown(Option<ProgressBar>);
-
-impl Shown {
-    fn new(plan: &BlockPlan) -> anyhow::Result<Self> {
-        if !std::io::stderr().is_terminal() {
-            return Ok(Self(None));
-        }
-        let bar = ProgressBar::new(u64::try_from(plan.time.as_millis()).unwrap_or(u64::MAX));
-        bar.set_style(ProgressStyle::with_template("{bar:30} {wide_msg}").context("the bar's template")?);
-        Ok(Self(Some(bar)))
-    }
-
-    fn show(&self, plan: &BlockPlan, progress: Progress) {
-        let Progress { block, case, elapsed } = progress;
-        let left = plan.time.saturating_sub(elapsed).as_secs();
-        match &self.0 {
-            Some(bar) => {
-                bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-                bar.set_message(format!(
-                    "block {}, case {} of {}, {left} s left",
-                    block + 1,
-                    case + 1,
-                    plan.cases.len()
-                ));
-            }
-            None if case == 0 => eprintln!("block {}, {left} s left", block + 1),
-            None => {}
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
+fn show(shown: &Shown, plan: &BlockPlan, progress: Progress) {
+    let Progress { block, case, elapsed } = progress;
+    let what = || format!("block {}, case {} of {}", block + 1, case + 1, plan.cases.len());
+    if !shown.step(elapsed, what) && case == 0 {
+        shown.line(&format!("block {}, {} left", block + 1, shown.left(elapsed)));
     }
 }

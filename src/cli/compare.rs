@@ -1,12 +1,11 @@
 //! `sendpath compare`: compares two stored sweeps.
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
+use super::output::print;
 use super::sweep::parse_percent;
 use super::{DONE, FAILED, TOO_NOISY};
 use crate::ab::format::{self, Conclusion, conclude};
@@ -74,7 +73,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
         text
     };
-    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")?;
+    print(&text)?;
     Ok(match conclude(&compared.outcome) {
         Conclusion::None => DONE,
         Conclusion::Regression => FAILED,

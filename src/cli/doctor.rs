@@ -1,11 +1,9 @@
 //! `sendpath doctor`: what this machine can measure, and what would make its numbers lie.
 
-use std::io::Write;
-
-use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::output::print;
 use super::{DONE, MISSING, SetupOptions};
 use crate::error::Error;
 use crate::measure::doctor::{Check, State, examine, names};
@@ -52,7 +50,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     } else {
         table(&checks)
     };
-    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")?;
+    print(&text)?;
     let missing: Vec<_> = checks
         .iter()
         .filter(|check| check.state == State::Unavailable && required.contains(&check.name))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::DONE;
+use super::output::print;
 use crate::error::Error;
 use crate::report::{By, history, render};
 use crate::results::store;
@@ -49,7 +50,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let page = history(&sweeps, options.by);
     store::replace(&options.out, render(&page)?.as_bytes())?;
-    println!("{}\n{}", page.headline, options.out.display());
+    print(&format!("{}\n{}\n", page.headline, options.out.display()))?;
     Ok(DONE)
 }
 

@@ -5,6 +5,10 @@ mod client;
 mod compare;
 mod doctor;
 mod history;
+mod interrupt;
+mod next_command;
+mod output;
+mod progress;
 mod report;
 mod run;
 mod sweep;
@@ -107,6 +111,16 @@ impl SetupOptions {
         .collect()
     }
 
+    /// What these options and the variables set, as options of a command that sets the same.
+    fn as_options(&self) -> Vec<String> {
+        let (get, variable) = (|setting| self.get(setting), settings::variable);
+        let settings = Settings::new(&get, &variable);
+        [Setting::Netns, Setting::Mtu, Setting::Buffers, Setting::Congestion]
+            .into_iter()
+            .filter_map(|setting| Some(format!("{}={}", setting.option(), settings.given(setting)?.text)))
+            .collect()
+    }
+
     fn get(&self, setting: Setting) -> Option<String> {
         match setting {
             Setting::Netns => self.netns.clone(),
@@ -141,7 +155,7 @@ pub fn main() -> ExitCode {
         Command::Client => client::run(),
     };
     let code = outcome.unwrap_or_else(|error| {
-        eprintln!("sendpath: {error:#}");
+        output::note(&format!("sendpath: {error:#}"));
         let bad_input = error.downcast_ref::<crate::Error>().is_some_and(crate::Error::is_bad_input);
         if bad_input { BAD_INPUT } else { FAILED }
     });
@@ -164,7 +178,10 @@ fn usage(error: &clap::Error) -> ExitCode {
             let text = error.to_string();
             // What is wrong stands before the first empty line; what is missing on lines of its own.
             let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            eprintln!("sendpath: {} (see --help)", lines.join(" ").trim_start_matches("error: "));
+            output::note(&format!(
+                "sendpath: {} (see --help)",
+                lines.join(" ").trim_start_matches("error: ")
+            ));
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use super::DONE;
+use super::output::print;
 use crate::error::Error;
 use crate::report::{self, Look};
 use crate::results::analysis::analyse;
@@ -54,7 +55,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let path = options.folder.join("report.html");
     store::replace(&path, report::render(&page)?.as_bytes())?;
-    println!("{}\n{}", page.headline, path.display());
+    print(&format!("{}\n{}\n", page.headline, path.display()))?;
     if options.open {
         let opened = Command::new("xdg-open")
             .arg(&path)

@@ -1,18 +1,15 @@
 //! `sendpath run`: one case, by hand.
 
 use std::fmt;
-use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{DONE, INTERRUPTED, SetupOptions};
+use super::progress::Shown;
+use super::{DONE, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{
     Axis, Case, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes,
     parse_threads,
@@ -118,12 +115,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let case = Case { workload, path, layout, payload_bytes: size, threads, placement, receiver, source };
     let setup = options.setup.setup()?;
     Cpus::allowed()?.place(placement, Side::Server, 0)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first one ends the window, the second the process.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
+    let interrupted = interrupt::catch()?;
 
     let mut testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &[placement]);
@@ -147,20 +139,18 @@ fn measure(
     interrupted: &AtomicBool,
 ) -> anyhow::Result<Window> {
     let case = instance.case();
-    let bar = ProgressBar::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {msg} {eta} left")?);
+    let shown = Shown::new(duration);
     let mut window = Window::default();
     window.verified_messages += warm_up(instance)?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
         window.add(&time(instance, BURST.min(duration), mode)?);
-        bar.set_position(window.elapsed_ns / 1_000_000);
+        shown.step(Duration::from_nanos(window.elapsed_ns), || case.to_string());
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;
         }
     }
     window.verified_messages += verify(instance)?;
-    bar.finish_and_clear();
     Ok(window)
 }
 
@@ -399,5 +389,5 @@ fn cells(counter: &Counter) -> [String; 2] {
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.to_string() };
-    std::io::stdout().write_all(text.as_bytes()).context("write(2) to stdout")
+    Ok(super::output::print(&text)?)
 }

@@ -1,33 +1,32 @@
 //! `sendpath sweep`: all cases, interleaved, into a folder.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use rand::RngExt;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{DONE, FAILED, INTERRUPTED, SetupOptions};
+use super::next_command::next_command;
+use super::output::{note, print};
+use super::progress::Shown;
+use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{Axes, Layout, Placement, SendPath};
 use crate::counters::{self};
 use crate::error::Error;
 use crate::event::Event;
 use crate::measure::doctor;
 use crate::measure::environment::Environment;
-use crate::pair::{Setup, Testbed};
+use crate::pair::Testbed;
 use crate::results::analysis::analyse;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, summary};
 use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
-use crate::sweep::{Options as SweepOptions, Progress, ROUNDS, StopReason, Sweep};
+use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
 use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
@@ -66,11 +65,11 @@ pub(super) struct Options {
     /// The folder to make [default: target-reports/UTC-REVISION-HOST]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// StopReason sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
+    /// Stop sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     precision: f64,
     /// Go on with a sweep that was interrupted, or make a longer one of it
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "seed", "precision"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["profile", "seed", "precision", "counters"])]
     resume: Option<PathBuf>,
     /// The seed of every random order [default: a new one, which is recorded]
     #[arg(long, value_name = "NUMBER")]
@@ -176,22 +175,20 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     if resumed.is_none() {
         store::refuse_existing(&folder)?;
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first one ends the round, the second the process.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
+    let interrupted = interrupt::catch()?;
 
     let checks = doctor::examine(&setup);
-    let (events, not_counted) = countable(&options.counters.0);
+    let (events, not_counted) = match &resumed {
+        Some(sweep) => (sweep.manifest.events.clone(), BTreeMap::new()),
+        None => countable(&options.counters.0),
+    };
     let testbed = Testbed::start(&setup)?;
     let environment = Environment::read(&setup, testbed.effective(), &placements);
-    eprint!("{environment}");
+    note(environment.to_string().trim_end());
     let command: Vec<String> = std::env::args().collect();
     let (mut store, records) = if let Some(sweep) = resumed {
         same_surroundings(&sweep.manifest, &environment)?;
-        sweep.warnings.iter().for_each(|warning| eprintln!("  note         {warning}"));
+        sweep.warnings.iter().for_each(|warning| note(&format!("  note         {warning}")));
         (Store::resume(&sweep, command)?, sweep.records)
     } else {
         let manifest = Manifest {
@@ -211,9 +208,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     };
     let profile = Profile::from_str(&plan.profile, true).unwrap_or(options.profile);
     let limit = options.time.unwrap_or(Duration::from_secs(profile.default_seconds()));
-    let sweep_options = SweepOptions { limit, events, planted: None };
-    eprintln!("  folder       {}", store.folder().display());
-    measure(&setup, &plan, &sweep_options, testbed, &mut store, &records, &interrupted)
+    let sweep_options = SweepOptions { limit, events };
+    note(&format!("  folder       {}", store.folder().display()));
+    let (rig, go_on) = (PairRig::new(&setup, testbed), options.setup.as_options());
+    measure(&plan, &sweep_options, rig, &mut store, &records, &interrupted, &go_on)
 }
 
 fn plan(options: &Options, axes: &Axes) -> Plan {
@@ -276,19 +274,24 @@ fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error
     Err(Error::Setting(format!("--resume: rows of two surroundings do not mix: {}", differ.join("; "))))
 }
 
+/// Measures, sums up, and says what comes next. `go_on` is what a command needs besides to go on with the sweep.
 fn measure(
-    setup: &Setup,
     plan: &Plan,
     options: &SweepOptions,
-    testbed: Testbed,
+    rig: PairRig<'_>,
     store: &mut Store,
     records: &[Record],
     interrupted: &AtomicBool,
+    go_on: &[String],
 ) -> anyhow::Result<u8> {
-    let mut shown = Shown::new(plan, options)?;
-    let mut sweep = Sweep::new(setup, plan, options, testbed, records);
-    let end = sweep.run(store, interrupted, &mut |progress| shown.show(progress));
-    shown.finish();
+    let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
+    let mut used = Duration::ZERO;
+    let mut sweep = Sweep::new(plan, options, rig, records);
+    let end = sweep.run(&mut |records| store.append(records), interrupted, &mut |progress| {
+        used = progress.elapsed;
+        lines.show(progress);
+    });
+    drop(lines);
     // Whatever ended it, what is there is summed up.
     let folder = store.folder();
     let summed = store::read(folder).and_then(|read| {
@@ -299,7 +302,7 @@ fn measure(
     // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
     let (read, analysis) = summed?;
-    print!("{}", summary::table(&analysis));
+    let printed = print(&summary::table(&analysis));
     let failures: Vec<_> = analysis
         .cells
         .iter()
@@ -307,22 +310,26 @@ fn measure(
         .filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?)))
         .collect();
     for (case, error) in &failures {
-        eprintln!("sendpath: {case}: {error}");
+        note(&format!("sendpath: {case}: {error}"));
     }
-    let folder = folder.display();
     match end {
         StopReason::Interrupted => {
-            eprintln!(
-                "interrupted: what was measured is there; go on with: sendpath sweep --resume {folder}"
-            );
+            let left = options.limit.saturating_sub(used).as_secs().max(1);
+            let arguments =
+                ["sweep".into(), "--resume".into(), argument(folder), format!("--time={left}s").into()];
+            let arguments = arguments.into_iter().chain(go_on.iter().map(OsString::from));
+            note(&format!("interrupted: what was measured is kept; to go on:\n{}", next_command(arguments)));
         }
-        StopReason::Time => eprintln!("the time is over"),
+        StopReason::Time => note("the time is over"),
         StopReason::Precise if failures.len() < analysis.cells.iter().map(|cell| cell.arms.len()).sum() => {
-            eprintln!("every throughput is compared with the baseline's as precisely as was asked for");
+            note("every throughput is compared with the baseline's as precisely as was asked for");
         }
-        StopReason::Precise => eprintln!("nothing could be measured"),
+        StopReason::Precise => note("nothing could be measured"),
     }
-    println!("{} rows in {folder}\nsendpath report {folder}", read.records.len());
+    printed?;
+    let rows = read.records.len();
+    let next = next_command(["report".into(), argument(folder)]);
+    print(&format!("{rows} rows in {}\n{next}\n", folder.display()))?;
     Ok(match end {
         StopReason::Interrupted => INTERRUPTED,
         _ if failures.is_empty() => DONE,
@@ -330,91 +337,55 @@ fn measure(
     })
 }
 
-/// What is shown while it measures: a bar on a terminal, lines otherwise.
-struct Shown<'a> {
+/// A folder as an argument that nobody takes for an option.
+fn argument(folder: &Path) -> OsString {
+    let looks_like_an_option = folder.as_os_str().as_encoded_bytes().starts_with(b"-");
+    if looks_like_an_option { Path::new(".").join(folder).into() } else { folder.into() }
+}
+
+/// What is shown while it measures: a bar on a terminal; otherwise each case once, then each generation.
+struct Lines<'a> {
     plan: &'a Plan,
-    limit: Duration,
-    bar: Option<ProgressBar>,
+    shown: Shown,
     /// The first generation of this run, and the one that was shown last.
     first: Option<u64>,
     generation: Option<u64>,
 }
 
-impl<'a> Shown<'a> {
-    fn new(plan: &'a Plan, options: &SweepOptions) -> anyhow::Result<Self> {
-        let limit = options.limit;
-        let bar = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-            bar.set_style(ProgressStyle::with_template("{bar:30} {wide_msg}").context("the bar's template")?);
-            Some(bar)
-        } else {
-            None
-        };
-        Ok(Self { plan, limit, bar, first: None, generation: None })
-    }
-
+impl Lines<'_> {
     fn show(&mut self, progress: &Progress<'_>) {
-        let &Progress { generation, cell, elapsed, precise_cells, .. } = progress;
-        let cells = self.plan.cells.len();
-        if let Some((arm, error)) = progress.failed {
-            let line = format!("failed       {}: {error}", arm.case);
-            self.line(&line);
-            return;
-        }
-        let left =
-            humantime::format_duration(Duration::from_secs(self.limit.saturating_sub(elapsed).as_secs()));
+        let &Progress { generation, cell, round, elapsed, done_cells, .. } = progress;
         let planned = self.plan.cells[cell];
-        if let Some(bar) = &self.bar {
-            bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-            let standing: Vec<_> = progress
-                .standing
-                .iter()
-                .map(|(arm, effect, verdict)| {
-                    let percent = effect.log_mean.exp_m1() * 100.0;
-                    format!(
-                        "{}/{} {percent:+.1} % ({})",
-                        arm.case.path,
-                        arm.case.layout,
-                        verdict.to_string().replace('_', " ")
-                    )
-                })
-                .collect();
-            bar.set_message(format!(
-                "{left} left  {planned}, generation {}, round {} of {ROUNDS}  {}",
-                generation + 1,
-                progress.round + 1,
-                standing.join(", ")
-            ));
+        if let Some((arm, error)) = progress.failed {
+            self.shown.line(&format!("failed       {}: {error}", arm.case));
             return;
         }
-        // Line by line: each case once, then each generation.
+        let what = || {
+            let standing = (progress.standing)().into_iter().map(|(arm, effect, verdict)| {
+                let percent = effect.log_mean.exp_m1() * 100.0;
+                let verdict = verdict.to_string().replace('_', " ");
+                format!("{}/{} {percent:+.1} % ({verdict})", arm.case.path, arm.case.layout)
+            });
+            let standing = standing.collect::<Vec<_>>().join(", ");
+            format!("{planned}, generation {}, round {} of {ROUNDS}  {standing}", generation + 1, round + 1)
+        };
+        if self.shown.step(elapsed, what) || round > 0 {
+            return;
+        }
         let first = *self.first.get_or_insert(generation);
         self.generation.get_or_insert(generation);
-        if progress.round > 0 {
-            return;
-        }
+        let (cells, series) = (self.plan.cells.len(), &self.plan.series);
         if generation == first {
-            let cases = cells * self.plan.series.len();
-            for (index, &series) in self.plan.series.iter().enumerate() {
-                let number = cell * self.plan.series.len() + index + 1;
-                eprintln!("[{number}/{cases}] {}", planned.case(series));
+            for (index, &each) in series.iter().enumerate() {
+                let number = cell * series.len() + index + 1;
+                self.shown.line(&format!("[{number}/{}] {}", cells * series.len(), planned.case(each)));
             }
         } else if self.generation != Some(generation) {
-            eprintln!("generation {}: {precise_cells} of {cells} cells precise, {left} left", generation + 1);
+            let left = self.shown.left(elapsed);
+            let number = generation + 1;
+            self.shown
+                .line(&format!("generation {number}: {done_cells} of {cells} cells precise, {left} left"));
             self.generation = Some(generation);
-        }
-    }
-
-    fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }

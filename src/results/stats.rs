@@ -14,7 +14,7 @@
 //! - it is larger than [`FLOOR`];
 //! - it is clear of what the control arm shows, which is the baseline against itself.
 //!
-//! The tests at the end simulate sweeps and count how often that is wrong.
+//! The tests of [`sweep`](crate::sweep) simulate sweeps and count how often that is wrong.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -243,9 +243,6 @@ pub fn holm(p_values: &[f64], family_error: f64) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-    use rand_distr::{Distribution, Normal};
 
     fn effect(log_mean: f64, standard_error: f64) -> Effect {
         Effect { log_mean, standard_error, instances: 30, degrees_of_freedom: 29 }
@@ -319,138 +316,6 @@ mod tests {
         ];
         for (effect, control, verdict) in cases {
             assert_eq!(judge(&[(effect, control)], 0.01), [verdict], "{effect:?} {control:?}");
-        }
-    }
-
-    /// What a machine does to a burst, on the log scale.
-    struct Machine {
-        rng: ChaCha8Rng,
-        /// Bursts so far, of all that the sweep will make.
-        time: f64,
-        /// How many bursts to come are hit by what else runs.
-        interference: u32,
-        /// Instances sit in one of two states so far apart; else they differ by 0.2 % sd.
-        states: Option<f64>,
-    }
-
-    impl Machine {
-        fn instance(&mut self) -> f64 {
-            match self.states {
-                Some(apart) => {
-                    if self.rng.random_bool(0.5) {
-                        apart
-                    } else {
-                        0.0
-                    }
-                }
-                None => Normal::new(0.0, 0.002).unwrap().sample(&mut self.rng),
-            }
-        }
-
-        /// The log of a burst's time: noise of 3 % sd, drift of 5 % over the sweep, and stretches of
-        /// bursts that something else slows down by up to 30 %.
-        fn burst(&mut self, instance: f64, bursts: f64) -> f64 {
-            self.time += 1.0;
-            if self.interference == 0 && self.rng.random_bool(0.002) {
-                self.interference = self.rng.random_range(1..40);
-            }
-            let hit = if self.interference > 0 { self.rng.random_range(0.0..0.3) } else { 0.0 };
-            self.interference = self.interference.saturating_sub(1);
-            let drift = 0.05 * (self.time / bursts + 0.2 * (self.time / bursts * 40.0).sin());
-            instance + drift + hit + Normal::new(0.0, 0.03).unwrap().sample(&mut self.rng)
-        }
-    }
-
-    /// A sweep of `CELLS` cells with two arms and a control, as `sendpath sweep` makes it: instances made anew for
-    /// each generation, rounds in random order, an end when all is precise. Gives each cell's effect and that
-    /// of its control.
-    fn sweep(machine: &mut Machine, true_log: f64, generations: usize) -> Vec<(Effect, Option<Effect>)> {
-        let bursts = (CELLS * 3 * ROUNDS * generations) as f64;
-        let mut cells = vec![[Vec::new(), Vec::new()]; CELLS];
-        let effects = |cells: &[[Vec<f64>; 2]]| -> Option<Vec<_>> {
-            cells.iter().map(|[arm, control]| Some((Effect::of(arm)?, Effect::of(control)))).collect()
-        };
-        for _ in 0..generations {
-            for cell in &mut cells {
-                let instances = [machine.instance(), machine.instance() - true_log, machine.instance()];
-                let mut ratios = [Vec::new(), Vec::new()];
-                for _ in 0..ROUNDS {
-                    let mut times = [0.0; 3];
-                    let first = machine.rng.random_range(0..3);
-                    let step = machine.rng.random_range(1..3);
-                    for place in 0..3 {
-                        let arm = (first + place * step) % 3;
-                        times[arm] = machine.burst(instances[arm], bursts);
-                    }
-                    ratios[0].push(times[0] - times[1]);
-                    ratios[1].push(times[0] - times[2]);
-                }
-                for (observations, ratios) in cell.iter_mut().zip(&mut ratios) {
-                    observations.push(median(ratios).unwrap());
-                }
-            }
-            let precise = |(effect, _): &(Effect, Option<Effect>)| effect.is_precise(CELLS, 0.01);
-            if effects(&cells).is_some_and(|effects| effects.iter().all(precise)) {
-                break;
-            }
-        }
-        effects(&cells).unwrap()
-    }
-
-    const CELLS: usize = 4;
-    const ROUNDS: usize = 10;
-    const SWEEPS: u64 = 1000;
-
-    /// How often each verdict fell, and how often the interval covered the truth, by share.
-    fn simulate(true_log: f64, generations: usize, states: Option<f64>) -> (f64, f64, f64) {
-        let (mut faster, mut slower, mut covered) = (0, 0, 0);
-        for seed in 0..SWEEPS {
-            let rng = ChaCha8Rng::seed_from_u64(seed);
-            let mut machine = Machine { rng, time: 0.0, interference: 0, states };
-            let effects = sweep(&mut machine, true_log, generations);
-            for (verdict, (effect, _)) in judge(&effects, 0.01).into_iter().zip(&effects) {
-                faster += u32::from(verdict == Verdict::Faster);
-                slower += u32::from(verdict == Verdict::Slower);
-                let ratio = effect.ratio();
-                covered += u32::from((ratio.low..=ratio.high).contains(&true_log.exp()));
-            }
-        }
-        let share = |count: u32| f64::from(count) / (SWEEPS as f64 * CELLS as f64);
-        (share(faster), share(slower), share(covered))
-    }
-
-    #[test]
-    fn of_1000_sweeps_without_a_difference_at_most_1_percent_is_called() {
-        let (faster, slower, covered) = simulate(0.0, 96, None);
-        println!("called {:.4}, covered {covered:.4}", faster + slower);
-        assert!(faster + slower <= 0.01, "called {}", faster + slower);
-        assert!((0.93..=0.97).contains(&covered), "covered {covered}");
-    }
-
-    #[test]
-    fn of_1000_short_sweeps_without_a_difference_at_most_1_percent_is_called() {
-        let (faster, slower, covered) = simulate(0.0, 12, None);
-        println!("called {:.4}, covered {covered:.4}", faster + slower);
-        assert!(faster + slower <= 0.01, "called {}", faster + slower);
-        assert!((0.93..=0.97).contains(&covered), "covered {covered}");
-    }
-
-    #[test]
-    fn of_1000_sweeps_a_true_1_percent_is_found_in_95_percent() {
-        let (faster, slower, covered) = simulate(0.01_f64.ln_1p(), 96, None);
-        println!("found {faster:.4}, the wrong way {slower:.4}, covered {covered:.4}");
-        assert!(faster >= 0.95, "found {faster}");
-        assert!(slower <= 0.01, "called the wrong way {slower}");
-        assert!((0.93..=0.97).contains(&covered), "covered {covered}");
-    }
-
-    #[test]
-    fn instances_in_two_states_do_not_make_false_calls() {
-        for generations in [4, 12, 96] {
-            let (faster, slower, covered) = simulate(0.0, generations, Some(0.015));
-            println!("called {:.4}, covered {covered:.4}", faster + slower);
-            assert!(faster + slower <= 0.01, "called {}", faster + slower);
-            assert!((0.93..=0.97).contains(&covered), "covered {covered}");
         }
     }
 }

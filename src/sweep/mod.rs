@@ -1,30 +1,39 @@
 //! A sweep: every cell visited again and again, each time with new instances of all its arms, which then
 //! run short bursts in turn, in random order, until the comparisons are precise or the time is over.
 //!
-//! What a visit measures is on disk before the next round begins. See METHODOLOGY.md for why it is done so.
+//! What a visit measures is on disk before the next round begins. METHODOLOGY.md says why it is done so.
 
 pub mod plan;
+pub mod rig;
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::measure::burst::{calibrate_short, time_short, warm_up};
-use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
 use crate::results::analysis::{Metric, observe};
 use crate::results::record::{Arm, Record};
 use crate::results::stats::{Effect, MARGIN, Verdict, judge};
-use crate::results::store::{Plan, Store};
-use crate::sample::Sample;
+use crate::results::store::Plan;
+
+pub use rig::{PairRig, Rig};
 
 /// Rounds that the instances of a cell live for.
 pub const ROUNDS: u64 = 10;
-/// One generation of so many carries the counters.
+/// One generation in this many carries the counters.
 const COUNTED_EVERY: u64 = 6;
-/// Generations before which nothing is held to be precise: fewer say too little of their own spread.
+/// No comparison is precise before this many generations: fewer say too little about their own spread.
 const MIN_GENERATIONS: usize = 6;
+/// A failed arm is tried again in the next generation, because the cause may pass: a shortage of memory, a busy
+/// machine. After this many failures in a row it is left alone, because each may take a deadline of some
+/// seconds, and the other arms need that time.
+const MAX_FAILURES_IN_A_ROW: u32 = 3;
 
 /// What a sweep needs to be told besides its plan.
 #[derive(Clone, Debug)]
@@ -33,13 +42,12 @@ pub struct Options {
     pub limit: Duration,
     /// What is counted, in generations of its own.
     pub events: Vec<Event>,
-    /// A cost that is planted in the control arm, to see whether it is found.
-    #[doc(hidden)]
-    pub planted: Option<FaultKind>,
 }
 
+/// How an arm stands against the baseline.
+pub type Standing = (Arm, Effect, Verdict);
+
 /// Where a sweep stands.
-#[derive(Debug)]
 pub struct Progress<'a> {
     /// The generation, from 0.
     pub generation: u64,
@@ -49,12 +57,12 @@ pub struct Progress<'a> {
     pub round: u64,
     /// Time that has been used.
     pub elapsed: Duration,
-    /// How each arm of the cell stands against the baseline by throughput, as far as this cell's own rounds say.
-    pub standing: Vec<(Arm, Effect, Verdict)>,
+    /// Works out how each arm of the cell stands against the baseline by throughput, from this cell's rounds alone.
+    pub standing: &'a dyn Fn() -> Vec<Standing>,
     /// An arm that has just failed, and why.
     pub failed: Option<(Arm, &'a str)>,
-    /// Cells that are precise.
-    pub precise_cells: usize,
+    /// Cells of which no more visits are needed.
+    pub done_cells: usize,
 }
 
 /// How a sweep ended.
@@ -68,40 +76,60 @@ pub enum StopReason {
     Interrupted,
 }
 
-/// Runs a sweep.
-pub struct Sweep<'a> {
-    setup: &'a Setup,
+/// Runs a sweep on a [`Rig`].
+pub struct Sweep<'a, R> {
     plan: &'a Plan,
     options: &'a Options,
-    testbed: Testbed,
-    state: Vec<CellState>,
+    rig: R,
+    cells: Vec<CellState>,
     generation: u64,
 }
 
 /// What is known of a cell so far.
-#[derive(Default)]
 struct CellState {
-    /// How long a burst is.
-    burst: Option<Duration>,
-    /// An observation of throughput from each generation that was timed.
-    observations: BTreeMap<usize, Vec<f64>>,
+    arms: Vec<ArmState>,
+    /// Whether a generation with counters was measured.
     counted: bool,
-    failed: BTreeSet<usize>,
+    /// Whether no more visits are needed.
+    done: bool,
 }
 
-impl<'a> Sweep<'a> {
-    /// A sweep on a testbed that was started with `setup`. `records` are of the same sweep, if it goes on.
+/// What is known of an arm so far. The first of a cell is the baseline, the last the control.
+struct ArmState {
+    arm: Arm,
+    /// The log ratio of throughput to the baseline's, one for each generation that was timed.
+    observations: Vec<f64>,
+    failures_in_a_row: u32,
+}
+
+impl ArmState {
+    fn is_given_up(&self) -> bool {
+        self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW
+    }
+}
+
+/// What a visit is told, and where its results go.
+struct Outside<'o> {
+    take: &'o mut dyn FnMut(&[Record]) -> Result<()>,
+    interrupted: &'o AtomicBool,
+    progress: &'o mut dyn FnMut(&Progress<'_>),
+    /// When the run began, on the rig's clock.
+    began: Duration,
+}
+
+impl<'a, R: Rig> Sweep<'a, R> {
+    /// A sweep on `rig`. `records` are of the same sweep, if it goes on.
     #[must_use]
-    pub fn new(
-        setup: &'a Setup,
-        plan: &'a Plan,
-        options: &'a Options,
-        testbed: Testbed,
-        records: &[Record],
-    ) -> Self {
-        let state = plan.cells.iter().map(|_| CellState::default()).collect();
+    pub fn new(plan: &'a Plan, options: &'a Options, rig: R, records: &[Record]) -> Self {
+        let state = |arm: Arm| ArmState { arm, observations: Vec::new(), failures_in_a_row: 0 };
+        let cell_state = |cell| CellState {
+            arms: plan::arms(plan, cell).into_iter().map(state).collect(),
+            counted: options.events.is_empty(),
+            done: false,
+        };
+        let cells = plan.cells.iter().copied().map(cell_state).collect();
         let generation = records.iter().map(|record| record.generation.saturating_add(1)).max().unwrap_or(0);
-        let mut sweep = Self { setup, plan, options, testbed, state, generation };
+        let mut sweep = Self { plan, options, rig, cells, generation };
         let mut visits: BTreeMap<(u64, usize), Vec<Record>> = BTreeMap::new();
         for record in records {
             let cell = record.arm.case.cell();
@@ -111,39 +139,43 @@ impl<'a> Sweep<'a> {
         }
         for ((_, cell), records) in &visits {
             sweep.learn(*cell, records);
-            // What failed then may do now.
-            sweep.state[*cell].failed.clear();
         }
+        // The cause of a former failure may have passed.
+        for cell in &mut sweep.cells {
+            cell.arms.iter_mut().for_each(|arm| arm.failures_in_a_row = 0);
+        }
+        (0..sweep.cells.len()).for_each(|cell| sweep.update_done(cell));
         sweep
     }
 
-    /// Goes on until all is precise, the time is over, or `interrupted` is set; the last ends the round first.
+    /// Goes on until all comparisons are precise, the time is over, or `interrupted` is set; then the round is
+    /// finished first. `take` is given the records of each round when it is over.
     ///
     /// # Errors
-    /// What keeps the sweep as a whole from going on. What a case fails with is a record.
+    /// What keeps the sweep as a whole from going on. The failure of an arm is a record.
     pub fn run(
         &mut self,
-        store: &mut Store,
+        take: &mut dyn FnMut(&[Record]) -> Result<()>,
         interrupted: &AtomicBool,
         progress: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<StopReason> {
-        let started = Instant::now();
+        let mut outside = Outside { take, interrupted, progress, began: self.rig.elapsed() };
         loop {
             let mut cells: Vec<usize> =
-                (0..self.plan.cells.len()).filter(|&cell| !self.is_done(cell)).collect();
+                (0..self.cells.len()).filter(|&cell| !self.cells[cell].done).collect();
             if cells.is_empty() {
                 return Ok(StopReason::Precise);
             }
             let mut orders = plan::orders(self.plan, self.generation);
             orders.shuffle(&mut cells);
             for cell in cells {
-                if started.elapsed() >= self.options.limit {
+                if self.rig.elapsed().saturating_sub(outside.began) >= self.options.limit {
                     return Ok(StopReason::Time);
                 }
                 if interrupted.load(Ordering::Relaxed) {
                     return Ok(StopReason::Interrupted);
                 }
-                self.visit(cell, &mut orders, store, interrupted, started, progress)?;
+                self.visit(cell, &mut orders, &mut outside)?;
             }
             self.generation += 1;
         }
@@ -153,67 +185,39 @@ impl<'a> Sweep<'a> {
         !self.options.events.is_empty() && self.generation % COUNTED_EVERY == 1
     }
 
-    /// Whether more visits of a cell are of no use.
-    fn is_done(&self, cell: usize) -> bool {
-        let state = &self.state[cell];
-        let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        // As many as are judged together: every two series, and the control.
-        let series = arms.len() - 1;
-        let comparisons = self.plan.cells.len() * (series * (series - 1) / 2 + 1);
-        let precise = |arm: usize| {
-            let observations = state.observations.get(&arm).map_or(&[][..], Vec::as_slice);
-            observations.len() >= MIN_GENERATIONS
-                && Effect::of(observations)
-                    .is_some_and(|effect| effect.is_precise(comparisons, self.plan.precision))
-        };
-        let nothing_to_compare = state.failed.contains(&0) || state.failed.len() + 1 >= arms.len();
-        let counted = state.counted || self.options.events.is_empty();
-        nothing_to_compare
-            || (1..arms.len()).all(|arm| state.failed.contains(&arm) || precise(arm)) && counted
-    }
-
     /// Opens an instance of every arm, and runs the rounds.
-    fn visit(
-        &mut self,
-        cell: usize,
-        orders: &mut plan::Orders,
-        store: &mut Store,
-        interrupted: &AtomicBool,
-        started: Instant,
-        progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> Result<()> {
+    fn visit(&mut self, cell: usize, orders: &mut plan::Orders, outside: &mut Outside<'_>) -> Result<()> {
         let timed = !self.is_counted();
-        self.testbed.count(if timed { &[] } else { &self.options.events });
-        let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        let mut order: Vec<usize> =
-            (0..arms.len()).filter(|arm| !self.state[cell].failed.contains(arm)).collect();
+        self.rig.count(if timed { &[] } else { &self.options.events });
+        let (generation, state, rig) = (self.generation, &self.cells[cell], &self.rig);
+        let arms: Vec<Arm> = state.arms.iter().map(|arm| arm.arm).collect();
+        let mut order: Vec<usize> = (0..arms.len()).filter(|&arm| !state.arms[arm].is_given_up()).collect();
         let mut visited = Vec::new();
         let mut failures: Vec<(usize, Error)> = Vec::new();
-        let generation = self.generation;
-        let precise_cells = (0..self.plan.cells.len()).filter(|&cell| self.is_done(cell)).count();
-        let standing = self.standing(cell);
+        let done_cells = self.cells.iter().filter(|cell| cell.done).count();
+        let (began, progress) = (outside.began, &mut outside.progress);
         let mut report = |round, failed: Option<(Arm, &str)>| {
-            let (elapsed, standing) = (started.elapsed(), standing.clone());
-            progress(&Progress { generation, cell, round, elapsed, standing, failed, precise_cells });
+            let elapsed = rig.elapsed().saturating_sub(began);
+            let standing = &|| state.standing();
+            progress(&Progress { generation, cell, round, elapsed, standing, failed, done_cells });
         };
 
         orders.shuffle(&mut order);
         let mut open = BTreeMap::new();
         for &arm in &order {
-            match self.open(arms[arm]) {
+            match rig.open(arms[arm]) {
                 Ok(instance) => drop(open.insert(arm, instance)),
                 Err(error) => {
                     failures.push((arm, error));
-                    if !self.testbed.is_alive() {
+                    if !rig.is_alive() {
                         open.clear();
                         break;
                     }
                 }
             }
         }
-        let mut length = self.state[cell].burst;
         for round in 0..ROUNDS {
-            if open.is_empty() || interrupted.load(Ordering::Relaxed) && round > 0 {
+            if open.is_empty() || outside.interrupted.load(Ordering::Relaxed) && round > 0 {
                 break;
             }
             report(round, None);
@@ -222,7 +226,7 @@ impl<'a> Sweep<'a> {
             for (position, &arm) in order.iter().enumerate() {
                 let Some(instance) = open.get_mut(&arm) else { continue };
                 let position = position as u64;
-                match burst(instance, &mut length) {
+                match rig.burst(instance) {
                     Ok(sample) => {
                         let (arm, outcome) = (arms[arm], Ok(sample));
                         records.push(Record { generation, round, position, arm, timed, outcome });
@@ -230,83 +234,77 @@ impl<'a> Sweep<'a> {
                     Err(error) => {
                         open.remove(&arm);
                         failures.push((arm, error));
-                        // Without the client no other arm can go on, and none of them is to blame.
-                        if !self.testbed.is_alive() {
+                        // Without the client no other arm can go on; they have not failed.
+                        if !rig.is_alive() {
                             open.clear();
                         }
                     }
                 }
             }
-            store.append(&records)?;
+            (outside.take)(&records)?;
             visited.append(&mut records);
         }
         drop(open);
-        self.state[cell].burst = length;
-        if !self.testbed.is_alive() {
-            self.testbed = Testbed::start(self.setup)?;
-        }
         for (arm, error) in failures {
-            let error = error.to_string();
-            report(0, Some((arms[arm], &error)));
-            let arm = arms[arm];
+            let (arm, error) = (arms[arm], error.to_string());
+            report(0, Some((arm, &error)));
             let record = Record { generation, round: 0, position: 0, arm, timed, outcome: Err(error) };
-            store.append(std::slice::from_ref(&record))?;
+            (outside.take)(std::slice::from_ref(&record))?;
             visited.push(record);
         }
         self.learn(cell, &visited);
+        self.update_done(cell);
+        if !self.rig.is_alive() {
+            self.rig.restart()?;
+        }
         Ok(())
-    }
-
-    /// Opens an instance, and brings it to where its bursts are alike.
-    fn open(&self, arm: Arm) -> Result<Instance<'_>> {
-        let fault = self.options.planted.filter(|_| arm.control).map(|kind| Fault {
-            side: crate::sample::Side::Server,
-            pair: 0,
-            at_message: 0,
-            kind,
-        });
-        let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
-        warm_up(&mut instance)?;
-        Ok(instance)
     }
 
     /// Takes in what a visit measured.
     fn learn(&mut self, cell: usize, records: &[Record]) {
-        let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        let state = &mut self.state[cell];
-        for record in records {
-            match (&record.outcome, arms.iter().position(|arm| *arm == record.arm)) {
-                (Err(_), Some(arm)) => drop(state.failed.insert(arm)),
-                (Ok(sample), _) => {
-                    state.burst.get_or_insert(Duration::from_nanos(sample.elapsed_ns));
-                    state.counted |= !record.timed;
-                }
-                _ => {}
+        let state = &mut self.cells[cell];
+        state.counted |= records.iter().any(|record| !record.timed && record.outcome.is_ok());
+        let baseline = state.arms[0].arm;
+        for (index, state) in state.arms.iter_mut().enumerate() {
+            let mut own = records.iter().filter(|record| record.arm == state.arm).peekable();
+            if own.peek().is_none() {
+                continue; // it was not tried
             }
-        }
-        for (index, arm) in arms.iter().enumerate().skip(1) {
-            if let Some(observation) = observe(records, Metric::Throughput, *arm, arms[0]) {
-                state.observations.entry(index).or_default().push(observation);
+            state.failures_in_a_row =
+                if own.any(|record| record.outcome.is_err()) { state.failures_in_a_row + 1 } else { 0 };
+            if index > 0 {
+                state.observations.extend(observe(records, Metric::Throughput, state.arm, baseline));
             }
         }
     }
 
-    fn standing(&self, cell: usize) -> Vec<(Arm, Effect, Verdict)> {
-        let arms = plan::arms(self.plan, self.plan.cells[cell]);
-        let effect = |arm: usize| Effect::of(self.state[cell].observations.get(&arm)?);
-        let control = effect(arms.len() - 1);
-        let found: Vec<(Arm, Effect)> =
-            (1..arms.len() - 1).filter_map(|arm| Some((arms[arm], effect(arm)?))).collect();
-        let verdicts = judge(&found.iter().map(|(_, effect)| (*effect, control)).collect::<Vec<_>>(), MARGIN);
-        found.into_iter().zip(verdicts).map(|((arm, effect), verdict)| (arm, effect, verdict)).collect()
+    /// Works out whether more visits of a cell are needed.
+    fn update_done(&mut self, cell: usize) {
+        let state = &self.cells[cell];
+        // As many as are judged together: every two series, and the control.
+        let series = self.plan.series.len();
+        let comparisons = self.plan.cells.len() * (series * (series - 1) / 2 + 1);
+        let is_precise = |arm: &ArmState| {
+            arm.observations.len() >= MIN_GENERATIONS
+                && Effect::of(&arm.observations)
+                    .is_some_and(|effect| effect.is_precise(comparisons, self.plan.precision))
+        };
+        let (baseline, others) = (&state.arms[0], &state.arms[1..]);
+        let nothing_to_compare = baseline.is_given_up() || others.iter().all(ArmState::is_given_up);
+        let done = nothing_to_compare
+            || state.counted && others.iter().all(|arm| arm.is_given_up() || is_precise(arm));
+        self.cells[cell].done = done;
     }
 }
 
-/// One burst of the cell's length, which the first instance finds for all.
-fn burst(instance: &mut Instance<'_>, length: &mut Option<Duration>) -> Result<Sample> {
-    let length = match *length {
-        Some(length) => length,
-        None => *length.insert(calibrate_short(instance)?),
-    };
-    time_short(instance, length)
+impl CellState {
+    fn standing(&self) -> Vec<Standing> {
+        let effect = |arm: &ArmState| Effect::of(&arm.observations);
+        let (control, arms) =
+            self.arms.split_last().map_or((None, &[][..]), |(last, arms)| (effect(last), arms));
+        let found: Vec<(Arm, Effect)> =
+            arms.iter().skip(1).filter_map(|arm| Some((arm.arm, effect(arm)?))).collect();
+        let verdicts = judge(&found.iter().map(|(_, effect)| (*effect, control)).collect::<Vec<_>>(), MARGIN);
+        found.into_iter().zip(verdicts).map(|((arm, effect), verdict)| (arm, effect, verdict)).collect()
+    }
 }

@@ -1,0 +1,116 @@
+//! What a sweep runs on: the real pairs, or a simulation of them in tests.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::case::Cell;
+use crate::error::Result;
+use crate::event::Event;
+use crate::measure::burst::{calibrate_short, time_short, warm_up};
+use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
+use crate::results::record::Arm;
+use crate::sample::{Sample, Side};
+
+/// What the scheduler needs of the pairs and of the clock. There is one for the real pairs, and one that tests simulate.
+pub trait Rig {
+    /// One life of an arm's pairs. Dropped, it is closed.
+    type Instance<'rig>
+    where
+        Self: 'rig;
+
+    /// Has the threads of both sides count `events`, in every instance opened from now on.
+    fn count(&mut self, events: &[Event]);
+
+    /// Opens an instance of `arm` that is ready for its first burst.
+    ///
+    /// # Errors
+    /// Why there is none. Other instances can go on, unless the rig is no longer alive.
+    fn open(&self, arm: Arm) -> Result<Self::Instance<'_>>;
+
+    /// Runs one short burst.
+    ///
+    /// # Errors
+    /// Why there is no sample. The instance is of no more use; others can go on, unless the rig is no longer alive.
+    fn burst(&self, instance: &mut Self::Instance<'_>) -> Result<Sample>;
+
+    /// Whether instances can be opened and run. If not, [`restart`](Self::restart) is due.
+    fn is_alive(&self) -> bool;
+
+    /// Starts anew what the instances run on.
+    ///
+    /// # Errors
+    /// What keeps the sweep as a whole from going on.
+    fn restart(&mut self) -> Result<()>;
+
+    /// The time since the rig was made.
+    fn elapsed(&self) -> Duration;
+}
+
+/// The real pairs: a testbed, its instances, and the monotonic clock.
+pub struct PairRig<'a> {
+    setup: &'a Setup,
+    testbed: Testbed,
+    planted: Option<FaultKind>,
+    made: Instant,
+    /// How long a burst is, by cell: the first instance finds it for all.
+    burst_durations: RefCell<HashMap<Cell, Duration>>,
+}
+
+impl<'a> PairRig<'a> {
+    /// Of a testbed that was started with `setup`.
+    #[must_use]
+    pub fn new(setup: &'a Setup, testbed: Testbed) -> Self {
+        Self { setup, testbed, planted: None, made: Instant::now(), burst_durations: RefCell::default() }
+    }
+
+    /// Plants a cost in the control arm, to see whether the sweep finds it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_planted_cost(self, kind: FaultKind) -> Self {
+        Self { planted: Some(kind), ..self }
+    }
+}
+
+impl Rig for PairRig<'_> {
+    type Instance<'rig>
+        = Instance<'rig>
+    where
+        Self: 'rig;
+
+    fn count(&mut self, events: &[Event]) {
+        self.testbed.count(events);
+    }
+
+    fn open(&self, arm: Arm) -> Result<Instance<'_>> {
+        let planted = self.planted.filter(|_| arm.control);
+        let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
+        let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
+        warm_up(&mut instance)?;
+        Ok(instance)
+    }
+
+    fn burst(&self, instance: &mut Instance<'_>) -> Result<Sample> {
+        let cell = instance.case().cell();
+        let known = self.burst_durations.borrow().get(&cell).copied();
+        let duration = match known {
+            Some(duration) => duration,
+            None => calibrate_short(instance)?,
+        };
+        self.burst_durations.borrow_mut().insert(cell, duration);
+        time_short(instance, duration)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.testbed.is_alive()
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.testbed = Testbed::start(self.setup)?;
+        Ok(())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.made.elapsed()
+    }
+}
