@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn nothing_given_sets_nothing() {
-        assert_eq!(read(&[], &[], |settings| settings.axes()).unwrap(), Axes::default());
+        assert_eq!(read(&[], &[], Settings::axes).unwrap(), Axes::default());
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
                 "--receiver: the list is empty: give a comma list, or leave it out for the default",
             ),
         ] {
-            let error = read(options, variables, |settings| settings.axes()).unwrap_err();
+            let error = read(options, variables, Settings::axes).unwrap_err();
             assert!(error.is_bad_input());
             assert_eq!(error.to_string(), message);
         }

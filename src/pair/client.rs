@@ -174,11 +174,11 @@ impl Client {
         }
         let instance = Instance { case, ends };
         self.watch.arm_idle(instance.connections());
-        let make = |end: &mut PairEnd<Receiving>| {
+        let make_receiver = |end: &mut PairEnd<Receiving>| {
             end.state.make_receiver();
             Ok(())
         };
-        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make));
+        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make_receiver));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
         self.watch.disarm();
         made.map(|_| instance)
@@ -271,7 +271,7 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
     flags.gate.pass(watch)?;
     let until = match burst.extent {
         Extent::Messages(messages) => Until::Messages(messages),
-        Extent::Time(_) => Until::Flag(&flags.stop),
+        Extent::Time(duration) => Until::Deadline { stop: &flags.stop, after_ns: duration.as_nanos() as u64 },
     };
     let mut report = metered(&mut end.counting, || pair.receive_messages(until, each))?;
     let mut sent = [0; 8];
@@ -296,8 +296,9 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
 enum Until<'a> {
     /// After so many.
     Messages(u64),
-    /// When the flag is set.
-    Flag(&'a AtomicBool),
+    /// When the flag is set: by the main thread, or by the first pair that reads the clock anyway and finds that
+    /// so much time has passed. A thread that shares a CPU with the pairs may wake late.
+    Deadline { stop: &'a AtomicBool, after_ns: u64 },
 }
 
 /// A pair's end during a burst.
@@ -324,8 +325,8 @@ impl Pair<'_> {
             while asked + at_a_time <= received + in_flight {
                 let messages = match until {
                     Until::Messages(messages) => at_a_time.min(messages - asked),
-                    Until::Flag(stop) if stop.load(Ordering::Relaxed) => 0,
-                    Until::Flag(_) => at_a_time,
+                    Until::Deadline { stop, .. } if stop.load(Ordering::Relaxed) => 0,
+                    Until::Deadline { .. } => at_a_time,
                 };
                 if messages == 0 {
                     break;
@@ -342,6 +343,11 @@ impl Pair<'_> {
                 let now_ns = monotonic_ns()?;
                 recorder.record(now_ns - *last_ns);
                 *last_ns = now_ns;
+                if let Until::Deadline { stop, after_ns } = until
+                    && now_ns - start_ns >= after_ns
+                {
+                    stop.store(true, Ordering::Relaxed);
+                }
             }
             if self.mode == Mode::Verify {
                 verified += self.check(*self.next_sequence)?;
