@@ -91,8 +91,8 @@ pub(crate) fn forbids_user_namespaces(root: &Path) -> Option<&'static UserNamesp
     })
 }
 
-/// Whether the CPU says that a hypervisor is below it, or the firmware that it is a virtual one; read
-/// from the files below `root`.
+/// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from the files
+/// below `root`.
 #[must_use]
 pub fn is_virtual_machine(root: &Path) -> bool {
     let read = |path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
@@ -104,8 +104,8 @@ pub fn is_virtual_machine(root: &Path) -> bool {
             .any(|name| read("sys/class/dmi/id/product_name").contains(name))
 }
 
-/// Whether this process has a capability, by its number in `capabilities(7)`'s header, where it counts for
-/// the whole machine: root of a user namespace has all, and none that does.
+/// Whether this process has a capability for the whole machine, by its number in `<linux/capability.h>`
+/// (see `capabilities(7)`). Root in a user namespace has all of them there, and none for the machine.
 #[must_use]
 pub fn has_capability(number: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
@@ -116,7 +116,7 @@ pub fn has_capability(number: u32) -> bool {
     whole && effective >> number & 1 == 1
 }
 
-/// The error of `call`, with the limit that is behind it where the errno says that one is.
+/// The error of `call`, with the limit that caused it where the errno stands for one.
 pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
     let remedy = match errno.raw_os_error() {
         Some(libc::EMFILE) => {

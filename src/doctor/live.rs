@@ -41,8 +41,7 @@ pub(super) fn memlock(ipc_lock: bool) -> Check {
     }
     let found =
         format!("{found}: zero_copy may pin no more at a time, all of this user's connections together");
-    let remedy = format!("sudo prlimit --memlock=unlimited --pid {}", "$$");
-    Check::new("memlock", State::Limited, found, Some(&remedy))
+    Check::new("memlock", State::Limited, found, Some("sudo prlimit --memlock=unlimited --pid $$"))
 }
 
 pub(super) fn cpus() -> Check {
@@ -99,10 +98,10 @@ fn softirq_check(in_cpu_time: Option<bool>) -> Check {
         Some(true) => Check::ok(name, "in the threads' CPU time"),
         Some(false) => limited(
             "not in the threads' CPU time (CONFIG_IRQ_TIME_ACCOUNTING): receiving, and over veth the copy of \
-             zero_copy, are missing from it, and no verdict is based on it",
+             zero_copy, are missing from it, and no verdict is based on CPU time",
         ),
         None => limited(
-            "not known whether it is in the threads' CPU time: no verdict is based on that; a readable \
+            "not known whether it is in the threads' CPU time: no verdict is based on CPU time; a readable \
              /boot/config-$(uname -r) or /proc/config.gz would tell",
         ),
     }

@@ -187,6 +187,12 @@ impl fmt::Display for Environment {
             line("placement", placement.clone())?;
         }
         line("kernel", self.kernel.clone())?;
+        let no_verdict = "so that no verdict is based on CPU time";
+        match self.softirq_in_cpu_time {
+            Some(true) => {}
+            Some(false) => line("cpu time", format!("without softirq time, {no_verdict}"))?,
+            None => line("cpu time", format!("with or without softirq time is not known, {no_verdict}"))?,
+        }
         line("buffers", format!("asked {}; send/receive {}", self.asked_buffers, effective.buffers()))?;
         line(
             "tcp",
@@ -276,6 +282,32 @@ mod tests {
             change(&mut now);
             let differences = then.differences(&now);
             assert!(matches!(&differences[..], [one] if one.starts_with(name)), "{name}: {differences:?}");
+        }
+    }
+
+    #[test]
+    fn surroundings_that_an_earlier_version_stored_are_read() {
+        let mut stored = serde_json::to_value(environment()).unwrap();
+        for name in ["smt", "cgroup", "softirq_in_cpu_time"] {
+            assert!(stored.as_object_mut().unwrap().remove(name).is_some(), "{name}");
+        }
+        stored["effective"]["cpus"] = serde_json::json!([0, 1]);
+        for link in ["server_link", "client_link"] {
+            let link = stored["effective"][link].as_object_mut().unwrap();
+            link.retain(|name, _| name != "driver" && name != "offloads");
+        }
+        let earlier: Environment = serde_json::from_value(stored).unwrap();
+        assert_eq!(earlier.effective.cpus.numbers(), [0, 1]);
+        assert_eq!((earlier.smt, earlier.softirq_in_cpu_time), (None, None));
+    }
+
+    #[test]
+    fn cpu_time_that_may_lack_softirq_time_is_said_to() {
+        let mut environment = environment();
+        assert!(!environment.to_string().contains("softirq"), "{environment}");
+        for state in [Some(false), None] {
+            environment.softirq_in_cpu_time = state;
+            assert!(environment.to_string().contains("no verdict is based on CPU time"), "{environment}");
         }
     }
 

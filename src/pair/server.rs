@@ -260,8 +260,8 @@ fn check_memory(case: &Case) -> Result<()> {
             call: "malloc(3) of the case's buffers",
             errno: std::io::Error::from_raw_os_error(libc::ENOMEM),
             remedy: format!(
-                "both sides take {} MiB, and MemAvailable in /proc/meminfo is {} MiB: use fewer pairs or smaller \
-                 messages",
+                "both sides take {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
+                 cgroup's memory limit leaves): use fewer pairs or smaller messages",
                 need_bytes >> 20,
                 available_bytes >> 20
             ),

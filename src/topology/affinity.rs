@@ -25,13 +25,17 @@ impl Cpus {
     /// # Errors
     /// The call's errno.
     pub fn allowed() -> Result<Self> {
-        let root = Path::new("/");
         let allowed = affinity().map_err(Error::call("sched_getaffinity(2)"))?;
-        let cpus = Self::from(cores(root, &allowed));
-        Ok(match cgroup::limits(root).cpus {
-            Some(quota) => cpus.at_most(quota as usize),
-            None => cpus,
-        })
+        Ok(usable(Path::new("/"), &allowed))
+    }
+}
+
+/// The CPUs among those that are allowed which the files below `root` leave to use.
+fn usable(root: &Path, allowed: &[usize]) -> Cpus {
+    let cpus = Cpus::from(cores(root, allowed));
+    match cgroup::limits(root).cpus {
+        Some(quota) => cpus.at_most(quota as usize),
+        None => cpus,
     }
 }
 
@@ -118,6 +122,26 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_cpu_quota_leaves_as_many_cpus_as_it_keeps_busy_cores_before_siblings() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
+            write(&format!("sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list"), siblings);
+        }
+        assert_eq!(usable(root.path(), &[0, 1, 2, 3]).numbers(), [0, 2, 1, 3]);
+        write("proc/self/cgroup", "0::/a\n");
+        write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
+        for (quota, cpus) in [("290000", &[0, 2][..]), ("50000", &[0]), ("900000", &[0, 2, 1, 3])] {
+            write("cg/a/cpu.max", &format!("{quota} 100000\n"));
+            assert_eq!(usable(root.path(), &[0, 1, 2, 3]).numbers(), cpus, "{quota}");
+        }
     }
 
     #[test]
