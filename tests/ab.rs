@@ -270,6 +270,14 @@ fn bad_input() -> Result<(), Failed> {
     let repository = repository("fn main() {}", None)?;
     let output = sendpath().current_dir(repository.path()).args(["ab", "no-such-revision"]).output()?;
     refused(&output, 2, "no-such-revision");
+    let target = repository.path().join("target/ab");
+    fs::create_dir_all(&target)?;
+    let lock = fs::File::create(target.join("sendpath-ab.lock"))?;
+    lock.lock()?;
+    let output = sendpath().current_dir(repository.path()).args(["ab", "HEAD"]).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("another ab is building in "), "{text}");
     Ok(())
 }
 
@@ -490,14 +498,10 @@ fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Copies a sweep without the sizes in `without`. Its samples become those of six generations, in which each message
-/// took what `message_ns` says of the generation; all else is that of the first generation.
-fn copy_sweep(
-    from: &Path,
-    to: &Path,
-    without: &[&str],
-    message_ns: impl Fn(u64) -> u64,
-) -> Result<(), Failed> {
+/// Copies a sweep without the sizes in `without`. Its samples become those of six generations. A message took the
+/// first of `message_ns` in every even generation, and the second in every odd one; all other columns are those of
+/// the first generation.
+fn copy_sweep(from: &Path, to: &Path, without: &[&str], message_ns: [u64; 2]) -> Result<(), Failed> {
     fs::create_dir_all(to)?;
     fs::copy(from.join("environment.json"), to.join("environment.json"))?;
     let mut rows = csv::Reader::from_path(from.join("samples.csv"))?;
@@ -518,7 +522,7 @@ fn copy_sweep(
             continue;
         }
         for number in 0..6 {
-            let elapsed_ns = row[messages].parse::<u64>()? * message_ns(number);
+            let elapsed_ns = row[messages].parse::<u64>()? * message_ns[number % 2];
             let cells = row.iter().enumerate().map(|(index, cell)| match index {
                 _ if index == generation => number.to_string(),
                 _ if index == elapsed => elapsed_ns.to_string(),
@@ -535,16 +539,13 @@ fn compare() -> Result<(), Failed> {
     let (measured, first, second) =
         (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
     sweep(&measured, "64")?;
-    copy_sweep(&measured, &first, &[], |generation| 1000 + generation)?;
-    let slower = |generation| 1200 + generation;
-    let noisy = |generation| if generation % 2 == 0 { 700 } else { 1400 };
-    let numbers: [(&dyn Fn(u64) -> u64, i32, &str, &str); 4] = [
-        (&|generation| 1000 + generation, 0, "No regression", "no_difference"),
-        (&|generation| 800 + generation, 0, "No regression", "faster"),
-        (&slower, 1, "Regression", "slower"),
-        (&noisy, 3, "Too noisy", "too_noisy"),
-    ];
-    for (message_ns, code, conclusion, verdict) in numbers {
+    copy_sweep(&measured, &first, &[], [1000, 1005])?;
+    for (message_ns, code, conclusion, verdict) in [
+        ([1000, 1005], 0, "No regression", "no_difference"),
+        ([800, 805], 0, "No regression", "faster"),
+        ([1200, 1205], 1, "Regression", "slower"),
+        ([700, 1400], 3, "Too noisy", "too_noisy"),
+    ] {
         copy_sweep(&measured, &second, &[], message_ns)?;
         let output = sendpath().args(["compare", "--json"]).args([&first, &second]).output()?;
         let text = String::from_utf8(output.stdout.clone())?;
@@ -559,7 +560,7 @@ fn compare() -> Result<(), Failed> {
             "{text}"
         );
     }
-    copy_sweep(&measured, &second, &[], slower)?;
+    copy_sweep(&measured, &second, &[], [1200, 1205])?;
     let output = sendpath().arg("compare").args([&first, &second]).output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
@@ -576,8 +577,8 @@ fn only_one_has() -> Result<(), Failed> {
     let (measured, first, second) =
         (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
     sweep(&measured, "64,4K,8K")?;
-    copy_sweep(&measured, &first, &["4096"], |generation| 1000 + generation)?;
-    copy_sweep(&measured, &second, &["8192"], |generation| 1000 + generation)?;
+    copy_sweep(&measured, &first, &["4096"], [1000, 1005])?;
+    copy_sweep(&measured, &second, &["8192"], [1000, 1005])?;
     let output = sendpath().arg("compare").args([&first, &second]).output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
