@@ -3,15 +3,19 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
 use common::{anywhere, clean, sendpath, stderr};
 use libtest_mimic::Failed;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use sendpath::ab::worker::PROTOCOL;
 use sendpath::sample::{RoundTrips, Sample, SideReport};
 use serde_json::Value;
@@ -213,7 +217,12 @@ fn real_workers() -> Result<(), Failed> {
     let json: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(json["outcome"]["blocks"], 4, "{json}");
     let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
-    assert_eq!(comparisons.len(), 2 * 5, "{json}");
+    // A 99th percentile takes more round trips than a busy machine makes in a block, so that it may be left out.
+    for (size, metric) in [("64B", "throughput"), ("64B", "p50"), ("4096B", "throughput"), ("4096B", "p50")] {
+        let case = format!("rr/two_copy/heap/{size}/1T/free");
+        let found = comparisons.iter().filter(|found| found["case"] == *case && found["metric"] == metric);
+        assert_eq!(found.count(), 1, "{case} {metric}: {json}");
+    }
     for comparison in comparisons {
         let gain = &comparison["gain"];
         let [low, value, high] = ["low", "value", "high"].map(|end| gain[end].as_f64().unwrap_or(f64::NAN));
@@ -454,21 +463,42 @@ fn broken_revision() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Waits until the pipe has something to read, or until all who could write to it are gone; gives what was read.
+fn read_soon(pipe: &mut fs::File) -> Result<Vec<u8>, Failed> {
+    let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], PollTimeout::from(60_000u16))?;
+    assert_eq!(ready, 1, "nothing for 60 s");
+    let mut bytes = vec![0; 16];
+    let length = pipe.read(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 fn interrupted_build() -> Result<(), Failed> {
-    let build = "fn main() { std::thread::sleep(std::time::Duration::from_secs(30)); }";
-    let (repository, temporary) = (repository("fn main() {}", Some(build))?, tempfile::tempdir()?);
+    let temporary = tempfile::tempdir()?;
+    let path = temporary.path().join("pipe");
+    mkfifo(&path, Mode::S_IRWXU)?;
+    let shown = path.display().to_string();
+    let mut pipe = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
+    let build = format!(
+        "fn main() {{\n\
+             let mut pipe = std::fs::OpenOptions::new().write(true).open({shown:?}).unwrap();\n\
+             std::io::Write::write_all(&mut pipe, b\"started\").unwrap();\n\
+             loop {{ std::thread::park() }}\n\
+         }}\n"
+    );
+    let repository = repository("fn main() {}", Some(&build))?;
     let mut child = clean(Command::new(PROGRAM))
         .current_dir(repository.path())
         .env("TMPDIR", temporary.path())
         .args(["ab", "HEAD"])
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stderr.as_mut().ok_or("no stderr")?).read_line(&mut line)?;
-    assert!(line.starts_with("building"), "{line}");
+    assert_eq!(read_soon(&mut pipe)?, b"started");
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
     assert_eq!(child.wait()?.code(), Some(130));
     assert_eq!((worktrees(repository.path())?, left(temporary.path())?), (1, Vec::new()));
+    // The end of the file: what cargo had started is gone as well.
+    assert_eq!(read_soon(&mut pipe)?, b"");
     Ok(())
 }
 

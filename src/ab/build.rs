@@ -46,7 +46,7 @@ impl RevisionBuilds {
     /// The full name of a revision.
     ///
     /// # Errors
-    /// [`Error::Setting`] where there is none.
+    /// [`Error::Setting`] where this repository has no such revision.
     pub fn resolve(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
         git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
@@ -151,6 +151,8 @@ fn cargo(
         .args(arguments)
         .args(["--release", "--locked", "--target-dir"])
         .arg(target)
+        // The user may have set another folder for what cargo cleans here.
+        .env("CARGO_BUILD_BUILD_DIR", target)
         .current_dir(source)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
