@@ -3,15 +3,19 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
 use common::{anywhere, clean, sendpath, stderr};
 use libtest_mimic::Failed;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use sendpath::ab::worker::PROTOCOL;
 use sendpath::sample::{RoundTrips, Sample, SideReport};
 use serde_json::Value;
@@ -213,7 +217,12 @@ fn real_workers() -> Result<(), Failed> {
     let json: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(json["outcome"]["blocks"], 4, "{json}");
     let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
-    assert_eq!(comparisons.len(), 2 * 5, "{json}");
+    // A 99th percentile takes more round trips than a busy machine makes in a block, so that it may be left out.
+    for (size, metric) in [("64B", "throughput"), ("64B", "p50"), ("4096B", "throughput"), ("4096B", "p50")] {
+        let case = format!("rr/two_copy/heap/{size}/1T/free");
+        let found = comparisons.iter().filter(|found| found["case"] == *case && found["metric"] == metric);
+        assert_eq!(found.count(), 1, "{case} {metric}: {json}");
+    }
     for comparison in comparisons {
         let gain = &comparison["gain"];
         let [low, value, high] = ["low", "value", "high"].map(|end| gain[end].as_f64().unwrap_or(f64::NAN));
@@ -270,6 +279,14 @@ fn bad_input() -> Result<(), Failed> {
     let repository = repository("fn main() {}", None)?;
     let output = sendpath().current_dir(repository.path()).args(["ab", "no-such-revision"]).output()?;
     refused(&output, 2, "no-such-revision");
+    let target = repository.path().join("target/ab");
+    fs::create_dir_all(&target)?;
+    let lock = fs::File::create(target.join("sendpath-ab.lock"))?;
+    lock.lock()?;
+    let output = sendpath().current_dir(repository.path()).args(["ab", "HEAD"]).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("another ab is building in "), "{text}");
     Ok(())
 }
 
@@ -446,21 +463,42 @@ fn broken_revision() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Waits until the pipe has something to read, or until all who could write to it are gone; gives what was read.
+fn read_soon(pipe: &mut fs::File) -> Result<Vec<u8>, Failed> {
+    let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], PollTimeout::from(60_000u16))?;
+    assert_eq!(ready, 1, "nothing for 60 s");
+    let mut bytes = vec![0; 16];
+    let length = pipe.read(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 fn interrupted_build() -> Result<(), Failed> {
-    let build = "fn main() { std::thread::sleep(std::time::Duration::from_secs(30)); }";
-    let (repository, temporary) = (repository("fn main() {}", Some(build))?, tempfile::tempdir()?);
+    let temporary = tempfile::tempdir()?;
+    let path = temporary.path().join("pipe");
+    mkfifo(&path, Mode::S_IRWXU)?;
+    let shown = path.display().to_string();
+    let mut pipe = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
+    let build = format!(
+        "fn main() {{\n\
+             let mut pipe = std::fs::OpenOptions::new().write(true).open({shown:?}).unwrap();\n\
+             std::io::Write::write_all(&mut pipe, b\"started\").unwrap();\n\
+             loop {{ std::thread::park() }}\n\
+         }}\n"
+    );
+    let repository = repository("fn main() {}", Some(&build))?;
     let mut child = clean(Command::new(PROGRAM))
         .current_dir(repository.path())
         .env("TMPDIR", temporary.path())
         .args(["ab", "HEAD"])
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stderr.as_mut().ok_or("no stderr")?).read_line(&mut line)?;
-    assert!(line.starts_with("building"), "{line}");
+    assert_eq!(read_soon(&mut pipe)?, b"started");
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
     assert_eq!(child.wait()?.code(), Some(130));
     assert_eq!((worktrees(repository.path())?, left(temporary.path())?), (1, Vec::new()));
+    // The end of the file: what cargo had started is gone as well.
+    assert_eq!(read_soon(&mut pipe)?, b"");
     Ok(())
 }
 
@@ -490,14 +528,10 @@ fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Copies a sweep without the sizes in `without`. Its samples become those of six generations, in which each message
-/// took what `message_ns` says of the generation; all else is that of the first generation.
-fn copy_sweep(
-    from: &Path,
-    to: &Path,
-    without: &[&str],
-    message_ns: impl Fn(u64) -> u64,
-) -> Result<(), Failed> {
+/// Copies a sweep without the sizes in `without`. Its samples become those of six generations. A message took the
+/// first of `message_ns` in every even generation, and the second in every odd one; all other columns are those of
+/// the first generation.
+fn copy_sweep(from: &Path, to: &Path, without: &[&str], message_ns: [u64; 2]) -> Result<(), Failed> {
     fs::create_dir_all(to)?;
     fs::copy(from.join("environment.json"), to.join("environment.json"))?;
     let mut rows = csv::Reader::from_path(from.join("samples.csv"))?;
@@ -518,7 +552,7 @@ fn copy_sweep(
             continue;
         }
         for number in 0..6 {
-            let elapsed_ns = row[messages].parse::<u64>()? * message_ns(number);
+            let elapsed_ns = row[messages].parse::<u64>()? * message_ns[number % 2];
             let cells = row.iter().enumerate().map(|(index, cell)| match index {
                 _ if index == generation => number.to_string(),
                 _ if index == elapsed => elapsed_ns.to_string(),
@@ -535,16 +569,13 @@ fn compare() -> Result<(), Failed> {
     let (measured, first, second) =
         (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
     sweep(&measured, "64")?;
-    copy_sweep(&measured, &first, &[], |generation| 1000 + generation)?;
-    let slower = |generation| 1200 + generation;
-    let noisy = |generation| if generation % 2 == 0 { 700 } else { 1400 };
-    let numbers: [(&dyn Fn(u64) -> u64, i32, &str, &str); 4] = [
-        (&|generation| 1000 + generation, 0, "No regression", "no_difference"),
-        (&|generation| 800 + generation, 0, "No regression", "faster"),
-        (&slower, 1, "Regression", "slower"),
-        (&noisy, 3, "Too noisy", "too_noisy"),
-    ];
-    for (message_ns, code, conclusion, verdict) in numbers {
+    copy_sweep(&measured, &first, &[], [1000, 1005])?;
+    for (message_ns, code, conclusion, verdict) in [
+        ([1000, 1005], 0, "No regression", "no_difference"),
+        ([800, 805], 0, "No regression", "faster"),
+        ([1200, 1205], 1, "Regression", "slower"),
+        ([700, 1400], 3, "Too noisy", "too_noisy"),
+    ] {
         copy_sweep(&measured, &second, &[], message_ns)?;
         let output = sendpath().args(["compare", "--json"]).args([&first, &second]).output()?;
         let text = String::from_utf8(output.stdout.clone())?;
@@ -559,7 +590,7 @@ fn compare() -> Result<(), Failed> {
             "{text}"
         );
     }
-    copy_sweep(&measured, &second, &[], slower)?;
+    copy_sweep(&measured, &second, &[], [1200, 1205])?;
     let output = sendpath().arg("compare").args([&first, &second]).output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
@@ -576,8 +607,8 @@ fn only_one_has() -> Result<(), Failed> {
     let (measured, first, second) =
         (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
     sweep(&measured, "64,4K,8K")?;
-    copy_sweep(&measured, &first, &["4096"], |generation| 1000 + generation)?;
-    copy_sweep(&measured, &second, &["8192"], |generation| 1000 + generation)?;
+    copy_sweep(&measured, &first, &["4096"], [1000, 1005])?;
+    copy_sweep(&measured, &second, &["8192"], [1000, 1005])?;
     let output = sendpath().arg("compare").args([&first, &second]).output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));

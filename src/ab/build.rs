@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
 
-/// How often a wait looks for the end of a build, and for an interruption.
+/// How often a build is checked for its end, and for an interruption.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The executables of a comparison. They are removed when this is dropped.
@@ -46,7 +46,7 @@ impl RevisionBuilds {
     /// The full name of a revision.
     ///
     /// # Errors
-    /// [`Error::Setting`] where there is none.
+    /// [`Error::Setting`] where this repository has no such revision.
     pub fn resolve(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
         git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
@@ -62,15 +62,15 @@ impl RevisionBuilds {
     /// Builds a revision, or the working tree as it is, and gives the executable.
     ///
     /// # Errors
-    /// [`Error::Build`], with the compiler's first error.
+    /// [`Error::Build`], with the compiler's first error; [`Error::Setting`] while another `ab` builds here.
     pub fn build(&self, revision: Option<&str>, name: &str, interrupted: &AtomicBool) -> Result<PathBuf> {
         let failed = |cause| Error::Build { what: revision.unwrap_or("the working tree").to_owned(), cause };
         // Kept for the next run. It is not target/release itself, where a build of another revision would take the
         // place of the user's own.
         let target = self.repository.join("target").join("ab");
         std::fs::create_dir_all(&target).map_err(Error::file("mkdir(2)", &target))?;
-        // From here to the copy of the executable the folder belongs to this build. Unlocked when dropped.
-        let _lock = lock(&target.join("sendpath-ab.lock"), interrupted)?;
+        // Until the executable is copied, no other build may put its own in that place.
+        let _lock = lock(&target)?;
         let worktree = match revision {
             Some(revision) => Some(
                 Worktree::add(&self.repository, self.folder.join(format!("{name}-source")), revision)
@@ -124,19 +124,18 @@ impl Drop for Worktree<'_> {
     }
 }
 
-/// Waits until no other `ab` builds in the folder of this lock file.
-fn lock(path: &Path, interrupted: &AtomicBool) -> Result<File> {
-    let file = File::create(path).map_err(Error::file("open(2)", path))?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(errno)) => return Err(Error::file("flock(2)", path)(errno)),
-            Err(TryLockError::WouldBlock) if interrupted.load(Ordering::Relaxed) => {
-                return Err(Error::Setting("interrupted while another ab was building".to_owned()));
-            }
-            Err(TryLockError::WouldBlock) => sleep(POLL),
-        }
-    }
+/// Locks the target folder. The lock is released when the file is dropped.
+fn lock(target: &Path) -> Result<File> {
+    let path = target.join("sendpath-ab.lock");
+    let file = File::create(&path).map_err(Error::file("open(2)", &path))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => Error::Setting(format!(
+            "another ab is building in {}: start this one when that build has ended",
+            target.display()
+        )),
+        TryLockError::Error(errno) => Error::file("flock(2)", &path)(errno),
+    })?;
+    Ok(file)
 }
 
 /// Runs a cargo command in release mode; the error is the compiler's first.
@@ -152,6 +151,8 @@ fn cargo(
         .args(arguments)
         .args(["--release", "--locked", "--target-dir"])
         .arg(target)
+        // The user may have set another folder for what cargo cleans here.
+        .env("CARGO_BUILD_BUILD_DIR", target)
         .current_dir(source)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

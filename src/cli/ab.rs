@@ -31,12 +31,12 @@ Examples:
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
 
 How it compares:
-  Both revisions are built in release mode, each in a git worktree in the temporary folder; the working tree
-  is built where it is. Both builds use target/ab, which is kept: what they depend on is compiled once.
-  Each block starts a process of the base, one of the change, and one more of the base as the control;
-  bursts of 4 ms alternate between them, and ratios are taken inside a round. The block is the unit of
-  replication. A verdict is corrected for the number of comparisons, and has to clear 0.5 % and what the
-  control shows.
+  Each revision is built in release mode, in a git worktree in the temporary folder; the working
+  tree is built where it is. All builds use target/ab, which is kept: dependencies are compiled
+  once. Each block starts a process of the base, one of the change, and one more of the base as
+  the control. Bursts of 4 ms alternate between them, and ratios are taken inside a round. The
+  block is the unit of replication. A verdict is corrected for the number of comparisons, and has
+  to clear 0.5 % and what the control shows.
 
 Exit codes: 0 no regression, 1 a regression, 2 bad input (nothing was set up), 3 too noisy to say,
 4 not measured (a build or a case failed), 130 interrupted (what was measured by then is printed).";

@@ -16,8 +16,8 @@ Examples:
   sendpath compare target-reports/20261101T… target-reports/20261120T…
   sendpath compare monday tuesday --margin 5% --json
 
-The second sweep is compared with the first. The two were not interleaved: a change of the machine between
-them is in every number and in no interval. To compare two revisions on one machine, use ab.
+The second sweep is compared with the first. The two were not interleaved: a change of the machine
+between them is in every number and in no interval. To compare two revisions on one machine, use ab.
 
 Exit codes: 0 nothing is worse, 1 something is worse, 2 bad input, 3 too noisy to say.";
 
