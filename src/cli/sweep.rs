@@ -45,9 +45,10 @@ Profiles:
 
 How it measures:
   The paths of a cell (same size, threads, workload, placement) run in turn, in bursts of 4 ms, in
-  random order; their connections and buffers are made anew every 10 rounds. two_copy runs twice: what
-  it differs from itself is the noise. One generation in six carries the counters, and its times do
-  not count. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
+  random order; their connections and buffers are made anew every 10 rounds, which is a generation.
+  two_copy runs twice: the difference between the two is the noise. One generation in six carries the
+  counters, and its times are not used. A path that fails is tried again in the next generation, until
+  it has failed three times in a row. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
 
 Exit codes: 0 measured, 1 a case failed (the others are there), 2 bad input (nothing was set up or
 written over), 130 interrupted (what was measured is there; --resume goes on).";
@@ -383,8 +384,7 @@ impl Lines<'_> {
         } else if self.generation != Some(generation) {
             let left = self.shown.left(elapsed);
             let number = generation + 1;
-            self.shown
-                .line(&format!("generation {number}: {done_cells} of {cells} cells precise, {left} left"));
+            self.shown.line(&format!("generation {number}: {done_cells} of {cells} cells done, {left} left"));
             self.generation = Some(generation);
         }
     }

@@ -159,8 +159,18 @@ impl Testbed {
             Err(error) => {
                 let error = client_process.root_cause(error);
                 client_process.close(token);
+                self.drop_waiting();
                 Err(error)
             }
+        }
+    }
+
+    /// Takes the connections of an instance that failed half-way off the listener's queue. They would fill it, and
+    /// later instances could not connect.
+    fn drop_waiting(&self) {
+        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) && self.listener.accept().is_ok()
+        {
         }
     }
 
