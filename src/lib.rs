@@ -38,6 +38,7 @@ pub mod cli;
 pub mod counters;
 pub mod error;
 pub mod event;
+pub mod format;
 pub mod limits;
 pub mod measure;
 pub mod message;

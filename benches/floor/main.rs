@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
+use sendpath::format::bytes;
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed};
@@ -171,7 +172,7 @@ fn print_line(line: &Line, rounds: &[Vec<(Rival, f64)>]) {
         Some(Bar::AtMost(_)) => times.collect(),
         Some(Bar::AtLeast(_)) | None => times.map(f64::recip).collect(),
     };
-    print_ratio(&size(line.payload_bytes), line.name, ratios, line.bar.as_ref());
+    print_ratio(&bytes(line.payload_bytes as f64), line.name, ratios, line.bar.as_ref());
 }
 
 fn print_ratio(size: &str, name: &str, mut ratios: Vec<f64>, bar: Option<&Bar>) {
@@ -185,10 +186,6 @@ fn print_ratio(size: &str, name: &str, mut ratios: Vec<f64>, bar: Option<&Bar>) 
         None => String::new(),
     };
     println!("  {size:>7}  {name:<47} {median:.3} [{low:.3} {high:.3}]{verdict}");
-}
-
-fn size(bytes: usize) -> String {
-    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
 }
 
 /// Fisher and Yates, from a generator that is seeded by the round: the order of a run can be had again.

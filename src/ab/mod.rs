@@ -21,7 +21,8 @@ use serde::Serialize;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
-use crate::results::analysis::{Metric, Rounds, observation, value};
+use crate::results::metric::Metric;
+use crate::results::observation::{Rounds, observation, value};
 use crate::results::stats::{Effect, Estimate, Verdict, judge, median};
 use crate::sample::Sample;
 use worker::{Build, Worker};
@@ -93,13 +94,9 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// The smallest difference that this run could have found, in 95 of 100 times (0.01: 1 %).
     pub smallest_effect: f64,
-    /// The base's own value: Gb/s, ns, or CPU ns by message.
+    /// The base's own value, in the metric's unit.
     pub base: Option<f64>,
 }
-
-/// What is compared, and in which order it is shown.
-pub const METRICS: [Metric; 5] =
-    [Metric::Throughput, Metric::P50, Metric::P99, Metric::ServerCpu, Metric::ClientCpu];
 
 /// Where a comparison stands.
 #[derive(Clone, Copy, Debug)]
@@ -223,8 +220,8 @@ fn compare(plan: &Plan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Comparison>
         if blocks.len() < MIN_BLOCKS {
             continue;
         }
-        for metric in METRICS {
-            if case.workload == Workload::Stream && matches!(metric, Metric::P50 | Metric::P99) {
+        for metric in Metric::OF_AB {
+            if case.workload == Workload::Stream && metric.quantile().is_some() {
                 continue;
             }
             let effect = |arm: Arm| {

@@ -1,8 +1,10 @@
 //! `sendpath history`: one page of all stored sweeps.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 
 use super::DONE;
@@ -17,7 +19,7 @@ Examples:
   sendpath history --out nightly.html
 
 Exit codes: 0 written, 1 a file could not be written, 2 bad input. A folder that is no sweep, or of another
-schema, is named and left out.";
+schema, is left out with a message.";
 
 /// Make one page of all stored sweeps, with the steps marked
 #[derive(Args)]
@@ -45,11 +47,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
     }
     if sweeps.is_empty() {
-        return Err(Error::Setting("there is no sweep to show: sendpath sweep makes one".to_owned()).into());
+        return Err(
+            Error::Setting("there is no sweep to show: make one with `sendpath sweep`".to_owned()).into()
+        );
     }
     let page = history(&sweeps, options.by);
     store::replace(&options.out, render(&page)?.as_bytes())?;
-    println!("{}\n{}", page.headline, options.out.display());
+    let said = format!("{}\n{}\n", page.headline, options.out.display());
+    std::io::stdout().write_all(said.as_bytes()).context("write(2) to stdout")?;
     Ok(DONE)
 }
 
