@@ -300,6 +300,28 @@ impl Cell {
     }
 }
 
+/// What cells have in common that may stand in one chart: all but the size and the number of pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Situation {
+    /// What a pair does.
+    pub workload: Workload,
+    /// Where the two ends run.
+    pub placement: Placement,
+    /// How the client takes the bytes in.
+    pub receiver: Receiver,
+    /// Which messages are sent.
+    pub source: Source,
+}
+
+impl Cell {
+    /// What it has in common with the cells of one chart.
+    #[must_use]
+    pub fn situation(&self) -> Situation {
+        let &Self { workload, placement, receiver, source, .. } = self;
+        Situation { workload, placement, receiver, source }
+    }
+}
+
 impl fmt::Display for Cell {
     /// As a case's id, without the path: `rr/65536B/4T/paired`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

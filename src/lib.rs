@@ -41,6 +41,7 @@ pub mod doctor;
 pub mod environment;
 pub mod error;
 pub mod event;
+pub mod format;
 pub mod limits;
 pub mod measure;
 pub mod message;

@@ -196,7 +196,6 @@ pub fn axes_from_variables() -> Result<Axes> {
 }
 
 #[cfg(test)]
-#[expect(clippy::redundant_closure_for_method_calls, reason = "the method's path has too narrow a lifetime")]
 mod tests {
     use super::*;
 

@@ -130,7 +130,7 @@ fn golden() -> Result<(), Failed> {
     let folder = Path::new("tests/golden/sweep");
     let sweep = store::read(folder)?;
     let page = page(folder)?;
-    let analysis = sendpath::results::analysis::analyse(&sweep.manifest.plan, &sweep.records);
+    let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
     let summary = sendpath::results::summary::csv(&sweep.manifest, &analysis)?;
     for (name, found) in
         [("summary.csv", summary), ("report.html", sendpath::report::render(&page)?.into_bytes())]

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::results::analysis::Metric;
+use crate::format::{difference, distance};
 use crate::results::comparison::{Comparison, Outcome};
+use crate::results::metric::{Direction, Metric};
 use crate::results::stats::{Estimate, Verdict};
 
 /// What a run as a whole says.
@@ -62,59 +63,36 @@ pub fn sentence(outcome: &Outcome) -> String {
 
 /// What became of the value itself: more throughput, less time.
 fn change_of(comparison: &Comparison) -> Estimate {
-    let gain = comparison.gain;
-    match comparison.metric {
-        Metric::Throughput => gain,
-        _ => Estimate { value: 1.0 / gain.value, low: 1.0 / gain.high, high: 1.0 / gain.low },
-    }
-}
-
-fn percent(ratio: f64) -> String {
-    format!("{:+.2} %", (ratio - 1.0) * 100.0)
+    comparison.metric.change(comparison.gain)
 }
 
 fn interval(gain: Estimate) -> String {
-    format!("[{}, {}]", percent(gain.low), percent(gain.high))
-}
-
-fn name(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Throughput => "throughput",
-        Metric::P50 => "p50",
-        Metric::P99 => "p99",
-        Metric::ServerCpu => "server cpu",
-        Metric::ClientCpu => "client cpu",
-        Metric::CpuPerByte => "cpu per byte",
-    }
+    format!("[{}, {}]", difference(gain.low), difference(gain.high))
 }
 
 /// The base's value with its unit.
 fn base(comparison: &Comparison) -> String {
-    let Some(value) = comparison.base else { return String::new() };
-    match comparison.metric {
-        Metric::Throughput => format!("{value:.3} Gb/s"),
-        _ => format!("{:.2} µs", value / 1e3),
-    }
+    comparison.base.map_or_else(String::new, |value| comparison.metric.value(value))
 }
 
 /// For a terminal.
 #[must_use]
 pub fn text(outcome: &Outcome) -> String {
     let mut text = format!(
-        "{:<38} {:<11} {:>12} {:>9}  {:<22} {:>8}  {}\n",
+        "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8}  {}\n",
         "case", "metric", "base", "change", "95 %", "could see", "verdict"
     );
     for comparison in &outcome.comparisons {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{:<38} {:<11} {:>12} {:>9}  {:<22} {:>8}  {}",
+            "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8}  {}",
             comparison.case,
-            name(comparison.metric),
+            comparison.metric.name(),
             base(comparison),
-            percent(change_of(comparison).value),
+            difference(change_of(comparison).value),
             interval(change_of(comparison)),
-            format!("{:.2} %", comparison.smallest_effect * 100.0),
+            distance(comparison.smallest_effect),
             verdict(comparison)
         );
     }
@@ -147,13 +125,13 @@ pub fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String
     );
     let row = |comparison: &Comparison| {
         format!(
-            "| `{}` | {} | {} | {} {} | {:.2} % | {} |\n",
+            "| `{}` | {} | {} | {} {} | {} | {} |\n",
             comparison.case,
-            name(comparison.metric),
+            comparison.metric.name(),
             base(comparison),
-            percent(change_of(comparison).value),
+            difference(change_of(comparison).value),
             interval(change_of(comparison)),
-            comparison.smallest_effect * 100.0,
+            distance(comparison.smallest_effect),
             verdict(comparison)
         )
     };
@@ -185,7 +163,7 @@ pub fn bencher(outcome: &Outcome) -> Value {
     for comparison in &outcome.comparisons {
         let Some((value, low, high)) = change(comparison) else { continue };
         let case = cases.entry(comparison.case.clone()).or_insert_with(|| json!({}));
-        case[slug(comparison.metric)] = json!({ "value": value, "lower_value": low, "upper_value": high });
+        case[comparison.metric.slug()] = json!({ "value": value, "lower_value": low, "upper_value": high });
     }
     Value::Object(cases)
 }
@@ -194,29 +172,19 @@ pub fn bencher(outcome: &Outcome) -> Value {
 /// `customSmallerIsBetter`: times alone, since one file has one direction.
 #[must_use]
 pub fn github_action_benchmark(outcome: &Outcome) -> Value {
-    let entries = outcome.comparisons.iter().filter(|comparison| comparison.metric != Metric::Throughput);
+    let entries =
+        outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == Direction::Less);
     let entry = |comparison: &Comparison| {
         let (value, low, high) = change(comparison)?;
         Some(json!({
-            "name": format!("{} {}", comparison.case, slug(comparison.metric)),
-            "unit": "ns",
+            "name": format!("{} {}", comparison.case, comparison.metric.slug()),
+            "unit": comparison.metric.unit(),
             "value": value,
             "range": format!("± {:.1}", (high - low) / 2.0),
             "extra": format!("{} against the base: {}", interval(change_of(comparison)), verdict(comparison)),
         }))
     };
     Value::Array(entries.filter_map(entry).collect())
-}
-
-fn slug(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Throughput => "throughput_gbps",
-        Metric::P50 => "rtt_p50_ns",
-        Metric::P99 => "rtt_p99_ns",
-        Metric::ServerCpu => "server_cpu_ns_per_message",
-        Metric::ClientCpu => "client_cpu_ns_per_message",
-        Metric::CpuPerByte => "cpu_ns_per_byte",
-    }
 }
 
 /// The change's own value, with the interval: the base's, by what became of it.
@@ -301,9 +269,11 @@ mod tests {
         );
         let (first, all) = text.split_once("<details>").unwrap();
         assert!(
-            first.contains("Regression") && first.contains("p50") && !first.contains("throughput"),
+            first.contains("Regression")
+                && first.contains("median round trip")
+                && !first.contains("throughput"),
             "{first}"
         );
-        assert!(all.contains("throughput") && all.contains("p50"));
+        assert!(all.contains("throughput") && all.contains("median round trip"));
     }
 }

@@ -19,8 +19,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
-use crate::results::analysis::{Metric, Rounds, observation, value};
-use crate::results::comparison::{Comparison, Failure, METRICS, Outcome};
+use crate::results::comparison::{Comparison, Failure, Outcome};
+use crate::results::metric::Metric;
+use crate::results::observation::{Rounds, observation, value};
 use crate::results::stats::{Effect, judge, median};
 use crate::sample::Sample;
 use worker::{Build, Worker};
@@ -172,8 +173,8 @@ fn compare(plan: &BlockPlan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Compar
         if blocks.len() < MIN_BLOCKS {
             continue;
         }
-        for metric in METRICS {
-            if case.workload == Workload::Stream && matches!(metric, Metric::P50 | Metric::P99) {
+        for metric in Metric::OF_AB {
+            if case.workload == Workload::Stream && metric.quantile().is_some() {
                 continue;
             }
             let effect = |role: Role| {

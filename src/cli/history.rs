@@ -18,7 +18,7 @@ Examples:
   sendpath history --out nightly.html
 
 Exit codes: 0 written, 1 a file could not be written, 2 bad input. A folder that is no sweep, or of another
-schema, is named and left out.";
+schema, is left out with a message.";
 
 /// Make one page of all stored sweeps, with the steps marked
 #[derive(Args)]
@@ -46,7 +46,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
     }
     if sweeps.is_empty() {
-        return Err(Error::Setting("there is no sweep to show: sendpath sweep makes one".to_owned()).into());
+        return Err(
+            Error::Setting("there is no sweep to show: make one with `sendpath sweep`".to_owned()).into()
+        );
     }
     let page = history(&sweeps, options.by);
     store::replace(&options.out, render(&page)?.as_bytes())?;

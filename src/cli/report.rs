@@ -9,7 +9,7 @@ use super::DONE;
 use super::output::print;
 use crate::error::Error;
 use crate::report::{self, Look};
-use crate::results::analysis::analyse;
+use crate::results::analysis::analyse_stored;
 use crate::results::{store, summary};
 
 const AFTER_HELP: &str = "\
@@ -17,14 +17,14 @@ Examples:
   sendpath report target-reports/20261120T133000Z-0123456789ab-host
   sendpath report --open target-reports/reference
 
-Writes report.html (one file, which needs no network) into the folder, and each figure as SVG and PNG
-beside it, and summary.csv; earlier ones are replaced. Reads samples.csv and environment.json, and changes
-neither.
+Reads environment.json and samples.csv (or samples.csv.gz) and changes neither. Writes summary.csv,
+report.html (one file, which needs no network) and each figure as SVG and PNG into the same folder;
+earlier ones are replaced.
 
-Exit codes: 0 written, 1 a file could not be written, 2 bad input: no sweep, a newer schema, a row that
-cannot be read (a last line that a kill has torn is left out, and said so).";
+Exit codes: 0 written, 1 a file could not be written, 2 bad input: no sweep, another schema, a row that
+cannot be read. A last line without an end, as a kill leaves it, is left out with a warning.";
 
-/// Make a page of a sweep: the verdict, figures, tables, the six questions answered
+/// Make a page of a sweep: the verdict, figures, tables, six questions answered
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
@@ -39,11 +39,8 @@ pub(super) struct Options {
 /// Reads, draws, writes.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep = store::read(&options.folder)?;
-    for warning in &sweep.warnings {
-        eprintln!("sendpath: {warning}");
-    }
     let page = report::page(&sweep);
-    let analysis = analyse(&sweep.manifest.plan, &sweep.records);
+    let analysis = analyse_stored(&sweep.manifest, &sweep.records);
     store::replace(&options.folder.join("summary.csv"), &summary::csv(&sweep.manifest, &analysis)?)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
@@ -55,6 +52,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let path = options.folder.join("report.html");
     store::replace(&path, report::render(&page)?.as_bytes())?;
+    // After all is written: on a full disk the error comes first, since a torn line follows from it.
+    for warning in &sweep.warnings {
+        eprintln!("sendpath: {warning}");
+    }
     print(&format!("{}\n{}\n", page.headline, path.display()))?;
     if options.open {
         let opened = Command::new("xdg-open")

@@ -15,6 +15,7 @@ use crate::case::{
     parse_threads,
 };
 use crate::event::{self, Event};
+use crate::format;
 use crate::measure::burst::{time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::measure::environment::Environment;
@@ -278,19 +279,18 @@ impl fmt::Display for Report {
         line("throughput", format!("{:.3} Gb/s", self.throughput_gbps))?;
         match (self.round_trips_per_s, self.rtt_mean_ns) {
             (Some(rate), Some(mean_ns)) => {
-                let us =
-                    |ns: Option<u64>| ns.map_or_else(String::new, |ns| format!("{:.2}", ns as f64 / 1e3));
+                let shown = |ns: Option<u64>| ns.map_or_else(String::new, |ns| format::time(ns as f64));
                 line("round trips", format!("{rate:.0} /s"))?;
                 line(
                     "round trip",
                     format!(
-                        "mean {:.2}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {} \u{b5}s",
-                        mean_ns / 1e3,
-                        us(self.rtt_p50_ns),
-                        us(self.rtt_p90_ns),
-                        us(self.rtt_p99_ns),
-                        us(self.rtt_p999_ns),
-                        us(self.rtt_max_ns)
+                        "mean {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+                        format::time(mean_ns),
+                        shown(self.rtt_p50_ns),
+                        shown(self.rtt_p90_ns),
+                        shown(self.rtt_p99_ns),
+                        shown(self.rtt_p999_ns),
+                        shown(self.rtt_max_ns)
                     ),
                 )?;
             }

@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::measure::doctor;
 use crate::measure::environment::Environment;
 use crate::pair::Testbed;
-use crate::results::analysis::analyse;
+use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, summary};
 use crate::sample::Side;
@@ -296,7 +296,7 @@ fn measure(
     // Whatever ended it, what is there is summed up.
     let folder = store.folder();
     let summed = store::read(folder).and_then(|read| {
-        let analysis = analyse(&read.manifest.plan, &read.records);
+        let analysis = analyse_stored(&read.manifest, &read.records);
         store::replace(&folder.join("summary.csv"), &summary::csv(&read.manifest, &analysis)?)?;
         Ok((read, analysis))
     });

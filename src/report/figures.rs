@@ -5,9 +5,11 @@ use super::winners::versus;
 use super::words::{self, Copied};
 use crate::case::{Series, Workload};
 use crate::event::Event;
-use crate::results::analysis::{Analysis, ArmResult, Measure, Metric};
+use crate::format::bytes;
+use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
 use crate::results::cost_model::Ladder;
-use crate::results::store::Manifest;
+use crate::results::manifest::Manifest;
+use crate::results::metric::Metric;
 use crate::sample::Side;
 
 /// What a figure shows of an arm.
@@ -78,17 +80,14 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
     figures
 }
 
-/// The ladders that are drawn: of the first workload and placement, the one with the fewest pairs and the one
+/// The ladders that are drawn: of the first workload, placement, receiver and source, the one with the fewest pairs and the one
 /// with the most. The others stand in the tables.
 fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
     let Some(first) = ladders.first() else { return Vec::new() };
     let most = ladders.iter().map(|ladder| ladder.cells.len()).max().unwrap_or(0).min(2);
     let alike: Vec<&Ladder<'_>> = ladders
         .iter()
-        .filter(|ladder| {
-            (ladder.workload, ladder.placement) == (first.workload, first.placement)
-                && ladder.cells.len() >= most
-        })
+        .filter(|ladder| ladder.situation == first.situation && ladder.cells.len() >= most)
         .collect();
     match alike[..] {
         [] => vec![first],
@@ -109,8 +108,8 @@ fn size_figure(
     let arms = |series| ladder.arms(series).collect::<Vec<_>>();
     let line = |&series: &Series| {
         line(series, &arms(series), of, unit, |arm| {
-            let bytes = arm.arm.case.payload_bytes as f64;
-            (bytes, words::bytes(bytes))
+            let size = arm.arm.case.payload_bytes as f64;
+            (size, bytes(size))
         })
     };
     let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -118,8 +117,8 @@ fn size_figure(
         id: format!("{id}-{}T", ladder.threads),
         title: format!("{title} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "Workload {}, placement {}. Bands are 95 % intervals over instances (connections and buffers made anew).",
-            ladder.workload, ladder.placement
+            "{} Bands are 95 % intervals over instances (connections and buffers made anew).",
+            words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: unit.to_owned(), log, kind: Kind::Number },
@@ -128,21 +127,21 @@ fn size_figure(
     }
 }
 
-/// Throughput against the baseline's, which is where the paths differ: on the scale of the figure before, they
-/// lie on each other.
+/// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of the paths cover
+/// each other.
 fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
     let line = |&series: &Series| {
         let label = words::series(series, Copied::of(ladder.arms(series)));
         let points = ladder.cells.iter().filter_map(|cell| {
             let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
-            let bytes = cell.cell.payload_bytes as f64;
+            let size = cell.cell.payload_bytes as f64;
             let percent = |ratio: f64| (ratio - 1.0) * 100.0;
             Some(Point {
-                x: bytes,
+                x: size,
                 y: percent(ratio.value),
                 interval: Some((percent(ratio.low), percent(ratio.high))),
-                text: format!("{}: {}", words::bytes(bytes), words::gain(ratio)),
+                text: format!("{}: {}", bytes(size), words::gain(ratio)),
                 row: words::comparison_row(comparison),
             })
         });
@@ -158,9 +157,9 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
         id,
         title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "Workload {}, placement {}. Ratios were taken inside a round, so that the machine's drift is not in them; \
-             bands are 95 % intervals over instances. Above 0 is faster than {baseline}.",
-            ladder.workload, ladder.placement
+            "{} Ratios were taken inside a round, so that the machine's drift is not in them. Bands are 95 % intervals \
+             over instances. Above 0 is faster than {baseline}.",
+            words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: "% of throughput".to_owned(), log: false, kind: Kind::Number },
@@ -169,24 +168,23 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
     })
 }
 
-/// Round trips by number of pairs: the mean, as in the studies, and the 99th percentile.
+/// Round trips by number of pairs: the mean and the 99th percentile.
 fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
     let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
+    let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
     // The size that was measured at most numbers of pairs; of those the one nearest to 64 KiB.
     let Some(chosen) = rr.iter().max_by_key(|cell| {
-        let alike = |other: &&&crate::results::analysis::CellResult| {
-            (other.cell.payload_bytes, other.cell.placement) == (cell.cell.payload_bytes, cell.cell.placement)
-        };
+        let alike = |other: &&&CellResult| key(other) == key(cell);
         let distance = (cell.cell.payload_bytes as f64 / 65536.0).log2().abs();
         (rr.iter().filter(alike).count(), std::cmp::Reverse((distance * 16.0) as u64))
     }) else {
         return Vec::new();
     };
-    let (payload_bytes, placement) = (chosen.cell.payload_bytes, chosen.cell.placement);
+    let (payload_bytes, situation) = key(chosen);
     let arms = |series: Series| {
         let mut arms: Vec<&ArmResult> = rr
             .iter()
-            .filter(|cell| (cell.cell.payload_bytes, cell.cell.placement) == (payload_bytes, placement))
+            .filter(|cell| key(cell) == (payload_bytes, situation))
             .flat_map(|cell| &cell.arms)
             .filter(|arm| arm.arm.case.series() == series && !arm.arm.control)
             .collect();
@@ -206,10 +204,11 @@ fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
         let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
         Figure {
             id: id.to_owned(),
-            title: format!("{title} by number of pairs, {} messages", words::bytes(payload_bytes as f64)),
+            title: format!("{title} by number of pairs, {} messages", bytes(payload_bytes as f64)),
             caption: format!(
-                "Workload rr, placement {placement}. Bands are 95 % intervals over instances. With more pairs than \
-                 CPUs a round trip includes waiting for the other pairs."
+                "{} Bands are 95 % intervals over instances. With more pairs than CPUs a round trip includes waiting for \
+                 the other pairs.",
+                words::situation_sentence(situation)
             ),
             x: Scale { label: "pairs".to_owned(), log: false, kind: Kind::Count },
             y: Scale { label: "µs".to_owned(), log: true, kind: Kind::Number },
@@ -277,5 +276,5 @@ fn explain(figure: &mut Figure, manifest: &Manifest, event: Event) {
     }
 }
 
-/// What a machine without hardware counters leaves unsaid.
+/// What is added to an answer where hardware counters could not be read.
 pub(super) const FIGURES_OF_COUNTERS: &str = ", and this machine's CPU counters could not be read";

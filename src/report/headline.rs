@@ -2,13 +2,15 @@
 
 use super::page::Claim;
 use super::tables::ladder_name;
-use super::winners::{Winner, versus, winner};
-use super::words::{self, Copied, bytes, case_row, comparison_row};
-use crate::case::{SendPath, Series};
-use crate::results::analysis::{Analysis, ArmResult, CellResult, Comparison, Metric};
+use super::winners::{Winner, comparisons, versus, winner};
+use super::words::{self, Copied, case_row, comparison_row};
+use crate::case::{Receiver, SendPath, Series, Source};
+use crate::format::{bytes, distance, list, share};
+use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, Comparison};
 use crate::results::cost_model::{Fit, Ladder};
+use crate::results::manifest::{Manifest, cpu_time_is_whole};
+use crate::results::metric::Metric;
 use crate::results::stats::{Verdict, median};
-use crate::results::store::Manifest;
 
 /// What all answers are made of.
 pub(super) struct Facts<'a> {
@@ -18,7 +20,7 @@ pub(super) struct Facts<'a> {
     pub(super) fits: &'a [(&'a Ladder<'a>, Series, Option<Fit>)],
 }
 
-/// So many combinations of pairs, workload and placement stand in the first screen.
+/// How many ladders stand in the first screen.
 const SHOWN_LADDERS: usize = 4;
 
 pub(super) fn claim(text: impl Into<String>) -> Claim {
@@ -38,12 +40,36 @@ impl Facts<'_> {
         self.analysis.cells.iter().flat_map(|cell| &cell.arms)
     }
 
-    pub(super) fn copied(&self) -> Copied {
-        Copied::of(self.arms())
+    /// What the kernel did with the sends of each `zero_copy` series.
+    pub(super) fn copied(&self) -> Vec<(Series, Copied)> {
+        self.zero_copy_series().into_iter().map(|series| (series, self.copied_of(series))).collect()
+    }
+
+    fn copied_of(&self, series: Series) -> Copied {
+        Copied::of(self.arms().filter(|arm| arm.arm.case.series() == series))
     }
 
     pub(super) fn name(&self, series: Series) -> String {
-        words::series(series, self.copied())
+        words::series(series, self.copied_of(series))
+    }
+
+    /// Every receiver with every source that were measured together, in the order of the plan. What is said of one
+    /// does not hold of another.
+    pub(super) fn receptions(&self) -> Vec<(Receiver, Source)> {
+        let mut found = Vec::new();
+        for cell in &self.analysis.cells {
+            let reception = (cell.cell.receiver, cell.cell.source);
+            if !found.contains(&reception) {
+                found.push(reception);
+            }
+        }
+        found
+    }
+
+    /// The cells of one receiver and source.
+    pub(super) fn received_by(&self, (receiver, source): (Receiver, Source)) -> Vec<&CellResult> {
+        let of = |cell: &&CellResult| (cell.cell.receiver, cell.cell.source) == (receiver, source);
+        self.analysis.cells.iter().filter(of).collect()
     }
 
     fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &Comparison> {
@@ -58,15 +84,32 @@ impl Facts<'_> {
     pub(super) fn headline(&self) -> String {
         let Some(ladder) = self.ladders.first() else { return "Nothing was measured.".to_owned() };
         let use_what = self.ranges(ladder);
-        let zero = match self.copied() {
-            _ if self.zero_copy_series().is_empty() => String::new(),
-            Copied::Share(0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Share(share) => {
-                format!(" The kernel copied {} of the MSG_ZEROCOPY sends after all.", words::percent(share))
+        let zero = self.copied_sentence();
+        format!("On this machine, by throughput with {}: {use_what}.{zero}", ladder_name(ladder))
+    }
+
+    /// What the kernel did with `MSG_ZEROCOPY` sends, with a space before it; nothing where there were none.
+    fn copied_sentence(&self) -> String {
+        let copied = self.copied();
+        let Some(&(_, first)) = copied.first() else { return String::new() };
+        match first {
+            _ if copied.iter().any(|(_, other)| *other != first) => {
+                let each =
+                    |(series, copied): &(Series, Copied)| format!("{}: {copied}", words::plain(*series));
+                let each: Vec<String> = copied.iter().map(each).collect();
+                format!(" What the kernel did with MSG_ZEROCOPY sends: {}.", each.join("; "))
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
-        };
-        format!("On this machine, by throughput with {}: {use_what}.{zero}", ladder_name(ladder))
+            Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
+            Copied::Shares(least, most) if least == most => {
+                format!(" The kernel copied {} of the MSG_ZEROCOPY sends after all.", share(most))
+            }
+            Copied::Shares(least, most) => format!(
+                " The kernel copied {} to {} of the MSG_ZEROCOPY sends after all, by case.",
+                share(least),
+                share(most)
+            ),
+        }
     }
 
     /// Which series is the cheapest over which sizes of a ladder.
@@ -75,7 +118,7 @@ impl Facts<'_> {
             Winner::Clear(series, _) => format!("use {}", self.name(series)),
             Winner::Tied(series, _) => {
                 let names: Vec<String> = series.into_iter().map(|series| self.name(series)).collect();
-                format!("{} make no difference", words::list(&names))
+                format!("{} do not differ", list(&names))
             }
             Winner::Unknown(..) => "the data cannot say".to_owned(),
         };
@@ -117,22 +160,26 @@ impl Facts<'_> {
         if self.ladders.len() > SHOWN_LADDERS {
             let more = self.ladders.len() - SHOWN_LADDERS;
             claims.push(claim(format!(
-                "{more} more combinations of pairs, workload and placement: see the decision maps."
+                "The decision maps show {more} more combinations of pairs, workload, placement, receiver and source."
             )));
         }
         if !self.zero_copy_series().is_empty() {
-            claims.push(self.zero_copy_wins());
+            claims.extend(self.zero_copy_wins());
         }
         claims.push(self.control());
         claims
     }
 
-    /// In how many cells a zero-copy series is better than every other path.
-    pub(super) fn zero_copy_wins(&self) -> Claim {
-        let cells = &self.analysis.cells;
+    /// In how many cells a zero-copy series is better than every other path: a claim for each receiver and source.
+    pub(super) fn zero_copy_wins(&self) -> Vec<Claim> {
+        self.receptions().into_iter().map(|reception| self.zero_copy_wins_received_by(reception)).collect()
+    }
+
+    fn zero_copy_wins_received_by(&self, (receiver, source): (Receiver, Source)) -> Claim {
+        let cells = self.received_by((receiver, source));
         let mut wins = Vec::new();
         let (mut judged, mut behind, mut plain) = (0, 0, 0);
-        for cell in cells {
+        for &cell in &cells {
             let (zero, others): (Vec<&ArmResult>, Vec<&ArmResult>) = cell
                 .arms
                 .iter()
@@ -163,21 +210,28 @@ impl Facts<'_> {
                 behind += usize::from(zero < other);
             }
         }
-        let mut text = format!("Zero-copy wins in {} of {} cells", wins.len(), cells.len());
-        let copied = match self.copied() {
-            Copied::Share(share) => format!(" (the kernel copied {} of its sends).", words::percent(share)),
-            Copied::Unknown => " (whether the kernel copied its sends was not recorded).".to_owned(),
-        };
-        text += &copied;
+        let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
+        let copied: Vec<String> = self
+            .zero_copy_series()
+            .into_iter()
+            .map(|series| {
+                let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
+                words::series(series, Copied::of(arms.filter(|arm| arm.arm.case.series() == series)))
+            })
+            .collect();
+        let given = words::reception(receiver, source);
+        let mut text =
+            format!("Zero-copy wins in {} of {} cells{given}: {}.", wins.len(), cells.len(), list(&copied));
         if judged < cells.len() {
             text = format!(
-                "{text} In {} of them there are too few repetitions for a verdict; by the plain numbers it is behind the \
+                "{text} In {} of them there are too few repetitions for a verdict. By the plain numbers it is slower than the \
                  best other path in {behind} of {plain}.",
                 cells.len() - judged
             );
         }
-        let mut rows: Vec<String> = self
-            .comparisons(Metric::Throughput)
+        let mut rows: Vec<String> = cells
+            .iter()
+            .flat_map(|cell| comparisons(cell, Metric::Throughput))
             .filter(|comparison| [comparison.series.0, comparison.baseline.0].contains(&SendPath::ZeroCopy))
             .map(comparison_row)
             .collect();
@@ -199,7 +253,9 @@ impl Facts<'_> {
         let outcomes: Vec<_> =
             controls.iter().filter_map(|comparison| comparison.outcome.as_ref().ok()).collect();
         if outcomes.is_empty() {
-            return claim("There is no control arm: how much of a difference is noise cannot be said.");
+            return claim(
+                "There is no control arm, so the data cannot say how much of a difference is noise.",
+            );
         }
         let called = outcomes
             .iter()
@@ -215,11 +271,11 @@ impl Facts<'_> {
         let half = median(&mut halves).unwrap_or_default();
         Claim {
             text: format!(
-                "The control arm, {} against itself, was called different in {called} of {} cells; its intervals are \
-                 ±{:.2} % in the median cell.",
+                "The control arm, which is {} a second time, was called different from it in {called} of {} cells. Half \
+                 of the width of its interval is {} in the median cell.",
                 self.name(self.manifest.plan.series[0]),
                 outcomes.len(),
-                half * 100.0
+                distance(half)
             ),
             rows: controls.into_iter().map(comparison_row).collect(),
         }
@@ -233,6 +289,9 @@ impl Facts<'_> {
     /// What has to be known before any of it is believed.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if !cpu_time_is_whole(self.manifest) {
+            warnings.push(format!("There is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}."));
+        }
         for arm in self.arms() {
             if let Some(error) = &arm.error {
                 warnings.push(format!("{} failed: {error}", arm.arm.case));
@@ -247,8 +306,8 @@ impl Facts<'_> {
         if noisy > 0 {
             let all = self.comparisons(Metric::Throughput).count();
             warnings.push(format!(
-                "{noisy} of {all} comparisons by throughput are too noisy to say anything: a longer sweep (--resume \
-                 with --time) narrows them."
+                "{noisy} of {all} comparisons by throughput are too noisy for a verdict: a longer sweep (--resume with \
+                 --time) narrows their intervals."
             ));
         }
         if self.manifest.program.dirty {

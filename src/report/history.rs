@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::page::{Claim, Column, Entry, Figure, Kind, Line, Page, Point, Scale, Section, Table, TableRow};
 use super::words::{self, Copied};
 use crate::case::{Case, Cell, Series};
-use crate::results::analysis::{Analysis, Measure, analyse};
+use crate::format::{bytes, list};
+use crate::results::analysis::{Analysis, Measure, analyse_stored};
 use crate::results::stats::{Effect, FAMILY_ERROR};
 use crate::results::store::Sweep;
 
@@ -81,7 +82,7 @@ struct Step {
 pub fn history(sweeps: &[Sweep], by: By) -> Page {
     let mut stored: Vec<Stored<'_>> = sweeps
         .iter()
-        .map(|sweep| Stored { sweep, analysis: analyse(&sweep.manifest.plan, &sweep.records) })
+        .map(|sweep| Stored { sweep, analysis: analyse_stored(&sweep.manifest, &sweep.records) })
         .collect();
     stored.sort_by(|one, other| one.sweep.manifest.started.cmp(&other.sweep.manifest.started));
     let mut machines: BTreeMap<String, Vec<Stored<'_>>> = BTreeMap::new();
@@ -242,11 +243,10 @@ fn figure(
     Figure {
         id: format!("history-{number}-{}", cell.to_string().replace('/', "-")),
         title: format!(
-            "Throughput of {} messages, {} ({}, {})",
-            words::bytes(cell.payload_bytes as f64),
+            "Throughput of {} messages, {} ({})",
+            bytes(cell.payload_bytes as f64),
             words::pairs(cell.threads),
-            cell.workload,
-            cell.placement
+            words::situation(cell.situation())
         ),
         caption: format!(
             "{machine}. Bands are 95 % intervals: over instances where a point is one sweep, over sweeps where it is \
@@ -319,7 +319,7 @@ fn claim(number: usize, machine: &str, step: &Step, stored: &[Stored<'_>]) -> Cl
             words::gain(step.change.ratio()),
             old.started,
             new.started,
-            words::list(&causes)
+            list(&causes)
         ),
         rows: vec![row_id(number, step.between.0), row_id(number, step.between.1)],
     }

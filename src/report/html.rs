@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::page::{Column, Entry, Figure, Kind, Page, Scale, Table, TableRow};
 use super::plots::{self, Look, PALETTE};
+use crate::format;
 use crate::{Error, Result};
 
 /// Sets `page` as an HTML document.
@@ -113,8 +114,8 @@ fn cell(scale: &Scale, value: Option<f64>) -> Entry {
         return Entry { note: Some("no interval".to_owned()), ..Entry::default() };
     };
     let text = match scale.kind {
-        Kind::Bytes => plots::bytes(value),
-        Kind::Number | Kind::Count => plots::significant(value, 5),
+        Kind::Bytes => format::bytes(value),
+        Kind::Number | Kind::Count => format::significant(value, 5),
     };
     Entry { text, value: Some(value), note: None }
 }

@@ -1,5 +1,5 @@
-//! The report of a sweep: the data become a [`page::Page`], which is then drawn. Every sentence in it is made
-//! of the data by `headline` and `study_questions`; [`mod@page`] is what a test reads.
+//! The report of a sweep. The data become a [`page::Page`], which is then drawn. `headline` and `study_questions` make
+//! its sentences from the data; tests read [`mod@page`].
 
 mod figures;
 mod headline;
@@ -24,15 +24,16 @@ pub use html::render;
 pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::Series;
-use crate::results::analysis::{Metric, analyse};
+use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{Fit, Ladder, ladders};
+use crate::results::metric::Metric;
 use crate::results::store::Sweep;
 
 /// Works out what the page of a sweep says.
 #[must_use]
 pub fn page(sweep: &Sweep) -> Page {
     let manifest = &sweep.manifest;
-    let analysis = analyse(&manifest.plan, &sweep.records);
+    let analysis = analyse_stored(manifest, &sweep.records);
     let ladders = ladders(&analysis);
     let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = ladders
         .iter()
@@ -66,42 +67,48 @@ pub fn page(sweep: &Sweep) -> Page {
     }
 }
 
-const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size: least squares of relative \
-                          distances over the sizes that were measured. The intervals (95 %) hold what instances differ \
-                          by; that a straight line is a simplification shows in the misfit, not in them.";
+const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size, fitted by least squares of \
+                          relative distances over the sizes that were measured. The intervals (95 %) show how much \
+                          instances differ. The misfit shows how far a straight line is from the measured times.";
 
 /// What the numbers cannot show.
 fn limits(sweep: &Sweep, facts: &Facts<'_>) -> Vec<String> {
     use crate::topology::Topology;
     let Some(environment) = &sweep.manifest.environment else {
-        return vec!["Data from elsewhere: what surrounded the measurement is not recorded here.".to_owned()];
+        return vec![
+            "Another program measured these data: machine and settings are not recorded.".to_owned(),
+        ];
     };
     let mut limits = Vec::new();
     limits.push(match &environment.effective.topology {
         Topology::Anonymous => "veth: data stay in this machine's memory; there is no DMA, no interrupt, no offload and no wire. \
-                                The receive path runs in the sender's context, so the server's counts carry much of \
-                                the client's TCP work. What MSG_ZEROCOPY saves on a network card cannot be seen \
-                                here: use two real ports (netns-setup.sh up --nic)."
+                                The receive path runs in the sender's context, so the server's counts include much \
+                                of the client's TCP work. veth cannot show what MSG_ZEROCOPY saves on a network \
+                                card: use two real ports (netns-setup.sh up --nic)."
             .to_owned(),
         Topology::Loopback => "Loopback: no namespaces, no veth, no wire.".to_owned(),
         Topology::Named { .. } => {
-            "Between named namespaces the link may be veth or real ports; the copied share says what MSG_ZEROCOPY was."
+            "Between named namespaces the link may be veth or real ports. The copied share says whether the kernel copied."
                 .to_owned()
         }
     });
     if facts.counted_apart() {
         limits.push(
-            "Times come from bursts without counters and counters from bursts of their own, because counting costs at \
-             every context switch."
+            "Times come from bursts without counters, and counts from other bursts, because counting costs time at every \
+             context switch."
                 .to_owned(),
         );
     }
+    if tables::any_paired(&sweep.manifest) {
+        limits.push(tables::SPLIT.to_owned());
+    }
     limits.extend(
         [
-            "One connection per pair, eight fields of equal size, buffers that are used again and again: a server that touches \
-             its data for the first time, or whose fields lie scattered, has more cache misses than these.",
-            "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have; a \
-             lead-in before each burst takes most of that away.",
+            "One connection per pair, eight fields of equal size, and with source hot a few messages that are sent again \
+             and again: a server that touches its data for the first time has more cache misses than that. --source cold \
+             measures this.",
+            "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have. \
+             Messages before each burst, which are not measured, remove most of this effect.",
             "A verdict says that two paths differ on this machine, with this kernel and these settings. It does not \
              carry over to another.",
         ]

@@ -23,7 +23,7 @@ pub struct Page {
     pub cost_model: Section,
     /// Who copied how many bytes.
     pub copy_ledger: Section,
-    /// The studies' questions.
+    /// Six questions about the paths: see docs/STUDIES.md.
     pub questions: Vec<Question>,
     /// A row for each case.
     pub cases: Table,
@@ -170,7 +170,7 @@ pub struct Point {
     pub y: f64,
     /// The interval's ends, where there is one.
     pub interval: Option<(f64, f64)>,
-    /// Its numbers, as they are shown to who hovers.
+    /// Its numbers, shown when a pointer is over it.
     pub text: String,
     /// The [`TableRow`] that it stands in.
     pub row: String,

@@ -16,7 +16,6 @@ use self::plan::Plan;
 use super::page::{Figure, Point, Scale};
 use crate::{Error, Result};
 
-pub(super) use self::axis::{bytes, significant};
 pub(super) use self::canvas::PALETTE;
 pub use self::canvas::ready_font;
 

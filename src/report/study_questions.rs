@@ -1,15 +1,17 @@
-//! The studies' six questions, answered from the data, or not at all.
+//! Six questions about the paths, answered from the data, or not at all. docs/STUDIES.md says where they come from.
 
 use super::figures::FIGURES_OF_COUNTERS;
 use super::headline::{Facts, claim};
 use super::page::{Claim, Question};
-use super::tables::{ladder_name, model_row};
+use super::tables::{ladder_name, ledger_row, model_row, stands_in_ledger};
 use super::winners::versus;
-use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
-use crate::case::{Layout, SendPath, Series};
+use super::words::{self, Copied, case_row, comparison_row, pairs};
+use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::event::Event;
-use crate::results::analysis::{ArmResult, CellResult, Metric};
+use crate::format::{bytes, difference, distance, list, number};
+use crate::results::analysis::{ArmResult, CellResult};
 use crate::results::cost_model::{Crossover, Ladder, crossover, standing};
+use crate::results::metric::Metric;
 use crate::results::stats::{Effect, Estimate, Verdict, median};
 use crate::sample::Side;
 
@@ -22,7 +24,7 @@ const TWO_COPY: Series = (SendPath::TwoCopy, Layout::Heap);
 const ONE_COPY: Series = (SendPath::OneCopy, Layout::Heap);
 
 impl Facts<'_> {
-    /// The studies' six questions.
+    /// All six, in order.
     pub(super) fn questions(&self) -> Vec<Question> {
         vec![
             self.why_not_zero_copy(),
@@ -45,35 +47,37 @@ impl Facts<'_> {
         if self.zero_copy_series().is_empty() {
             return Question { text, answered: false, answer: vec![claim("It was not in this sweep.")] };
         }
-        let mut answer = vec![self.zero_copy_wins()];
+        let mut answer = self.zero_copy_wins();
         let rows: Vec<String> =
             self.arms().filter(|arm| arm.zero_copy.is_some()).map(|arm| case_row(arm.arm)).collect();
-        match self.copied() {
-            Copied::Unknown => {
-                answer.push(claim("The data cannot say why: no completion was recorded, so it is not known whether anything was sent without a copy."));
-                return Question { text, answered: false, answer };
-            }
-            Copied::Share(share) if share > 0.0 => answer.push(Claim {
-                text: format!(
-                    "The kernel copied {} of the sends after all, as their completions say. MSG_ZEROCOPY pins the pages \
-                     of each send and queues a notification by design (msg_zerocopy.rst of the kernel's \
-                     documentation); these were copied besides.",
-                    words::percent(share)
-                ),
-                rows: rows.clone(),
-            }),
-            Copied::Share(_) => answer.push(Claim {
-                text: "No send was copied; MSG_ZEROCOPY pins the pages of each send and queues a notification by design \
-                       (msg_zerocopy.rst of the kernel's documentation)."
-                    .to_owned(),
-                rows: rows.clone(),
-            }),
+        let copied = self.copied();
+        if copied.iter().all(|(_, copied)| *copied == Copied::Unknown) {
+            answer.push(claim(
+                "The data cannot say why: no completion was recorded, so it is not known whether the kernel copied.",
+            ));
+            return Question { text, answered: false, answer };
         }
+        for (series, copied) in copied {
+            let did = match copied {
+                Copied::Unknown => continue,
+                Copied::Shares(_, 0.0) => {
+                    "the kernel copied none of the sends, as their completions say".to_owned()
+                }
+                Copied::Shares(..) => format!("{copied}, as the completions of its sends say"),
+            };
+            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows: rows.clone() });
+        }
+        answer.push(Claim {
+            text: "MSG_ZEROCOPY pins the pages of each send and queues a notification for it, copied or not \
+                   (msg_zerocopy.rst of the kernel's documentation)."
+                .to_owned(),
+            rows: rows.clone(),
+        });
         let mut answered = true;
-        let small = self.dearer_where_small();
+        let small = self.cost_where_small();
         answered &= !small.is_empty();
         answer.extend(small);
-        answer.extend(self.dearer_by_message());
+        answer.extend(self.cost_by_message());
         let (mut sends, mut notifications) = (0, 0);
         for counts in self.arms().filter_map(|arm| arm.zero_copy) {
             sends += counts.sends;
@@ -91,8 +95,8 @@ impl Facts<'_> {
         Question { text, answered, answer }
     }
 
-    /// How much longer `zero_copy` takes than `one_copy` at the smallest size, where copying costs next to nothing.
-    fn dearer_where_small(&self) -> Vec<Claim> {
+    /// How much longer `zero_copy` takes than `one_copy` at the smallest size, where there is little to copy.
+    fn cost_where_small(&self) -> Vec<Claim> {
         let mut claims = Vec::new();
         for ladder in self.ladders {
             let Some(cell) = ladder.cells.first().filter(|cell| cell.cell.payload_bytes <= 4096) else {
@@ -104,8 +108,8 @@ impl Facts<'_> {
                 {
                     claims.push(Claim {
                         text: format!(
-                            "With {}, at {}, where there is next to nothing to copy, {}'s throughput is {} against one_copy's: \
-                             what it does besides costs more than a copy of so little.",
+                            "With {}, at {}, the throughput of {} is {} against one_copy. So little is copied at this size that the \
+                             difference is the cost of pinning and of notifications.",
                             ladder_name(ladder),
                             bytes(cell.cell.payload_bytes as f64),
                             self.name(series),
@@ -120,7 +124,7 @@ impl Facts<'_> {
     }
 
     /// What `zero_copy` costs more than `one_copy` by message and by KiB, where the cost model holds.
-    fn dearer_by_message(&self) -> Vec<Claim> {
+    fn cost_by_message(&self) -> Vec<Claim> {
         let fit = |ladder: &Ladder<'_>, series: Series| {
             self.fits
                 .iter()
@@ -171,7 +175,7 @@ impl Facts<'_> {
         let names: Vec<String> = missing.iter().map(|event| event.unit().to_owned()).collect();
         Some(claim(format!(
             "The data cannot say: {} were not counted{}",
-            words::list(&names),
+            list(&names),
             reason.map_or_else(|| ".".to_owned(), |reason| format!(": {reason}."))
         )))
     }
@@ -181,16 +185,20 @@ impl Facts<'_> {
         let levels = [Event::L1dLoadMisses, Event::LlcLoadMisses];
         if let Some(missing) = self.missing(&levels) {
             let mut answer = vec![missing];
-            answer.extend(self.ledger_claim());
+            answer.extend(self.ledger_claims());
             return Question { text, answered: false, answer };
         }
         let mut answer = Vec::new();
         let mut answered = false;
-        for series in self.manifest.plan.series.iter().copied().filter(|series| *series != TWO_COPY) {
+        let others = || self.manifest.plan.series.iter().copied().filter(|series| *series != TWO_COPY);
+        let receptions = self.receptions();
+        for (reception, series) in
+            receptions.into_iter().flat_map(|reception| others().map(move |series| (reception, series)))
+        {
             let mut rows = Vec::new();
             let changes: Vec<(Event, Option<Effect>)> = levels
                 .into_iter()
-                .map(|event| (event, self.misses_against_two_copy(series, event, &mut rows)))
+                .map(|event| (event, self.misses_against_two_copy(reception, series, event, &mut rows)))
                 .collect();
             let shown: Vec<String> = changes
                 .iter()
@@ -199,7 +207,7 @@ impl Facts<'_> {
                     None => format!("{}: fewer than 3 cells", event.unit()),
                 })
                 .collect();
-            // A reduction that the interval does not bear out is none.
+            // Only a reduction of the whole interval is one.
             let mut sure: Vec<(Event, Estimate)> = changes
                 .iter()
                 .filter_map(|(event, change)| Some((*event, (*change)?.ratio())))
@@ -207,35 +215,37 @@ impl Facts<'_> {
                 .collect();
             sure.sort_by(|one, other| one.1.value.total_cmp(&other.1.value));
             let most = match sure[..] {
-                [] => "no interval is clear of no reduction, so the data cannot say".to_owned(),
+                [] => "no reduction is larger than its interval, so the data cannot say".to_owned(),
                 [(event, one), (_, other)] if one.high >= other.low => {
-                    format!("both fall, {} the most, though the intervals overlap", event.unit())
+                    format!("both fall; {} fall the most, but the intervals overlap", event.unit())
                 }
-                [(event, _), ..] => format!("the most reduction that is sure is in {}", event.unit()),
+                [(event, _), ..] => format!("{} fall the most", event.unit()),
             };
             answered |= !sure.is_empty();
             answer.push(Claim {
                 text: format!(
-                    "{} against two_copy, the server's misses by message over the cells: {}; {most}.",
+                    "{} against two_copy{}, the server's misses by message over the cells: {}; {most}.",
                     self.name(series),
-                    words::list(&shown)
+                    words::reception(reception.0, reception.1),
+                    list(&shown)
                 ),
                 rows,
             });
         }
-        answer.extend(self.ledger_claim());
+        answer.extend(self.ledger_claims());
         Question { text, answered, answer }
     }
 
     /// How many misses `series` has by those of `two_copy`: the mean over cells, on a log scale.
     fn misses_against_two_copy(
         &self,
+        reception: (Receiver, Source),
         series: Series,
         event: Event,
         rows: &mut Vec<String>,
     ) -> Option<Effect> {
         let mut logs = Vec::new();
-        for cell in &self.analysis.cells {
+        for cell in self.received_by(reception) {
             let arm = |series: Series| {
                 cell.arms.iter().find(|arm| !arm.arm.control && arm.arm.case.series() == series)
             };
@@ -256,39 +266,47 @@ impl Facts<'_> {
         Effect::of(&logs)
     }
 
-    /// How often a payload byte is copied, by series.
-    fn ledger_claim(&self) -> Option<Claim> {
+    /// How often a payload byte is copied, by series: a claim for each receiver and source.
+    fn ledger_claims(&self) -> Vec<Claim> {
+        self.receptions().into_iter().filter_map(|reception| self.ledger_claim(reception)).collect()
+    }
+
+    fn ledger_claim(&self, reception: (Receiver, Source)) -> Option<Claim> {
         let mut parts = Vec::new();
-        let mut rows = Vec::new();
+        let mut rows: Vec<String> = Vec::new();
         for &series in &self.manifest.plan.series {
-            let arms = || self.arms().filter(move |arm| arm.arm.case.series() == series);
-            let copied: u64 = arms()
-                .map(|arm| {
-                    let (server, client) = arm.copies;
-                    server.user_to_user_bytes
-                        + server.user_to_kernel_bytes
-                        + server.deferred_bytes
-                        + client.kernel_to_user_bytes
-                        + client.user_to_user_bytes
-                })
-                .sum();
-            let payload: u64 =
-                arms().map(|arm| arm.copied_messages * arm.arm.case.payload_bytes as u64).sum();
-            if copied > 0 && payload > 0 {
-                parts.push(format!("{} {}", self.name(series), number(copied as f64 / payload as f64)));
-                let mut sizes: Vec<usize> = arms()
-                    .filter(|arm| arm.copied_messages > 0 && arm.copies.1.kernel_to_user_bytes > 0)
-                    .map(|arm| arm.arm.case.payload_bytes)
-                    .collect();
-                sizes.sort_unstable();
-                sizes.dedup();
-                rows.extend(sizes.iter().map(|size| format!("copies-{}-{}-{size}B", series.0, series.1)));
+            let cells = self.received_by(reception);
+            let arms: Vec<&ArmResult> = cells
+                .into_iter()
+                .flat_map(|cell| &cell.arms)
+                .filter(|arm| arm.arm.case.series() == series && stands_in_ledger(self.manifest, arm))
+                .collect();
+            let copied = |arm: &&ArmResult| {
+                let (server, client) = arm.copies;
+                server.user_to_user_bytes
+                    + server.user_to_kernel_bytes
+                    + server.deferred_bytes
+                    + client.kernel_to_user_bytes
+                    + client.user_to_user_bytes
+            };
+            let payload = |arm: &&ArmResult| arm.copied_messages * arm.arm.case.payload_bytes as u64;
+            let (copied, payload) =
+                (arms.iter().map(copied).sum::<u64>(), arms.iter().map(payload).sum::<u64>());
+            if payload == 0 {
+                continue;
+            }
+            parts.push(format!("{} {}", self.name(series), number(copied as f64 / payload as f64)));
+            for id in arms.iter().map(|arm| ledger_row(arm)) {
+                if !rows.contains(&id) {
+                    rows.push(id);
+                }
             }
         }
         (!parts.is_empty()).then(|| Claim {
             text: format!(
-                "Copies of each payload byte by a CPU, both sides together: {}.",
-                words::list(&parts)
+                "Copies of each payload byte by a CPU{}, both sides together: {}.",
+                words::reception(reception.0, reception.1),
+                list(&parts)
             ),
             rows,
         })
@@ -302,20 +320,12 @@ impl Facts<'_> {
         answer.extend(missing);
         // The size that was measured at most numbers of pairs.
         let cells = &self.analysis.cells;
-        let count = |cell: &CellResult| {
-            cells
-                .iter()
-                .filter(|other| {
-                    (other.cell.payload_bytes, other.cell.workload, other.cell.placement)
-                        == (cell.cell.payload_bytes, cell.cell.workload, cell.cell.placement)
-                })
-                .count()
-        };
+        let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
+        let count = |cell: &CellResult| cells.iter().filter(|other| key(other) == key(cell)).count();
         let Some(chosen) = cells.iter().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1) else {
             answer.push(claim("Only one number of pairs was measured."));
             return Question { text, answered: false, answer };
         };
-        let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.workload, cell.cell.placement);
         let mut alike: Vec<&CellResult> = cells.iter().filter(|cell| key(cell) == key(chosen)).collect();
         alike.sort_by_key(|cell| cell.cell.threads);
         let (Some(few), Some(many)) = (alike.first(), alike.last()) else {
@@ -331,9 +341,10 @@ impl Facts<'_> {
             if let (Some(one), Some(all)) = (few.throughput_gbps, many.throughput_gbps) {
                 answer.push(Claim {
                     text: format!(
-                        "{} at {}: {} Gb/s with {}, {} with {}.",
+                        "{} at {} ({}): {} Gb/s with {}, {} with {}.",
                         self.name(series),
                         bytes(few.arm.case.payload_bytes as f64),
+                        words::situation(few.arm.case.cell().situation()),
                         words::measure(one),
                         pairs(least),
                         words::measure(all),
@@ -421,8 +432,8 @@ impl Facts<'_> {
             return (
                 false,
                 format!(
-                    "the data cannot say: no interval from so few repetitions (by the plain numbers it is ahead at \
-                     {ahead} of {} sizes)",
+                    "the data cannot say: there are too few repetitions for an interval (by the plain numbers it is \
+                     faster at {ahead} of {} sizes)",
                     sizes.len()
                 ),
             );
@@ -440,7 +451,7 @@ impl Facts<'_> {
             Crossover::Never => format!("no crossover up to {}", bytes(most as f64)),
             Crossover::UpTo(end) => {
                 format!(
-                    "faster below {}, and not beyond (measured to {})",
+                    "faster below {}, and not from there on (measured to {})",
                     bytes(end as f64),
                     bytes(most as f64)
                 )
@@ -456,7 +467,7 @@ impl Facts<'_> {
             },
         };
         if !noisy.is_empty() && noisy.len() < points.len() {
-            said = format!("{said} (too noisy to say at {})", words::list(&noisy));
+            said = format!("{said} (too noisy to say at {})", list(&noisy));
         }
         (noisy.len() < points.len(), said)
     }
@@ -473,8 +484,8 @@ impl Facts<'_> {
             [ours, theirs].map(|fit| fit.worst_misfit().ln().abs()).into_iter().fold(0.0, f64::max).exp_m1();
         if misfit > MOST_MISFIT {
             return format!(
-                " The cost model does not say: its straight lines miss a size by {:.0} %.",
-                misfit * 100.0
+                " The cost model cannot say: its straight lines miss a size by {}.",
+                distance(misfit)
             );
         }
         match ours.crossover(theirs, least, most) {
@@ -513,15 +524,15 @@ impl Facts<'_> {
         }
         if let Some((_, arm, ratio)) = worst.filter(|(far, _, _)| *far > MOST_MISFIT) {
             let rows = vec![case_row(arm.arm)];
-            let slower = if ratio > 1.0 { "more" } else { "less" };
             let found = Claim {
                 text: format!(
-                    "{}, {} with {}: a message takes {:.0} % {slower} time than the straight line through all sizes (a \
-                     fixed cost and a cost by byte) has it, the largest such deviation.",
+                    "{}, {} with {} ({}): the time of a message differs by {} from the straight line through all sizes (a \
+                     fixed cost and a cost by byte). No other case is as far from its line.",
                     self.name(arm.arm.case.series()),
                     bytes(arm.arm.case.payload_bytes as f64),
                     pairs(arm.arm.case.threads),
-                    (ratio - 1.0).abs() * 100.0
+                    words::situation(arm.arm.case.cell().situation()),
+                    difference(ratio)
                 ),
                 rows,
             };
@@ -543,10 +554,12 @@ impl Facts<'_> {
         };
         let found = Claim {
             text: format!(
-                "{}, {} with {}: the 99th percentile of round trips is {} times the median, the worst such ratio.",
+                "{}, {} with {} ({}): the 99th percentile of round trips is {} times the median. No other case has so \
+                 large a ratio.",
                 self.name(arm.arm.case.series()),
                 bytes(arm.arm.case.payload_bytes as f64),
                 pairs(arm.arm.case.threads),
+                words::situation(arm.arm.case.cell().situation()),
                 number(ratio)
             ),
             rows: vec![case_row(arm.arm)],
@@ -585,7 +598,7 @@ impl Facts<'_> {
                 rows.extend(others.iter().map(|arm| case_row(arm.arm)));
                 answer.push(Claim {
                     text: format!(
-                        "What goes with it, as measured: {name}: {}, against {} in the median of the other paths.",
+                        "Measured with it: {name}: {}, against {} in the median of the other paths.",
                         number(here),
                         number(usual)
                     ),
@@ -599,8 +612,8 @@ impl Facts<'_> {
             if by_message(counts.sends) > 1.05 || by_message(counts.enobufs) > 0.01 {
                 answer.push(Claim {
                     text: format!(
-                        "What goes with it, as measured: {} sendmsg calls by message (short sends: the message lies on more \
-                         pages than one packet takes), and {} refused with ENOBUFS (the limit of memory that may be pinned).",
+                        "Measured with it: {} sendmsg calls by message (short sends: the message lies on more pages than one \
+                         packet takes), and {} calls refused with ENOBUFS (the limit of memory that may be pinned).",
                         number(by_message(counts.sends)),
                         number(by_message(counts.enobufs))
                     ),
@@ -612,7 +625,7 @@ impl Facts<'_> {
         if !answered {
             let missing = if self.manifest.not_counted.is_empty() { "" } else { FIGURES_OF_COUNTERS };
             answer.push(claim(format!(
-                "The data cannot say why: nothing that was counted stands out{missing}."
+                "The data cannot say why: no counter differs much from those of the other paths{missing}."
             )));
         }
         Question { text, answered, answer }

@@ -1,14 +1,31 @@
 //! The tables: every case, every comparison, the cost model, the copy ledger.
 
 use super::page::{Column, Entry, Section, Table, TableRow};
-use super::words::{self, Copied, bytes, case_row, comparison_row, number, pairs};
-use crate::case::Series;
+use super::words::{self, Copied, case_row, comparison_row, pairs};
+use crate::case::{Placement, Receiver, Series, Source, departures};
 use crate::event::Event;
+use crate::format::{self, bytes, difference, number};
 use crate::results::analysis::{Analysis, ArmResult, Comparison, Measure};
 use crate::results::cost_model::{Fit, Ladder};
-use crate::results::stats::Verdict;
-use crate::results::store::Manifest;
+use crate::results::manifest::Manifest;
 use crate::sample::Side;
+
+const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
+const PAIRS: &str = "server and client threads, one of each to a connection";
+const PLACEMENT: &str = "where the two ends of a pair run";
+const RECEIVER: &str =
+    "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends";
+const SOURCE: &str = "which messages are sent: hot, a small set in turn; cold, a set that no cache holds";
+
+/// Why the two sides of a case are not to be told apart by CPU time or counters.
+pub(super) const SPLIT: &str = "Where both ends of a pair share a CPU (placement paired), do not rely on the split between \
+                                server and client: the kernel books the switch between the two to one of them, and perf and \
+                                getrusage do not agree on which. Rely on the sum of both sides.";
+
+/// Whether some pairs have both ends on one CPU.
+pub(super) fn any_paired(manifest: &Manifest) -> bool {
+    manifest.plan.cells.iter().any(|cell| cell.placement == Placement::Paired)
+}
 
 fn words_column(name: &str, about: &str) -> Column {
     Column { name: name.to_owned(), about: about.to_owned(), numeric: false }
@@ -43,25 +60,38 @@ fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
 
 /// A row for each arm.
 pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
+    let paired = any_paired(manifest);
+    let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
     let mut columns = vec![
         words_column(
             "path",
             "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied",
         ),
-        words_column("workload", "rr: request and response; stream: messages back to back"),
+        words_column("workload", WORKLOAD),
         number_column("size", "payload of a message"),
-        number_column("pairs", "server and client threads, one of each to a connection"),
-        words_column("placement", "where the two ends of a pair run"),
+        number_column("pairs", PAIRS),
+        words_column("placement", PLACEMENT),
+        words_column("receiver", RECEIVER),
+        words_column("source", SOURCE),
         number_column("Gb/s", "payload bits received by time"),
         number_column("mean µs", "mean round trip"),
         number_column("p50 µs", "median round trip"),
         number_column("p99 µs", "the round trip that 99 of 100 do not exceed"),
         number_column("p99.9 µs", "the round trip that 999 of 1000 do not exceed"),
         number_column("max µs", "the longest round trip"),
-        number_column("server CPU ns", "CPU time of the server's threads by message"),
-        number_column("client CPU ns", "CPU time of the client's threads by message"),
+        number_column(
+            "drain µs",
+            "from the last byte received until the path is done with the burst: of zero_copy, its completions. The median \
+             of the bursts, which is no part of the times to the left",
+        ),
+        number_column("CPU ns per byte", "CPU time of both sides' threads by payload byte: what is compared"),
+        number_column("server CPU ns", &by_side("CPU time of the server's threads by message")),
+        number_column("client CPU ns", &by_side("CPU time of the client's threads by message")),
         number_column("copied", "share of MSG_ZEROCOPY sends that the kernel copied after all"),
-        number_column("ENOBUFS", "sends that were refused for want of memory to pin, and made again"),
+        number_column(
+            "ENOBUFS",
+            "sends that were refused because no more memory may be pinned, and made again",
+        ),
     ];
     let counted: Vec<(Side, Event)> = [
         (Side::Server, Event::Cycles),
@@ -75,7 +105,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
     .into();
     columns.extend(counted.iter().map(|(side, event)| {
         let about = format!("{} of the {side}'s threads by message, kernel included", event.unit());
-        number_column(&format!("{side} {}", event.unit()), &about)
+        number_column(&format!("{side} {}", event.unit()), &by_side(&about))
     }));
     let row = |result: &ArmResult| {
         let case = result.arm.case;
@@ -94,12 +124,18 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             value(bytes(case.payload_bytes as f64), case.payload_bytes as f64),
             value(case.threads.to_string(), case.threads as f64),
             word(case.placement.to_string()),
+            word(case.receiver.to_string()),
+            word(case.source.to_string()),
             measured(result.throughput_gbps, &why("no burst of it was timed")),
             us(result.rtt_mean_ns),
             us(result.rtt_quantiles_ns[0].1),
             us(result.rtt_quantiles_ns[2].1),
             us(result.rtt_quantiles_ns[3].1),
             result.rtt_max_ns.map_or_else(|| empty(&trips), |ns| value(number(ns as f64 / 1e3), ns as f64)),
+            result
+                .drain_ns_per_burst
+                .map_or_else(|| empty(&why("no burst of it was timed")), |ns| value(number(ns / 1e3), ns)),
+            measured(result.cpu_ns_per_byte, &why("CPU time was not recorded")),
             measured(result.server_cpu_ns_per_message, &why("CPU time was not recorded")),
             measured(result.client_cpu_ns_per_message, &why("CPU time was not recorded")),
             result.zero_copy.and_then(|counts| counts.copied_share()).map_or_else(
@@ -108,7 +144,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                         "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded",
                     ))
                 },
-                |share| value(format!("{:.1} %", share * 100.0), share),
+                |share| value(format::share(share), share),
             ),
             result.zero_copy.map_or_else(
                 || empty(&why("the path makes no MSG_ZEROCOPY sends, or they were not recorded")),
@@ -132,10 +168,12 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
 pub(super) fn comparisons(analysis: &Analysis) -> Table {
     let columns = vec![
         words_column("metric", "what is compared"),
-        words_column("workload", "rr: request and response; stream: messages back to back"),
+        words_column("workload", WORKLOAD),
         number_column("size", "payload of a message"),
-        number_column("pairs", "server and client threads, one of each to a connection"),
-        words_column("placement", "where the two ends of a pair run"),
+        number_column("pairs", PAIRS),
+        words_column("placement", PLACEMENT),
+        words_column("receiver", RECEIVER),
+        words_column("source", SOURCE),
         words_column("path", "what is held against the other"),
         words_column("against", "what it is held against"),
         number_column("difference", "of the value itself: more throughput is better, more time is worse"),
@@ -149,45 +187,31 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
     ];
     let row = |comparison: &Comparison| {
         let cell = comparison.cell;
-        let name = |(path, layout): Series| format!("{path} ({layout})");
-        let of = if comparison.control { "control".to_owned() } else { name(comparison.series) };
+        let of = if comparison.control { "control".to_owned() } else { words::plain(comparison.series) };
         let mut cells = vec![
-            word(words::metric(comparison.metric)),
+            word(comparison.metric.name()),
             word(cell.workload.to_string()),
             value(bytes(cell.payload_bytes as f64), cell.payload_bytes as f64),
             value(cell.threads.to_string(), cell.threads as f64),
             word(cell.placement.to_string()),
+            word(cell.receiver.to_string()),
+            word(cell.source.to_string()),
             word(of),
-            word(name(comparison.baseline)),
+            word(words::plain(comparison.baseline)),
         ];
         match &comparison.outcome {
             Ok(outcome) => {
-                let ratio = words::change(comparison.metric, outcome.effect.ratio());
-                let percent = |ratio: f64| value(format!("{:+.2} %", (ratio - 1.0) * 100.0), ratio);
+                let ratio = comparison.metric.change(outcome.effect.ratio());
+                let percent = |ratio: f64| value(difference(ratio), ratio);
                 cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
                 cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
-                cells.push(word(verdict(comparison, outcome.verdict)));
+                cells.push(word(comparison.metric.verdict(outcome.verdict)));
             }
             Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
         }
         TableRow { id: comparison_row(comparison), cells }
     };
     Table { columns, rows: analysis.cells.iter().flat_map(|cell| &cell.comparisons).map(row).collect() }
-}
-
-fn verdict(comparison: &Comparison, verdict: Verdict) -> String {
-    use crate::results::analysis::Metric;
-    let word = match (verdict, comparison.metric) {
-        (Verdict::NoDifference, _) => "no difference",
-        (Verdict::TooNoisy, _) => "too noisy to say",
-        (Verdict::Faster, Metric::Throughput) => "faster",
-        (Verdict::Slower, Metric::Throughput) => "slower",
-        (Verdict::Faster, Metric::P50 | Metric::P99) => "shorter",
-        (Verdict::Slower, Metric::P50 | Metric::P99) => "longer",
-        (Verdict::Faster, _) => "cheaper",
-        (Verdict::Slower, _) => "dearer",
-    };
-    word.to_owned()
 }
 
 /// The row of a line of the cost model.
@@ -199,20 +223,25 @@ pub(super) fn model_row(ladder: &Ladder<'_>, series: Series) -> String {
 pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
     let columns = vec![
         words_column("path", "who copies"),
-        words_column("workload", "rr: request and response; stream: messages back to back"),
-        number_column("pairs", "server and client threads, one of each to a connection"),
-        words_column("placement", "where the two ends of a pair run"),
+        words_column("workload", WORKLOAD),
+        number_column("pairs", PAIRS),
+        words_column("placement", PLACEMENT),
+        words_column("receiver", RECEIVER),
+        words_column("source", SOURCE),
         number_column("fixed ns", "what a message costs whatever its size: the pair's time"),
         number_column("ns per KiB", "what each KiB adds"),
         number_column("worst misfit", "how far the measured time is from the line, where it is furthest"),
         number_column("at", "the size where it is"),
     ];
     let row = |(ladder, series, fit): &(&Ladder<'_>, Series, Option<Fit>)| {
+        let situation = ladder.situation;
         let mut cells = vec![
             word(words::series(*series, Copied::of(ladder.arms(*series)))),
-            word(ladder.workload.to_string()),
+            word(situation.workload.to_string()),
             value(ladder.threads.to_string(), ladder.threads as f64),
-            word(ladder.placement.to_string()),
+            word(situation.placement.to_string()),
+            word(situation.receiver.to_string()),
+            word(situation.source.to_string()),
         ];
         match fit {
             None => cells.extend((0..4).map(|_| empty("a line takes three sizes that were measured"))),
@@ -225,7 +254,7 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
                     .max_by(|(_, one, _), (_, other, _)| one.ln().abs().total_cmp(&other.ln().abs()));
                 match worst {
                     Some(&(at, ratio, _)) => cells.extend([
-                        value(format!("{:+.1} %", (ratio - 1.0) * 100.0), ratio.ln().abs()),
+                        value(difference(ratio), ratio.ln().abs()),
                         value(bytes(at as f64), at as f64),
                     ]),
                     None => cells.extend([empty("no size"), empty("no size")]),
@@ -237,11 +266,13 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
     Table { columns, rows: fits.iter().map(row).collect() }
 }
 
-/// Who copied how much of a message, by series and size.
+/// Who copied how much of a message, by series, receiver, source and size.
 pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
     let columns = vec![
         words_column("path", "who copies"),
         number_column("size", "payload of a message"),
+        words_column("receiver", RECEIVER),
+        words_column("source", SOURCE),
         number_column("server packs", "bytes copied from user memory to user memory"),
         number_column("into the kernel", "bytes copied from user memory before the call returned"),
         number_column(
@@ -252,18 +283,23 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         number_column("client unpacks", "bytes copied from user memory to user memory"),
         number_column("copies", "all of these by payload byte"),
     ];
+    let mut kinds: Vec<(Receiver, Source, usize)> = Vec::new();
+    for cell in &analysis.cells {
+        let kind = (cell.cell.receiver, cell.cell.source, cell.cell.payload_bytes);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds.sort_by_key(|kind| (kind.0 as usize, kind.1 as usize, kind.2));
     let mut rows = Vec::new();
     for &series in &manifest.plan.series {
-        let mut sizes: Vec<usize> = analysis.cells.iter().map(|cell| cell.cell.payload_bytes).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        for size in sizes {
+        for &(receiver, source, size) in &kinds {
             let arms: Vec<&ArmResult> = analysis
                 .cells
                 .iter()
                 .flat_map(|cell| &cell.arms)
-                .filter(|arm| arm.arm.case.payload_bytes == size && arm.arm.case.series() == series)
-                .filter(|arm| arm.copied_messages > 0 && arm.copies.1.kernel_to_user_bytes > 0)
+                .filter(|arm| ledger_row(arm) == ledger_row_of(series, receiver, source, size))
+                .filter(|arm| stands_in_ledger(manifest, arm))
                 .collect();
             if arms.is_empty() {
                 continue;
@@ -282,11 +318,13 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
             let mut cells = vec![
                 word(words::series(series, Copied::of(arms.iter().copied()))),
                 value(bytes(size as f64), size as f64),
+                word(receiver.to_string()),
+                word(source.to_string()),
             ];
             cells.extend(parts.map(|part| value(number(part), part)));
             let copies = parts.iter().sum::<f64>() / size as f64;
             cells.push(value(number(copies), copies));
-            rows.push(TableRow { id: format!("copies-{}-{}-{size}B", series.0, series.1), cells });
+            rows.push(TableRow { id: ledger_row_of(series, receiver, source, size), cells });
         }
     }
     Section {
@@ -297,6 +335,22 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         table: Table { columns, rows },
         claims: Vec::new(),
     }
+}
+
+fn ledger_row_of((path, layout): Series, receiver: Receiver, source: Source, size: usize) -> String {
+    let end = departures(receiver, source).replace('/', "-");
+    format!("copies-{path}-{layout}-{size}B{end}")
+}
+
+/// The row of the copy ledger that an arm is counted in.
+pub(super) fn ledger_row(result: &ArmResult) -> String {
+    let case = result.arm.case;
+    ledger_row_of(case.series(), case.receiver, case.source, case.payload_bytes)
+}
+
+/// Whether copies were counted of an arm. Other programs, which record no environment, do not count them.
+pub(super) fn stands_in_ledger(manifest: &Manifest, result: &ArmResult) -> bool {
+    manifest.environment.is_some() && result.copied_messages > 0
 }
 
 /// Name and value of everything that describes the run.
@@ -347,7 +401,7 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
     lines
 }
 
-/// The pairs of a ladder, with the workload and placement.
+/// The pairs of a ladder, with the rest of what its cells have in common.
 pub(super) fn ladder_name(ladder: &Ladder<'_>) -> String {
-    format!("{} ({}, {})", pairs(ladder.threads), ladder.workload, ladder.placement)
+    format!("{} ({})", pairs(ladder.threads), words::situation(ladder.situation))
 }

@@ -2,8 +2,10 @@
 
 use super::page::{DecisionMap, Square};
 use super::words::{self, comparison_row};
-use crate::case::Series;
-use crate::results::analysis::{Analysis, CellResult, Comparison, Metric};
+use crate::case::{Series, Situation};
+use crate::format::{bytes, list};
+use crate::results::analysis::{Analysis, CellResult, Comparison};
+use crate::results::metric::Metric;
 use crate::results::stats::{Effect, Estimate, Verdict};
 
 /// What can be said of a cell by one metric.
@@ -35,13 +37,8 @@ pub(super) fn versus(
         if (comparison.series, comparison.baseline) == (series, other) {
             return Some((ratio, verdict, comparison));
         }
-        let turned = Estimate { value: 1.0 / ratio.value, low: 1.0 / ratio.high, high: 1.0 / ratio.low };
-        let verdict = match verdict {
-            Verdict::Faster => Verdict::Slower,
-            Verdict::Slower => Verdict::Faster,
-            same => same,
-        };
-        ((comparison.series, comparison.baseline) == (other, series)).then_some((turned, verdict, comparison))
+        let exchanged = (ratio.inverted(), verdict.inverted(), comparison);
+        ((comparison.series, comparison.baseline) == (other, series)).then_some(exchanged)
     })
 }
 
@@ -81,17 +78,15 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     let alike = |one: Series, other: Series| {
         one == other || matches!(versus(cell, metric, one, other), Some((_, Verdict::NoDifference, _)))
     };
-    let loud = comparisons(cell, metric)
+    let noise = comparisons(cell, metric)
         .find_map(|comparison| comparison.outcome.as_ref().ok()?.control.filter(Effect::is_significant));
-    let names = |left: &[Series]| {
-        let names: Vec<String> = left.iter().map(|&(path, layout)| format!("{path} ({layout})")).collect();
-        words::list(&names)
-    };
-    if let Some(control) = loud {
-        let shown = words::gain(words::change(metric, control.ratio()));
+    let names = |left: &[Series]| list(&left.iter().copied().map(words::plain).collect::<Vec<_>>());
+    if let Some(control) = noise {
+        let shown = words::gain(metric.change(control.ratio()));
         return Winner::Unknown(
             format!(
-                "the control arm, the baseline against itself, shows {shown}: noise; not beaten: {}",
+                "the control arm, which is the baseline a second time, differs from it by {shown}, so this cell is too \
+                 noisy; no path was faster than {}",
                 names(&left)
             ),
             rows,
@@ -103,22 +98,17 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     Winner::Unknown(format!("too noisy to tell {} apart", names(&left)), rows)
 }
 
-/// The map of every workload and placement, by one metric.
+/// A map for each workload, placement, receiver and source, by one metric.
 pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
-    let mut groups = Vec::new();
+    let mut situations: Vec<Situation> = Vec::new();
     for cell in &analysis.cells {
-        let group = (cell.cell.workload, cell.cell.placement);
-        if !groups.contains(&group) {
-            groups.push(group);
+        if !situations.contains(&cell.cell.situation()) {
+            situations.push(cell.cell.situation());
         }
     }
-    let by = words::metric(metric);
-    let map = |(workload, placement)| {
-        let cells: Vec<&CellResult> = analysis
-            .cells
-            .iter()
-            .filter(|cell| (cell.cell.workload, cell.cell.placement) == (workload, placement))
-            .collect();
+    let map = |situation: Situation| {
+        let cells: Vec<&CellResult> =
+            analysis.cells.iter().filter(|cell| cell.cell.situation() == situation).collect();
         let sorted = |of: fn(&CellResult) -> usize| {
             let mut values: Vec<usize> = cells.iter().copied().map(of).collect();
             values.sort_unstable();
@@ -144,19 +134,15 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
             (words::pairs(threads), squares.collect())
         });
         DecisionMap {
-            title: format!("By {by} ({workload}, {placement})"),
-            columns: sizes.iter().map(|&size| words::bytes(size as f64)).collect(),
+            title: format!("By {} ({})", metric.name(), words::situation(situation)),
+            columns: sizes.iter().map(|&size| bytes(size as f64)).collect(),
             rows: rows.collect(),
         }
     };
-    groups.into_iter().map(map).collect()
+    situations.into_iter().map(map).collect()
 }
 
 fn square(cell: &CellResult, metric: Metric) -> Square {
-    let name = |(path, layout): Series| match layout {
-        crate::case::Layout::Heap => path.to_string(),
-        crate::case::Layout::Page => format!("{path}, page"),
-    };
     let ids = |rows: Vec<&Comparison>| rows.into_iter().map(comparison_row).collect();
     match winner(cell, metric) {
         Winner::Clear(series, rows) => {
@@ -167,12 +153,12 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             });
             let next = margins.min_by(|(one, _), (other, _)| one.value.total_cmp(&other.value));
             let note = next.map_or_else(String::new, |(ratio, other)| {
-                format!("{} against {}, the next", words::gain(words::change(metric, ratio)), name(other))
+                format!("{} against {}, the next", words::gain(metric.change(ratio)), words::plain(other))
             });
-            Square { text: name(series), style: Some(words::style(series)), note, rows: ids(rows) }
+            Square { text: words::plain(series), style: Some(words::style(series)), note, rows: ids(rows) }
         }
         Winner::Tied(series, rows) => {
-            let names: Vec<String> = series.into_iter().map(name).collect();
+            let names: Vec<String> = series.into_iter().map(words::plain).collect();
             Square {
                 text: names.join(" = "),
                 style: None,

@@ -1,67 +1,21 @@
-//! How numbers and cases are written for a person.
+//! How cases, paths and comparisons are written on the page.
 
-use crate::case::{Layout, SendPath, Series};
-use crate::results::analysis::{ArmResult, Comparison, Measure, Metric};
+use std::fmt;
+
+use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
+use crate::format::{bytes, difference_with_interval, number_with_interval, share};
+use crate::results::analysis::{ArmResult, Comparison, Measure};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
-/// 64 B, 4 KiB, 1 MiB; what is no whole number of them with one decimal.
-pub(super) fn bytes(bytes: f64) -> String {
-    let scaled = |unit: f64, name: &str| {
-        let number = bytes / unit;
-        let decimals = usize::from(number.fract().abs() > 0.05 && number < 100.0);
-        format!("{number:.decimals$} {name}")
-    };
-    if bytes < 1024.0 {
-        format!("{bytes:.0} B")
-    } else if bytes < 1024.0 * 1024.0 {
-        scaled(1024.0, "KiB")
-    } else {
-        scaled(1024.0 * 1024.0, "MiB")
-    }
-}
-
-/// Four significant digits.
-pub(super) fn number(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let magnitude = value.abs().log10().floor();
-    format!("{value:.*}", (3.0 - magnitude).clamp(0.0, 6.0) as usize)
-}
-
-/// A number with its interval, if it has one: `12.3 [12.1, 12.5]`.
+/// A number with its interval, if it has one: `12.30 [12.10, 12.50]`.
 pub(super) fn measure(measure: Measure) -> String {
-    match measure.interval {
-        Some((low, high)) => format!("{} [{}, {}]", number(measure.value), number(low), number(high)),
-        None => number(measure.value),
-    }
+    number_with_interval(measure.value, measure.interval)
 }
 
-/// A ratio as a difference: `+2.1 % [+1.8 %, +2.4 %]`.
+/// A ratio as a difference: `+2.10 % [+1.80 %, +2.40 %]`.
 pub(super) fn gain(ratio: Estimate) -> String {
-    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
-    format!("{} [{}, {}]", percent(ratio.value), percent(ratio.low), percent(ratio.high))
-}
-
-/// What is compared.
-pub(super) fn metric(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Throughput => "throughput",
-        Metric::P50 => "median round trip",
-        Metric::P99 => "99th percentile of round trips",
-        Metric::CpuPerByte => "CPU time per byte, both sides",
-        Metric::ServerCpu => "CPU time of the server",
-        Metric::ClientCpu => "CPU time of the client",
-    }
-}
-
-/// A comparison's ratio as what became of the value itself: more throughput, less time.
-pub(super) fn change(metric: Metric, better: Estimate) -> Estimate {
-    match metric {
-        Metric::Throughput => better,
-        _ => Estimate { value: 1.0 / better.value, low: 1.0 / better.high, high: 1.0 / better.low },
-    }
+    difference_with_interval(ratio.value, ratio.low, ratio.high)
 }
 
 /// The end of a range of sizes that may be open.
@@ -78,44 +32,92 @@ pub(super) fn pairs(threads: usize) -> String {
     if threads == 1 { "1 pair".to_owned() } else { format!("{threads} pairs") }
 }
 
-/// The path with its layout. A `zero_copy` that was copied is never called so without saying it.
-pub(super) fn series((path, layout): Series, copied: Copied) -> String {
-    let layout = match layout {
-        Layout::Heap => "",
-        Layout::Page => ", page",
+/// What pairs do and where, and receiver and source where they are not the default: `rr, paired, receiver matched`.
+pub(super) fn situation(situation: Situation) -> String {
+    let Situation { workload, placement, receiver, source } = situation;
+    let mut words = format!("{workload}, {placement}");
+    if receiver != Receiver::default() {
+        words = format!("{words}, receiver {receiver}");
+    }
+    if source != Source::default() {
+        words = format!("{words}, source {source}");
+    }
+    words
+}
+
+/// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
+pub(super) fn reception(receiver: Receiver, source: Source) -> String {
+    let receiver = (receiver != Receiver::default()).then(|| format!("receiver {receiver}"));
+    let source = (source != Source::default()).then(|| format!("source {source}"));
+    let named: Vec<String> = receiver.into_iter().chain(source).collect();
+    if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) }
+}
+
+/// The same as a sentence for a caption, with receiver and source explained.
+pub(super) fn situation_sentence(situation: Situation) -> String {
+    let Situation { workload, placement, receiver, source } = situation;
+    let receiver = match receiver {
+        Receiver::Buffer => "received into one buffer",
+        Receiver::Fields => "received into eight fields",
+        Receiver::Unpack => "received into one buffer and unpacked into eight fields",
+        Receiver::Discard => {
+            "dropped by the receiving kernel, without a copy to user memory (receiver discard)"
+        }
+        Receiver::Matched => {
+            "received as they were sent (receiver matched: two_copy unpacks, the others receive into eight fields)"
+        }
     };
-    match (path, copied) {
-        (SendPath::ZeroCopy, Copied::Share(share)) => format!("{path}{layout} ({} copied)", percent(share)),
-        (SendPath::ZeroCopy, Copied::Unknown) => format!("{path}{layout} (copied or not: not recorded)"),
-        _ => format!("{path}{layout}"),
+    let source = match source {
+        Source::Hot => "a small set of messages that is sent in turn (source hot)",
+        Source::Cold => "a set of messages that no cache holds (source cold)",
+    };
+    format!("Workload {workload}, placement {placement}; {source}, {receiver}.")
+}
+
+/// The path with its layout: `zero_copy, page`.
+pub(super) fn plain((path, layout): Series) -> String {
+    match layout {
+        Layout::Heap => path.to_string(),
+        Layout::Page => format!("{path}, page"),
     }
 }
 
-/// A share as a percentage. What is not all or nothing is not rounded to it.
-pub(super) fn percent(share: f64) -> String {
-    match share * 100.0 {
-        whole if whole.fract() == 0.0 => format!("{whole:.0} %"),
-        percent if percent > 99.9 => "almost 100 %".to_owned(),
-        percent => format!("{percent:.1} %"),
+/// The same with what the kernel did. A `zero_copy` that was copied is never called so without saying it.
+pub(super) fn series(series: Series, copied: Copied) -> String {
+    match series.0 {
+        SendPath::ZeroCopy => format!("{} ({copied})", plain(series)),
+        SendPath::TwoCopy | SendPath::OneCopy => plain(series),
     }
 }
 
-/// What is known of `MSG_ZEROCOPY` sends: which share the kernel copied after all.
+/// What is known of `MSG_ZEROCOPY` sends: which share of them the kernel copied after all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Copied {
-    Share(f64),
+    /// The least and the greatest share of any one arm. Arms are never pooled: one of a hundred that was not copied
+    /// would vanish in the others.
+    Shares(f64, f64),
+    /// No completion was recorded.
     Unknown,
 }
 
 impl Copied {
-    /// Of some arms together.
+    /// Of each of some arms.
     pub(super) fn of<'a>(arms: impl Iterator<Item = &'a ArmResult>) -> Self {
-        let (mut copied, mut completions) = (0, 0);
-        for counts in arms.filter_map(|arm| arm.zero_copy) {
-            copied += counts.copied;
-            completions += counts.completions;
+        let shares = arms.filter_map(|arm| arm.zero_copy?.copied_share());
+        shares.fold(Self::Unknown, |copied, share| match copied {
+            Self::Unknown => Self::Shares(share, share),
+            Self::Shares(least, most) => Self::Shares(least.min(share), most.max(share)),
+        })
+    }
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Shares(least, most) if share(least) == share(most) => write!(f, "{} copied", share(most)),
+            Self::Shares(least, most) => write!(f, "{} to {} copied, by case", share(least), share(most)),
+            Self::Unknown => f.write_str("copied or not: not recorded"),
         }
-        if completions == 0 { Self::Unknown } else { Self::Share(copied as f64 / completions as f64) }
     }
 }
 
@@ -145,40 +147,29 @@ pub(super) fn style(series: Series) -> usize {
     }
 }
 
-/// `a, b and c`.
-pub(super) fn list(items: &[String]) -> String {
-    match items {
-        [] => String::new(),
-        [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_written_in_binary_units() {
-        let written = [64.0, 1024.0, 4096.0, 65536.0, 1_048_576.0, 10_000.0, 200_000.0].map(bytes);
-        assert_eq!(written, ["64 B", "1 KiB", "4 KiB", "64 KiB", "1 MiB", "9.8 KiB", "195 KiB"]);
-    }
+    use crate::case::Case;
 
     #[test]
     fn a_copied_zero_copy_says_so_in_its_name() {
         let name = |copied| series((SendPath::ZeroCopy, Layout::Page), copied);
-        assert_eq!(name(Copied::Share(1.0)), "zero_copy, page (100 % copied)");
-        assert_eq!(name(Copied::Share(0.9999)), "zero_copy, page (almost 100 % copied)");
-        assert_eq!(name(Copied::Share(0.0)), "zero_copy, page (0 % copied)");
+        assert_eq!(name(Copied::Shares(1.0, 1.0)), "zero_copy, page (100 % copied)");
+        assert_eq!(name(Copied::Shares(0.9999, 0.9999)), "zero_copy, page (almost 100 % copied)");
+        assert_eq!(name(Copied::Shares(0.0, 0.0)), "zero_copy, page (0 % copied)");
+        assert_eq!(name(Copied::Shares(0.5, 1.0)), "zero_copy, page (50 % to 100 % copied, by case)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
         assert_eq!(series((SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
     }
 
     #[test]
-    fn numbers_keep_four_digits() {
-        assert_eq!(
-            [0.0, 0.012_345, 1.0, 27.4741, 123_456.0].map(number),
-            ["0", "0.01235", "1.000", "27.47", "123456"]
-        );
+    fn receiver_and_source_are_named_where_they_are_not_the_default() {
+        let of = |receiver, source| {
+            let case = Case { receiver, source, ..Case::default() };
+            situation(case.cell().situation())
+        };
+        assert_eq!(of(Receiver::Buffer, Source::Hot), "rr, paired");
+        assert_eq!(of(Receiver::Matched, Source::Cold), "rr, paired, receiver matched, source cold");
     }
 }

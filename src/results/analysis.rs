@@ -1,46 +1,17 @@
 //! From the rows of a sweep to what they say: an estimate for each case, a verdict for each comparison.
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
 
 use serde::Serialize;
 
+use super::manifest::{Manifest, Plan, cpu_time_is_whole};
+use super::metric::Metric;
+use super::observation::{Batches, Rounds, cpu_ns, enough_round_trips, observation};
 use super::record::{Arm, Record};
-use super::stats::{Effect, MARGIN, Verdict, judge, median};
-use super::store::Plan;
-use crate::case::{Case, Cell, Series, Workload};
+use super::stats::{Effect, MARGIN, MIN_INSTANCES, Verdict, judge, median};
+use crate::case::{Cell, Series, Workload};
 use crate::event::{self, Event, Reading, Readings};
-use crate::sample::{Copies, Sample, Side, SideReport, ZeroCopyCounts};
-
-/// What paths are compared by. Of all of them a ratio above 1 is the better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Metric {
-    /// Payload bytes received by time.
-    Throughput,
-    /// The round trip that 99 of 100 do not exceed.
-    P99,
-    /// CPU time of both sides' threads by payload byte.
-    CpuPerByte,
-    /// The median round trip.
-    P50,
-    /// CPU time of the server's threads by message.
-    ServerCpu,
-    /// CPU time of the client's threads by message.
-    ClientCpu,
-}
-
-impl Metric {
-    /// What paths are compared by in a sweep.
-    pub const OF_A_SWEEP: [Self; 3] = [Self::Throughput, Self::P99, Self::CpuPerByte];
-}
-
-/// Round trips that a quantile of `share` has to rest on: three beyond it.
-fn enough_round_trips(share: f64) -> u64 {
-    (3.0 / (1.0 - share)).ceil() as u64
-}
+use crate::sample::{Copies, Sample, Side, ZeroCopyCounts};
 
 /// A number, with its 95 % interval over instances where there are enough of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -111,6 +82,8 @@ pub struct ArmResult {
     pub messages: u64,
     /// Their time, in nanoseconds.
     pub elapsed_ns: u64,
+    /// From the last byte received until the path was done with the burst, in nanoseconds: the median of the bursts.
+    pub drain_ns_per_burst: Option<f64>,
     /// Payload bits by time, in Gb/s.
     pub throughput_gbps: Option<Measure>,
     /// The mean round trip, in nanoseconds.
@@ -202,95 +175,9 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
-/// Samples by round and by arm, whatever tells arms apart.
-pub type Rounds<Arm, Sample> = BTreeMap<u64, HashMap<Arm, Sample>>;
-
 /// The timed rounds of a cell, by generation.
 #[derive(Default)]
 struct Timed<'a>(BTreeMap<u64, Rounds<Arm, &'a Sample>>);
-
-/// The observation that one life of some instances makes of two arms: how much better `arm` is than `baseline`, on
-/// a log scale. None where they have no round in common, or too few round trips for a quantile.
-pub fn observation<K: Copy + Eq + Hash, S: Borrow<Sample>>(
-    rounds: &Rounds<K, S>,
-    metric: Metric,
-    arm: K,
-    baseline: K,
-) -> Option<f64> {
-    if let Some(share) = metric.share() {
-        return Some((quantile_of(rounds, share, baseline)? / quantile_of(rounds, share, arm)?).ln());
-    }
-    let cost = |round: &HashMap<K, S>, arm| metric.cost_ns_per_message(round.get(&arm)?.borrow());
-    let ratio = |round: &HashMap<K, S>| Some((cost(round, baseline)? / cost(round, arm)?).ln());
-    median(&mut rounds.values().filter_map(ratio).collect::<Vec<_>>())
-}
-
-/// What one arm is by itself: Gb/s, or nanoseconds.
-pub fn value<K: Copy + Eq + Hash, S: Borrow<Sample>>(
-    rounds: &Rounds<K, S>,
-    metric: Metric,
-    arm: K,
-    case: &Case,
-) -> Option<f64> {
-    if let Some(share) = metric.share() {
-        return quantile_of(rounds, share, arm);
-    }
-    let cost = |round: &HashMap<K, S>| metric.cost_ns_per_message(round.get(&arm)?.borrow());
-    let cost_ns = median(&mut rounds.values().filter_map(cost).collect::<Vec<_>>())?;
-    Some(match metric {
-        Metric::Throughput => case.payload_bytes as f64 * 8.0 / cost_ns,
-        Metric::CpuPerByte => cost_ns / case.payload_bytes as f64,
-        _ => cost_ns,
-    })
-}
-
-fn quantile_of<K: Copy + Eq + Hash, S: Borrow<Sample>>(
-    rounds: &Rounds<K, S>,
-    share: f64,
-    arm: K,
-) -> Option<f64> {
-    let mut batch = Batches::new(share);
-    rounds.values().filter_map(|round| round.get(&arm)).for_each(|sample| batch.add(sample.borrow()));
-    batch.take()
-}
-
-impl Metric {
-    /// The share of round trips that are not longer, of those metrics that are a quantile.
-    fn share(self) -> Option<f64> {
-        match self {
-            Self::P50 => Some(0.5),
-            Self::P99 => Some(0.99),
-            _ => None,
-        }
-    }
-
-    /// What a message costs, in nanoseconds; none where it was not measured.
-    fn cost_ns_per_message(self, sample: &Sample) -> Option<f64> {
-        let cost_ns = match self {
-            Self::CpuPerByte => cpu_ns(&sample.server) + cpu_ns(&sample.client),
-            Self::ServerCpu => cpu_ns(&sample.server),
-            Self::ClientCpu => cpu_ns(&sample.client),
-            Self::Throughput | Self::P50 | Self::P99 => sample.elapsed_ns as f64,
-        };
-        (cost_ns > 0.0).then(|| cost_ns / sample.messages as f64)
-    }
-}
-
-/// As [`observation`], of records of one generation and cell.
-#[must_use]
-pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
-    let mut rounds = Rounds::new();
-    for record in records.iter().filter(|record| record.timed) {
-        if let Ok(sample) = &record.outcome {
-            rounds.entry(record.round).or_insert_with(HashMap::new).insert(record.arm, sample);
-        }
-    }
-    observation(&rounds, metric, arm, baseline)
-}
-
-fn cpu_ns(side: &SideReport) -> f64 {
-    side.user_ns as f64 + side.system_ns as f64
-}
 
 impl<'a> Timed<'a> {
     fn new(records: &[&'a Record]) -> Self {
@@ -319,7 +206,7 @@ impl<'a> Timed<'a> {
         };
         Effect::of(&observations).ok_or_else(|| match observations.len() {
             0 => "no round in which both were measured".to_owned(),
-            found => format!("{found} independent observations: an interval takes 3"),
+            found => format!("{found} independent observations: an interval takes {MIN_INSTANCES}"),
         })
     }
 
@@ -348,53 +235,22 @@ impl<'a> Timed<'a> {
     }
 }
 
-/// Round trips, collected until they are enough for a quantile.
-struct Batches {
-    share: f64,
-    count: u64,
-    histogram: BTreeMap<u64, u64>,
+/// Works out all that a stored sweep says. By CPU time it says nothing where the kernel leaves a part of it out.
+#[must_use]
+pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
+    let mut analysis = analyse(&manifest.plan, records);
+    if !cpu_time_is_whole(manifest) {
+        let comparisons = analysis.cells.iter_mut().flat_map(|cell| &mut cell.comparisons);
+        for comparison in comparisons.filter(|comparison| comparison.metric == Metric::CpuPerByte) {
+            comparison.outcome = Err(CPU_TIME_IS_NOT_WHOLE.to_owned());
+        }
+    }
+    analysis
 }
 
-impl Batches {
-    fn new(share: f64) -> Self {
-        Self { share, count: 0, histogram: BTreeMap::new() }
-    }
-
-    fn add(&mut self, sample: &Sample) {
-        for (value_ns, count) in sample.client.round_trips.iter().flat_map(|trips| &trips.histogram) {
-            *self.histogram.entry(*value_ns).or_default() += count;
-            self.count += count;
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.count >= enough_round_trips(self.share)
-    }
-
-    /// The quantile, once there are enough; starts over. Between the bins of the histogram it is interpolated:
-    /// else a bin's width would be the least difference that could be seen, or be seen where there is none.
-    fn take(&mut self) -> Option<f64> {
-        if !self.is_full() {
-            return None;
-        }
-        let histogram = std::mem::take(&mut self.histogram);
-        let rank = std::mem::take(&mut self.count) as f64 * self.share;
-        // Half of a bin's round trips are below its middle.
-        let mut below = 0.0;
-        let mut last: Option<(f64, f64)> = None;
-        for (value_ns, count) in histogram {
-            let (middle, value_ns) = (below + count as f64 / 2.0, value_ns as f64);
-            if middle >= rank {
-                return Some(last.map_or(value_ns, |(before, before_ns)| {
-                    before_ns + (value_ns - before_ns) * (rank - before) / (middle - before)
-                }));
-            }
-            below += count as f64;
-            last = Some((middle, value_ns));
-        }
-        last.map(|(_, value_ns)| value_ns)
-    }
-}
+/// Why there is no verdict by CPU time.
+pub const CPU_TIME_IS_NOT_WHOLE: &str = "this kernel leaves softirqs out of the threads' CPU time \
+    (CONFIG_IRQ_TIME_ACCOUNTING), and over veth the softirq does a part of the work";
 
 /// Works out all that the rows say.
 #[must_use]
@@ -412,7 +268,8 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
     Analysis { cells }
 }
 
-/// Gives each comparison by one metric its verdict, in sight of all of them.
+/// Gives each comparison by one metric its verdict. All of them are judged together, since the correction for many
+/// comparisons takes their number.
 fn assign_verdicts(cells: &mut [CellResult], metric: Metric) {
     let mut outcomes: Vec<&mut Outcome> = cells
         .iter_mut()
@@ -452,14 +309,14 @@ fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
             let series = of.arm.case.series();
             let others = if of.arm.control { &arms[..1] } else { &arms[..index] };
             for to in others {
-                let heard = if of.arm.control { None } else { noise.clone().ok() };
+                let noise = if of.arm.control { None } else { noise.clone().ok() };
                 comparisons.push(Comparison {
                     metric,
                     cell,
                     series,
                     control: of.arm.control,
                     baseline: to.arm.case.series(),
-                    outcome: outcome(of, to, heard),
+                    outcome: outcome(of, to, noise),
                 });
             }
         }
@@ -493,6 +350,9 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         bursts: all().count() as u64,
         messages: all().map(|sample| sample.messages).sum(),
         elapsed_ns: all().map(|sample| sample.elapsed_ns).sum(),
+        drain_ns_per_burst: median(
+            &mut all().map(|sample| sample.server.drain_ns as f64).collect::<Vec<_>>(),
+        ),
         throughput_gbps: by_instance(&|sample| {
             sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64
         }),

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::analysis::{Metric, Rounds, value};
-use super::comparison::{Comparison, METRICS, Outcome};
+use super::comparison::{Comparison, Outcome};
+use super::metric::{Direction, Metric};
+use super::observation::{Rounds, value};
 use super::record::Record;
 use super::stats::{Effect, judge, median};
 use super::store::Sweep;
@@ -48,7 +49,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         .flat_map(|&cell| first.manifest.plan.series.iter().map(move |&series| cell.case(series)))
     {
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
-        for metric in METRICS {
+        for metric in Metric::OF_AB {
             let (Some((change, _)), Some((base, value))) =
                 (effect(ours, metric, &case), effect(theirs, metric, &case))
             else {
@@ -106,7 +107,7 @@ fn effect(
 ) -> Option<(Effect, Option<f64>)> {
     let mut values: Vec<f64> =
         generations.values().filter_map(|rounds| value(rounds, metric, (), case)).collect();
-    let sign = if metric == Metric::Throughput { 1.0 } else { -1.0 };
+    let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
     let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
     Some((Effect::of(&logs)?, median(&mut values)))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::analysis::Metric;
+use super::metric::Metric;
 use super::stats::{Estimate, Verdict};
 
 /// All comparisons of one run.
@@ -46,7 +46,3 @@ pub struct Comparison {
     /// The base's own value: Gb/s, ns, or CPU ns per message.
     pub base: Option<f64>,
 }
-
-/// What is compared, and in which order it is shown.
-pub const METRICS: [Metric; 5] =
-    [Metric::Throughput, Metric::P50, Metric::P99, Metric::ServerCpu, Metric::ClientCpu];

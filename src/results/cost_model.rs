@@ -5,9 +5,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::analysis::{Analysis, ArmResult, CellResult, Measure, Metric};
+use super::analysis::{Analysis, ArmResult, CellResult, Measure};
+use super::metric::Metric;
 use super::stats::{Estimate, Verdict, degrees_of_freedom};
-use crate::case::{Placement, Series, Workload};
+use crate::case::{Series, Situation, departures};
 
 /// Draws that an interval of the model rests on.
 const DRAWS: usize = 1000;
@@ -17,11 +18,9 @@ const SEED: u64 = 0x5e9d_9a7b;
 /// Cells that differ in size alone, ascending.
 #[derive(Clone, Debug)]
 pub struct Ladder<'a> {
-    /// What pairs do.
-    pub workload: Workload,
-    /// Where they run.
-    pub placement: Placement,
-    /// How many there are.
+    /// What pairs do, where, and how the bytes are taken in.
+    pub situation: Situation,
+    /// How many pairs there are.
     pub threads: usize,
     /// The cells.
     pub cells: Vec<&'a CellResult>,
@@ -33,15 +32,12 @@ pub fn ladders(analysis: &Analysis) -> Vec<Ladder<'_>> {
     let mut ladders: Vec<Ladder<'_>> = Vec::new();
     for result in &analysis.cells {
         let cell = result.cell;
-        let key = |ladder: &Ladder<'_>| {
-            (ladder.workload, ladder.placement, ladder.threads)
-                == (cell.workload, cell.placement, cell.threads)
-        };
+        let key =
+            |ladder: &Ladder<'_>| (ladder.situation, ladder.threads) == (cell.situation(), cell.threads);
         match ladders.iter().position(key) {
             Some(index) => ladders[index].cells.push(result),
             None => ladders.push(Ladder {
-                workload: cell.workload,
-                placement: cell.placement,
+                situation: cell.situation(),
                 threads: cell.threads,
                 cells: vec![result],
             }),
@@ -57,7 +53,8 @@ impl Ladder<'_> {
     /// What stands in every id of its cells: `rr/4T/paired`.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}T/{}", self.workload, self.threads, self.placement)
+        let Situation { workload, placement, receiver, source } = self.situation;
+        format!("{workload}/{}T/{placement}{}", self.threads, departures(receiver, source))
     }
 
     /// A series' arm in each cell that measured it.

@@ -1,14 +1,20 @@
 //! What was measured, as it lies on disk, and what follows from it. Nothing here needs a socket.
 //!
-//! A sweep is a folder: [`store`] knows its files, [`samples_csv`] the columns of `samples.csv`, [`record`] a row
-//! of it. [`stats`] says what rows may be concluded from; [`analysis`] applies it to a sweep, [`cost_model`]
-//! fits costs to it, and [`summary`] writes it out as `summary.csv`. [`compare`] holds one sweep against another;
-//! [`comparison`] is what comes of that, and of two builds that `ab` measured.
+//! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what `environment.json` holds,
+//! [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a row of it.
+//!
+//! [`metric`] is what paths are compared by. [`observation`] is what one visit says of two arms, [`stats`] what many
+//! observations allow to be concluded, and [`analysis`] applies both to a whole sweep. [`cost_model`] fits costs to it;
+//! [`summary`] writes it out as `summary.csv`. [`compare`] holds one sweep against another; [`comparison`] is what comes
+//! of that, and of two builds that `ab` measured.
 
 pub mod analysis;
 pub mod compare;
 pub mod comparison;
 pub mod cost_model;
+pub mod manifest;
+pub mod metric;
+pub mod observation;
 pub mod record;
 pub mod samples_csv;
 pub mod stats;

@@ -71,6 +71,14 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// The same with the two sides exchanged: the baseline against what was held against it, or time for speed.
+    #[must_use]
+    pub fn inverted(self) -> Self {
+        Self { value: 1.0 / self.value, low: 1.0 / self.high, high: 1.0 / self.low }
+    }
+}
+
 impl Effect {
     /// Of observations, one for each instance; none of fewer than [`MIN_INSTANCES`].
     #[must_use]
@@ -203,6 +211,18 @@ pub enum Verdict {
     NoDifference,
     /// None of the others can be said.
     TooNoisy,
+}
+
+impl Verdict {
+    /// The same with the two sides exchanged.
+    #[must_use]
+    pub fn inverted(self) -> Self {
+        match self {
+            Self::Faster => Self::Slower,
+            Self::Slower => Self::Faster,
+            same => same,
+        }
+    }
 }
 
 /// Judges all comparisons of a sweep together. Each is an effect with that of its control arm; `margin` is

@@ -4,103 +4,26 @@
 //! 20261120T133000Z-0123456789ab-host/
 //!     environment.json   what was measured, by what, where: written first
 //!     samples.csv        a row for each burst; grows by each round
+//!     samples.csv.gz     the same, compressed, where there is no samples.csv: for sweeps that are kept
 //!     summary.csv        a row for each case, made of the two
 //!     report.html, *.svg, *.png    made of the two by `sendpath report`
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
 
+pub use super::manifest::{Manifest, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
-use crate::case::{Cell, Series};
 use crate::error::{Error, Result};
-use crate::event::Event;
-use crate::measure::doctor::Check;
-use crate::measure::environment::Environment;
-
-/// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
-pub const SCHEMA: u32 = 2;
 
 const MANIFEST: &str = "environment.json";
 const SAMPLES: &str = "samples.csv";
-
-/// `environment.json`: what a sweep measures, with what, and where.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// [`SCHEMA`] of the writer.
-    pub schema: u32,
-    /// What wrote it.
-    pub program: Program,
-    /// When the sweep began, in UTC: `2026-11-20T13:30:00Z`.
-    pub started: String,
-    /// The machine's name.
-    pub host: String,
-    /// The command line.
-    pub command: Vec<String>,
-    /// The command lines that went on with it.
-    #[serde(default)]
-    pub resumed: Vec<Vec<String>>,
-    /// What is counted, in generations of its own.
-    #[serde(default)]
-    pub events: Vec<Event>,
-    /// What is measured.
-    pub plan: Plan,
-    /// Events that cannot be counted here, each with the reason.
-    pub not_counted: BTreeMap<String, String>,
-    /// Machine, limits and settings as they came out; none of data from elsewhere.
-    pub environment: Option<Environment>,
-    /// What `sendpath doctor` found.
-    pub checks: Vec<Check>,
-}
-
-/// The program that measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Its version.
-    pub version: String,
-    /// The git revision that it was built from, or `unknown`.
-    pub revision: String,
-    /// Whether its source had changes that were not committed.
-    pub dirty: bool,
-}
-
-impl Program {
-    /// This one.
-    #[must_use]
-    pub fn this() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: env!("SENDPATH_REVISION").to_owned(),
-            dirty: env!("SENDPATH_DIRTY") == "true",
-        }
-    }
-
-    /// The revision, with a mark if it is not all.
-    #[must_use]
-    pub fn name(&self) -> String {
-        if self.dirty { format!("{}-dirty", self.revision) } else { self.revision.clone() }
-    }
-}
-
-/// What a sweep measures. With the seed it fixes the order of everything.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Where the cells come from: a profile's name.
-    pub profile: String,
-    /// The seed of every random order.
-    pub seed: u64,
-    /// The sweep may end when every comparison's interval is narrower than this (0.01: 1 %).
-    pub precision: f64,
-    /// What is compared in each cell. The first is the baseline.
-    pub series: Vec<Series>,
-    /// Where it is compared.
-    pub cells: Vec<Cell>,
-}
+const COMPRESSED: &str = "samples.csv.gz";
 
 /// A sweep as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +32,7 @@ pub struct Sweep {
     pub folder: PathBuf,
     /// `environment.json`.
     pub manifest: Manifest,
-    /// `samples.csv`.
+    /// `samples.csv`, or `samples.csv.gz`.
     pub records: Vec<Record>,
     /// What was wrong with the data and did not keep it from being read.
     pub warnings: Vec<String>,
@@ -142,13 +65,17 @@ impl Store {
     /// Opens a sweep that was read, to go on with it: notes the command line, and cuts off a torn last line.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::Data`] where the samples are compressed; [`Error::File`].
     pub fn resume(sweep: &Sweep, command: Vec<String>) -> Result<Self> {
         let folder = &sweep.folder;
+        let path = folder.join(SAMPLES);
+        if !path.exists() && folder.join(COMPRESSED).exists() {
+            let remedy = "holds the samples compressed, and rows cannot be added to it: gunzip it first";
+            return Err(data(&folder.join(COMPRESSED), remedy.to_owned()));
+        }
         let mut manifest = sweep.manifest.clone();
         manifest.resumed.push(command);
         manifest.write(folder)?;
-        let path = folder.join(SAMPLES);
         let text = fs::read(&path).map_err(Error::file("read(2)", &path))?;
         let samples = OpenOptions::new().append(true).open(&path).map_err(Error::file("open(2)", &path))?;
         samples.set_len(whole_bytes(&text) as u64).map_err(Error::file("ftruncate(2)", &path))?;
@@ -217,16 +144,12 @@ pub fn read(folder: &Path) -> Result<Sweep> {
     };
     let manifest = manifest(&text).map_err(|problem| data(&path, problem))?;
 
-    let path = folder.join(SAMPLES);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(Error::file("read(2)", &path))?;
+    let (path, bytes) = samples(folder)?;
     let mut warnings = Vec::new();
     let whole = whole_bytes(&bytes);
     if whole < bytes.len() {
         warnings.push(format!(
-            "{}: the last line is torn ({} bytes without an end), as by a kill: it is left out",
+            "{}: the last line has no end ({} bytes), as after a kill or on a full disk: it is left out",
             path.display(),
             bytes.len() - whole
         ));
@@ -257,6 +180,26 @@ pub fn read(folder: &Path) -> Result<Sweep> {
         ));
     }
     Ok(Sweep { folder: folder.to_owned(), manifest, records, warnings })
+}
+
+/// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none `samples.csv.gz`, which may
+/// have several members, as files have that were compressed one by one and then joined.
+fn samples(folder: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    let plain = folder.join(SAMPLES);
+    match fs::read(&plain) {
+        Err(errno) if errno.kind() == ErrorKind::NotFound => {}
+        result => return Ok((plain.clone(), result.map_err(Error::file("read(2)", &plain))?)),
+    }
+    let path = folder.join(COMPRESSED);
+    let file = File::open(&path).map_err(|errno| match errno.kind() {
+        ErrorKind::NotFound => data(folder, format!("has neither {SAMPLES} nor {COMPRESSED}")),
+        _ => Error::file("open(2)", &path)(errno),
+    })?;
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(file)
+        .read_to_end(&mut bytes)
+        .map_err(|error| data(&path, format!("cannot be decompressed: {error}")))?;
+    Ok((path, bytes))
 }
 
 /// Reads a manifest, the schema first: a newer one may look different in all else.
@@ -305,6 +248,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::super::samples_csv::tests::record;
     use super::*;
 
@@ -355,6 +302,36 @@ pub(crate) mod tests {
         assert!(sweep.warnings.is_empty());
     }
 
+    fn compressed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn compressed_samples_are_read_where_there_are_no_others_and_not_added_to() {
+        let (_folder, path) = stored(3);
+        let (plain, gz) = (path.join(SAMPLES), path.join(COMPRESSED));
+        let bytes = fs::read(&plain).unwrap();
+        let (one, other) = bytes.split_at(bytes.len() / 2);
+        let members = [compressed(one), compressed(other)].concat();
+        fs::write(&gz, b"is not looked at").unwrap();
+        assert_eq!(read(&path).unwrap().records.len(), 6);
+
+        fs::write(&gz, &members).unwrap();
+        fs::remove_file(&plain).unwrap();
+        let sweep = read(&path).unwrap();
+        assert_eq!((sweep.records.len(), sweep.warnings.len()), (6, 0));
+        let error = Store::resume(&sweep, vec!["again".to_owned()]).unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains("gunzip"), "{error}");
+        assert_eq!(read(&path).unwrap().manifest, sweep.manifest, "nothing was noted");
+
+        fs::write(&gz, &members[..members.len() - 9]).unwrap();
+        assert!(problem(&path).contains("samples.csv.gz: cannot be decompressed"), "{}", problem(&path));
+        fs::remove_file(&gz).unwrap();
+        assert!(problem(&path).contains("neither samples.csv nor samples.csv.gz"), "{}", problem(&path));
+    }
+
     #[test]
     fn a_folder_that_exists_is_not_written_over() {
         let (_folder, path) = stored(1);
@@ -364,7 +341,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_left_out_and_said_so_and_cut_off_by_a_resume() {
+    fn a_torn_last_line_is_left_out_with_a_warning_and_cut_off_by_a_resume() {
         let (_folder, path) = stored(2);
         let samples = path.join(SAMPLES);
         let whole = fs::read(&samples).unwrap();
@@ -373,7 +350,7 @@ pub(crate) mod tests {
             fs::write(&samples, &whole[..end]).unwrap();
             let sweep = read(&path).unwrap();
             assert_eq!(sweep.records.len(), 3, "torn at {end}");
-            assert!(sweep.warnings[0].contains("torn"), "{:?}", sweep.warnings);
+            assert!(sweep.warnings[0].contains("the last line has no end"), "{:?}", sweep.warnings);
             let mut store = Store::resume(&sweep, vec!["again".to_owned()]).unwrap();
             store.append(&[record()]).unwrap();
             assert_eq!(read(&path).unwrap().manifest.resumed.last().unwrap(), &["again"]);

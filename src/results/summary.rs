@@ -4,11 +4,13 @@ use std::fmt::{Display, Write};
 
 use strum::VariantArray;
 
-use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure, Metric};
+use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure};
+use super::manifest::Manifest;
+use super::metric::Metric;
 use super::samples_csv::event_name;
-use super::store::Manifest;
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
+use crate::format;
 use crate::sample::Side;
 
 /// A row's columns: name and text.
@@ -39,8 +41,7 @@ fn text<T: ToString>(value: Option<T>) -> String {
 
 /// Six significant digits: more than any of the numbers has.
 fn digits(value: f64) -> String {
-    let magnitude = if value == 0.0 { 0.0 } else { value.abs().log10().floor() };
-    format!("{value:.*}", (5.0 - magnitude).clamp(0.0, 12.0) as usize)
+    format::digits(value, 6)
 }
 
 fn put(row: &mut Row, name: &str, value: impl Display) {
@@ -65,11 +66,14 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
     put(&mut row, "payload_bytes", case.payload_bytes);
     put(&mut row, "threads", case.threads);
     put(&mut row, "placement", case.placement);
+    put(&mut row, "receiver", case.receiver);
+    put(&mut row, "source", case.source);
     put(&mut row, "error", text(result.error.as_ref()));
     put(&mut row, "instances", result.instances);
     put(&mut row, "bursts", result.bursts);
     put(&mut row, "messages", result.messages);
     put(&mut row, "elapsed_ns", result.elapsed_ns);
+    put(&mut row, "drain_ns_per_burst", text(result.drain_ns_per_burst.map(digits)));
     put(&mut row, "received_bytes", result.messages.saturating_mul(case.payload_bytes as u64));
     put_measure(&mut row, "throughput_gbps", result.throughput_gbps);
     put_measure(&mut row, "rtt_mean_ns", result.rtt_mean_ns);

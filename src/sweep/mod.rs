@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::results::analysis::{Metric, observe};
+use crate::results::metric::Metric;
+use crate::results::observation::observe;
 use crate::results::record::{Arm, Record};
 use crate::results::stats::{Effect, MARGIN, Verdict, judge};
 use crate::results::store::Plan;

@@ -1,5 +1,6 @@
 //! Axes: their range, their ticks, and how values are written beside them.
 
+use crate::format::{bytes, significant};
 use crate::report::page::{Kind, Scale};
 
 /// An axis, and where it lies.
@@ -58,7 +59,7 @@ impl Axis {
     }
 
     /// Ascending values worth a tick: multiples of 1, 2 or 5; on a logarithmic axis 1, 2 and 5 of each
-    /// decade, or of every so manieth decade alone.
+    /// decade, or where these are too many, powers of ten with equal distances.
     fn round_values(&self) -> Vec<f64> {
         let room = ((self.px.1 - self.px.0).abs() / 44.0).clamp(2.0, 8.0);
         let power = |exponent: i32| 10f64.powi(exponent);
@@ -93,30 +94,10 @@ pub(super) fn tick_label(value: f64, kind: Kind) -> String {
                 size if size >= 1e4 => (value / 1e3, "k"),
                 _ => (value, ""),
             };
-            significant(scaled, 4) + suffix
+            // A hyphen is too short for a minus beside an axis.
+            significant(scaled, 4).replace('-', "\u{2212}") + suffix
         }
     }
-}
-
-/// A size as the page writes it: `64 B`, `4 KiB`, `1 MiB`.
-pub(in crate::report) fn bytes(value: f64) -> String {
-    let (scaled, unit) = match value {
-        size if size >= f64::from(1 << 20) => (value / f64::from(1 << 20), "MiB"),
-        size if size >= 1024.0 => (value / 1024.0, "KiB"),
-        _ => (value, "B"),
-    };
-    format!("{} {unit}", significant(scaled, 4))
-}
-
-/// `value` with as many significant digits as given at most, never as a power of ten.
-pub(in crate::report) fn significant(value: f64, digits: i32) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return value.abs().to_string();
-    }
-    let decimals = (digits - 1 - value.abs().log10().floor() as i32).max(0) as usize;
-    let text = format!("{value:.decimals$}");
-    let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    text.replace('-', "\u{2212}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,159 @@
+//! How sizes, numbers, times and percentages are written for people: one rule for each, wherever it is printed.
+
+/// A size in binary units, to three significant digits: `64 B`, `4 KiB`, `9.77 KiB`, `1 MiB`.
+#[must_use]
+pub fn bytes(bytes: f64) -> String {
+    let (scaled, unit) = match bytes {
+        size if size >= f64::from(1 << 20) => (bytes / f64::from(1 << 20), "MiB"),
+        size if size >= 1024.0 => (bytes / 1024.0, "KiB"),
+        _ => (bytes, "B"),
+    };
+    format!("{} {unit}", significant(scaled, 3))
+}
+
+/// A measured number, with its zeros: four significant digits, all of those before the point.
+#[must_use]
+pub fn number(value: f64) -> String {
+    digits(value, 4)
+}
+
+/// A number with its interval: `12.30 [12.10, 12.50]`.
+#[must_use]
+pub fn number_with_interval(value: f64, interval: Option<(f64, f64)>) -> String {
+    match interval {
+        Some((low, high)) => format!("{} [{}, {}]", number(value), number(low), number(high)),
+        None => number(value),
+    }
+}
+
+/// `value` with `significant` digits, zeros included, and never as a power of ten. Digits before the point are not
+/// rounded away.
+#[must_use]
+pub fn digits(value: f64, significant: i32) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.abs().to_string();
+    }
+    let magnitude = value.abs().log10().floor() as i32;
+    let decimals = (significant - 1 - magnitude).clamp(0, 12) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// As [`digits`], without zeros at the end.
+#[must_use]
+pub fn significant(value: f64, digits: i32) -> String {
+    let text = self::digits(value, digits);
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// A time in the unit that fits it, to four significant digits: `812 ns`, `20.35 µs`, `1.204 ms`.
+#[must_use]
+pub fn time(ns: f64) -> String {
+    let (scaled, unit) = match ns.abs() {
+        time if time >= 1e9 => (ns / 1e9, "s"),
+        time if time >= 1e6 => (ns / 1e6, "ms"),
+        time if time >= 1e3 => (ns / 1e3, "µs"),
+        _ => (ns, "ns"),
+    };
+    format!("{} {unit}", number(scaled))
+}
+
+/// A share of a whole. What is not all or nothing is not rounded to it.
+#[must_use]
+pub fn share(share: f64) -> String {
+    match share * 100.0 {
+        whole if whole.fract() == 0.0 => format!("{whole:.0} %"),
+        percent if percent > 99.9 => "almost 100 %".to_owned(),
+        percent if percent < 0.1 => "almost 0 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    }
+}
+
+/// A ratio as a difference, to a hundredth of a percent below ten percent and to a tenth above: `+2.14 %`, `-12.3 %`.
+#[must_use]
+pub fn difference(ratio: f64) -> String {
+    let percent = (ratio - 1.0) * 100.0;
+    format!("{percent:+.*} %", decimals(percent))
+}
+
+/// As [`difference`], with an interval: `+2.14 % [+1.80 %, +2.41 %]`.
+#[must_use]
+pub fn difference_with_interval(ratio: f64, low: f64, high: f64) -> String {
+    format!("{} [{}, {}]", difference(ratio), difference(low), difference(high))
+}
+
+/// How far something may be from 1, without a sign: `0.52 %`. Rounded as [`difference`].
+#[must_use]
+pub fn distance(distance: f64) -> String {
+    let percent = distance * 100.0;
+    format!("{percent:.*} %", decimals(percent))
+}
+
+fn decimals(percent: f64) -> usize {
+    if percent.abs() < 10.0 { 2 } else { 1 }
+}
+
+/// `a, b and c`.
+#[must_use]
+pub fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_in_binary_units() {
+        let written = [64.0, 1000.0, 1024.0, 4096.0, 65536.0, 1_048_576.0, 10_000.0, 200_000.0].map(bytes);
+        assert_eq!(written, ["64 B", "1000 B", "1 KiB", "4 KiB", "64 KiB", "1 MiB", "9.77 KiB", "195 KiB"]);
+    }
+
+    #[test]
+    fn numbers_keep_four_digits_and_those_before_the_point() {
+        assert_eq!(
+            [0.0, 0.012_345, 1.0, 27.4741, 123_456.0, -2.5].map(number),
+            ["0", "0.01235", "1.000", "27.47", "123456", "-2.500"]
+        );
+        assert_eq!(
+            [1.0, 0.5, 100.0, 1.0 / 3.0].map(|value| significant(value, 4)),
+            ["1", "0.5", "100", "0.3333"]
+        );
+        assert_eq!(number_with_interval(1.0, Some((0.9, 1.1))), "1.000 [0.9000, 1.100]");
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        assert_eq!(
+            [0.0, 812.0, 20_350.0, 1_204_000.0, 2e9].map(time),
+            ["0 ns", "812.0 ns", "20.35 µs", "1.204 ms", "2.000 s"]
+        );
+    }
+
+    #[test]
+    fn a_share_is_all_or_nothing_only_if_it_is() {
+        assert_eq!(
+            [0.0, 0.0001, 0.5, 0.9999, 1.0].map(share),
+            ["0 %", "almost 0 %", "50 %", "almost 100 %", "100 %"]
+        );
+    }
+
+    #[test]
+    fn differences_have_a_sign_and_as_many_decimals_as_matter() {
+        assert_eq!([1.0214, 0.877, 1.0].map(difference), ["+2.14 %", "-12.3 %", "+0.00 %"]);
+        assert_eq!(difference_with_interval(1.02, 1.01, 1.03), "+2.00 % [+1.00 %, +3.00 %]");
+        assert_eq!(distance(0.0052), "0.52 %");
+    }
+
+    #[test]
+    fn lists_read_as_sentences_do() {
+        let of = |items: &[&str]| list(&items.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!([of(&[]), of(&["a"]), of(&["a", "b", "c"])], ["", "a", "a, b and c"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! `environment.json` as plain data: what a sweep measures, with what, and where.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::{Cell, Series};
+use crate::event::Event;
+use crate::measure::doctor::Check;
+use crate::measure::environment::Environment;
+
+/// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
+pub const SCHEMA: u32 = 2;
+
+/// `environment.json`: what a sweep measures, with what, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`] of the writer.
+    pub schema: u32,
+    /// What wrote it.
+    pub program: Program,
+    /// When the sweep began, in UTC: `2026-11-20T13:30:00Z`.
+    pub started: String,
+    /// The machine's name.
+    pub host: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The command lines that went on with it.
+    #[serde(default)]
+    pub resumed: Vec<Vec<String>>,
+    /// What is counted, in generations of its own.
+    #[serde(default)]
+    pub events: Vec<Event>,
+    /// What is measured.
+    pub plan: Plan,
+    /// Events that cannot be counted here, each with the reason.
+    pub not_counted: BTreeMap<String, String>,
+    /// Machine, limits and settings as they came out; none of data from elsewhere.
+    pub environment: Option<Environment>,
+    /// What `sendpath doctor` found.
+    pub checks: Vec<Check>,
+}
+
+/// The program that measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its version.
+    pub version: String,
+    /// The git revision that it was built from, or `unknown`.
+    pub revision: String,
+    /// Whether its source had changes that were not committed.
+    pub dirty: bool,
+}
+
+impl Program {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: env!("SENDPATH_REVISION").to_owned(),
+            dirty: env!("SENDPATH_DIRTY") == "true",
+        }
+    }
+
+    /// The revision, with a mark if it is not all.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.dirty { format!("{}-dirty", self.revision) } else { self.revision.clone() }
+    }
+}
+
+/// What a sweep measures. With the seed it fixes the order of everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where the cells come from: a profile's name.
+    pub profile: String,
+    /// The seed of every random order.
+    pub seed: u64,
+    /// The sweep may end when every comparison's interval is narrower than this (0.01: 1 %).
+    pub precision: f64,
+    /// What is compared in each cell. The first is the baseline.
+    pub series: Vec<Series>,
+    /// Where it is compared.
+    pub cells: Vec<Cell>,
+}
+
+/// Whether the CPU time that the kernel books to a thread holds what softirqs did in its name. Where the manifest does
+/// not say, it does: that is how kernels are usually built.
+#[must_use]
+pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
+    // By its name, so that manifests of programs that did not look for it are read as well.
+    let environment = manifest.environment.as_ref().and_then(|found| serde_json::to_value(found).ok());
+    environment.and_then(|found| found.get("softirq_in_cpu_time")?.as_bool()) != Some(false)
+}
