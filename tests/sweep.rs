@@ -146,7 +146,8 @@ fn interrupted() -> Result<(), Failed> {
     let (start, time) = command.split_once("--time=").ok_or_else(|| format!("no time is left: {command}"))?;
     let (seconds, end) = time.split_once('s').ok_or("no unit")?;
     assert!(seconds.parse::<u64>()? <= 600, "{command}");
-    let resume = |more: &str| pasted(&format!("{start}--time=1s{end} {more}"));
+    // A variable that was set for all commands of the shell does not keep the printed one from running.
+    let resume = |more: &str| pasted(&format!("export SENDPATH_SIZES=64,4K; {start}--time=1s{end} {more}"));
     let output = resume("")?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let after = read(&out)?;
@@ -158,6 +159,8 @@ fn interrupted() -> Result<(), Failed> {
 
     assert_eq!(after.manifest.events, before.manifest.events);
 
+    let output = resume("--size 64")?;
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     let output = resume("--buffers 1M")?;
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");

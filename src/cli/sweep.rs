@@ -129,6 +129,11 @@ impl MatrixOptions {
         }
     }
 
+    /// What these options set, whatever the variables say.
+    fn axes_of_options(&self) -> Result<Axes, Error> {
+        Settings::new(&|setting| self.get(setting), &|_| None).axes()
+    }
+
     /// What these options and the variables set.
     pub(super) fn axes(&self) -> Result<Axes, Error> {
         Settings::new(&|setting| self.get(setting), &settings::variable).axes()
@@ -153,11 +158,12 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let resumed = options.resume.as_deref().map(store::read).transpose()?;
-    let axes = options.matrix.axes()?;
-    if resumed.is_some() && axes != Axes::default() {
+    // Variables may have been set for the shell, with the first command in mind.
+    if resumed.is_some() && options.matrix.axes_of_options()? != Axes::default() {
         let text = "--resume goes on with the sweep's own cases: leave --size, --threads and the like out";
         return Err(Error::Setting(text.to_owned()).into());
     }
+    let axes = options.matrix.axes()?;
     let plan = match &resumed {
         Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options, &axes),
