@@ -28,6 +28,9 @@ pub struct Environment {
     pub asked_buffers: String,
     /// The settings as they came out.
     pub effective: Effective,
+    /// Whether the CPU time of a thread holds the softirqs that ran in its place; none where that was not looked at.
+    #[serde(default)]
+    pub softirq_in_cpu_time: Option<bool>,
 }
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
@@ -47,6 +50,7 @@ impl Environment {
             placements: placements.iter().map(|&placement| effective.cpus.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),
             effective: effective.clone(),
+            softirq_in_cpu_time: None,
         }
     }
 }

@@ -173,7 +173,8 @@ fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
     let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
     let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
     // The size that was measured at most numbers of pairs; of those the one nearest to 64 KiB.
-    let Some(chosen) = rr.iter().max_by_key(|cell| {
+    // Of equals the last is taken: turned round, the first, which is what the other figures show.
+    let Some(chosen) = rr.iter().rev().max_by_key(|cell| {
         let alike = |other: &&&CellResult| key(other) == key(cell);
         let distance = (cell.cell.payload_bytes as f64 / 65536.0).log2().abs();
         (rr.iter().filter(alike).count(), std::cmp::Reverse((distance * 16.0) as u64))

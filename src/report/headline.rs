@@ -216,12 +216,17 @@ impl Facts<'_> {
             .into_iter()
             .map(|series| {
                 let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
-                words::series(series, Copied::of(arms.filter(|arm| arm.arm.case.series() == series)))
+                let copied = Copied::of(arms.filter(|arm| arm.arm.case.series() == series));
+                format!("{}: {copied}", words::plain(series))
             })
             .collect();
         let given = words::reception(receiver, source);
-        let mut text =
-            format!("Zero-copy wins in {} of {} cells{given}: {}.", wins.len(), cells.len(), list(&copied));
+        let mut text = format!(
+            "Zero-copy wins in {} of {} cells{given} ({}).",
+            wins.len(),
+            cells.len(),
+            copied.join("; ")
+        );
         if judged < cells.len() {
             text = format!(
                 "{text} In {} of them there are too few repetitions for a verdict. By the plain numbers it is slower than the \
