@@ -120,8 +120,8 @@ const EXCEPTIONS: [(&str, &str, &str); 7] = [
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the folder of sources can be read") {
+        let path = entry.expect("its entries, too").path();
         if path.is_dir() {
             sources(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -132,8 +132,8 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 
 /// The top-level module that a file of `src` belongs to.
 fn module(file: &Path) -> String {
-    let inside = file.strip_prefix("src").unwrap();
-    let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+    let inside = file.strip_prefix("src").expect("the file is in src");
+    let first = inside.components().next().expect("it has a name").as_os_str().to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 

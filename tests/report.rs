@@ -13,6 +13,7 @@ use sendpath::case::{Case, Cell, Layout, Placement, Receiver, SendPath, Source, 
 use sendpath::event::{Event, Reading};
 use sendpath::report::page::{Line, Page};
 use sendpath::results::manifest::{Manifest, Plan, Program, SCHEMA};
+use sendpath::results::metric::Metric;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::store::{self, Store};
 use sendpath::sample::{RoundTrips, Sample, SideReport, ZeroCopyCounts};
@@ -194,6 +195,10 @@ fn columns_are_explained() -> Result<(), Failed> {
         assert!(explained(samples, &column), "samples.csv: {column}");
     }
     let stored = std::fs::read_to_string("tests/golden/sweep/summary.csv")?;
+    for metric in <Metric as strum::VariantArray>::VARIANTS {
+        let slug = format!(",{},", metric.slug());
+        assert!(stored.lines().next().is_some_and(|head| head.contains(&slug)), "{slug}");
+    }
     for column in stored.lines().next().ok_or("no header")?.split(',') {
         assert!(explained(summary, column), "summary.csv: {column}");
     }
@@ -246,7 +251,7 @@ fn report(folder: &Path) -> Command {
     command
 }
 
-/// The table of study A as it was, and once more as if `buffer` and `cold` had doubled every time.
+/// The table of study A as it was, and once more with other receiver, other source and every time doubled.
 fn receivers() -> Result<(), Failed> {
     let mut records = study_a_records();
     let others: Vec<Record> = records

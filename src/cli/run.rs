@@ -305,7 +305,7 @@ impl fmt::Display for Report {
         line("client cpu", cpu(self.client_user_ns, self.client_system_ns))?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
-                format!(": the kernel copied {:.1} % of the sends after all", share * 100.0)
+                format!(": the kernel copied {} of the sends after all", format::share(share))
             });
             line("zero copy", format!("{counts}{copied}"))?;
         }

@@ -66,7 +66,7 @@ pub(super) struct Options {
     /// The folder to make [default: target-reports/UTC-REVISION-HOST]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// StopReason sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
+    /// Stop sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     precision: f64,
     /// Go on with a sweep that was interrupted, or make a longer one of it

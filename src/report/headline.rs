@@ -101,14 +101,16 @@ impl Facts<'_> {
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
             Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Shares(least, most) if least == most => {
-                format!(" The kernel copied {} of the MSG_ZEROCOPY sends after all.", share(most))
-            }
-            Copied::Shares(least, most) => format!(
-                " The kernel copied {} to {} of the MSG_ZEROCOPY sends after all, by case.",
-                share(least),
-                share(most)
-            ),
+            Copied::Shares(least, most) => match (share(least), share(most)) {
+                (least, most) if least == most => {
+                    format!(" The kernel copied {most} of the MSG_ZEROCOPY sends after all.")
+                }
+                (least, most) => {
+                    format!(
+                        " The kernel copied {least} to {most} of the MSG_ZEROCOPY sends after all, by case."
+                    )
+                }
+            },
         }
     }
 
