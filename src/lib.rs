@@ -13,9 +13,10 @@
 //! `MSG_ZEROCOPY` is always copied after all (the kernel says so, and so does every result here): what
 //! these links can show is what it costs then.
 //!
-//! # The data's way
+//! # Modules
 //!
-//! Each module may use what stands to its left:
+//! Each module may use only what stands to its left. `tests/architecture.rs` has the whole table, and holds every file
+//! to it.
 //!
 //! [`case`], [`message`] → [`environment`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] →
 //! [`doctor`] → [`results`] → [`sweep`], [`ab`], [`report`] → [`cli`]
@@ -27,7 +28,8 @@
 //! - [`measure`]: bursts become samples. [`doctor`]: what the machine can measure. [`results`]: samples on disk, and what may be concluded from them.
 //! - [`sweep`]: all cases, interleaved. [`ab`]: two builds, interleaved. [`report`]: a page of it. [`cli`]: the `sendpath` command.
 //!
-//! [`error`] and [`limits`] serve them all.
+//! [`event`] and [`sample`] are what was counted and measured, as plain data. [`error`], [`limits`] and [`mod@format`]
+//! serve all of these.
 
 // The tests' fixture page names the crate, here as in tests/.
 #[cfg(test)]

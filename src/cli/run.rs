@@ -310,7 +310,7 @@ impl fmt::Display for Report {
         line("  client", cpu(self.client_user_ns, self.client_system_ns) + apart)?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
-                format!(": the kernel copied {:.1} % of the sends after all", share * 100.0)
+                format!(": the kernel copied {} of the sends after all", format::share(share))
             });
             line("zero copy", format!("{counts}{copied}"))?;
             if let Some(drain_ns) = self.drain_ns_per_burst {

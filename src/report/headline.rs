@@ -101,14 +101,16 @@ impl Facts<'_> {
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
             Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Shares(least, most) if least == most => {
-                format!(" The kernel copied {} of the MSG_ZEROCOPY sends after all.", share(most))
-            }
-            Copied::Shares(least, most) => format!(
-                " The kernel copied {} to {} of the MSG_ZEROCOPY sends after all, by case.",
-                share(least),
-                share(most)
-            ),
+            Copied::Shares(least, most) => match (share(least), share(most)) {
+                (least, most) if least == most => {
+                    format!(" The kernel copied {most} of the MSG_ZEROCOPY sends after all.")
+                }
+                (least, most) => {
+                    format!(
+                        " The kernel copied {least} to {most} of the MSG_ZEROCOPY sends after all, by case."
+                    )
+                }
+            },
         }
     }
 
@@ -216,12 +218,17 @@ impl Facts<'_> {
             .into_iter()
             .map(|series| {
                 let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
-                words::series(series, Copied::of(arms.filter(|arm| arm.arm.case.series() == series)))
+                let copied = Copied::of(arms.filter(|arm| arm.arm.case.series() == series));
+                format!("{}: {copied}", words::plain(series))
             })
             .collect();
         let given = words::reception(receiver, source);
-        let mut text =
-            format!("Zero-copy wins in {} of {} cells{given}: {}.", wins.len(), cells.len(), list(&copied));
+        let mut text = format!(
+            "Zero-copy wins in {} of {} cells{given} ({}).",
+            wins.len(),
+            cells.len(),
+            copied.join("; ")
+        );
         if judged < cells.len() {
             text = format!(
                 "{text} In {} of them there are too few repetitions for a verdict. By the plain numbers it is slower than the \

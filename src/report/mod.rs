@@ -47,7 +47,7 @@ pub fn page(sweep: &Sweep) -> Page {
     let folder = sweep.folder.display();
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
-        commands: vec![manifest.command.join(" "), format!("sendpath report {folder}")],
+        commands: vec![manifest.command.join(" "), format!("{} report {folder}", program(&manifest.command))],
         headline: facts.headline(),
         verdict: facts.verdict(),
         warnings,
@@ -65,6 +65,12 @@ pub fn page(sweep: &Sweep) -> Page {
         environment: tables::environment(manifest),
         limits: limits(sweep, &facts),
     }
+}
+
+/// The program as it was called, so that the next command runs where the last one did.
+fn program(command: &[String]) -> &str {
+    let called = command.first().map_or("", String::as_str);
+    if called.ends_with("sendpath") { called } else { "sendpath" }
 }
 
 const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size, fitted by least squares of \

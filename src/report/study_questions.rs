@@ -8,7 +8,7 @@ use super::winners::versus;
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::event::Event;
-use crate::format::{bytes, difference, distance, list, number};
+use crate::format::{bytes, difference, distance, list, number, significant};
 use crate::results::analysis::{ArmResult, CellResult};
 use crate::results::cost_model::{Crossover, Ladder, crossover, standing};
 use crate::results::metric::Metric;
@@ -65,7 +65,9 @@ impl Facts<'_> {
                 }
                 Copied::Shares(..) => format!("{copied}, as the completions of its sends say"),
             };
-            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows: rows.clone() });
+            let sent = |arm: &&ArmResult| arm.zero_copy.is_some() && arm.arm.case.series() == series;
+            let rows = self.arms().filter(sent).map(|arm| case_row(arm.arm)).collect();
+            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows });
         }
         answer.push(Claim {
             text: "MSG_ZEROCOPY pins the pages of each send and queues a notification for it, copied or not \
@@ -87,7 +89,7 @@ impl Facts<'_> {
             answer.push(Claim {
                 text: format!(
                     "Each send took {} reads of the error queue on average.",
-                    number(notifications as f64 / sends as f64)
+                    significant(notifications as f64 / sends as f64, 3)
                 ),
                 rows,
             });
@@ -108,7 +110,7 @@ impl Facts<'_> {
                 {
                     claims.push(Claim {
                         text: format!(
-                            "With {}, at {}, the throughput of {} is {} against one_copy. So little is copied at this size that the \
+                            "With {}, at {}, the throughput of {} differs from that of one_copy by {}. So little is copied at this size that the \
                              difference is the cost of pinning and of notifications.",
                             ladder_name(ladder),
                             bytes(cell.cell.payload_bytes as f64),
@@ -295,7 +297,7 @@ impl Facts<'_> {
             if payload == 0 {
                 continue;
             }
-            parts.push(format!("{} {}", self.name(series), number(copied as f64 / payload as f64)));
+            parts.push(format!("{} {}", self.name(series), significant(copied as f64 / payload as f64, 3)));
             for id in arms.iter().map(|arm| ledger_row(arm)) {
                 if !rows.contains(&id) {
                     rows.push(id);
@@ -322,7 +324,8 @@ impl Facts<'_> {
         let cells = &self.analysis.cells;
         let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
         let count = |cell: &CellResult| cells.iter().filter(|other| key(other) == key(cell)).count();
-        let Some(chosen) = cells.iter().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1) else {
+        let Some(chosen) = cells.iter().rev().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1)
+        else {
             answer.push(claim("Only one number of pairs was measured."));
             return Question { text, answered: false, answer };
         };
@@ -560,7 +563,7 @@ impl Facts<'_> {
                 bytes(arm.arm.case.payload_bytes as f64),
                 pairs(arm.arm.case.threads),
                 words::situation(arm.arm.case.cell().situation()),
-                number(ratio)
+                significant(ratio, 3)
             ),
             rows: vec![case_row(arm.arm)],
         };

@@ -58,8 +58,18 @@ fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
     }
 }
 
-/// A row for each arm.
-pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
+/// What is shown of what was counted.
+const COUNTED: [(Side, Event); 7] = [
+    (Side::Server, Event::Cycles),
+    (Side::Client, Event::Cycles),
+    (Side::Server, Event::Instructions),
+    (Side::Server, Event::L1dLoadMisses),
+    (Side::Server, Event::LlcLoadMisses),
+    (Side::Server, Event::ContextSwitches),
+    (Side::Client, Event::ContextSwitches),
+];
+
+fn case_columns(manifest: &Manifest) -> Vec<Column> {
     let paired = any_paired(manifest);
     let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
     let mut columns = vec![
@@ -93,20 +103,15 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             "sends that were refused because no more memory may be pinned, and made again",
         ),
     ];
-    let counted: Vec<(Side, Event)> = [
-        (Side::Server, Event::Cycles),
-        (Side::Client, Event::Cycles),
-        (Side::Server, Event::Instructions),
-        (Side::Server, Event::L1dLoadMisses),
-        (Side::Server, Event::LlcLoadMisses),
-        (Side::Server, Event::ContextSwitches),
-        (Side::Client, Event::ContextSwitches),
-    ]
-    .into();
-    columns.extend(counted.iter().map(|(side, event)| {
+    columns.extend(COUNTED.iter().map(|(side, event)| {
         let about = format!("{} of the {side}'s threads by message, kernel included", event.unit());
         number_column(&format!("{side} {}", event.unit()), &by_side(&about))
     }));
+    columns
+}
+
+/// A row for each arm.
+pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
     let row = |result: &ArmResult| {
         let case = result.arm.case;
         let copied = Copied::of(std::iter::once(result));
@@ -151,7 +156,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                 |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
             ),
         ];
-        cells.extend(counted.iter().map(|(side, event)| {
+        cells.extend(COUNTED.iter().map(|(side, event)| {
             let reason = manifest.not_counted.get(&event.to_string()).cloned();
             measured(
                 result.counted.per_message(*side, *event),
@@ -161,7 +166,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
         TableRow { id: case_row(result.arm), cells }
     };
     let rows = analysis.cells.iter().flat_map(|cell| &cell.arms).map(row).collect();
-    Table { columns, rows }
+    Table { columns: case_columns(manifest), rows }
 }
 
 /// A row for each comparison.

@@ -115,7 +115,7 @@ pub fn refuse_existing(folder: &Path) -> Result<()> {
     if folder.exists() {
         return Err(data(
             folder,
-            "exists already: nothing is written over (--resume goes on with a sweep)".to_owned(),
+            "exists already, and nothing is overwritten (--resume goes on with a sweep)".to_owned(),
         ));
     }
     Ok(())
@@ -175,7 +175,7 @@ pub fn read(folder: &Path) -> Result<Sweep> {
     let foreign = records.len() - records.iter().filter(planned).count();
     if foreign > 0 {
         warnings.push(format!(
-            "{}: {foreign} rows are of cases that are not in the plan: they are left out",
+            "{}: {foreign} rows belong to cases that are not in the plan: they are left out",
             path.display()
         ));
     }
@@ -231,7 +231,7 @@ fn data(path: &Path, problem: String) -> Error {
     Error::Data { path: path.display().to_string(), problem }
 }
 
-/// Writes a file whole or not at all: whoever reads it meanwhile, or after a kill, has the old one.
+/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old one.
 ///
 /// # Errors
 /// [`Error::File`].
@@ -240,7 +240,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     name.push(".new");
     let new = path.with_file_name(name);
     fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(|errno| {
-        // What is there of it is of no use.
+        // A part of a file is of no use.
         drop(fs::remove_file(&new));
         Error::file("write(2)", path)(errno)
     })
