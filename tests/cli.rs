@@ -105,7 +105,7 @@ fn doctor_names_each_check() -> Result<(), Failed> {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let checks = report["checks"].as_array().ok_or("no checks")?;
     let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
-    let mut expected = sendpath::measure::doctor::names();
+    let mut expected = sendpath::doctor::names();
     expected.sort();
     let mut sorted = names.clone();
     sorted.sort_unstable();

@@ -14,7 +14,7 @@ use common::{anywhere, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sendpath::results::store::{self, Sweep};
+use sendpath::results::store::{self, StoredSweep};
 
 fn main() -> ExitCode {
     common::main(vec![
@@ -50,7 +50,7 @@ fn report(folder: &Path) -> Output {
     sendpath().arg("report").arg(folder).output().expect("the command starts")
 }
 
-fn read(folder: &Path) -> Result<Sweep, Failed> {
+fn read(folder: &Path) -> Result<StoredSweep, Failed> {
     Ok(store::read(folder)?)
 }
 
@@ -154,7 +154,7 @@ fn interrupted() -> Result<(), Failed> {
     assert_eq!(after.manifest.resumed.len(), 1, "the command line that went on is noted");
     assert_eq!(after.manifest.plan, before.manifest.plan);
     assert_eq!(after.records[..before.records.len()], before.records);
-    let last = |sweep: &Sweep| sweep.records.iter().map(|record| record.generation).max();
+    let last = |sweep: &StoredSweep| sweep.records.iter().map(|record| record.generation).max();
     assert!(last(&after) > last(&before), "new generations, not the old ones again");
 
     assert_eq!(after.manifest.events, before.manifest.events);

@@ -15,10 +15,11 @@ use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{Axes, Layout, Placement, SendPath};
 use crate::counters::{self};
+use crate::doctor;
+use crate::environment::Cpus;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::event::Event;
-use crate::measure::doctor;
-use crate::measure::environment::Environment;
 use crate::pair::Testbed;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
@@ -27,7 +28,6 @@ use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
-use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,7 +77,7 @@ pub(super) struct Options {
     seed: Option<u64>,
     /// What is counted, on both sides: all, none or a comma list (see run --help)
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
-    counters: super::run::Counted,
+    counters: super::run::CounterList,
     #[command(flatten)]
     matrix: MatrixOptions,
     #[command(flatten)]

@@ -26,9 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
 
-pub use crate::environment::Effective;
 pub use fault::{Fault, FaultKind};
-pub use options::{Buffers, EffectiveSocket, SocketOptions};
+pub use options::{Buffers, SocketOptions};
 pub use server::{Instance, Setup, Testbed};
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 

@@ -17,19 +17,19 @@ use super::fault::FaultySender;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::Watch;
 use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns,
-    receive_request, seed, source_messages,
+    Burst, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns, receive_request,
+    seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS};
-use crate::environment::Effective;
+use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::message::Message;
 use crate::path::{self, SendMessage, recv_all, send_all};
 use crate::sample::{Side, SideReport};
-use crate::topology::affinity::{Cpus, pin};
-use crate::topology::{Topology, link};
+use crate::topology::affinity::pin;
+use crate::topology::link;
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);

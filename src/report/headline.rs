@@ -6,7 +6,7 @@ use super::winners::{Winner, comparisons, versus, winner};
 use super::words::{self, Copied, case_row, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Source};
 use crate::format::{bytes, distance, list, share};
-use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, Comparison};
+use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder};
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
@@ -72,7 +72,7 @@ impl Facts<'_> {
         self.analysis.cells.iter().filter(of).collect()
     }
 
-    fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &Comparison> {
+    fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
         self.analysis
             .cells
             .iter()
@@ -250,7 +250,7 @@ impl Facts<'_> {
 
     /// What the control arm says of the noise.
     fn control(&self) -> Claim {
-        let controls: Vec<&Comparison> = self
+        let controls: Vec<&SeriesComparison> = self
             .analysis
             .cells
             .iter()

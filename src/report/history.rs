@@ -12,7 +12,7 @@ use crate::case::{Case, Cell, Series};
 use crate::format::{bytes, list};
 use crate::results::analysis::{Analysis, Measure, analyse_stored};
 use crate::results::stats::{Effect, FAMILY_ERROR};
-use crate::results::store::Sweep;
+use crate::results::store::StoredSweep;
 
 /// What stands on the x axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
@@ -35,7 +35,7 @@ const MIN_STEP: f64 = 0.01;
 
 /// A sweep with what it says.
 struct Stored<'a> {
-    sweep: &'a Sweep,
+    sweep: &'a StoredSweep,
     analysis: Analysis,
 }
 
@@ -70,7 +70,7 @@ impl Stored<'_> {
 }
 
 /// A step of one case.
-struct Step {
+struct LevelStep {
     case: Case,
     change: Effect,
     /// The last sweep before it, and the first after, by number.
@@ -79,7 +79,7 @@ struct Step {
 
 /// Works out the page of `sweeps`, in any order.
 #[must_use]
-pub fn history(sweeps: &[Sweep], by: By) -> Page {
+pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
     let mut stored: Vec<Stored<'_>> = sweeps
         .iter()
         .map(|sweep| Stored { sweep, analysis: analyse_stored(&sweep.manifest, &sweep.records) })
@@ -260,7 +260,7 @@ fn figure(
 }
 
 /// The steps of all cases of one machine.
-fn steps(stored: &[Stored<'_>]) -> Vec<Step> {
+fn steps(stored: &[Stored<'_>]) -> Vec<LevelStep> {
     let cases: Vec<Case> = cells(stored)
         .into_iter()
         .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)))
@@ -279,7 +279,7 @@ fn steps(stored: &[Stored<'_>]) -> Vec<Step> {
 }
 
 /// Finds the surest step in `values`, and then those before and after it.
-fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Step>) {
+fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<LevelStep>) {
     let logs = |part: &[(usize, f64)]| part.iter().map(|(_, log)| *log).collect::<Vec<_>>();
     let at = (MIN_SWEEPS..(values.len() + 1).saturating_sub(MIN_SWEEPS)).filter_map(|at| {
         // The neighbourhood alone: a step up and one back down cancel in the whole.
@@ -295,11 +295,11 @@ fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Step
         return;
     };
     split(case, &values[..at], tried, steps);
-    steps.push(Step { case, change, between: (values[at - 1].0, values[at].0) });
+    steps.push(LevelStep { case, change, between: (values[at - 1].0, values[at].0) });
     split(case, &values[at..], tried, steps);
 }
 
-fn claim(number: usize, machine: &str, step: &Step, stored: &[Stored<'_>]) -> Claim {
+fn claim(number: usize, machine: &str, step: &LevelStep, stored: &[Stored<'_>]) -> Claim {
     let (before, after) = (&stored[step.between.0], &stored[step.between.1]);
     let (old, new) = (&before.sweep.manifest, &after.sweep.manifest);
     let mut causes = Vec::new();

@@ -27,11 +27,11 @@ use crate::case::Series;
 use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{Fit, Ladder, ladders};
 use crate::results::metric::Metric;
-use crate::results::store::Sweep;
+use crate::results::store::StoredSweep;
 
 /// Works out what the page of a sweep says.
 #[must_use]
-pub fn page(sweep: &Sweep) -> Page {
+pub fn page(sweep: &StoredSweep) -> Page {
     let manifest = &sweep.manifest;
     let analysis = analyse_stored(manifest, &sweep.records);
     let ladders = ladders(&analysis);
@@ -78,8 +78,8 @@ const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per Ki
                           instances differ. The misfit shows how far a straight line is from the measured times.";
 
 /// What the numbers cannot show.
-fn limits(sweep: &Sweep, facts: &Facts<'_>) -> Vec<String> {
-    use crate::topology::Topology;
+fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
+    use crate::environment::Topology;
     let Some(environment) = &sweep.manifest.environment else {
         return vec![
             "Another program measured these data: machine and settings are not recorded.".to_owned(),

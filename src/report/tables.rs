@@ -5,7 +5,7 @@ use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Placement, Receiver, Series, Source, departures};
 use crate::event::Event;
 use crate::format::{self, bytes, difference, number};
-use crate::results::analysis::{Analysis, ArmResult, Comparison, Measure};
+use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder};
 use crate::results::manifest::Manifest;
 use crate::sample::Side;
@@ -190,7 +190,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
             "faster or slower: significant after Holm's correction, larger than 0.5 %, and clear of the control",
         ),
     ];
-    let row = |comparison: &Comparison| {
+    let row = |comparison: &SeriesComparison| {
         let cell = comparison.cell;
         let of = if comparison.control { "control".to_owned() } else { words::plain(comparison.series) };
         let mut cells = vec![

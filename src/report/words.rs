@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
 use crate::format::{bytes, difference_with_interval, number_with_interval, share};
-use crate::results::analysis::{ArmResult, Comparison, Measure};
+use crate::results::analysis::{ArmResult, Measure, SeriesComparison};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
@@ -128,7 +128,7 @@ pub(super) fn case_row(arm: Arm) -> String {
 }
 
 /// The id of a comparison's row.
-pub(super) fn comparison_row(comparison: &Comparison) -> String {
+pub(super) fn comparison_row(comparison: &SeriesComparison) -> String {
     let cell = comparison.cell.to_string().replace('/', "-");
     let name = |(path, layout): Series| format!("{path}-{layout}");
     let against = if comparison.control { "control".to_owned() } else { name(comparison.series) };

@@ -64,7 +64,7 @@ pub struct CellResult {
     /// The plan's series, in its order; then the control, if there is one.
     pub arms: Vec<ArmResult>,
     /// Every two series, by every metric; then the control against the baseline.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<SeriesComparison>,
 }
 
 /// What a sweep says of one arm.
@@ -149,7 +149,7 @@ impl Counted {
 
 /// One series against another in one cell.
 #[derive(Clone, Debug)]
-pub struct Comparison {
+pub struct SeriesComparison {
     /// What is compared.
     pub metric: Metric,
     /// Where.
@@ -161,12 +161,12 @@ pub struct Comparison {
     /// What it is held against.
     pub baseline: Series,
     /// What came out, or why nothing did.
-    pub outcome: Result<Outcome, String>,
+    pub outcome: Result<SeriesOutcome, String>,
 }
 
 /// What a comparison came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
+pub struct SeriesOutcome {
     /// How much better the series is than the baseline.
     pub effect: Effect,
     /// What the control arm of the same cell shows by the same metric.
@@ -271,7 +271,7 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
 /// Gives each comparison by one metric its verdict. All of them are judged together, since the correction for many
 /// comparisons takes their number.
 fn assign_verdicts(cells: &mut [CellResult], metric: Metric) {
-    let mut outcomes: Vec<&mut Outcome> = cells
+    let mut outcomes: Vec<&mut SeriesOutcome> = cells
         .iter_mut()
         .flat_map(|cell| &mut cell.comparisons)
         .filter(|comparison| comparison.metric == metric)
@@ -303,14 +303,14 @@ fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
             let effect = timed
                 .effect(metric, of.arm, to.arm)
                 .map_err(|reason| of.error.as_ref().or(to.error.as_ref()).cloned().unwrap_or(reason))?;
-            Ok(Outcome { effect, control, verdict: Verdict::TooNoisy })
+            Ok(SeriesOutcome { effect, control, verdict: Verdict::TooNoisy })
         };
         for (index, of) in arms.iter().enumerate() {
             let series = of.arm.case.series();
             let others = if of.arm.control { &arms[..1] } else { &arms[..index] };
             for to in others {
                 let noise = if of.arm.control { None } else { noise.clone().ok() };
-                comparisons.push(Comparison {
+                comparisons.push(SeriesComparison {
                     metric,
                     cell,
                     series,

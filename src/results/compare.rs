@@ -10,7 +10,7 @@ use super::metric::{Direction, Metric};
 use super::observation::{Rounds, value};
 use super::record::Record;
 use super::stats::{Effect, judge, median};
-use super::store::Sweep;
+use super::store::StoredSweep;
 use crate::case::Case;
 use crate::sample::Sample;
 
@@ -32,7 +32,7 @@ type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<(), &'a Sample>>>;
 
 /// Compares the second sweep with the first.
 #[must_use]
-pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
+pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compared {
     let (ours, theirs) = (by_case(&second.records), by_case(&first.records));
     let listed = |of: &ByCase<'_>, other: &ByCase<'_>| {
         let mut cases: Vec<String> =

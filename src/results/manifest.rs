@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Cell, Series};
+use crate::doctor::model::Check;
+use crate::environment::Environment;
 use crate::event::Event;
-use crate::measure::doctor::Check;
-use crate::measure::environment::Environment;
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
 pub const SCHEMA: u32 = 2;

@@ -27,7 +27,7 @@ const COMPRESSED: &str = "samples.csv.gz";
 
 /// A sweep as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sweep {
+pub struct StoredSweep {
     /// Its folder.
     pub folder: PathBuf,
     /// `environment.json`.
@@ -66,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Data`] where the samples are compressed; [`Error::File`].
-    pub fn resume(sweep: &Sweep, command: Vec<String>) -> Result<Self> {
+    pub fn resume(sweep: &StoredSweep, command: Vec<String>) -> Result<Self> {
         let folder = &sweep.folder;
         let path = folder.join(SAMPLES);
         if !path.exists() && folder.join(COMPRESSED).exists() {
@@ -134,7 +134,7 @@ impl Manifest {
 /// # Errors
 /// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be read;
 /// [`Error::File`].
-pub fn read(folder: &Path) -> Result<Sweep> {
+pub fn read(folder: &Path) -> Result<StoredSweep> {
     let path = folder.join(MANIFEST);
     let text = match fs::read_to_string(&path) {
         Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -179,7 +179,7 @@ pub fn read(folder: &Path) -> Result<Sweep> {
             path.display()
         ));
     }
-    Ok(Sweep { folder: folder.to_owned(), manifest, records, warnings })
+    Ok(StoredSweep { folder: folder.to_owned(), manifest, records, warnings })
 }
 
 /// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none `samples.csv.gz`, which may

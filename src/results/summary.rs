@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use strum::VariantArray;
 
-use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure};
+use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::event_name;
@@ -138,7 +138,7 @@ pub fn against_baseline<'a>(
     cell: &'a CellResult,
     result: &ArmResult,
     metric: Metric,
-) -> Option<&'a Comparison> {
+) -> Option<&'a SeriesComparison> {
     let baseline = cell.arms.first()?.arm.case.series();
     cell.comparisons.iter().find(|comparison| {
         comparison.metric == metric
