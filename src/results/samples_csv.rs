@@ -181,7 +181,9 @@ pub fn check_header(header: &StringRecord) -> Result<(), String> {
             Err(format!("column {column:?} is out of its place: it has to be number {}", index + 1))
         }
         Some((_, column)) => Err(format!("column {column:?} is missing")),
-        None if header.len() > expected.len() => Err("there are more columns than there should be".to_owned()),
+        None if header.len() > expected.len() => {
+            Err("there are more columns than there should be".to_owned())
+        }
         None => Ok(()),
     }
 }
