@@ -265,7 +265,7 @@ fn bad_input_of_report() -> Result<(), Failed> {
 
     let manifest = out.join("environment.json");
     let json = fs::read_to_string(&manifest)?;
-    fs::write(&manifest, json.replacen("\"schema\": 1", "\"schema\": 99", 1))?;
+    fs::write(&manifest, json.replacen(&format!("\"schema\": {}", store::SCHEMA), "\"schema\": 99", 1))?;
     refused(&report(&out), "schema 99 is newer");
     Ok(())
 }
