@@ -53,6 +53,11 @@ impl Facts<'_> {
         words::series(series, self.copied_of(series))
     }
 
+    /// A series with what the kernel did in one ladder.
+    pub(super) fn name_in(ladder: &Ladder<'_>, series: Series) -> String {
+        words::series(series, Copied::of(ladder.arms(series)))
+    }
+
     /// Every receiver with every source that were measured together, in the order of the plan. What is said of one
     /// does not hold of another.
     pub(super) fn receptions(&self) -> Vec<(Receiver, Source)> {
@@ -83,7 +88,7 @@ impl Facts<'_> {
     /// What is to be used, in one sentence.
     pub(super) fn headline(&self) -> String {
         let Some(ladder) = self.ladders.first() else { return "Nothing was measured.".to_owned() };
-        let use_what = self.ranges(ladder);
+        let use_what = Self::ranges(ladder);
         let zero = self.copied_sentence();
         format!("On this machine, by throughput with {}: {use_what}.{zero}", ladder_name(ladder))
     }
@@ -115,11 +120,12 @@ impl Facts<'_> {
     }
 
     /// Which series is the cheapest over which sizes of a ladder.
-    fn ranges(&self, ladder: &Ladder<'_>) -> String {
+    fn ranges(ladder: &Ladder<'_>) -> String {
         let said = |cell: &CellResult| match winner(cell, Metric::Throughput) {
-            Winner::Clear(series, _) => format!("use {}", self.name(series)),
+            Winner::Clear(series, _) => format!("use {}", Self::name_in(ladder, series)),
             Winner::Tied(series, _) => {
-                let names: Vec<String> = series.into_iter().map(|series| self.name(series)).collect();
+                let names: Vec<String> =
+                    series.into_iter().map(|series| Self::name_in(ladder, series)).collect();
                 format!("{} do not differ", list(&names))
             }
             Winner::Unknown(..) => "the data cannot say".to_owned(),
@@ -149,7 +155,7 @@ impl Facts<'_> {
             .iter()
             .take(SHOWN_LADDERS)
             .map(|ladder| Claim {
-                text: format!("With {}: {}.", ladder_name(ladder), self.ranges(ladder)),
+                text: format!("With {}: {}.", ladder_name(ladder), Self::ranges(ladder)),
                 rows: ladder
                     .cells
                     .iter()

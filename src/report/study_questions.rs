@@ -114,7 +114,7 @@ impl Facts<'_> {
                              difference is the cost of pinning and of notifications.",
                             ladder_name(ladder),
                             bytes(cell.cell.payload_bytes as f64),
-                            self.name(series),
+                            Self::name_in(ladder, series),
                             words::gain(ratio)
                         ),
                         rows: vec![comparison_row(comparison)],
@@ -155,7 +155,7 @@ impl Facts<'_> {
                         "With {}, a message by {}{layout} costs {} ns {clear} than by one_copy before its first byte, \
                          and each KiB {} instead of {} ns (cost model).",
                         ladder_name(ladder),
-                        self.name(series),
+                        Self::name_in(ladder, series),
                         number((zero.fixed_ns.value - one.fixed_ns.value).abs()),
                         number(zero.ns_per_kib.value),
                         number(one.ns_per_kib.value),
@@ -340,12 +340,13 @@ impl Facts<'_> {
             };
             let (Some(few), Some(many)) = (arm(few), arm(many)) else { continue };
             let rows = vec![case_row(few.arm), case_row(many.arm)];
+            let name = words::series(series, Copied::of([&few, &many].into_iter()));
             let (threads, least) = (many.arm.case.threads, few.arm.case.threads);
             if let (Some(one), Some(all)) = (few.throughput_gbps, many.throughput_gbps) {
                 answer.push(Claim {
                     text: format!(
                         "{} at {} ({}): {} Gb/s with {}, {} with {}.",
-                        self.name(series),
+                        name,
                         bytes(few.arm.case.payload_bytes as f64),
                         words::situation(few.arm.case.cell().situation()),
                         words::measure(one),
@@ -368,7 +369,7 @@ impl Facts<'_> {
                 answer.push(Claim {
                     text: format!(
                         "{}, LLC load misses of the server by message: {} with {}, {} with {}: {said}.",
-                        self.name(series),
+                        name,
                         words::measure(before),
                         pairs(least),
                         words::measure(after),
@@ -401,7 +402,8 @@ impl Facts<'_> {
                 let (known, said) = Self::crossing(ladder, series, &points);
                 answered |= known;
                 let by_model = self.crossing_by_model(ladder, series);
-                let text = format!("{}, {}: {said}.{by_model}", self.name(series), ladder_name(ladder));
+                let text =
+                    format!("{}, {}: {said}.{by_model}", Self::name_in(ladder, series), ladder_name(ladder));
                 answer.push(Claim { text, rows });
             }
         }
@@ -531,7 +533,7 @@ impl Facts<'_> {
                 text: format!(
                     "{}, {} with {} ({}): the time of a message differs by {} from the straight line through all sizes (a \
                      fixed cost and a cost by byte). No other case is as far from its line.",
-                    self.name(arm.arm.case.series()),
+                    words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm))),
                     bytes(arm.arm.case.payload_bytes as f64),
                     pairs(arm.arm.case.threads),
                     words::situation(arm.arm.case.cell().situation()),
@@ -559,7 +561,7 @@ impl Facts<'_> {
             text: format!(
                 "{}, {} with {} ({}): the 99th percentile of round trips is {} times the median. No other case has so \
                  large a ratio.",
-                self.name(arm.arm.case.series()),
+                words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm))),
                 bytes(arm.arm.case.payload_bytes as f64),
                 pairs(arm.arm.case.threads),
                 words::situation(arm.arm.case.cell().situation()),

@@ -149,7 +149,7 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
     let whole = whole_bytes(&bytes);
     if whole < bytes.len() {
         warnings.push(format!(
-            "{}: the last line has no end ({} bytes), as after a kill or on a full disk: it is left out",
+            "{}: the last line is torn ({} bytes without an end), as after a kill or on a full disk: it is left out",
             path.display(),
             bytes.len() - whole
         ));
@@ -350,7 +350,7 @@ pub(crate) mod tests {
             fs::write(&samples, &whole[..end]).unwrap();
             let sweep = read(&path).unwrap();
             assert_eq!(sweep.records.len(), 3, "torn at {end}");
-            assert!(sweep.warnings[0].contains("the last line has no end"), "{:?}", sweep.warnings);
+            assert!(sweep.warnings[0].contains("torn"), "{:?}", sweep.warnings);
             let mut store = Store::resume(&sweep, vec!["again".to_owned()]).unwrap();
             store.append(&[record()]).unwrap();
             assert_eq!(read(&path).unwrap().manifest.resumed.last().unwrap(), &["again"]);
