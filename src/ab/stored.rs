@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Comparison, Outcome};
 use crate::case::Case;
+use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
+use crate::results::manifest::cpu_time_is_whole;
 use crate::results::metric::{Direction, Metric};
 use crate::results::observation::{Rounds, value};
 use crate::results::record::Record;
@@ -40,6 +42,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         cases.sort();
         cases
     };
+    let whole = [first, second].iter().all(|sweep| cpu_time_is_whole(&sweep.manifest));
     let mut found = Vec::new();
     for case in first
         .manifest
@@ -49,7 +52,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         .flat_map(|&cell| first.manifest.plan.series.iter().map(move |&series| cell.case(series)))
     {
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
-        for metric in Metric::OF_AB {
+        for metric in Metric::OF_AB.into_iter().filter(|metric| whole || *metric != Metric::CpuPerByte) {
             let (Some((change, _)), Some((base, value))) =
                 (effect(ours, metric, &case), effect(theirs, metric, &case))
             else {
@@ -70,6 +73,13 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
             smallest_effect: effect.smallest_effect(comparisons),
             base,
         });
+    let mut differences = match (&first.manifest.environment, &second.manifest.environment) {
+        (Some(then), Some(now)) => then.differences(now),
+        _ => vec!["the surroundings of one of the two are not known".to_owned()],
+    };
+    if !whole {
+        differences.push(format!("there is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
+    }
     let blocks = |of: &ByCase<'_>| of.values().map(BTreeMap::len).max().unwrap_or(0);
     Compared {
         outcome: Outcome {
@@ -80,10 +90,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         },
         only_first: listed(&theirs, &ours),
         only_second: listed(&ours, &theirs),
-        differences: match (&first.manifest.environment, &second.manifest.environment) {
-            (Some(then), Some(now)) => then.differences(now),
-            _ => vec!["the surroundings of one of the two are not known".to_owned()],
-        },
+        differences,
     }
 }
 
