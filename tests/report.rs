@@ -343,6 +343,15 @@ fn cpu_time() -> Result<(), Failed> {
             .next()
             .and_then(|head| head.split(',').position(|column| column == "cpu_per_byte_verdict"));
         let column = column.ok_or("no such column")?;
+        let compared = common::sendpath().arg("compare").args([&path, &path]).arg("--json").output()?;
+        let compared: serde_json::Value = serde_json::from_slice(&compared.stdout)?;
+        let comparisons = compared["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
+        assert_eq!(
+            comparisons.iter().all(|comparison| comparison["metric"] != "cpu_per_byte"),
+            words,
+            "{compared}"
+        );
+        assert_eq!(compared["differences"].to_string().contains("CPU time"), words, "{compared}");
         let empty = summary.lines().skip(1).all(|row| row.split(',').nth(column) == Some(""));
         assert_eq!(empty, words, "{summary}");
     }

@@ -117,7 +117,7 @@ fn size_figure(
         id: format!("{id}-{}T", ladder.threads),
         title: format!("{title} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "{} Bands are 95 % intervals over instances (connections and buffers made anew).",
+            "{} Bands are 95 % intervals over instances (new connections and buffers).",
             words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
@@ -157,7 +157,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
         id,
         title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "{} Ratios were taken inside a round, so that the machine's drift is not in them. Bands are 95 % intervals \
+            "{} Ratios are taken within a round, which removes the machine's drift. Bands are 95 % intervals \
              over instances. Above 0 is faster than {baseline}.",
             words::situation_sentence(ladder.situation)
         ),
@@ -259,9 +259,9 @@ fn line(
     } else {
         let reason = failed.cloned().unwrap_or_else(|| {
             if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
-                "no burst of it was measured".to_owned()
+                "no burst of this case was measured".to_owned()
             } else {
-                "not measured, or too few of them for this number".to_owned()
+                "not measured, or too few round trips or counts for this number".to_owned()
             }
         });
         Some((label.clone(), reason))

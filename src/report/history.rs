@@ -102,7 +102,7 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
                 .map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
         );
         if stored.len() < 2 * MIN_SWEEPS {
-            too_few.push(format!("{machine}: {} sweeps; a step takes {}", stored.len(), 2 * MIN_SWEEPS));
+            too_few.push(format!("{machine}: {} sweeps; a step needs {}", stored.len(), 2 * MIN_SWEEPS));
         }
         verdict.extend(steps(stored).into_iter().map(|step| claim(number, machine, &step, stored)));
     }
@@ -130,18 +130,18 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
         cases: Table {
             columns: vec![
                 column("machine", "sweeps of different machines are never in one line", false),
-                column("x", "where it stands in the figures", true),
+                column("x", "its place in the figures", true),
                 column("measured", "when it began, UTC", false),
                 column("revision", "of the program", false),
                 column("kernel", "its release", false),
                 column("profile", "which cases", false),
-                column("folder", "where it lies", false),
+                column("folder", "the folder that sweep made", false),
             ],
             rows,
         },
         environment: Vec::new(),
         limits: vec![
-            "Between sweeps the machine drifts: a step says that numbers changed for good, not what changed them. `sendpath \
+            "Between sweeps the machine drifts: a step says that numbers changed and stayed changed, not what changed them. `sendpath \
              ab` compares two revisions without drift."
                 .to_owned(),
         ],
@@ -250,7 +250,7 @@ fn figure(
         ),
         caption: format!(
             "{machine}. Bands are 95 % intervals: over instances where a point is one sweep, over sweeps where it is \
-             several. The table says what stands at which x."
+             several. The table says which sweeps stand at which x."
         ),
         x: Scale { label: by.to_string(), log: false, kind: Kind::Count },
         y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },

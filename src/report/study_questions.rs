@@ -125,7 +125,7 @@ impl Facts<'_> {
         claims
     }
 
-    /// What `zero_copy` costs more than `one_copy` by message and by KiB, where the cost model holds.
+    /// What `zero_copy` costs more than `one_copy` per message and by KiB, where the cost model holds.
     fn cost_by_message(&self) -> Vec<Claim> {
         let fit = |ladder: &Ladder<'_>, series: Series| {
             self.fits
@@ -226,7 +226,7 @@ impl Facts<'_> {
             answered |= !sure.is_empty();
             answer.push(Claim {
                 text: format!(
-                    "{} against two_copy{}, the server's misses by message over the cells: {}; {most}.",
+                    "{} against two_copy{}, the server's misses per message over the cells: {}; {most}.",
                     self.name(series),
                     words::reception(reception.0, reception.1),
                     list(&shown)
@@ -368,7 +368,7 @@ impl Facts<'_> {
                 answered |= said.ends_with("pairs");
                 answer.push(Claim {
                     text: format!(
-                        "{}, LLC load misses of the server by message: {} with {}, {} with {}: {said}.",
+                        "{}, LLC load misses of the server per message: {} with {}, {} with {}: {said}.",
                         name,
                         words::measure(before),
                         pairs(least),
@@ -532,7 +532,7 @@ impl Facts<'_> {
             let found = Claim {
                 text: format!(
                     "{}, {} with {} ({}): the time of a message differs by {} from the straight line through all sizes (a \
-                     fixed cost and a cost by byte). No other case is as far from its line.",
+                     fixed cost and a cost per byte). No other case is as far from its line.",
                     words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm))),
                     bytes(arm.arm.case.payload_bytes as f64),
                     pairs(arm.arm.case.threads),
@@ -588,9 +588,9 @@ impl Facts<'_> {
         let (switches, faults, misses) =
             (counted(Event::ContextSwitches), counted(Event::PageFaults), counted(Event::LlcLoadMisses));
         let quantities: [Quantity<'_>; 3] = [
-            ("context switches of the server by message (the scheduler)", &switches),
-            ("page faults of the server by message (the memory manager)", &faults),
-            ("LLC load misses of the server by message (the last level cache)", &misses),
+            ("context switches of the server per message (the scheduler)", &switches),
+            ("page faults of the server per message (the memory manager)", &faults),
+            ("LLC load misses of the server per message (the last level cache)", &misses),
         ];
         let mut answer = vec![found];
         for (name, of) in quantities.into_iter().filter(|_| longer) {
@@ -617,7 +617,7 @@ impl Facts<'_> {
             if by_message(counts.sends) > 1.05 || by_message(counts.enobufs) > 0.01 {
                 answer.push(Claim {
                     text: format!(
-                        "Measured with it: {} sendmsg calls by message (short sends: the message lies on more pages than one \
+                        "Measured with it: {} sendmsg calls per message (short sends: the message lies on more pages than one \
                          packet takes), and {} calls refused with ENOBUFS (the limit of memory that may be pinned).",
                         number(by_message(counts.sends)),
                         number(by_message(counts.enobufs))

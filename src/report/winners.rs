@@ -56,7 +56,7 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         return Winner::Unknown(reason.clone(), Vec::new());
     }
     if series.len() < 2 {
-        return Winner::Unknown("there is one path only".to_owned(), Vec::new());
+        return Winner::Unknown("only one path was measured".to_owned(), Vec::new());
     }
     let beaten = |&one: &Series| {
         series.iter().any(|&other| matches!(versus(cell, metric, other, one), Some((_, Verdict::Faster, _))))

@@ -84,7 +84,7 @@ pub struct ArmResult {
     pub elapsed_ns: u64,
     /// From the last byte received until the path was done with the burst, in nanoseconds: the median of the bursts.
     pub drain_ns_per_burst: Option<f64>,
-    /// Payload bits by time, in Gb/s.
+    /// Payload bits divided by time, in Gb/s.
     pub throughput_gbps: Option<Measure>,
     /// The mean round trip, in nanoseconds.
     pub rtt_mean_ns: Option<Measure>,
@@ -92,11 +92,11 @@ pub struct ArmResult {
     pub rtt_quantiles_ns: [(f64, Option<Measure>); 4],
     /// The longest round trip.
     pub rtt_max_ns: Option<u64>,
-    /// CPU time of the server's threads, in nanoseconds by message.
+    /// CPU time of the server's threads, in nanoseconds per message.
     pub server_cpu_ns_per_message: Option<Measure>,
     /// The client's.
     pub client_cpu_ns_per_message: Option<Measure>,
-    /// Both sides', by payload byte.
+    /// Both sides', per payload byte.
     pub cpu_ns_per_byte: Option<Measure>,
     /// What was counted.
     pub counted: Counted,
@@ -122,7 +122,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// How often `event` happened on one side, by message.
+    /// How often `event` happened on one side, per message.
     #[must_use]
     pub fn per_message(&self, side: Side, event: Event) -> Option<Measure> {
         let count = |(messages, server, client): &(u64, Readings, Readings)| {
@@ -206,7 +206,7 @@ impl<'a> Timed<'a> {
         };
         Effect::of(&observations).ok_or_else(|| match observations.len() {
             0 => "no round in which both were measured".to_owned(),
-            found => format!("{found} independent observations: an interval takes {MIN_INSTANCES}"),
+            found => format!("{found} independent observations: an interval needs {MIN_INSTANCES}"),
         })
     }
 
@@ -227,7 +227,7 @@ impl<'a> Timed<'a> {
         }
         if ratios.is_empty() {
             return Err(format!(
-                "a quantile of {share} takes {} round trips with their times",
+                "a quantile of {share} needs {} round trips, each timed",
                 enough_round_trips(share)
             ));
         }
