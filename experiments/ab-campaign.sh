@@ -1,30 +1,27 @@
 #!/usr/bin/env bash
 # How often `sendpath ab` is wrong on this machine, and what Criterion's --baseline says of the same unchanged
-# code. About 35 minutes on a quiet machine; takes git, cargo and jq. METHODOLOGY.md has the results.
-#   benches/ab-campaign.sh [RUNS]
+# code. About 35 minutes on a quiet machine; takes cargo and jq. METHODOLOGY.md has the results.
+#   experiments/ab-campaign.sh [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-runs=${1:-20}
+runs=${1:-${RUNS:-20}}
 work=$(mktemp -d)
-cleanup() {
-    git worktree remove --force "$work/source" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
+trap 'rm -rf "$work"' EXIT
 
-# The present commit, and the same with a spin of so many ns in two_copy's send.
-build() {
-    git worktree add --detach --quiet "$work/source" HEAD 2>/dev/null || git -C "$work/source" checkout --quiet -- src
-    if [ "$1" != 0 ]; then
-        sed -i "0,/self.message.pack(&mut self.packed);/s//&\n        let begun = std::time::Instant::now();\n        while begun.elapsed().as_nanos() < $1 {}/" \
-            "$work/source/src/path/two_copy.rs"
+# One build: a cost is planted by a variable that only ab's worker reads (src/cli/worker.rs).
+cargo build --quiet --release --locked
+program=$work/sendpath # a copy, which no build replaces while it runs
+cp "${CARGO_TARGET_DIR:-target}/release/sendpath" "$program"
+
+compare() { # FILE OPTION...: one comparison of the program with itself; what ab finds decides its exit code
+    local file=$1 code=0
+    shift
+    "$program" ab --base-bin "$program" --change-bin "$program" "$@" --json >"$file" 2>"$work/stderr" || code=$?
+    if ! jq -e .outcome "$file" >/dev/null 2>&1; then
+        echo "ab ended with exit code $code: $(tail -1 "$work/stderr")" >&2
+        exit 1
     fi
-    (cd "$work/source" && cargo build --quiet --release --locked --target-dir "$work/target")
-    cp "$work/target/release/sendpath" "$work/$2"
 }
-build 0 base
-build 130 one # with the clock that it reads, 1 % of a round trip of 64 KiB here
-build 285 two # 2 %
 
 verdicts() { # of all runs in a folder: how many comparisons, how many called
     jq -s '[.[].outcome.comparisons[].verdict] | {comparisons: length, called: map(select(. == "faster" or . == "slower")) | length}' "$1"/*.json
@@ -33,24 +30,27 @@ verdicts() { # of all runs in a folder: how many comparisons, how many called
 echo "== the same executable twice: $runs runs of 12 cases, 60 s each"
 mkdir "$work/aa"
 for run in $(seq "$runs"); do
-    "$work/base" ab --base-bin "$work/base" --change-bin "$work/base" --time 60s --json >"$work/aa/$run.json" 2>/dev/null || true
+    compare "$work/aa/$run.json" --time 60s
 done
 verdicts "$work/aa"
 
-for planted in one two; do
-    echo "== a planted cost ($planted %), 64 KiB rr, $runs runs of 10 s"
-    mkdir "$work/$planted-runs"
-    found=0
+planted() { # PERCENT SPIN_NS: with the clock that the spin reads, so much of a round trip of 64 KiB here
+    local folder=$work/$2 found=0 run
+    echo "== a planted cost ($1 %, a spin of $2 ns), 64 KiB rr, $runs runs of 10 s"
+    mkdir "$folder"
     for run in $(seq "$runs"); do
-        "$work/base" ab --base-bin "$work/base" --change-bin "$work/$planted" --size 64K --path two_copy --layout heap --time 10s \
-            --json >"$work/$planted-runs/$run.json" 2>/dev/null || true
+        compare "$folder/$run.json" --change-env "SENDPATH_PLANT_SPIN_NS=$2" \
+            --size 64K --path two_copy --layout heap --time 10s
         jq -r '.outcome.comparisons[] | select(.metric == "throughput") | "\(.gain.value) [\(.gain.low) \(.gain.high)] \(.verdict)"' \
-            "$work/$planted-runs/$run.json"
-        jq -e 'any(.outcome.comparisons[]; .metric == "throughput" and .verdict == "slower")' "$work/$planted-runs/$run.json" >/dev/null &&
+            "$folder/$run.json"
+        if jq -e 'any(.outcome.comparisons[]; .metric == "throughput" and .verdict == "slower")' "$folder/$run.json" >/dev/null; then
             found=$((found + 1))
+        fi
     done
     echo "found in $found of $runs"
-done
+}
+planted 1 130
+planted 2 285
 
 echo "== Criterion's --baseline on unchanged code, 3 times the 16 cases of 4 sizes"
 export SENDPATH_SIZES=64,8K,64K,256K SENDPATH_THREADS=1

@@ -4,9 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::CaseError;
+use crate::case::{CaseError, Side};
 use crate::message::Mismatch;
-use crate::sample::Side;
 
 /// The library's error.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +220,7 @@ impl Error {
 
     /// Whether this only echoes that the other end went away, so that a better cause may still come
     /// from there.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_echo(&self) -> bool {
         match self {
             Self::Closed { .. } | Self::PeerGone { .. } | Self::Abandoned { .. } | Self::Stopped => true,

@@ -1,59 +1,130 @@
-//! Which of Linux's ways to send a structured message is the cheapest, from which size, on this machine?
+//! Three ways to send a structured message over TCP on Linux, and what they cost on this machine.
 //!
-//! `sendpath` measures three of them over TCP, between two network namespaces. The paths are in
-//! [`path`], each usable on its own in a server of yours:
+//! The three ways are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP
+//! socket:
 //!
 //! | use | when |
 //! |---|---|
 //! | [`path::TwoCopySender`] | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
-//! | [`path::OneCopySender`] | fields are large and lie apart: spares the pack buffer and its memcpy |
+//! | [`path::OneCopySender`] | fields are large and lie apart: it spares the pack buffer and its memcpy |
 //! | [`path::ZeroCopySender`] | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
 //!
-//! From which size on is what the suite measures: the answer is the machine's. Over veth and loopback
-//! `MSG_ZEROCOPY` is always copied after all (the kernel says so, and so does every result here): what
-//! these links can show is what it costs then.
+//! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over
+//! veth and loopback the kernel copies what was sent with `MSG_ZEROCOPY` after all, and says so: there they show what
+//! `MSG_ZEROCOPY` costs in that case.
 //!
-//! # Modules
+//! Every receiver takes in what any sender sends: [`path::BufferReceiver`] into one buffer,
+//! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from there into the
+//! fields, [`path::DiscardReceiver`] nowhere.
 //!
-//! Each module may use only what stands to its left. `tests/architecture.rs` has the whole table, and holds every file
-//! to it.
+//! # Example
 //!
-//! [`case`], [`message`] → [`environment`] → [`path`] → [`topology`] → [`counters`] → [`pair`] → [`measure`] →
-//! [`doctor`] → [`results`] → [`sweep`], [`ab`], [`report`] → [`cli`]
+//! ```
+//! use std::net::{TcpListener, TcpStream};
+//! use sendpath::case::Layout;
+//! use sendpath::message::Message;
+//! use sendpath::path::{BufferReceiver, OneCopySender, ReceiveMessage, SendMessage};
 //!
-//! - [`case`]: what can be measured, pure. [`message`]: the eight fields. [`path`]: the three paths.
-//! - [`environment`]: the surroundings of a measurement, as plain data.
-//! - [`topology`]: namespaces, veth, CPUs. [`counters`]: what a thread can count of itself.
-//!   [`pair`]: the two processes, their threads, their bursts.
-//! - [`measure`]: bursts become samples. [`doctor`]: what the machine can measure. [`results`]: samples on disk, and what may be concluded from them.
-//! - [`sweep`]: all cases, interleaved. [`ab`]: two builds, interleaved. [`report`]: a page of it. [`cli`]: the `sendpath` command.
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let client = TcpStream::connect(listener.local_addr()?)?;
+//! let (server, _) = listener.accept()?;
 //!
-//! [`event`] and [`sample`] are what was counted and measured, as plain data. [`error`], [`limits`] and [`mod@format`]
-//! serve all of these.
+//! // A key and a value in memory of their own; the other fields are empty.
+//! let message = Message::with_field_bytes([5, 4096, 0, 0, 0, 0, 0, 0], Layout::Heap);
+//! let mut sender = OneCopySender::new(server, vec![message]);
+//! let message = sender.message()?;
+//! message.field_mut(0).copy_from_slice(b"a key");
+//! message.field_mut(1).fill(7);
+//! sender.send()?;
+//!
+//! let mut receiver = BufferReceiver::new(client, 5 + 4096);
+//! receiver.receive()?;
+//! assert_eq!(receiver.bytes()[..5], *b"a key");
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program that wants the paths
+//!   alone sets `default-features = false`, and then builds `libc`, `rustix`, `strum` and `thiserror`.
+//! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`]. Part of `cli`.
+//!
+//! # The modules
+//!
+//! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file to it.
+//!
+//! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
+//!   [`message`]: the eight fields. [`error`]; `limits`: limits of process, cgroup and machine.
+//! - [`path`]: the three paths. `counts`: what a path counts of its own work.
+//! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
+//!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
+//! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread.
+//! - `pair`: the two processes, their threads and connections, and the bursts that they run.
+//! - `settings`: what options and variables say, read once for every command and bench.
+//! - `measure`: bursts become samples. `doctor`: what the machine can measure, and what it cannot.
+//! - `results`: samples on disk, and what may be concluded from them.
+//! - `sweep`: all cases, interleaved. `ab`: two builds, interleaved. `report`: a page of a sweep.
+//! - `cli`: one file per subcommand of `sendpath`.
 
 // The tests' fixture page names the crate, here as in tests/.
 #[cfg(test)]
 extern crate self as sendpath;
 
-pub mod ab;
 pub mod case;
-pub mod cli;
-pub mod counters;
-pub mod doctor;
-pub mod environment;
+mod counts;
 pub mod error;
-pub mod event;
-pub mod format;
+#[doc(hidden)]
 pub mod limits;
-pub mod measure;
 pub mod message;
-pub mod pair;
 pub mod path;
+
+// What the command is made of. These modules are public for `main.rs`, the benches, the experiments and the tests,
+// which are crates of their own. They may change with any version, so the documentation leaves them out.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod ab;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod counters;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod doctor;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod environment;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod event;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod format;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod pair;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod report;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod results;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod sample;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod settings;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod sweep;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod topology;
 
 pub use error::{Error, Result};

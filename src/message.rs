@@ -274,11 +274,7 @@ impl Field {
 /// The size of a page of memory, in bytes.
 #[must_use]
 pub fn page_bytes() -> usize {
-    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .unwrap_or(4096)
+    rustix::param::page_size()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::burst::{calibrate_short, time_short, warm_up};
-use crate::pair::{Setup, Testbed};
+use crate::pair::{Fault, FaultKind, Setup, Testbed};
 use crate::results::store::Program;
 use crate::sample::{Sample, Side};
 
@@ -209,16 +209,23 @@ fn other_protocol(worker: &str, protocol: u32) -> String {
     }
 }
 
-/// `sendpath worker`: answers the questions on `input` until it ends.
+/// `sendpath worker`: answers the questions on `input` until it ends. Every case pays `planted` on its first pair, so that
+/// a campaign can see whether `ab` finds a known cost.
 ///
 /// # Errors
 /// What keeps it from starting, from reading or from answering. A case that fails is an answer, not an error.
-pub fn serve(setup: &Setup, input: impl BufRead, mut output: impl Write) -> Result<()> {
+pub fn serve(
+    setup: &Setup,
+    planted: Option<FaultKind>,
+    input: impl BufRead,
+    mut output: impl Write,
+) -> Result<()> {
     let mut say = |answer: &Answer| -> Result<()> {
         let line = serde_json::to_string(answer).map_err(|error| Error::Protocol(error.to_string()))?;
         writeln!(output, "{line}").and_then(|()| output.flush()).map_err(Error::call("write(2) of an answer"))
     };
     let testbed = Testbed::start(setup)?;
+    let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
     say(&Answer::Ready { protocol: PROTOCOL, program: Program::this() })?;
     let mut open = None;
     for line in input.lines() {
@@ -228,7 +235,7 @@ pub fn serve(setup: &Setup, input: impl BufRead, mut output: impl Write) -> Resu
         let answer = match request {
             Request::Open { case } => {
                 open = None; // closed before the next is opened
-                testbed.open(case).and_then(|mut instance| {
+                testbed.open_with_fault(case, fault).and_then(|mut instance| {
                     warm_up(&mut instance)?;
                     let burst_ns = calibrate_short(&mut instance)?.as_nanos() as u64;
                     open = Some(instance);

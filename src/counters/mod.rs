@@ -1,5 +1,5 @@
 //! What the CPU and the kernel can count of a thread, and how it is read: a [`ThreadCounters`] holds the
-//! groups of one thread, and a [`Reading`] is a number or the reason why there is none.
+//! groups of one thread, and a [`Reading`](crate::event::Reading) is a number or the reason why there is none.
 
 mod pmu;
 mod reason;

@@ -60,7 +60,7 @@ pub fn explain(refusal: &Refusal) -> String {
         }
         (Some(libc::EMFILE), _) => format!(
             "RLIMIT_NOFILE is {}, and each event takes a descriptor per thread: `ulimit -n 65536`",
-            limits::soft(nix::sys::resource::Resource::RLIMIT_NOFILE)
+            limits::soft(rustix::process::Resource::Nofile)
         ),
         (Some(errno), _) => {
             format!("perf_event_open(2): {}", std::io::Error::from_raw_os_error(*errno))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use nix::sys::resource::Resource;
+use rustix::process::Resource;
 
 use crate::case::Placement;
 use crate::environment::Effective;
@@ -28,7 +28,7 @@ impl Environment {
             cgroup: cgroup::limits(root),
             softirq_in_cpu_time: softirq::in_cpu_time(),
             memlock: limits::memlock(),
-            open_files: limits::soft(Resource::RLIMIT_NOFILE),
+            open_files: limits::soft(Resource::Nofile),
             sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), limits::sysctl(name))).collect(),
             placements: placements.iter().map(|&placement| effective.cpus.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),

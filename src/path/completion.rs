@@ -8,8 +8,8 @@
 
 use std::collections::VecDeque;
 
+use crate::counts::ZeroCopyCounts;
 use crate::error::CompletionError;
-use crate::sample::ZeroCopyCounts;
 
 /// Room for one notification's control messages: a header, a `sock_extended_err` and an address.
 pub const CONTROL_BYTES: usize = 128;

@@ -37,7 +37,7 @@ use crate::case::{Layout, Receiver, SendPath};
 use crate::error::{Error, Result};
 use crate::message::{Message, Received};
 
-pub use crate::sample::{Copies, ZeroCopyCounts};
+pub use crate::counts::{Copies, ZeroCopyCounts};
 pub use one_copy::{OneCopyReceiver, OneCopySender};
 pub use receivers::{BufferReceiver, DiscardReceiver};
 pub use socket::{Interest, Readiness, Socket};

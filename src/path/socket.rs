@@ -4,12 +4,12 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 /// What to wait for in [`Socket::wait`].
@@ -185,17 +185,18 @@ impl Socket for TcpStream {
 
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         let events = match interest {
-            Interest::Readable => PollFlags::POLLIN,
-            Interest::Writable => PollFlags::POLLOUT,
+            Interest::Readable => PollFlags::IN,
+            Interest::Writable => PollFlags::OUT,
             // POLLERR is always reported, and it is how the error queue makes itself known.
             Interest::Completion => PollFlags::empty(),
         };
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(self.as_fd(), events)];
-        if nix::poll::poll(&mut fds, timeout)? == 0 {
+        // One that no Timespec can hold is none.
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut fds = [PollFd::new(self, events)];
+        if poll(&mut fds, timeout.as_ref())? == 0 {
             return Ok(Readiness::TimedOut);
         }
-        let found = fds[0].revents().unwrap_or(PollFlags::empty());
+        let found = fds[0].revents();
         let ready = interest == Interest::Completion || found.intersects(events);
         Ok(if ready { Readiness::Ready } else { Readiness::ErrorPending })
     }

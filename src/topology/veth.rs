@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -12,21 +13,27 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
 use crate::error::{Error, Result};
 
+/// More than the kernel's answer to any of these requests.
+const ANSWER_BYTES: usize = 64 << 10;
+
 /// A socket to the routing netlink of the namespace that it was opened in.
-pub(super) struct Netlink(Socket);
+pub(super) struct Netlink(OwnedFd);
 
 impl Netlink {
     pub(super) fn open() -> Result<Self> {
-        let open = || -> io::Result<Socket> {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
+        let open = || -> io::Result<OwnedFd> {
+            let family = rustix::net::AddressFamily::NETLINK;
+            // No protocol is NETLINK_ROUTE, which is 0.
+            let socket = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+            connect(&socket, &SocketAddrNetlink::new(0, 0))?; // to the kernel
             // The kernel answers at once; this only keeps a lost answer from hanging the run.
-            socket2::SockRef::from(&socket).set_read_timeout(Some(Duration::from_secs(2)))?;
+            set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(2)))?;
             Ok(socket)
         };
         open().map(Self).map_err(Error::call("socket(2) AF_NETLINK"))
@@ -129,12 +136,16 @@ impl Netlink {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.0.send(&bytes, 0)?;
+        send(&self.0, &bytes, SendFlags::empty())?;
 
         let mut answer = None;
+        let mut buffer = vec![0; ANSWER_BYTES];
         loop {
-            let (datagram, _) = self.0.recv_from_full()?;
-            let mut rest = &datagram[..];
+            let (bytes, whole_bytes) = recv(&self.0, &mut buffer[..], RecvFlags::TRUNC)?;
+            if bytes < whole_bytes {
+                return Err(io::Error::other(format!("an answer of {whole_bytes} bytes")));
+            }
+            let mut rest = &buffer[..bytes];
             while !rest.is_empty() {
                 let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

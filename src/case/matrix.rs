@@ -1,184 +1,14 @@
-//! What can be measured: one [`Case`], and the [`Matrix`] of cases that a bench walks.
-//!
-//! Pure: nothing here opens a socket, reads a file or needs a privilege.
+//! What is measured: one [`Case`], the [`Cell`] of cases that are compared, and the [`Matrix`] that a bench walks.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, VariantArray, VariantNames};
+use strum::VariantArray;
 
-/// The smallest payload: one byte in each of the eight fields.
-pub const MIN_PAYLOAD_BYTES: usize = 8;
-/// The largest payload, 16 MiB.
-pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
-/// The most pairs that one case may have.
-pub const MAX_THREADS: usize = 256;
-
-/// Declares one axis of a case whose values are words.
-macro_rules! axis {
-    ($(#[$doc:meta])* $name:ident = $word:literal { $($(#[$value_doc:meta])* $value:ident,)+ }) => {
-        $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize,
-            Display, EnumString, VariantArray, VariantNames,
-        )]
-        #[serde(rename_all = "snake_case")]
-        #[strum(serialize_all = "snake_case")]
-        pub enum $name { $($(#[$value_doc])* $value,)+ }
-
-        impl Axis for $name {
-            const NAME: &'static str = $word;
-        }
-    };
-}
-
-/// An axis whose values are words: [`SendPath`], [`Layout`], [`Workload`], [`Placement`].
-pub trait Axis: FromStr + VariantNames {
-    /// What a message to the user calls the axis.
-    const NAME: &'static str;
-
-    /// Reads one of the axis's words.
-    ///
-    /// # Errors
-    /// [`CaseError::UnknownWord`], which lists the words there are.
-    fn parse(word: &str) -> Result<Self, CaseError> {
-        word.parse().map_err(|_| CaseError::UnknownWord {
-            axis: Self::NAME,
-            found: word.to_owned(),
-            expected: Self::VARIANTS,
-        })
-    }
-}
-
-axis! {
-    /// How a message leaves the server, and how the client takes it in.
-    SendPath = "path" {
-        /// Pack the fields into one buffer, `send`; `recv` into one buffer, unpack.
-        TwoCopy,
-        /// `sendmsg` with one iovec per field; `recvmsg` likewise.
-        OneCopy,
-        /// `sendmsg` with `MSG_ZEROCOPY`; the client as in `one_copy`.
-        ZeroCopy,
-    }
-}
-
-axis! {
-    /// Where the fields of a message lie in memory.
-    Layout = "layout" {
-        /// As the allocator gives them: a 64 KiB message may straddle 24 pages.
-        Heap,
-        /// Each field starts on a page of its own.
-        Page,
-    }
-}
-
-axis! {
-    /// What a pair does with its messages.
-    Workload = "workload" {
-        /// An 8-byte request, the whole message back; one in flight.
-        Rr,
-        /// Messages back to back; the client acknowledges the last of a burst.
-        Stream,
-    }
-}
-
-axis! {
-    /// Which CPUs the two ends of a pair run on.
-    Placement = "placement" {
-        /// Both ends of a pair on one CPU, pairs dealt round-robin.
-        Paired,
-        /// Servers on one half of the CPUs, clients on the other.
-        Split,
-        /// Left to the scheduler.
-        Free,
-    }
-}
-
-axis! {
-    /// How the client takes the bytes in: the same for every path that is compared, because how bytes are
-    /// received has nothing to do with how they were sent.
-    #[derive(Default)]
-    Receiver = "receiver" {
-        /// `recv` into one contiguous buffer.
-        #[default]
-        Buffer,
-        /// `recvmsg` into eight fields.
-        Fields,
-        /// `recv` into one buffer, then unpacked into eight fields.
-        Unpack,
-        /// `recv` with `MSG_TRUNC`: the bytes are dropped in the kernel.
-        Discard,
-        /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the others.
-        Matched,
-    }
-}
-
-axis! {
-    /// Which messages are sent.
-    #[derive(Default)]
-    Source = "source" {
-        /// A small set of messages, sent in turn: as many for every path.
-        #[default]
-        Hot,
-        /// A set of more than twice the last-level cache, so that each message comes from memory.
-        Cold,
-    }
-}
-
-impl Receiver {
-    /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver is itself.
-    #[must_use]
-    pub fn for_path(self, path: SendPath) -> Self {
-        match (self, path) {
-            (Self::Matched, SendPath::TwoCopy) => Self::Unpack,
-            (Self::Matched, _) => Self::Fields,
-            (receiver, _) => receiver,
-        }
-    }
-}
-
-/// Why a case, or a list of cases, was refused. Found before anything is set up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CaseError {
-    /// A word that names nothing on this axis.
-    #[error("unknown {axis} {found:?}: expected {}", .expected.join(", "))]
-    UnknownWord {
-        /// The axis, as in `path`.
-        axis: &'static str,
-        /// What was given.
-        found: String,
-        /// Every word of the axis.
-        expected: &'static [&'static str],
-    },
-    /// Not a size at all.
-    #[error("size {found:?} is not a number of bytes such as 64, 4K or 1M")]
-    NotASize {
-        /// What was given.
-        found: String,
-    },
-    /// A size that no message can have.
-    #[error("size {found:?} is out of range: a message has 8 bytes (one per field) to 16M")]
-    SizeOutOfRange {
-        /// What was given.
-        found: String,
-    },
-    /// A thread count that is no number, or out of range.
-    #[error("threads {found:?} is not a number of pairs from 1 to {MAX_THREADS}")]
-    Threads {
-        /// What was given.
-        found: String,
-    },
-    /// A comma list with nothing in it.
-    #[error("the list is empty: give a comma list, or leave it out for the default")]
-    EmptyList,
-    /// An item that stands twice in a comma list.
-    #[error("{found:?} stands twice")]
-    Repeated {
-        /// The item.
-        found: String,
-    },
-}
+use super::{
+    CaseError, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES, Placement, Receiver, SendPath,
+    Source, Workload,
+};
 
 /// Reads a number of bytes with an optional binary suffix: `64`, `4K`, `1M`.
 ///
@@ -604,16 +434,6 @@ mod tests {
     }
 
     #[test]
-    fn matched_is_the_only_receiver_that_follows_the_path() {
-        let paths = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
-        let of = |receiver: Receiver| paths.map(|path| receiver.for_path(path));
-        assert_eq!(of(Receiver::Matched), [Receiver::Unpack, Receiver::Fields, Receiver::Fields]);
-        for receiver in [Receiver::Buffer, Receiver::Fields, Receiver::Unpack, Receiver::Discard] {
-            assert_eq!(of(receiver), [receiver; 3]);
-        }
-    }
-
-    #[test]
     fn sizes_take_binary_suffixes() {
         assert_eq!(parse_payload_bytes("64"), Ok(64));
         assert_eq!(parse_payload_bytes("4K"), Ok(4096));
@@ -641,14 +461,6 @@ mod tests {
         for text in ["0", "257", "-1", "x", ""] {
             assert!(parse_threads(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn an_unknown_word_is_answered_with_the_known_ones() {
-        assert_eq!(
-            SendPath::parse("three_copy").unwrap_err().to_string(),
-            r#"unknown path "three_copy": expected two_copy, one_copy, zero_copy"#
-        );
     }
 
     #[test]

@@ -1,48 +1,17 @@
-//! Limits of the process and the kernel that bear on what can be sent, in words.
-
-pub mod cgroup;
+//! Limits of the machine and its cgroups, and the errors that come of them.
 
 use std::io;
 use std::path::Path;
 
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
+use super::{cgroup, sysctl};
 use crate::error::Error;
-
-/// The soft limit of locked memory in bytes, which bounds what `MSG_ZEROCOPY` may pin without
-/// `CAP_IPC_LOCK`. Where the kernel does not say, there is none.
-#[must_use]
-pub fn memlock_bytes() -> u64 {
-    getrlimit(Resource::RLIMIT_MEMLOCK).map_or(libc::RLIM_INFINITY, |(soft_bytes, _)| soft_bytes)
-}
-
-/// [`memlock_bytes`] in words.
-#[must_use]
-pub fn memlock() -> String {
-    match memlock_bytes() {
-        libc::RLIM_INFINITY => "unlimited".to_owned(),
-        bytes => format!("{bytes} bytes"),
-    }
-}
-
-/// A sysctl of the namespace this thread is in, by its path below `/proc/sys`.
-#[must_use]
-pub fn sysctl(path: &str) -> String {
-    match std::fs::read_to_string(format!("/proc/sys/{path}")) {
-        Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
-        // Before Linux 6.8, for instance, optmem_max stands in the first namespace only.
-        Err(error) => format!("unknown: /proc/sys/{path}: {error}"),
-    }
-}
 
 /// The soft limit of `resource`, in words.
 #[must_use]
 pub fn soft(resource: Resource) -> String {
-    match getrlimit(resource) {
-        Ok((libc::RLIM_INFINITY, _)) => "unlimited".to_owned(),
-        Ok((soft, _)) => soft.to_string(),
-        Err(errno) => format!("unknown: getrlimit(2): {errno}"),
-    }
+    getrlimit(resource).current.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string())
 }
 
 /// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or what
@@ -120,13 +89,13 @@ pub fn has_capability(number: u32) -> bool {
 pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
     let remedy = match errno.raw_os_error() {
         Some(libc::EMFILE) => {
-            let soft = soft(Resource::RLIMIT_NOFILE);
+            let soft = soft(Resource::Nofile);
             format!("RLIMIT_NOFILE is {soft}, and every pair takes a descriptor on each side: ulimit -n 4096")
         }
         Some(libc::EAGAIN) if call.starts_with("pthread") => format!(
             "RLIMIT_NPROC is {} and kernel.threads-max {} (a container may set pids.max lower): raise it, or run \
              fewer pairs",
-            soft(Resource::RLIMIT_NPROC),
+            soft(Resource::Nproc),
             sysctl("kernel/threads-max")
         ),
         Some(libc::ETIMEDOUT) if call.starts_with("connect") => format!(
