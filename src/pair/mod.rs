@@ -94,7 +94,7 @@ impl Hello {
         Self(bytes)
     }
 
-    fn read(self) -> (Token, usize) {
+    fn read(&self) -> (Token, usize) {
         let (mut token, mut pair) = ([0; 16], [0; 4]);
         token.copy_from_slice(&self.0[..16]);
         pair.copy_from_slice(&self.0[16..]);
