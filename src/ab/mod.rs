@@ -54,6 +54,8 @@ pub struct BlockPlan {
     pub blocks: Option<usize>,
     /// The difference that does not matter (0.01: 1 %).
     pub margin: f64,
+    /// Whether the threads' CPU time has the softirqs in it. If not, nothing is compared by it.
+    pub cpu_time_is_whole: bool,
     /// The seed of the random order of cases.
     pub seed: u64,
 }
@@ -174,7 +176,11 @@ fn compare(plan: &BlockPlan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<Compar
             continue;
         }
         for metric in Metric::OF_AB {
-            if case.workload == Workload::Stream && metric.quantile().is_some() {
+            let has_none = match metric {
+                Metric::CpuPerByte => !plan.cpu_time_is_whole,
+                _ => case.workload == Workload::Stream && metric.quantile().is_some(),
+            };
+            if has_none {
                 continue;
             }
             let effect = |role: Role| {

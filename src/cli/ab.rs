@@ -18,6 +18,8 @@ use crate::ab::{BlockPlan, BlockProgress, run as compare};
 use crate::case::{ChartAxis, Layout, Matrix, SendPath};
 use crate::environment::Cpus;
 use crate::error::Error;
+use crate::measure::softirq;
+use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::Outcome;
 use crate::sample::Side;
 use crate::sweep::plan::cells;
@@ -155,8 +157,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         time: options.time,
         blocks: options.blocks.map(|blocks| blocks as usize),
         margin: options.margin,
+        cpu_time_is_whole: softirq::in_cpu_time() != Some(false),
         seed,
     };
+    if !plan.cpu_time_is_whole {
+        eprintln!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}");
+    }
     eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.time);
     let shown = Shown::new(plan.time);
     let outcome = compare(
