@@ -42,10 +42,7 @@ pub fn digits(value: f64, significant: i32) -> String {
 #[must_use]
 pub fn significant(value: f64, digits: i32) -> String {
     let text = self::digits(value, digits);
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A time in the unit that fits it, to four significant digits: `812 ns`, `20.35 µs`, `1.204 ms`.

@@ -52,7 +52,7 @@
 //!
 //! # The modules
 //!
-//! Each may use those above it.
+//! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file to it.
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
 //!   [`message`]: the eight fields. [`error`]; `limits`: limits of process, cgroup and machine.

@@ -8,9 +8,9 @@ use crate::case::{
     Axes, Axis, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_list,
     parse_payload_bytes, parse_threads,
 };
+use crate::environment::Topology;
 use crate::error::{Error, Result};
 use crate::pair::{Setup, SocketOptions};
-use crate::topology::Topology;
 
 /// Something that can be set by an option or by a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use common::{anywhere, run, sendpath, stderr};
@@ -15,6 +17,10 @@ fn main() -> ExitCode {
         anywhere("bad_variables_are_refused_too", bad_variables_are_refused_too),
         anywhere("json_has_every_field_in_its_unit", json_has_every_field_in_its_unit),
         anywhere("help_is_a_manual_with_examples", help_is_a_manual_with_examples),
+        anywhere("every_help_is_the_golden_text", helps_are_golden),
+        anywhere("text_has_each_figure_in_its_unit", text_has_each_figure),
+        anywhere("discard_says_that_nothing_is_verified_and_why", discard_verifies_nothing),
+        anywhere("an_error_names_what_the_user_wrote", error_names_what_was_written),
         anywhere("doctor_names_each_check_with_a_state", doctor_names_each_check),
         anywhere("doctor_requires_what_it_is_told_to", doctor_requires),
         anywhere("an_impossible_case_fails_with_exit_1", an_impossible_case_fails_with_exit_1),
@@ -75,8 +81,8 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
     };
     assert_eq!(
         names(&result),
-        "case client_system_ns client_user_ns counters elapsed_ns environment messages payload_bytes_total round_trips_per_s \
-         rtt_max_ns rtt_mean_ns rtt_p50_ns rtt_p90_ns rtt_p999_ns rtt_p99_ns server_system_ns \
+        "case client_system_ns client_user_ns counters cpu_split_is_reliable drain_ns_per_burst elapsed_ns \
+         environment messages payload_bytes_total round_trips_per_s rtt_max_ns rtt_mean_ns rtt_p50_ns rtt_p90_ns rtt_p999_ns rtt_p99_ns server_system_ns \
          server_user_ns throughput_gbps verified_messages zero_copy"
     );
     assert_eq!(
@@ -99,13 +105,165 @@ fn help_is_a_manual_with_examples() -> Result<(), Failed> {
     Ok(())
 }
 
+/// Set to anything, the golden texts are written anew instead of compared:
+/// `SENDPATH_TEST_BLESS=1 cargo test --test cli golden`.
+const BLESS: &str = "SENDPATH_TEST_BLESS";
+
+fn helps_are_golden() -> Result<(), Failed> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
+    let help = |arguments: &[&str]| {
+        // Without a terminal the width is what this variable says.
+        let output = sendpath().args(arguments).arg("--help").env("COLUMNS", "100").output()?;
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        Ok::<_, Failed>(String::from_utf8(output.stdout)?)
+    };
+    let general = help(&[])?;
+    let commands = general.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.map_while(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let mut commands: Vec<_> = commands.collect();
+    assert!(commands.contains(&"run") && commands.contains(&"sweep"), "{general}");
+    commands.push("sendpath");
+    for &command in &commands {
+        let text = if command == "sendpath" { general.clone() } else { help(&[command])? };
+        let file = folder.join(format!("{command}.txt"));
+        if std::env::var_os(BLESS).is_some() {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(&file, &text)?;
+        }
+        let golden =
+            std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        assert_eq!(text, golden, "{command} --help; if that is meant, see {BLESS} in tests/cli.rs");
+    }
+    // None is left of a command that is gone.
+    for file in std::fs::read_dir(&folder)? {
+        let name = file?.path().file_stem().ok_or("no name")?.to_string_lossy().into_owned();
+        assert!(commands.contains(&name.as_str()), "{name}.txt belongs to no command");
+    }
+    Ok(())
+}
+
+/// The lines of a run's text, by their names.
+fn lines(arguments: &str) -> Result<BTreeMap<String, String>, Failed> {
+    let output = run(&format!("--netns loopback --duration 50ms {arguments}"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout)?;
+    let line = |line: &str| {
+        let (name, value) = line.split_at_checked(14).ok_or_else(|| format!("too short: {line}"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    text.lines().map(line).collect()
+}
+
+/// The numbers of a text, and the words between them.
+fn numbers(text: &str) -> (Vec<f64>, String) {
+    let (mut numbers, mut words) = (Vec::new(), Vec::new());
+    for word in text.split_whitespace() {
+        match word.trim_end_matches(',').parse() {
+            Ok(number) => numbers.push(number),
+            Err(_) => words.push(word.trim_end_matches(',')),
+        }
+    }
+    (numbers, words.join(" "))
+}
+
+fn text_has_each_figure() -> Result<(), Failed> {
+    let lines = lines("--path zero_copy --size 8K --threads 2")?;
+    let names: Vec<_> = lines.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "client",
+            "cpu",
+            "drain",
+            "messages",
+            "round trip",
+            "round trips",
+            "server",
+            "throughput",
+            "verified",
+            "zero copy"
+        ]
+    );
+    let read = |name: &str, units: &str| {
+        let (numbers, words) = numbers(&lines[name]);
+        assert_eq!(words, units, "{name}: {}", lines[name]);
+        numbers
+    };
+    let messages = read("messages", "in s bytes");
+    let [messages, elapsed_s, bytes] = messages[..] else { return Err(format!("{messages:?}").into()) };
+    assert!(messages > 0.0 && (bytes / messages - 8192.0).abs() < 1e-9, "{lines:?}");
+    // The text rounds to the millisecond.
+    let near = |value: f64, expected: f64| (value / expected - 1.0).abs() < 0.05;
+    assert!(near(read("throughput", "Gb/s")[0], bytes * 8.0 / 1e9 / elapsed_s), "{lines:?}");
+    assert!(near(read("round trips", "/s")[0], messages / elapsed_s), "{lines:?}");
+    let round_trip = read("round trip", "mean p50 p90 p99 p99.9 max \u{b5}s");
+    assert!(
+        round_trip.len() == 6 && round_trip[1..].is_sorted() && round_trip[0] <= round_trip[5],
+        "{lines:?}"
+    );
+    // Two pairs, each with one message in flight: their round trips fill the time.
+    assert!(round_trip[0] * messages <= 2.05 * elapsed_s * 1e6, "{lines:?}");
+    let cpu = read("cpu", "% user % system of one CPU");
+    let side = "% user % system of one CPU; the split between the sides is not to be relied on";
+    let (server, client) = (read("server", side), read("client", side));
+    for kind in [0, 1] {
+        assert!((server[kind] + client[kind] - cpu[kind]).abs() < 0.2, "the sum of both sides: {lines:?}");
+    }
+    let counts = read(
+        "zero copy",
+        "sends completions in notifications ENOBUFS: the kernel copied % of the sends after all",
+    );
+    assert!(counts[0] >= messages && (counts[0] - counts[1]).abs() < 0.5, "{lines:?}");
+    assert!((counts[4] - 100.0).abs() < f64::EPSILON, "loopback copies all: {lines:?}");
+    read("drain", "\u{b5}s after a burst's last byte for its completions (median)");
+    assert!(read("verified", "messages besides every byte")[0] > 0.0);
+
+    let stream = self::lines("--workload stream --placement split")?;
+    assert_eq!(stream["round trip"], "not measured: a stream has none");
+    assert!(!stream.contains_key("round trips") && !stream.contains_key("zero copy"), "{stream:?}");
+    assert!(!stream["server"].contains("relied"), "{stream:?}");
+    Ok(())
+}
+
+fn discard_verifies_nothing() -> Result<(), Failed> {
+    let verified = lines("--receiver discard")?.remove("verified").ok_or("no such line")?;
+    assert_eq!(verified, "0 messages: discard keeps no bytes");
+    let output = run("--netns loopback --receiver discard --duration 10ms --json");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(result["verified_messages"], 0);
+    Ok(())
+}
+
+fn error_names_what_was_written() -> Result<(), Failed> {
+    for (option, variable, value, word) in [
+        ("--size", "SENDPATH_SIZES", "64,x", "\"x\""),
+        ("--path", "SENDPATH_PATHS", "three_copy", "three_copy"),
+        ("--threads", "SENDPATH_THREADS", "1,1", "twice"),
+        ("--receiver", "SENDPATH_RECEIVER", "", "empty"),
+        ("--mtu", "SENDPATH_MTU", "big", "\"big\""),
+    ] {
+        let (mut by_variable, mut by_option) = (sendpath(), sendpath());
+        by_variable.arg("sweep").env(variable, value);
+        // An option goes before its variable.
+        by_option.args(["sweep", &format!("{option}={value}")]).env(variable, "64");
+        for (mut command, named, other) in [(by_variable, variable, option), (by_option, option, variable)] {
+            let output = command.output()?;
+            let text = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.starts_with(&format!("sendpath: {named}: ")) && text.contains(word), "{text}");
+            assert!(!text.contains(other) && text.lines().count() == 1, "{text}");
+        }
+    }
+    Ok(())
+}
+
 fn doctor_names_each_check() -> Result<(), Failed> {
     let output = sendpath().args(["doctor", "--json"]).output()?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let checks = report["checks"].as_array().ok_or("no checks")?;
     let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
-    let mut expected = sendpath::measure::doctor::names();
+    let mut expected = sendpath::doctor::names();
     expected.sort();
     let mut sorted = names.clone();
     sorted.sort_unstable();

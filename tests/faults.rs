@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::channel;
@@ -15,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::Error;
-use sendpath::measure::burst::{of_messages, verify};
+use sendpath::measure::burst::{of_messages, time, verify};
 use sendpath::message::Message;
 use sendpath::pair::{Burst, Extent, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
@@ -45,6 +46,15 @@ fn main() -> ExitCode {
         anywhere("after_a_failed_case_the_next_one_runs", next_case_runs),
         anywhere("of_many_open_instances_the_others_go_on_when_one_fails", others_go_on),
         anywhere("each_path_counts_who_copied_how_much", copies_are_counted),
+        anywhere(
+            "a_burst_that_fails_after_its_last_message_leaves_the_testbed_in_order",
+            late_failure_in_order,
+        ),
+        anywhere("a_pair_that_is_late_for_the_timed_part_is_waited_for", late_pair_is_waited_for),
+        anywhere("a_pair_that_fails_in_the_lead_in_ends_all_others", lead_in_failure_ends_all),
+        anywhere("strangers_take_no_place_and_hold_nobody_up", strangers_take_no_place),
+        anywhere("the_pairs_of_a_timed_burst_end_together", pairs_end_together),
+        anywhere("what_comes_after_the_last_byte_is_drain_and_no_part_of_the_window", drain_is_apart),
         in_namespaces("a_server_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Server)),
         in_namespaces("a_client_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Client)),
     ])
@@ -102,6 +112,8 @@ fn last_message_is_checked() -> Result<(), Failed> {
             if noticed {
                 let text = result.expect_err("the last message is corrupt").to_string();
                 assert!(text.contains("pair 1: message 9: field 3, byte 256"), "{text}");
+            } else {
+                result?;
             }
         }
     }
@@ -251,6 +263,128 @@ fn copies_are_counted() -> Result<(), Failed> {
         assert_eq!(server.deferred_bytes, deferred * bytes, "loopback and veth defer every copy");
         assert_eq!(client.kernel_to_user_bytes, bytes, "{path}");
         assert_eq!(client.user_to_user_bytes, 0, "{path}: received into one buffer");
+    }
+    Ok(())
+}
+
+/// As when the process loses its CPUs while a burst runs: the server's threads cannot be unpinned after it, and
+/// the client's answer to that burst is still to come.
+fn late_failure_in_order() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let mut other = testbed.open(case(PATHS[0], Workload::Rr))?;
+    for path in PATHS {
+        let mut instance = testbed.open(case(path, Workload::Rr))?;
+        testbed.fail_next_unpin();
+        let error = of_messages(&mut instance, 20, Mode::Time).expect_err("no CPU is left");
+        assert!(error.to_string().starts_with("sched_setaffinity(2)"), "{error}");
+        // No question is answered with what belongs to another.
+        of_messages(&mut other, 20, Mode::Time)?;
+        drop(instance);
+        verify(&mut testbed.open(case(path, Workload::Stream))?)?;
+        assert!(testbed.is_alive());
+    }
+    Ok(())
+}
+
+/// The lead-in of one pair takes longer than any limit that was once set to it.
+fn late_pair_is_waited_for() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let kind = FaultKind::Slow { spin_ns: 2_200_000_000 };
+    let fault = Fault { side: Side::Server, pair: 1, at_message: 0, kind };
+    let mut instance = testbed.open_with_fault(case(PATHS[1], Workload::Rr), Some(fault))?;
+    let extent = Extent::Time(Duration::from_millis(1));
+    let (server, client) = instance.burst(Burst { lead_in_messages: 1, extent, mode: Mode::Time })?;
+    assert!(client.messages >= 3, "the late pair has a message in the window, as the others have");
+    assert_eq!(server.messages, client.messages);
+    Ok(())
+}
+
+fn lead_in_failure_ends_all() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for side in [Side::Server, Side::Client] {
+        for extent in [Extent::Messages(1000), Extent::Time(Duration::from_secs(3600))] {
+            // The others have passed their lead-in by then, and wait for this one.
+            let fault = Fault { side, pair: 1, at_message: 3, kind: FaultKind::Panic };
+            let mut instance = testbed.open_with_fault(case(PATHS[1], Workload::Rr), Some(fault))?;
+            let started = Instant::now();
+            let error = instance
+                .burst(Burst { lead_in_messages: 4, extent, mode: Mode::Time })
+                .expect_err("the fault is noticed");
+            assert!(started.elapsed() < LIMIT, "took {:?}: {error}", started.elapsed());
+            assert!(error.to_string().contains(&format!("{side} thread of pair 1 panicked")), "{error}");
+        }
+    }
+    Ok(())
+}
+
+fn strangers_take_no_place() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    let address = listening_at()?;
+    for path in PATHS {
+        let mut strangers = Vec::new();
+        // Nothing, a hello of another form, half of one, two with a wrong token, and one that goes away at once.
+        for said in [&[][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[7; 19], &[0; 20], &[7; 64]] {
+            let mut stranger = TcpStream::connect(address)?;
+            stranger.write_all(said)?;
+            strangers.push(stranger);
+        }
+        drop(TcpStream::connect(address)?);
+        let started = Instant::now();
+        let mut instance = testbed.open(case(path, Workload::Rr))?;
+        assert!(started.elapsed() < LIMIT, "took {:?}", started.elapsed());
+        verify(&mut instance)?;
+        for mut stranger in strangers {
+            let mut byte = [0];
+            let answer = stranger.read(&mut byte); // as soon as the case is open, it is closed
+            assert!(!matches!(answer, Ok(1)), "a stranger was sent something");
+        }
+    }
+    Ok(())
+}
+
+/// Where this process listens on the loopback interface.
+fn listening_at() -> Result<SocketAddr, Failed> {
+    let sockets = std::fs::read_dir("/proc/self/fd")?.flatten();
+    let sockets: Vec<_> =
+        sockets.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_str()?.to_owned())).collect();
+    let table = std::fs::read_to_string("/proc/self/net/tcp")?;
+    // The columns of proc_net_tcp.rst: the number, local and remote address, state (0A: LISTEN), …, inode.
+    let port = table.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let own = columns.get(3) == Some(&"0A") && sockets.contains(&format!("socket:[{}]", columns[9]));
+        own.then(|| u16::from_str_radix(columns[1].rsplit(':').next()?, 16).ok()).flatten()
+    });
+    Ok(SocketAddr::from(([127, 0, 0, 1], port.ok_or("this process listens nowhere")?)))
+}
+
+fn pairs_end_together() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for path in PATHS {
+        let case = Case { threads: 64, placement: Placement::Paired, ..case(path, Workload::Rr) };
+        let mut instance = testbed.open(case)?;
+        verify(&mut instance)?;
+        let sample = time(&mut instance, Duration::from_millis(200), Mode::Time)?;
+        // Where pairs end by a count, the slow ones go on alone for most of the window.
+        let at_work = sample.client.pairs_ns as f64 / 64.0 / sample.elapsed_ns as f64;
+        assert!(at_work > 0.8, "{path}: on average a pair was at work for {at_work} of the window");
+        // Each pair checks its last message, so each had one.
+        assert_eq!(sample.client.verified_messages, 64, "{path}");
+    }
+    Ok(())
+}
+
+fn drain_is_apart() -> Result<(), Failed> {
+    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
+    for path in PATHS {
+        let spin_ns = 500_000_000;
+        let kind = FaultKind::SlowDrain { spin_ns };
+        let fault = Fault { side: Side::Server, pair: 1, at_message: 0, kind };
+        let mut instance = testbed.open_with_fault(case(path, Workload::Rr), Some(fault))?;
+        let sample = of_messages(&mut instance, 10, Mode::Time)?;
+        assert!(sample.server.drain_ns >= spin_ns, "{path}: {}", sample.server.drain_ns);
+        // Thirty messages take some 100 µs.
+        assert!(sample.elapsed_ns < spin_ns, "{path}: {}", sample.elapsed_ns);
+        assert_eq!(sample.elapsed_ns, sample.client.end_ns - sample.client.start_ns);
     }
     Ok(())
 }

@@ -3,17 +3,20 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use common::anywhere;
 use libtest_mimic::Failed;
 use sendpath::case::{Case, Cell, Layout, Placement, Receiver, SendPath, Source, Workload};
 use sendpath::event::{Event, Reading};
-use sendpath::report::page::Page;
+use sendpath::report::page::{Line, Page};
+use sendpath::results::manifest::{Manifest, Plan, Program, SCHEMA};
+use sendpath::results::metric::Metric;
 use sendpath::results::record::{Arm, Record};
-use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
-use sendpath::sample::{RoundTrips, Sample, SideReport};
+use sendpath::results::store::{self, Store};
+use sendpath::sample::{RoundTrips, Sample, SideReport, ZeroCopyCounts};
 
 fn main() -> ExitCode {
     common::main(vec![
@@ -21,6 +24,12 @@ fn main() -> ExitCode {
         anywhere("a_stored_sweep_gives_the_stored_summary_and_page", golden),
         anywhere("each_column_is_explained_in_format_md", columns_are_explained),
         anywhere("odd_sweeps_have_a_page_too", odd_sweeps),
+        anywhere("receivers_and_sources_are_never_mixed", receivers),
+        anywhere("copied_shares_are_never_pooled", copied_shares),
+        anywhere("without_softirqs_cpu_time_gives_no_verdict", cpu_time),
+        anywhere("compressed_samples_give_the_same_page", compressed),
+        anywhere("on_a_full_disk_the_full_disk_is_named_and_nothing_before_it", full_disk),
+        anywhere("a_full_stdout_is_an_error_and_no_panic", full_stdout),
     ])
 }
 
@@ -186,6 +195,10 @@ fn columns_are_explained() -> Result<(), Failed> {
         assert!(explained(samples, &column), "samples.csv: {column}");
     }
     let stored = std::fs::read_to_string("tests/golden/sweep/summary.csv")?;
+    for metric in <Metric as strum::VariantArray>::VARIANTS {
+        let slug = format!(",{},", metric.slug());
+        assert!(stored.lines().next().is_some_and(|head| head.contains(&slug)), "{slug}");
+    }
     for column in stored.lines().next().ok_or("no header")?.split(',') {
         assert!(explained(summary, column), "summary.csv: {column}");
     }
@@ -219,5 +232,178 @@ fn odd_sweeps() -> Result<(), Failed> {
     std::fs::write(path.join("samples.csv"), format!("{}\n", samples.lines().next().ok_or("no header")?))?;
     let page = page(&path)?;
     assert!(sendpath::report::render(&page)?.contains("cannot say"), "{}", page.headline);
+    Ok(())
+}
+
+/// A copy of the stored sweep, with its samples and environment alone.
+fn copied_sweep(into: &Path) -> Result<PathBuf, Failed> {
+    let folder = into.join("sweep");
+    std::fs::create_dir(&folder)?;
+    for name in ["samples.csv", "environment.json"] {
+        std::fs::copy(Path::new("tests/golden/sweep").join(name), folder.join(name))?;
+    }
+    Ok(folder)
+}
+
+fn report(folder: &Path) -> Command {
+    let mut command = common::sendpath();
+    command.arg("report").arg(folder);
+    command
+}
+
+/// The table of study A as it was, and once more with other receiver, other source and every time doubled.
+fn receivers() -> Result<(), Failed> {
+    let mut records = study_a_records();
+    let others: Vec<Record> = records
+        .iter()
+        .cloned()
+        .map(|mut record| {
+            record.arm.case.receiver = Receiver::Buffer;
+            record.arm.case.source = Source::Cold;
+            if let Ok(sample) = &mut record.outcome {
+                sample.elapsed_ns *= 2;
+                sample.client.pairs_ns *= 2;
+            }
+            record
+        })
+        .collect();
+    records.extend(others);
+    let folder = tempfile::tempdir()?;
+    let page = page(&stored(&records, folder.path())?)?;
+    let rows = page.figures.iter().flat_map(|figure| figure.lines.iter().flat_map(|line| &line.points));
+    for row in rows.map(|point| &point.row) {
+        assert!(row.ends_with("-free-matched"), "the figures are of the first receiver: {row}");
+    }
+    for figure in &page.figures {
+        assert!(figure.caption.contains("receiver matched"), "{}", figure.caption);
+        let xs = |line: &Line| line.points.iter().map(|point| point.x).collect::<Vec<_>>();
+        assert!(figure.lines.iter().map(xs).all(|xs| xs.is_sorted_by(|a, b| a < b)), "{}", figure.id);
+    }
+    assert_eq!(page.maps.len(), 2 * 3, "a map for each receiver and metric");
+    for (map, end) in page.maps.iter().zip(["receiver matched)", "source cold)"].into_iter().cycle()) {
+        assert!(map.title.ends_with(end), "{}", map.title);
+    }
+    let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
+    for given in ["0 of 8 cells with receiver matched", "0 of 8 cells with source cold"] {
+        assert!(verdict.iter().any(|text| text.contains(given)), "{given}: {verdict:?}");
+    }
+    assert!(page.headline.contains("receiver matched"), "{}", page.headline);
+    Ok(())
+}
+
+/// One case that was not copied among many that were is seen, and each series has its own share.
+fn copied_shares() -> Result<(), Failed> {
+    let mut records = study_a_records();
+    let mut pages = records.clone();
+    pages.retain(|record| record.arm.case.path == SendPath::ZeroCopy);
+    for record in &mut pages {
+        record.arm.case.layout = Layout::Page;
+    }
+    records.extend(pages);
+    for record in &mut records {
+        let Case { path, layout, payload_bytes, .. } = record.arm.case;
+        let copied = if layout == Layout::Page || payload_bytes == 8192 { 0 } else { 1000 };
+        if let Ok(sample) = &mut record.outcome
+            && path == SendPath::ZeroCopy
+        {
+            let counts =
+                ZeroCopyCounts { sends: 1000, completions: 1000, copied, ..ZeroCopyCounts::default() };
+            sample.server.zero_copy = Some(counts);
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let page = page(&stored(&records, folder.path())?)?;
+    let given = "zero_copy: 0 % to 100 % copied, by case; zero_copy, page: 0 % copied";
+    assert!(page.headline.contains(given), "{}", page.headline);
+    let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
+    assert!(verdict.iter().any(|text| text.contains(given)), "{verdict:?}");
+    Ok(())
+}
+
+fn cpu_time() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let path = copied_sweep(folder.path())?;
+    let environment = path.join("environment.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&environment)?)?;
+    for (whole, words) in [(true, false), (false, true)] {
+        json["environment"]["softirq_in_cpu_time"] = whole.into();
+        std::fs::write(&environment, json.to_string())?;
+        let page = page(&path)?;
+        let warned = page.warnings.iter().any(|warning| warning.contains("no verdict by CPU time"));
+        assert_eq!(warned, words, "{:?}", page.warnings);
+        let map = page.maps.iter().find(|map| map.title.contains("CPU")).ok_or("no map by CPU time")?;
+        let squares: Vec<_> = map.rows.iter().flat_map(|(_, squares)| squares).collect();
+        assert_eq!(squares.iter().all(|square| square.note.contains("softirq")), words, "{squares:?}");
+        assert_eq!(squares.iter().all(|square| square.style.is_none()), words, "{squares:?}");
+        let sweep = store::read(&path)?;
+        let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
+        let summary = String::from_utf8(sendpath::results::summary::csv(&sweep.manifest, &analysis)?)?;
+        let column = summary
+            .lines()
+            .next()
+            .and_then(|head| head.split(',').position(|column| column == "cpu_per_byte_verdict"));
+        let column = column.ok_or("no such column")?;
+        let compared = common::sendpath().arg("compare").args([&path, &path]).arg("--json").output()?;
+        let compared: serde_json::Value = serde_json::from_slice(&compared.stdout)?;
+        let comparisons = compared["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
+        assert_eq!(
+            comparisons.iter().all(|comparison| comparison["metric"] != "cpu_per_byte"),
+            words,
+            "{compared}"
+        );
+        assert_eq!(compared["differences"].to_string().contains("CPU time"), words, "{compared}");
+        let empty = summary.lines().skip(1).all(|row| row.split(',').nth(column) == Some(""));
+        assert_eq!(empty, words, "{summary}");
+    }
+    Ok(())
+}
+
+fn compressed() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let path = copied_sweep(folder.path())?;
+    let samples = path.join("samples.csv");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&std::fs::read(&samples)?)?;
+    std::fs::write(path.join("samples.csv.gz"), encoder.finish()?)?;
+    std::fs::remove_file(&samples)?;
+    let output = report(&path).output()?;
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", common::stderr(&output));
+    assert!(!samples.exists(), "nothing was unpacked beside it");
+    for name in ["summary.csv", "fig1-throughput-1T.png"] {
+        assert!(path.join(name).exists(), "{name}");
+    }
+    assert_eq!(
+        std::fs::read_to_string(path.join("summary.csv"))?,
+        std::fs::read_to_string("tests/golden/sweep/summary.csv")?
+    );
+    Ok(())
+}
+
+/// The file that is written first leads to a device that is always full.
+fn full_disk() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let path = copied_sweep(folder.path())?;
+    let samples = std::fs::read(path.join("samples.csv"))?;
+    std::fs::write(path.join("samples.csv"), &samples[..samples.len() - 7])?;
+    let output = report(&path).output()?;
+    assert!(output.status.success(), "{}", common::stderr(&output));
+    assert!(common::stderr(&output).contains("torn"), "{}", common::stderr(&output));
+
+    std::os::unix::fs::symlink("/dev/full", path.join("summary.csv.new"))?;
+    let output = report(&path).output()?;
+    let text = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.lines().next().is_some_and(|line| line.contains("No space left on device")), "{text}");
+    Ok(())
+}
+
+fn full_stdout() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let path = copied_sweep(folder.path())?;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let output = report(&path).stdout(full).stderr(std::process::Stdio::piped()).output()?;
+    let text = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("sendpath: write(2) to stdout: No space left on device"), "{text}");
     Ok(())
 }

@@ -14,7 +14,7 @@ use common::{anywhere, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sendpath::results::store::{self, Sweep};
+use sendpath::results::store::{self, StoredSweep};
 
 fn main() -> ExitCode {
     common::main(vec![
@@ -50,7 +50,7 @@ fn report(folder: &Path) -> Output {
     sendpath().arg("report").arg(folder).output().expect("the command starts")
 }
 
-fn read(folder: &Path) -> Result<Sweep, Failed> {
+fn read(folder: &Path) -> Result<StoredSweep, Failed> {
     Ok(store::read(folder)?)
 }
 
@@ -146,18 +146,21 @@ fn interrupted() -> Result<(), Failed> {
     let (start, time) = command.split_once("--time=").ok_or_else(|| format!("no time is left: {command}"))?;
     let (seconds, end) = time.split_once('s').ok_or("no unit")?;
     assert!(seconds.parse::<u64>()? <= 600, "{command}");
-    let resume = |more: &str| pasted(&format!("{start}--time=1s{end} {more}"));
+    // A variable that was set for all commands of the shell does not keep the printed one from running.
+    let resume = |more: &str| pasted(&format!("export SENDPATH_SIZES=64,4K; {start}--time=1s{end} {more}"));
     let output = resume("")?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let after = read(&out)?;
     assert_eq!(after.manifest.resumed.len(), 1, "the command line that went on is noted");
     assert_eq!(after.manifest.plan, before.manifest.plan);
     assert_eq!(after.records[..before.records.len()], before.records);
-    let last = |sweep: &Sweep| sweep.records.iter().map(|record| record.generation).max();
+    let last = |sweep: &StoredSweep| sweep.records.iter().map(|record| record.generation).max();
     assert!(last(&after) > last(&before), "new generations, not the old ones again");
 
     assert_eq!(after.manifest.events, before.manifest.events);
 
+    let output = resume("--size 64")?;
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     let output = resume("--buffers 1M")?;
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");

@@ -60,7 +60,7 @@ pub struct BlockPlan {
 
 /// How far a comparison is.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct BlockProgress {
     /// The block, from 0.
     pub block: usize,
     /// The case in it, from 0.
@@ -82,7 +82,7 @@ pub fn run(
     change: &Build,
     plan: &BlockPlan,
     interrupted: &AtomicBool,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(BlockProgress),
 ) -> Result<Outcome> {
     let started = Instant::now();
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
@@ -106,7 +106,7 @@ pub fn run(
             if over() {
                 break;
             }
-            progress(Progress { block, case: place, elapsed: started.elapsed() });
+            progress(BlockProgress { block, case: place, elapsed: started.elapsed() });
             match visit(&mut workers, plan.cases[case], lengths.get(&case).copied(), &mut rng) {
                 Ok((length, rounds)) => {
                     lengths.insert(case, length);

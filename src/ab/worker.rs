@@ -22,7 +22,7 @@ use crate::results::store::Program;
 use crate::sample::{Sample, Side};
 
 /// The version of this protocol. Two builds are compared only if both have the same one. It is raised whenever a
-/// line changes its form: a question, an answer, or the case or the sample in it. The files' layout has a version of
+/// line changes its form: a request, an answer, or the case or the sample in it. The files' layout has a version of
 /// its own ([`SCHEMA`](crate::results::store::SCHEMA)), which may differ between the two builds.
 pub const PROTOCOL: u32 = 1;
 
@@ -43,7 +43,7 @@ pub struct Build {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Question {
+enum Request {
     /// Close the instance that is open, and open one of this case.
     Open { case: Case },
     /// Run a burst on the instance that is open.
@@ -62,7 +62,7 @@ enum Answer {
     Opened { burst_ns: u64 },
     /// What the burst measured.
     Done(Box<Sample>),
-    /// Why the question could not be answered.
+    /// Why the request could not be answered.
     Failed(String),
 }
 
@@ -136,7 +136,7 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn open(&mut self, case: Case) -> Result<u64> {
-        match self.ask(&Question::Open { case })? {
+        match self.ask(&Request::Open { case })? {
             Answer::Opened { burst_ns } => Ok(burst_ns),
             _ => Err(wrong_answer()),
         }
@@ -147,15 +147,14 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn burst(&mut self, burst_ns: u64) -> Result<Sample> {
-        match self.ask(&Question::Burst { burst_ns })? {
+        match self.ask(&Request::Burst { burst_ns })? {
             Answer::Done(sample) => Ok(*sample),
             _ => Err(wrong_answer()),
         }
     }
 
-    fn ask(&mut self, question: &Question) -> Result<Answer> {
-        let line =
-            serde_json::to_string(question).map_err(|error| Error::Protocol(error.to_string()))? + "\n";
+    fn ask(&mut self, request: &Request) -> Result<Answer> {
+        let line = serde_json::to_string(request).map_err(|error| Error::Protocol(error.to_string()))? + "\n";
         if let Some(pipe) = &mut self.questions {
             // If the worker has ended, the cause comes as its answer.
             drop(pipe.write_all(line.as_bytes()).and_then(|()| pipe.flush()));
@@ -198,7 +197,7 @@ impl Drop for Worker {
 }
 
 fn wrong_answer() -> Error {
-    Error::Protocol("a worker's answer does not belong to the question".to_owned())
+    Error::Protocol("a worker's answer does not belong to the request".to_owned())
 }
 
 /// Which of the two is older, and the remedy.
@@ -230,11 +229,11 @@ pub fn serve(
     say(&Answer::Ready { protocol: PROTOCOL, program: Program::this() })?;
     let mut open = None;
     for line in input.lines() {
-        let line = line.map_err(Error::call("read(2) of a question"))?;
-        let question: Question =
+        let line = line.map_err(Error::call("read(2) of a request"))?;
+        let request: Request =
             serde_json::from_str(&line).map_err(|error| Error::Protocol(error.to_string()))?;
-        let answer = match question {
-            Question::Open { case } => {
+        let answer = match request {
+            Request::Open { case } => {
                 open = None; // closed before the next is opened
                 testbed.open_with_fault(case, fault).and_then(|mut instance| {
                     warm_up(&mut instance)?;
@@ -243,7 +242,7 @@ pub fn serve(
                     Ok(Answer::Opened { burst_ns })
                 })
             }
-            Question::Burst { burst_ns } => match &mut open {
+            Request::Burst { burst_ns } => match &mut open {
                 None => Err(Error::Protocol("a burst was asked for, and no instance is open".to_owned())),
                 Some(instance) => time_short(instance, Duration::from_nanos(burst_ns))
                     .map(|sample| Answer::Done(Box::new(sample))),

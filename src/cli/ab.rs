@@ -14,13 +14,13 @@ use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY, in
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
-use crate::ab::{BlockPlan, Progress, run as compare};
+use crate::ab::{BlockPlan, BlockProgress, run as compare};
 use crate::case::{ChartAxis, Layout, Matrix, SendPath};
+use crate::environment::Cpus;
 use crate::error::Error;
 use crate::results::comparison::Outcome;
 use crate::sample::Side;
 use crate::sweep::plan::cells;
-use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -237,8 +237,8 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
 }
 
 /// A bar on a terminal, a line for each block otherwise.
-fn show(shown: &Shown, plan: &BlockPlan, progress: Progress) {
-    let Progress { block, case, elapsed } = progress;
+fn show(shown: &Shown, plan: &BlockPlan, progress: BlockProgress) {
+    let BlockProgress { block, case, elapsed } = progress;
     let what = || format!("block {}, case {} of {}", block + 1, case + 1, plan.cases.len());
     if !shown.step(elapsed, what) && case == 0 {
         shown.line(&format!("block {}, {} left", block + 1, shown.left(elapsed)));

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::output::print;
 use super::{DONE, MISSING, SetupOptions};
+use crate::doctor::model::{Check, State};
+use crate::doctor::{examine, names};
 use crate::error::Error;
-use crate::measure::doctor::{Check, State, examine, names};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -36,7 +37,7 @@ pub(super) struct Options {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct DoctorReport<'a> {
     checks: &'a [Check],
 }
 
@@ -46,7 +47,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let required = required(options.require.as_deref())?;
     let checks = examine(&setup);
     let text = if options.json {
-        serde_json::to_string_pretty(&Report { checks: &checks })? + "\n"
+        serde_json::to_string_pretty(&DoctorReport { checks: &checks })? + "\n"
     } else {
         table(&checks)
     };

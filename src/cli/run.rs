@@ -14,15 +14,15 @@ use crate::case::{
     Axis, Case, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes,
     parse_threads,
 };
+use crate::environment::Cpus;
+use crate::environment::Environment;
 use crate::event::{self, Event};
 use crate::format;
 use crate::measure::burst::{time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
-use crate::measure::environment::Environment;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
-use crate::topology::affinity::Cpus;
 
 /// How long one burst of the timed window is meant to take.
 const BURST: Duration = Duration::from_millis(50);
@@ -79,14 +79,14 @@ pub(super) struct Options {
     /// hot (a few messages, sent in turn) or cold (a set that no cache holds)
     #[arg(long, value_name = "NAME", default_value = "hot", value_parser = Source::parse)]
     source: Source,
-    /// About how long to measure, in bursts of a fixed number of messages: 500ms, 2s, 1m
+    /// About how long to measure, in bursts of 50 ms: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
     /// Count what the pairs' threads do, on both sides: all, none, or a comma list of cycles,
     /// instructions, branch-misses, l1d-load-misses, llc-load-misses, cache-references, cache-misses,
     /// dtlb-load-misses, ref-cycles, task-clock, context-switches, cpu-migrations, page-faults
     #[arg(long, value_name = "LIST", default_value = "none", value_parser = parse_counters)]
-    counters: Counted,
+    counters: CounterList,
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -104,10 +104,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated option.
 #[derive(Clone)]
-pub(super) struct Counted(pub(super) Vec<Event>);
+pub(super) struct CounterList(pub(super) Vec<Event>);
 
-pub(super) fn parse_counters(text: &str) -> Result<Counted, CaseError> {
-    Event::parse_list(text).map(Counted)
+pub(super) fn parse_counters(text: &str) -> Result<CounterList, CaseError> {
+    Event::parse_list(text).map(CounterList)
 }
 
 /// Measures the case and prints it.
@@ -186,12 +186,12 @@ impl Window {
         }
     }
 
-    fn report(&self, case: Case, counted: Option<&Self>, environment: Environment) -> Report {
+    fn report(&self, case: Case, counted: Option<&Self>, environment: Environment) -> RunReport {
         let elapsed_ns = self.elapsed_ns.max(1) as f64;
         let payload_bytes_total = self.messages * case.payload_bytes as u64;
         let rr = case.workload == Workload::Rr;
         let quantile = |share| rr.then(|| self.round_trips.quantile_ns(share)).flatten();
-        Report {
+        RunReport {
             case: case.to_string(),
             messages: self.messages,
             payload_bytes_total,
@@ -212,6 +212,7 @@ impl Window {
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
+            keeps_bytes: case.receiver.for_path(case.path) != Receiver::Discard,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
                 let side =
@@ -226,7 +227,7 @@ impl Window {
 
 /// What is printed. A number that was not measured is null.
 #[derive(Serialize)]
-struct Report {
+struct RunReport {
     case: String,
     messages: u64,
     payload_bytes_total: u64,
@@ -249,6 +250,9 @@ struct Report {
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
+    /// Whether the client has the bytes that it received, to compare them.
+    #[serde(skip)]
+    keeps_bytes: bool,
     counters: Option<Sides>,
     environment: Environment,
 }
@@ -268,7 +272,7 @@ struct ZeroCopy {
     copied_share: Option<f64>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "{name:<14} {value}");
         let elapsed_s = self.elapsed_ns as f64 / 1e9;
@@ -310,7 +314,7 @@ impl fmt::Display for Report {
         line("  client", cpu(self.client_user_ns, self.client_system_ns) + apart)?;
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
-                format!(": the kernel copied {:.1} % of the sends after all", share * 100.0)
+                format!(": the kernel copied {} of the sends after all", format::share(share))
             });
             line("zero copy", format!("{counts}{copied}"))?;
             if let Some(drain_ns) = self.drain_ns_per_burst {
@@ -321,7 +325,14 @@ impl fmt::Display for Report {
                 )?;
             }
         }
-        line("verified", format!("{} messages besides, every byte", self.verified_messages))?;
+        line(
+            "verified",
+            if self.keeps_bytes {
+                format!("{} messages besides, every byte", self.verified_messages)
+            } else {
+                "0 messages: discard keeps no bytes".to_owned()
+            },
+        )?;
         let Some(sides) = &self.counters else { return Ok(()) };
         writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
         write!(f, "{sides}")
@@ -387,7 +398,7 @@ fn cells(counter: &Counter) -> [String; 2] {
     }
 }
 
-fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+fn print(report: &RunReport, json: bool) -> anyhow::Result<()> {
     let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.to_string() };
     Ok(super::output::print(&text)?)
 }

@@ -15,10 +15,11 @@ use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{Axes, Layout, Placement, SendPath};
 use crate::counters::{self};
+use crate::doctor;
+use crate::environment::Cpus;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::event::Event;
-use crate::measure::doctor;
-use crate::measure::environment::Environment;
 use crate::pair::Testbed;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
@@ -27,7 +28,6 @@ use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
-use crate::topology::affinity::Cpus;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,7 +77,7 @@ pub(super) struct Options {
     seed: Option<u64>,
     /// What is counted, on both sides: all, none or a comma list (see run --help)
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
-    counters: super::run::Counted,
+    counters: super::run::CounterList,
     #[command(flatten)]
     matrix: MatrixOptions,
     #[command(flatten)]
@@ -129,6 +129,11 @@ impl MatrixOptions {
         }
     }
 
+    /// What these options set, whatever the variables say.
+    fn axes_of_options(&self) -> Result<Axes, Error> {
+        Settings::new(&|setting| self.get(setting), &|_| None).axes()
+    }
+
     /// What these options and the variables set.
     pub(super) fn axes(&self) -> Result<Axes, Error> {
         Settings::new(&|setting| self.get(setting), &settings::variable).axes()
@@ -153,11 +158,12 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let resumed = options.resume.as_deref().map(store::read).transpose()?;
-    let axes = options.matrix.axes()?;
-    if resumed.is_some() && axes != Axes::default() {
+    // Variables may have been set for the shell, with the first command in mind.
+    if resumed.is_some() && options.matrix.axes_of_options()? != Axes::default() {
         let text = "--resume goes on with the sweep's own cases: leave --size, --threads and the like out";
         return Err(Error::Setting(text.to_owned()).into());
     }
+    let axes = options.matrix.axes()?;
     let plan = match &resumed {
         Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options, &axes),

@@ -221,17 +221,23 @@ mod tests {
     #[test]
     fn the_task_clock_counts_this_thread_between_start_and_stop_alone() {
         let mut counters = ThreadCounters::open(&[Event::TaskClock], &Pmus::default());
+        let cpu_ns = || {
+            let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+            std::time::Duration::from(time).as_nanos() as f64
+        };
         spin(); // not counted: before the start
         counters.start();
+        let began = cpu_ns();
         spin();
+        let own_ns = cpu_ns() - began;
         std::thread::spawn(spin).join().unwrap(); // not counted: another thread
         let readings = counters.stop();
         spin(); // not counted: after the stop
-        let ns = readings[&Event::TaskClock].value().expect("the kernel always counts this");
-        assert!((10_000_000..40_000_000).contains(&ns), "{ns}");
+        let counted_ns = readings[&Event::TaskClock].value().expect("the kernel always counts this") as f64;
+        assert!((0.8..1.5).contains(&(counted_ns / own_ns)), "{counted_ns} of {own_ns}");
         counters.start();
-        let again = counters.stop()[&Event::TaskClock].value().unwrap();
-        assert!(again < 10_000_000, "each window starts from zero: {again}");
+        let again_ns = counters.stop()[&Event::TaskClock].value().unwrap() as f64;
+        assert!(again_ns < own_ns / 2.0, "each window starts from zero: {again_ns}");
         let Reading::Counted { enabled_ns, running_ns, .. } = counters.stop()[&Event::TaskClock] else {
             panic!("the kernel always counts this")
         };

@@ -4,5 +4,3 @@ pub mod burst;
 pub mod counters;
 pub mod environment;
 pub(crate) mod softirq;
-
-pub use crate::doctor;

@@ -20,17 +20,17 @@ use super::fault::FaultyReceiver;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
-    Burst, EffectiveSocket, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages,
-    monotonic_ns, seed, send_request,
+    Burst, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns, seed,
+    send_request,
 };
 use crate::case::{Case, Workload};
+use crate::environment::Topology;
+use crate::environment::{Cpus, EffectiveSocket};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::path::{self, ReceiveMessage, recv_all, send_all};
 use crate::sample::{RoundTrips, Side, SideReport};
-use crate::topology::Topology;
-use crate::topology::affinity::Cpus;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -76,11 +76,11 @@ struct Client {
     options: Option<SocketOptions>,
     watch: Arc<Watch>,
     threads: Threads,
-    instances: BTreeMap<Token, Instance>,
+    instances: BTreeMap<Token, ClientInstance>,
 }
 
 /// One life of a case's pairs.
-struct Instance {
+struct ClientInstance {
     case: Case,
     ends: Vec<SharedEnd<Receiving>>,
 }
@@ -160,7 +160,7 @@ impl Client {
         token: Token,
         events: &[Event],
         fault: Option<Fault>,
-    ) -> Result<Instance> {
+    ) -> Result<ClientInstance> {
         let options = self.options.as_ref().ok_or_else(out_of_turn)?;
         let mut ends = Vec::new();
         for pair in 0..case.threads {
@@ -172,7 +172,7 @@ impl Client {
             let state = Receiving { connection, case, fault, receiver, round_trips, next_sequence };
             ends.push(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(events) })));
         }
-        let instance = Instance { case, ends };
+        let instance = ClientInstance { case, ends };
         self.watch.arm_idle(instance.connections());
         let make_receiver = |end: &mut PairEnd<Receiving>| {
             end.state.make_receiver();
@@ -185,7 +185,7 @@ impl Client {
     }
 }
 
-impl Instance {
+impl ClientInstance {
     fn connections(&self) -> Vec<Arc<TcpStream>> {
         let connection = |end: &SharedEnd<Receiving>| {
             Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)

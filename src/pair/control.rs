@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Burst, EffectiveSocket, Fault, SocketOptions, Token};
+use super::{Burst, Fault, SocketOptions, Token};
 use crate::case::Case;
+use crate::environment::Cpus;
+use crate::environment::{EffectiveSocket, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::sample::SideReport;
-use crate::topology::affinity::Cpus;
-use crate::topology::{Interface, Topology};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;

@@ -42,17 +42,17 @@ pub enum FaultKind {
         /// How much longer, in nanoseconds.
         spin_ns: u64,
     },
+    /// Not a fault but a cost: what a path needs after the last message takes so much longer, by spinning. The
+    /// server's to plant.
+    SlowDrain {
+        /// How much longer, in nanoseconds.
+        spin_ns: u64,
+    },
 }
 
 impl FaultKind {
     fn spin(self) -> Result<()> {
-        if let Self::Slow { spin_ns } = self {
-            let until_ns = monotonic_ns()? + spin_ns;
-            while monotonic_ns()? < until_ns {
-                std::hint::spin_loop();
-            }
-        }
-        Ok(())
+        if let Self::Slow { spin_ns } = self { spin(spin_ns) } else { Ok(()) }
     }
 
     /// What the spin costs, in nanoseconds: the mean of `times`. More than was asked for, since it reads the
@@ -73,7 +73,7 @@ impl Fault {
         match self.kind {
             // As a panic unwinds, without the hook's lines on stderr.
             FaultKind::Panic => resume_unwind(Box::new(format!("planted in message {}", self.at_message))),
-            FaultKind::Corrupt | FaultKind::Slow { .. } => Ok(()),
+            FaultKind::Corrupt | FaultKind::Slow { .. } | FaultKind::SlowDrain { .. } => Ok(()),
             FaultKind::Reset => reset(connection),
         }
     }
@@ -109,6 +109,9 @@ impl SendMessage for FaultySender {
     }
 
     fn flush(&mut self) -> Result<()> {
+        if let FaultKind::SlowDrain { spin_ns } = self.fault.kind {
+            spin(spin_ns)?;
+        }
         self.inner.flush()
     }
 
@@ -149,6 +152,14 @@ impl ReceiveMessage for FaultyReceiver {
     fn copies(&self) -> Copies {
         self.inner.copies()
     }
+}
+
+fn spin(spin_ns: u64) -> Result<()> {
+    let until_ns = monotonic_ns()? + spin_ns;
+    while monotonic_ns()? < until_ns {
+        std::hint::spin_loop();
+    }
+    Ok(())
 }
 
 /// Sends a reset and forgets the connection: `connect(2)` to `AF_UNSPEC`.

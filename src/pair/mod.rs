@@ -26,9 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
 
-pub use crate::environment::Effective;
 pub use fault::{Fault, FaultKind};
-pub use options::{Buffers, EffectiveSocket, SocketOptions};
+pub use options::{Buffers, SocketOptions};
 pub use server::{Instance, Setup, Testbed};
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 
@@ -95,7 +94,7 @@ impl Hello {
         Self(bytes)
     }
 
-    fn read(self) -> (Token, usize) {
+    fn read(&self) -> (Token, usize) {
         let (mut token, mut pair) = ([0; 16], [0; 4]);
         token.copy_from_slice(&self.0[..16]);
         pair.copy_from_slice(&self.0[16..]);

@@ -9,7 +9,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::case::parse_bytes;
-pub use crate::environment::EffectiveSocket;
+use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
 
 /// The size of a socket's two buffers.

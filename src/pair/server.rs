@@ -1,6 +1,7 @@
 //! The server process: joins the two namespaces, opens instances, and runs one end of every pair.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -17,19 +18,19 @@ use super::fault::FaultySender;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::Watch;
 use super::{
-    Burst, EffectiveSocket, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns,
-    receive_request, seed, source_messages,
+    Burst, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns, receive_request,
+    seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS};
-use crate::environment::Effective;
+use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::message::Message;
-use crate::path::{self, SendMessage, recv_all, send_all};
+use crate::path::{self, SendMessage, send_all};
 use crate::sample::{Side, SideReport};
-use crate::topology::affinity::{Cpus, pin};
-use crate::topology::{Topology, link};
+use crate::topology::affinity::pin;
+use crate::topology::link;
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub struct Testbed {
     client_pid: u32,
     inner: RefCell<Inner>,
     events: Vec<Event>,
+    /// A test has asked that the next unpinning fails.
+    unpin_fails: Cell<bool>,
 }
 
 /// What the instances share.
@@ -97,7 +100,7 @@ impl Testbed {
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
         let client_pid = client_process.client_pid();
         let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), client_process });
-        Ok(Self { effective, listener, client_pid, inner, events: Vec::new() })
+        Ok(Self { effective, listener, client_pid, inner, events: Vec::new(), unpin_fails: Cell::new(false) })
     }
 
     /// The settings as they came out.
@@ -183,21 +186,13 @@ impl Testbed {
         token: Token,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Server>>> {
-        let mut connections: Vec<Option<Arc<TcpStream>>> = vec![None; case.threads];
-        let deadline = Instant::now() + ACCEPT_LIMIT;
-        while connections.iter().any(Option::is_none) {
-            // One that says another token is a stranger's, or left over from an instance that failed half-way.
-            if let Some((pair, connection)) = self.accept_one(token, deadline)? {
-                let place = connections.get_mut(pair).filter(|place| place.is_none());
-                *place.ok_or_else(out_of_turn)? = Some(Arc::new(connection));
-            }
-        }
-        let ends = connections.into_iter().flatten().enumerate().map(|(pair, connection)| {
-            let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
-            let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
-            let state = Server { connection, case, fault, sender: None, next_sequence: 0 };
-            Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
-        });
+        let ends =
+            self.connections(token, case.threads)?.into_iter().enumerate().map(|(pair, connection)| {
+                let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
+                let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
+                let state = Server { connection, case, fault, sender: None, next_sequence: 0 };
+                Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
+            });
         let ends = ends.collect::<Result<Vec<_>>>()?;
         watch.arm_idle(connections_of(&ends));
         let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
@@ -224,36 +219,105 @@ impl Testbed {
         let own = guarded(Side::Server, &ends[0], watch, work.as_ref());
         let mut results = running.wait(watch);
         results.push(own);
-        let unpinned = pin(self.effective.cpus.numbers());
+        let unpinned = self.unpin();
         begun.and_then(|()| joined(results)).and_then(|results| unpinned.map(|()| results))
     }
 
-    fn accept_one(&self, token: Token, deadline: Instant) -> Result<Option<(usize, TcpStream)>> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Err(Errno::EINTR) => return Ok(None),
-            Ok(0) => {
-                return Err(Error::Deadline {
-                    waiting_for: "connection from the client",
-                    waited: ACCEPT_LIMIT,
-                });
+    /// Gives the calling thread the CPUs of the whole process.
+    fn unpin(&self) -> Result<()> {
+        // The kernel refuses an empty set, as it does one of which no CPU is left to this process.
+        pin(if self.unpin_fails.take() { &[] } else { self.effective.cpus.numbers() })
+    }
+
+    /// Makes the next burst fail when its messages are through: as if the process had lost its CPUs meanwhile.
+    #[doc(hidden)]
+    pub fn fail_next_unpin(&self) {
+        self.unpin_fails.set(true);
+    }
+
+    /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may connect: one that
+    /// says another token, or nothing, takes no place and holds nobody up.
+    fn connections(&self, token: Token, pairs: usize) -> Result<Vec<Arc<TcpStream>>> {
+        let mut places: Vec<Option<Arc<TcpStream>>> = vec![None; pairs];
+        let mut newcomers: Vec<Newcomer> = Vec::new();
+        let deadline = Instant::now() + ACCEPT_LIMIT;
+        while places.iter().any(Option::is_none) {
+            self.wait_for_connections(&newcomers, deadline)?;
+            match self.listener.accept() {
+                Ok((connection, _)) => newcomers.push(Newcomer::new(connection)?),
+                Err(errno) if errno.kind() == ErrorKind::WouldBlock => {}
+                Err(errno) => return Err(limits::with_limit_remedy("accept(2)", errno)),
             }
-            ready => drop(ready.map_err(Error::call("poll(2)"))?),
+            for mut newcomer in std::mem::take(&mut newcomers) {
+                match newcomer.read_hello() {
+                    HelloState::Unfinished => newcomers.push(newcomer),
+                    HelloState::Ended => {}
+                    HelloState::Whole(theirs, _) if !theirs.matches(token) => {}
+                    HelloState::Whole(_, pair) => {
+                        let place = places.get_mut(pair).filter(|place| place.is_none());
+                        *place.ok_or_else(out_of_turn)? = Some(Arc::new(newcomer.into_blocking()?));
+                    }
+                }
+            }
         }
-        let (connection, _) =
-            self.listener.accept().map_err(|errno| limits::with_limit_remedy("accept(2)", errno))?;
-        let timeout =
-            |limit| connection.set_read_timeout(limit).map_err(Error::call("setsockopt(2) SO_RCVTIMEO"));
-        let mut hello = Hello::default();
-        timeout(Some(ACCEPT_LIMIT))?;
-        match recv_all(&connection, &mut hello.0) {
-            Err(error) if error.is_echo() => return Ok(None),
-            result => result?,
+        Ok(places.into_iter().flatten().collect())
+    }
+
+    /// Waits until somebody connects, or one of `newcomers` says something.
+    fn wait_for_connections(&self, newcomers: &[Newcomer], deadline: Instant) -> Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let fds = newcomers.iter().map(|newcomer| newcomer.connection.as_fd());
+        let fds = std::iter::once(self.listener.as_fd()).chain(fds);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => Err(Error::Deadline { waiting_for: "connection from the client", waited: ACCEPT_LIMIT }),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Error::call("poll(2)")(errno)),
         }
-        timeout(None)?;
-        let (theirs, pair) = hello.read();
-        Ok(theirs.matches(token).then_some((pair, connection)))
+    }
+}
+
+/// A connection that has not yet said whose it is.
+struct Newcomer {
+    connection: TcpStream,
+    hello: Hello,
+    read_bytes: usize,
+}
+
+/// What a newcomer has said.
+enum HelloState {
+    /// Not all of a hello.
+    Unfinished,
+    /// It went away.
+    Ended,
+    /// The token and the pair.
+    Whole(Token, usize),
+}
+
+impl Newcomer {
+    fn new(connection: TcpStream) -> Result<Self> {
+        connection.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
+        Ok(Self { connection, hello: Hello::default(), read_bytes: 0 })
+    }
+
+    /// Reads as much of the hello as has arrived.
+    fn read_hello(&mut self) -> HelloState {
+        while self.read_bytes < self.hello.0.len() {
+            match (&self.connection).read(&mut self.hello.0[self.read_bytes..]) {
+                Ok(0) => return HelloState::Ended,
+                Ok(bytes) => self.read_bytes += bytes,
+                Err(errno) if errno.kind() == ErrorKind::Interrupted => {}
+                Err(errno) if errno.kind() == ErrorKind::WouldBlock => return HelloState::Unfinished,
+                Err(_) => return HelloState::Ended,
+            }
+        }
+        let (token, pair) = self.hello.read();
+        HelloState::Whole(token, pair)
+    }
+
+    fn into_blocking(self) -> Result<TcpStream> {
+        self.connection.set_nonblocking(false).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
+        Ok(self.connection)
     }
 }
 
@@ -285,6 +349,8 @@ fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
     options.apply(&socket)?;
     socket.bind(&SocketAddr::from((address, 0)).into()).map_err(Error::call("bind(2)"))?;
+    // A connection that is gone again by the time that it is accepted holds nobody up.
+    socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
     let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
     socket.listen(backlog).map_err(Error::call("listen(2)"))?;
     Ok(socket.into())

@@ -3,7 +3,7 @@
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
 use super::words::{self, Copied};
-use crate::case::{Series, Workload};
+use crate::case::{Placement, Series, Workload};
 use crate::event::Event;
 use crate::format::bytes;
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
@@ -39,7 +39,7 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
                 _ => |arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses),
             };
             let mut figure = size_figure(series, ladder, id, title, "misses per message", true, of);
-            explain(&mut figure, manifest, event);
+            explain(&mut figure, manifest, ladder, event);
             figures.push(figure);
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
                 Some(cycles.scaled(1.0 / arm.arm.case.payload_bytes as f64))
             },
         );
-        explain(&mut figure, manifest, Event::Cycles);
+        explain(&mut figure, manifest, ladder, Event::Cycles);
         figures.push(figure);
     }
     for ladder in &by_size {
@@ -117,7 +117,7 @@ fn size_figure(
         id: format!("{id}-{}T", ladder.threads),
         title: format!("{title} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "{} Bands are 95 % intervals over instances (connections and buffers made anew).",
+            "{} Bands are 95 % intervals over instances (new connections and buffers).",
             words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
@@ -157,7 +157,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
         id,
         title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
         caption: format!(
-            "{} Ratios were taken inside a round, so that the machine's drift is not in them. Bands are 95 % intervals \
+            "{} Ratios are taken within a round, which removes the machine's drift. Bands are 95 % intervals \
              over instances. Above 0 is faster than {baseline}.",
             words::situation_sentence(ladder.situation)
         ),
@@ -173,7 +173,8 @@ fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
     let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
     let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
     // The size that was measured at most numbers of pairs; of those the one nearest to 64 KiB.
-    let Some(chosen) = rr.iter().max_by_key(|cell| {
+    // Of equals the last is taken: turned round, the first, which is what the other figures show.
+    let Some(chosen) = rr.iter().rev().max_by_key(|cell| {
         let alike = |other: &&&CellResult| key(other) == key(cell);
         let distance = (cell.cell.payload_bytes as f64 / 65536.0).log2().abs();
         (rr.iter().filter(alike).count(), std::cmp::Reverse((distance * 16.0) as u64))
@@ -258,9 +259,9 @@ fn line(
     } else {
         let reason = failed.cloned().unwrap_or_else(|| {
             if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
-                "no burst of it was measured".to_owned()
+                "no burst of this case was measured".to_owned()
             } else {
-                "not measured, or too few of them for this number".to_owned()
+                "not measured, or too few round trips or counts for this number".to_owned()
             }
         });
         Some((label.clone(), reason))
@@ -269,8 +270,12 @@ fn line(
     (Line { label, style, dashed, points }, missing)
 }
 
-/// Gives a figure of an event that could not be counted the reason.
-fn explain(figure: &mut Figure, manifest: &Manifest, event: Event) {
+/// Says of a figure of the server's counts why they are missing, or what they are worth.
+fn explain(figure: &mut Figure, manifest: &Manifest, ladder: &Ladder<'_>, event: Event) {
+    if ladder.situation.placement == Placement::Paired {
+        figure.caption += " Both ends of a pair share a CPU, so do not rely on the split of the counts between server and \
+                           client.";
+    }
     if let Some(reason) = manifest.not_counted.get(&event.to_string()) {
         figure.missing = vec![(event.unit().to_owned(), reason.clone())];
     }

@@ -6,7 +6,7 @@ use super::winners::{Winner, comparisons, versus, winner};
 use super::words::{self, Copied, case_row, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Source};
 use crate::format::{bytes, distance, list, share};
-use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, Comparison};
+use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder};
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
@@ -53,6 +53,11 @@ impl Facts<'_> {
         words::series(series, self.copied_of(series))
     }
 
+    /// A series with what the kernel did in one ladder.
+    pub(super) fn name_in(ladder: &Ladder<'_>, series: Series) -> String {
+        words::series(series, Copied::of(ladder.arms(series)))
+    }
+
     /// Every receiver with every source that were measured together, in the order of the plan. What is said of one
     /// does not hold of another.
     pub(super) fn receptions(&self) -> Vec<(Receiver, Source)> {
@@ -72,7 +77,7 @@ impl Facts<'_> {
         self.analysis.cells.iter().filter(of).collect()
     }
 
-    fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &Comparison> {
+    fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
         self.analysis
             .cells
             .iter()
@@ -83,7 +88,7 @@ impl Facts<'_> {
     /// What is to be used, in one sentence.
     pub(super) fn headline(&self) -> String {
         let Some(ladder) = self.ladders.first() else { return "Nothing was measured.".to_owned() };
-        let use_what = self.ranges(ladder);
+        let use_what = Self::ranges(ladder);
         let zero = self.copied_sentence();
         format!("On this machine, by throughput with {}: {use_what}.{zero}", ladder_name(ladder))
     }
@@ -101,23 +106,26 @@ impl Facts<'_> {
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
             Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Shares(least, most) if least == most => {
-                format!(" The kernel copied {} of the MSG_ZEROCOPY sends after all.", share(most))
-            }
-            Copied::Shares(least, most) => format!(
-                " The kernel copied {} to {} of the MSG_ZEROCOPY sends after all, by case.",
-                share(least),
-                share(most)
-            ),
+            Copied::Shares(least, most) => match (share(least), share(most)) {
+                (least, most) if least == most => {
+                    format!(" The kernel copied {most} of the MSG_ZEROCOPY sends after all.")
+                }
+                (least, most) => {
+                    format!(
+                        " The kernel copied {least} to {most} of the MSG_ZEROCOPY sends after all, by case."
+                    )
+                }
+            },
         }
     }
 
     /// Which series is the cheapest over which sizes of a ladder.
-    fn ranges(&self, ladder: &Ladder<'_>) -> String {
+    fn ranges(ladder: &Ladder<'_>) -> String {
         let said = |cell: &CellResult| match winner(cell, Metric::Throughput) {
-            Winner::Clear(series, _) => format!("use {}", self.name(series)),
+            Winner::Clear(series, _) => format!("use {}", Self::name_in(ladder, series)),
             Winner::Tied(series, _) => {
-                let names: Vec<String> = series.into_iter().map(|series| self.name(series)).collect();
+                let names: Vec<String> =
+                    series.into_iter().map(|series| Self::name_in(ladder, series)).collect();
                 format!("{} do not differ", list(&names))
             }
             Winner::Unknown(..) => "the data cannot say".to_owned(),
@@ -147,7 +155,7 @@ impl Facts<'_> {
             .iter()
             .take(SHOWN_LADDERS)
             .map(|ladder| Claim {
-                text: format!("With {}: {}.", ladder_name(ladder), self.ranges(ladder)),
+                text: format!("With {}: {}.", ladder_name(ladder), Self::ranges(ladder)),
                 rows: ladder
                     .cells
                     .iter()
@@ -216,12 +224,17 @@ impl Facts<'_> {
             .into_iter()
             .map(|series| {
                 let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
-                words::series(series, Copied::of(arms.filter(|arm| arm.arm.case.series() == series)))
+                let copied = Copied::of(arms.filter(|arm| arm.arm.case.series() == series));
+                format!("{}: {copied}", words::plain(series))
             })
             .collect();
         let given = words::reception(receiver, source);
-        let mut text =
-            format!("Zero-copy wins in {} of {} cells{given}: {}.", wins.len(), cells.len(), list(&copied));
+        let mut text = format!(
+            "Zero-copy wins in {} of {} cells{given} ({}).",
+            wins.len(),
+            cells.len(),
+            copied.join("; ")
+        );
         if judged < cells.len() {
             text = format!(
                 "{text} In {} of them there are too few repetitions for a verdict. By the plain numbers it is slower than the \
@@ -243,7 +256,7 @@ impl Facts<'_> {
 
     /// What the control arm says of the noise.
     fn control(&self) -> Claim {
-        let controls: Vec<&Comparison> = self
+        let controls: Vec<&SeriesComparison> = self
             .analysis
             .cells
             .iter()

@@ -12,7 +12,7 @@ use crate::case::{Case, Cell, Series};
 use crate::format::{bytes, list};
 use crate::results::analysis::{Analysis, Measure, analyse_stored};
 use crate::results::stats::{Effect, FAMILY_ERROR};
-use crate::results::store::Sweep;
+use crate::results::store::StoredSweep;
 
 /// What stands on the x axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
@@ -35,7 +35,7 @@ const MIN_STEP: f64 = 0.01;
 
 /// A sweep with what it says.
 struct Stored<'a> {
-    sweep: &'a Sweep,
+    sweep: &'a StoredSweep,
     analysis: Analysis,
 }
 
@@ -70,7 +70,7 @@ impl Stored<'_> {
 }
 
 /// A step of one case.
-struct Step {
+struct LevelStep {
     case: Case,
     change: Effect,
     /// The last sweep before it, and the first after, by number.
@@ -79,7 +79,7 @@ struct Step {
 
 /// Works out the page of `sweeps`, in any order.
 #[must_use]
-pub fn history(sweeps: &[Sweep], by: By) -> Page {
+pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
     let mut stored: Vec<Stored<'_>> = sweeps
         .iter()
         .map(|sweep| Stored { sweep, analysis: analyse_stored(&sweep.manifest, &sweep.records) })
@@ -102,7 +102,7 @@ pub fn history(sweeps: &[Sweep], by: By) -> Page {
                 .map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
         );
         if stored.len() < 2 * MIN_SWEEPS {
-            too_few.push(format!("{machine}: {} sweeps; a step takes {}", stored.len(), 2 * MIN_SWEEPS));
+            too_few.push(format!("{machine}: {} sweeps; a step needs {}", stored.len(), 2 * MIN_SWEEPS));
         }
         verdict.extend(steps(stored).into_iter().map(|step| claim(number, machine, &step, stored)));
     }
@@ -130,18 +130,18 @@ pub fn history(sweeps: &[Sweep], by: By) -> Page {
         cases: Table {
             columns: vec![
                 column("machine", "sweeps of different machines are never in one line", false),
-                column("x", "where it stands in the figures", true),
+                column("x", "its place in the figures", true),
                 column("measured", "when it began, UTC", false),
                 column("revision", "of the program", false),
                 column("kernel", "its release", false),
                 column("profile", "which cases", false),
-                column("folder", "where it lies", false),
+                column("folder", "the folder that sweep made", false),
             ],
             rows,
         },
         environment: Vec::new(),
         limits: vec![
-            "Between sweeps the machine drifts: a step says that numbers changed for good, not what changed them. `sendpath \
+            "Between sweeps the machine drifts: a step says that numbers changed and stayed changed, not what changed them. `sendpath \
              ab` compares two revisions without drift."
                 .to_owned(),
         ],
@@ -250,7 +250,7 @@ fn figure(
         ),
         caption: format!(
             "{machine}. Bands are 95 % intervals: over instances where a point is one sweep, over sweeps where it is \
-             several. The table says what stands at which x."
+             several. The table says which sweeps stand at which x."
         ),
         x: Scale { label: by.to_string(), log: false, kind: Kind::Count },
         y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },
@@ -260,7 +260,7 @@ fn figure(
 }
 
 /// The steps of all cases of one machine.
-fn steps(stored: &[Stored<'_>]) -> Vec<Step> {
+fn steps(stored: &[Stored<'_>]) -> Vec<LevelStep> {
     let cases: Vec<Case> = cells(stored)
         .into_iter()
         .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)))
@@ -279,7 +279,7 @@ fn steps(stored: &[Stored<'_>]) -> Vec<Step> {
 }
 
 /// Finds the surest step in `values`, and then those before and after it.
-fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Step>) {
+fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<LevelStep>) {
     let logs = |part: &[(usize, f64)]| part.iter().map(|(_, log)| *log).collect::<Vec<_>>();
     let at = (MIN_SWEEPS..(values.len() + 1).saturating_sub(MIN_SWEEPS)).filter_map(|at| {
         // The neighbourhood alone: a step up and one back down cancel in the whole.
@@ -295,11 +295,11 @@ fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Step
         return;
     };
     split(case, &values[..at], tried, steps);
-    steps.push(Step { case, change, between: (values[at - 1].0, values[at].0) });
+    steps.push(LevelStep { case, change, between: (values[at - 1].0, values[at].0) });
     split(case, &values[at..], tried, steps);
 }
 
-fn claim(number: usize, machine: &str, step: &Step, stored: &[Stored<'_>]) -> Claim {
+fn claim(number: usize, machine: &str, step: &LevelStep, stored: &[Stored<'_>]) -> Claim {
     let (before, after) = (&stored[step.between.0], &stored[step.between.1]);
     let (old, new) = (&before.sweep.manifest, &after.sweep.manifest);
     let mut causes = Vec::new();

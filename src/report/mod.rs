@@ -27,11 +27,11 @@ use crate::case::Series;
 use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{Fit, Ladder, ladders};
 use crate::results::metric::Metric;
-use crate::results::store::Sweep;
+use crate::results::store::StoredSweep;
 
 /// Works out what the page of a sweep says.
 #[must_use]
-pub fn page(sweep: &Sweep) -> Page {
+pub fn page(sweep: &StoredSweep) -> Page {
     let manifest = &sweep.manifest;
     let analysis = analyse_stored(manifest, &sweep.records);
     let ladders = ladders(&analysis);
@@ -47,7 +47,7 @@ pub fn page(sweep: &Sweep) -> Page {
     let folder = sweep.folder.display();
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
-        commands: vec![manifest.command.join(" "), format!("sendpath report {folder}")],
+        commands: vec![manifest.command.join(" "), format!("{} report {folder}", program(&manifest.command))],
         headline: facts.headline(),
         verdict: facts.verdict(),
         warnings,
@@ -67,13 +67,19 @@ pub fn page(sweep: &Sweep) -> Page {
     }
 }
 
+/// The program as it was called, so that the next command runs where the last one did.
+fn program(command: &[String]) -> &str {
+    let called = command.first().map_or("", String::as_str);
+    if called.ends_with("sendpath") { called } else { "sendpath" }
+}
+
 const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size, fitted by least squares of \
                           relative distances over the sizes that were measured. The intervals (95 %) show how much \
                           instances differ. The misfit shows how far a straight line is from the measured times.";
 
 /// What the numbers cannot show.
-fn limits(sweep: &Sweep, facts: &Facts<'_>) -> Vec<String> {
-    use crate::topology::Topology;
+fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
+    use crate::environment::Topology;
     let Some(environment) = &sweep.manifest.environment else {
         return vec![
             "Another program measured these data: machine and settings are not recorded.".to_owned(),

@@ -1,6 +1,6 @@
 //! Figures as pictures: SVG for the page and for papers, PNG for slides, all by the same strokes.
 //!
-//! A [`Plan`] decides what goes where, in design pixels; a [`Canvas`] draws it through one of plotters'
+//! A [`Drawing`] decides what goes where, in design pixels; a [`Canvas`] draws it through one of plotters'
 //! backends. In SVG, colours are written as sentinels and then replaced by CSS variables or by colours.
 
 mod axis;
@@ -12,7 +12,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use self::canvas::{Canvas, Ink, hex};
-use self::plan::Plan;
+use self::plan::Drawing;
 use super::page::{Figure, Point, Scale};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub enum Look {
 ///
 /// Where plotters has no font to measure text with.
 pub fn svg(figure: &Figure, look: Look) -> Result<String> {
-    let plan = Plan::new(figure, look)?;
+    let plan = Drawing::new(figure, look)?;
     let size = plan.backend_size();
     let class = match look {
         Look::File => format!("width=\"{}\" height=\"{}\" role=\"img\"", plan.size.0, plan.size.1),
@@ -82,7 +82,7 @@ pub fn svg(figure: &Figure, look: Look) -> Result<String> {
 ///
 /// Where the file cannot be written.
 pub fn png(figure: &Figure, path: &Path) -> Result<()> {
-    let plan = Plan::new(figure, Look::File)?;
+    let plan = Drawing::new(figure, Look::File)?;
     let (width, height) = plan.backend_size();
     let mut fine = vec![0xFF; width as usize * height as usize * 3];
     let canvas = Canvas::new(BitMapBackend::with_buffer(&mut fine, (width, height)), &figure.id, false);

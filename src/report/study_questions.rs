@@ -8,7 +8,7 @@ use super::winners::versus;
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::event::Event;
-use crate::format::{bytes, difference, distance, list, number};
+use crate::format::{bytes, difference, distance, list, number, significant};
 use crate::results::analysis::{ArmResult, CellResult};
 use crate::results::cost_model::{Crossover, Ladder, crossover, standing};
 use crate::results::metric::Metric;
@@ -65,7 +65,9 @@ impl Facts<'_> {
                 }
                 Copied::Shares(..) => format!("{copied}, as the completions of its sends say"),
             };
-            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows: rows.clone() });
+            let sent = |arm: &&ArmResult| arm.zero_copy.is_some() && arm.arm.case.series() == series;
+            let rows = self.arms().filter(sent).map(|arm| case_row(arm.arm)).collect();
+            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows });
         }
         answer.push(Claim {
             text: "MSG_ZEROCOPY pins the pages of each send and queues a notification for it, copied or not \
@@ -87,7 +89,7 @@ impl Facts<'_> {
             answer.push(Claim {
                 text: format!(
                     "Each send took {} reads of the error queue on average.",
-                    number(notifications as f64 / sends as f64)
+                    significant(notifications as f64 / sends as f64, 3)
                 ),
                 rows,
             });
@@ -108,11 +110,11 @@ impl Facts<'_> {
                 {
                     claims.push(Claim {
                         text: format!(
-                            "With {}, at {}, the throughput of {} is {} against one_copy. So little is copied at this size that the \
+                            "With {}, at {}, the throughput of {} differs from that of one_copy by {}. So little is copied at this size that the \
                              difference is the cost of pinning and of notifications.",
                             ladder_name(ladder),
                             bytes(cell.cell.payload_bytes as f64),
-                            self.name(series),
+                            Self::name_in(ladder, series),
                             words::gain(ratio)
                         ),
                         rows: vec![comparison_row(comparison)],
@@ -123,7 +125,7 @@ impl Facts<'_> {
         claims
     }
 
-    /// What `zero_copy` costs more than `one_copy` by message and by KiB, where the cost model holds.
+    /// What `zero_copy` costs more than `one_copy` per message and by KiB, where the cost model holds.
     fn cost_by_message(&self) -> Vec<Claim> {
         let fit = |ladder: &Ladder<'_>, series: Series| {
             self.fits
@@ -153,7 +155,7 @@ impl Facts<'_> {
                         "With {}, a message by {}{layout} costs {} ns {clear} than by one_copy before its first byte, \
                          and each KiB {} instead of {} ns (cost model).",
                         ladder_name(ladder),
-                        self.name(series),
+                        Self::name_in(ladder, series),
                         number((zero.fixed_ns.value - one.fixed_ns.value).abs()),
                         number(zero.ns_per_kib.value),
                         number(one.ns_per_kib.value),
@@ -224,7 +226,7 @@ impl Facts<'_> {
             answered |= !sure.is_empty();
             answer.push(Claim {
                 text: format!(
-                    "{} against two_copy{}, the server's misses by message over the cells: {}; {most}.",
+                    "{} against two_copy{}, the server's misses per message over the cells: {}; {most}.",
                     self.name(series),
                     words::reception(reception.0, reception.1),
                     list(&shown)
@@ -295,7 +297,7 @@ impl Facts<'_> {
             if payload == 0 {
                 continue;
             }
-            parts.push(format!("{} {}", self.name(series), number(copied as f64 / payload as f64)));
+            parts.push(format!("{} {}", self.name(series), significant(copied as f64 / payload as f64, 3)));
             for id in arms.iter().map(|arm| ledger_row(arm)) {
                 if !rows.contains(&id) {
                     rows.push(id);
@@ -322,7 +324,8 @@ impl Facts<'_> {
         let cells = &self.analysis.cells;
         let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
         let count = |cell: &CellResult| cells.iter().filter(|other| key(other) == key(cell)).count();
-        let Some(chosen) = cells.iter().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1) else {
+        let Some(chosen) = cells.iter().rev().max_by_key(|cell| count(cell)).filter(|cell| count(cell) > 1)
+        else {
             answer.push(claim("Only one number of pairs was measured."));
             return Question { text, answered: false, answer };
         };
@@ -337,12 +340,13 @@ impl Facts<'_> {
             };
             let (Some(few), Some(many)) = (arm(few), arm(many)) else { continue };
             let rows = vec![case_row(few.arm), case_row(many.arm)];
+            let name = words::series(series, Copied::of([&few, &many].into_iter()));
             let (threads, least) = (many.arm.case.threads, few.arm.case.threads);
             if let (Some(one), Some(all)) = (few.throughput_gbps, many.throughput_gbps) {
                 answer.push(Claim {
                     text: format!(
                         "{} at {} ({}): {} Gb/s with {}, {} with {}.",
-                        self.name(series),
+                        name,
                         bytes(few.arm.case.payload_bytes as f64),
                         words::situation(few.arm.case.cell().situation()),
                         words::measure(one),
@@ -364,8 +368,8 @@ impl Facts<'_> {
                 answered |= said.ends_with("pairs");
                 answer.push(Claim {
                     text: format!(
-                        "{}, LLC load misses of the server by message: {} with {}, {} with {}: {said}.",
-                        self.name(series),
+                        "{}, LLC load misses of the server per message: {} with {}, {} with {}: {said}.",
+                        name,
                         words::measure(before),
                         pairs(least),
                         words::measure(after),
@@ -398,7 +402,8 @@ impl Facts<'_> {
                 let (known, said) = Self::crossing(ladder, series, &points);
                 answered |= known;
                 let by_model = self.crossing_by_model(ladder, series);
-                let text = format!("{}, {}: {said}.{by_model}", self.name(series), ladder_name(ladder));
+                let text =
+                    format!("{}, {}: {said}.{by_model}", Self::name_in(ladder, series), ladder_name(ladder));
                 answer.push(Claim { text, rows });
             }
         }
@@ -527,8 +532,8 @@ impl Facts<'_> {
             let found = Claim {
                 text: format!(
                     "{}, {} with {} ({}): the time of a message differs by {} from the straight line through all sizes (a \
-                     fixed cost and a cost by byte). No other case is as far from its line.",
-                    self.name(arm.arm.case.series()),
+                     fixed cost and a cost per byte). No other case is as far from its line.",
+                    words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm))),
                     bytes(arm.arm.case.payload_bytes as f64),
                     pairs(arm.arm.case.threads),
                     words::situation(arm.arm.case.cell().situation()),
@@ -556,11 +561,11 @@ impl Facts<'_> {
             text: format!(
                 "{}, {} with {} ({}): the 99th percentile of round trips is {} times the median. No other case has so \
                  large a ratio.",
-                self.name(arm.arm.case.series()),
+                words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm))),
                 bytes(arm.arm.case.payload_bytes as f64),
                 pairs(arm.arm.case.threads),
                 words::situation(arm.arm.case.cell().situation()),
-                number(ratio)
+                significant(ratio, 3)
             ),
             rows: vec![case_row(arm.arm)],
         };
@@ -583,9 +588,9 @@ impl Facts<'_> {
         let (switches, faults, misses) =
             (counted(Event::ContextSwitches), counted(Event::PageFaults), counted(Event::LlcLoadMisses));
         let quantities: [Quantity<'_>; 3] = [
-            ("context switches of the server by message (the scheduler)", &switches),
-            ("page faults of the server by message (the memory manager)", &faults),
-            ("LLC load misses of the server by message (the last level cache)", &misses),
+            ("context switches of the server per message (the scheduler)", &switches),
+            ("page faults of the server per message (the memory manager)", &faults),
+            ("LLC load misses of the server per message (the last level cache)", &misses),
         ];
         let mut answer = vec![found];
         for (name, of) in quantities.into_iter().filter(|_| longer) {
@@ -612,7 +617,7 @@ impl Facts<'_> {
             if by_message(counts.sends) > 1.05 || by_message(counts.enobufs) > 0.01 {
                 answer.push(Claim {
                     text: format!(
-                        "Measured with it: {} sendmsg calls by message (short sends: the message lies on more pages than one \
+                        "Measured with it: {} sendmsg calls per message (short sends: the message lies on more pages than one \
                          packet takes), and {} calls refused with ENOBUFS (the limit of memory that may be pinned).",
                         number(by_message(counts.sends)),
                         number(by_message(counts.enobufs))

@@ -5,7 +5,7 @@ use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Placement, Receiver, Series, Source, departures};
 use crate::event::Event;
 use crate::format::{self, bytes, difference, number};
-use crate::results::analysis::{Analysis, ArmResult, Comparison, Measure};
+use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder};
 use crate::results::manifest::Manifest;
 use crate::sample::Side;
@@ -58,8 +58,18 @@ fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
     }
 }
 
-/// A row for each arm.
-pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
+/// What is shown of what was counted.
+const COUNTED: [(Side, Event); 7] = [
+    (Side::Server, Event::Cycles),
+    (Side::Client, Event::Cycles),
+    (Side::Server, Event::Instructions),
+    (Side::Server, Event::L1dLoadMisses),
+    (Side::Server, Event::LlcLoadMisses),
+    (Side::Server, Event::ContextSwitches),
+    (Side::Client, Event::ContextSwitches),
+];
+
+fn case_columns(manifest: &Manifest) -> Vec<Column> {
     let paired = any_paired(manifest);
     let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
     let mut columns = vec![
@@ -73,7 +83,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
         words_column("placement", PLACEMENT),
         words_column("receiver", RECEIVER),
         words_column("source", SOURCE),
-        number_column("Gb/s", "payload bits received by time"),
+        number_column("Gb/s", "payload bits received, divided by the time"),
         number_column("mean µs", "mean round trip"),
         number_column("p50 µs", "median round trip"),
         number_column("p99 µs", "the round trip that 99 of 100 do not exceed"),
@@ -84,29 +94,27 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             "from the last byte received until the path is done with the burst: of zero_copy, its completions. The median \
              of the bursts, which is no part of the times to the left",
         ),
-        number_column("CPU ns per byte", "CPU time of both sides' threads by payload byte: what is compared"),
-        number_column("server CPU ns", &by_side("CPU time of the server's threads by message")),
-        number_column("client CPU ns", &by_side("CPU time of the client's threads by message")),
+        number_column(
+            "CPU ns per byte",
+            "CPU time of both sides' threads per payload byte: what is compared",
+        ),
+        number_column("server CPU ns", &by_side("CPU time of the server's threads per message")),
+        number_column("client CPU ns", &by_side("CPU time of the client's threads per message")),
         number_column("copied", "share of MSG_ZEROCOPY sends that the kernel copied after all"),
         number_column(
             "ENOBUFS",
             "sends that were refused because no more memory may be pinned, and made again",
         ),
     ];
-    let counted: Vec<(Side, Event)> = [
-        (Side::Server, Event::Cycles),
-        (Side::Client, Event::Cycles),
-        (Side::Server, Event::Instructions),
-        (Side::Server, Event::L1dLoadMisses),
-        (Side::Server, Event::LlcLoadMisses),
-        (Side::Server, Event::ContextSwitches),
-        (Side::Client, Event::ContextSwitches),
-    ]
-    .into();
-    columns.extend(counted.iter().map(|(side, event)| {
-        let about = format!("{} of the {side}'s threads by message, kernel included", event.unit());
+    columns.extend(COUNTED.iter().map(|(side, event)| {
+        let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
         number_column(&format!("{side} {}", event.unit()), &by_side(&about))
     }));
+    columns
+}
+
+/// A row for each arm.
+pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
     let row = |result: &ArmResult| {
         let case = result.arm.case;
         let copied = Copied::of(std::iter::once(result));
@@ -126,15 +134,16 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             word(case.placement.to_string()),
             word(case.receiver.to_string()),
             word(case.source.to_string()),
-            measured(result.throughput_gbps, &why("no burst of it was timed")),
+            measured(result.throughput_gbps, &why("no burst of this case was timed")),
             us(result.rtt_mean_ns),
             us(result.rtt_quantiles_ns[0].1),
             us(result.rtt_quantiles_ns[2].1),
             us(result.rtt_quantiles_ns[3].1),
             result.rtt_max_ns.map_or_else(|| empty(&trips), |ns| value(number(ns as f64 / 1e3), ns as f64)),
-            result
-                .drain_ns_per_burst
-                .map_or_else(|| empty(&why("no burst of it was timed")), |ns| value(number(ns / 1e3), ns)),
+            result.drain_ns_per_burst.map_or_else(
+                || empty(&why("no burst of this case was timed")),
+                |ns| value(number(ns / 1e3), ns),
+            ),
             measured(result.cpu_ns_per_byte, &why("CPU time was not recorded")),
             measured(result.server_cpu_ns_per_message, &why("CPU time was not recorded")),
             measured(result.client_cpu_ns_per_message, &why("CPU time was not recorded")),
@@ -151,7 +160,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                 |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
             ),
         ];
-        cells.extend(counted.iter().map(|(side, event)| {
+        cells.extend(COUNTED.iter().map(|(side, event)| {
             let reason = manifest.not_counted.get(&event.to_string()).cloned();
             measured(
                 result.counted.per_message(*side, *event),
@@ -161,7 +170,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
         TableRow { id: case_row(result.arm), cells }
     };
     let rows = analysis.cells.iter().flat_map(|cell| &cell.arms).map(row).collect();
-    Table { columns, rows }
+    Table { columns: case_columns(manifest), rows }
 }
 
 /// A row for each comparison.
@@ -174,18 +183,18 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         words_column("placement", PLACEMENT),
         words_column("receiver", RECEIVER),
         words_column("source", SOURCE),
-        words_column("path", "what is held against the other"),
-        words_column("against", "what it is held against"),
+        words_column("path", "the path that is compared"),
+        words_column("against", "the path that it is compared with"),
         number_column("difference", "of the value itself: more throughput is better, more time is worse"),
         number_column("from", "lower end of the 95 % interval over instances"),
         number_column("to", "upper end of the 95 % interval over instances"),
         number_column("instances", "independent observations"),
         words_column(
             "verdict",
-            "faster or slower: significant after Holm's correction, larger than 0.5 %, and clear of the control",
+            "faster or slower: significant after Holm's correction, larger than 0.5 %, and larger than what the control shows",
         ),
     ];
-    let row = |comparison: &Comparison| {
+    let row = |comparison: &SeriesComparison| {
         let cell = comparison.cell;
         let of = if comparison.control { "control".to_owned() } else { words::plain(comparison.series) };
         let mut cells = vec![
@@ -228,10 +237,10 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
         words_column("placement", PLACEMENT),
         words_column("receiver", RECEIVER),
         words_column("source", SOURCE),
-        number_column("fixed ns", "what a message costs whatever its size: the pair's time"),
-        number_column("ns per KiB", "what each KiB adds"),
-        number_column("worst misfit", "how far the measured time is from the line, where it is furthest"),
-        number_column("at", "the size where it is"),
+        number_column("fixed ns", "the time that a message takes on a pair, whatever its size"),
+        number_column("ns per KiB", "the time that each KiB adds"),
+        number_column("worst misfit", "the largest distance between a measured time and the line"),
+        number_column("at", "the size with the worst misfit"),
     ];
     let row = |(ladder, series, fit): &(&Ladder<'_>, Series, Option<Fit>)| {
         let situation = ladder.situation;
@@ -244,7 +253,7 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
             word(situation.source.to_string()),
         ];
         match fit {
-            None => cells.extend((0..4).map(|_| empty("a line takes three sizes that were measured"))),
+            None => cells.extend((0..4).map(|_| empty("a line needs three measured sizes"))),
             Some(fit) => {
                 let entry = |measure: Measure| value(words::measure(measure), measure.value);
                 cells.extend([entry(fit.fixed_ns), entry(fit.ns_per_kib)]);
@@ -281,7 +290,7 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         ),
         number_column("out of the kernel", "bytes copied to user memory on the client"),
         number_column("client unpacks", "bytes copied from user memory to user memory"),
-        number_column("copies", "all of these by payload byte"),
+        number_column("copies", "the sum of these per payload byte"),
     ];
     let mut kinds: Vec<(Receiver, Source, usize)> = Vec::new();
     for cell in &analysis.cells {
@@ -328,7 +337,7 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         }
     }
     Section {
-        method: "Bytes by message that a CPU copied, as the paths counted them: what they packed themselves, what \
+        method: "Bytes per message that a CPU copied, as the paths count them: what they packed themselves, what \
                  their calls returned, and for MSG_ZEROCOPY the bytes of the calls whose completion says that the \
                  kernel copied. What the network device does is not in it."
             .to_owned(),

@@ -4,22 +4,22 @@ use super::page::{DecisionMap, Square};
 use super::words::{self, comparison_row};
 use crate::case::{Series, Situation};
 use crate::format::{bytes, list};
-use crate::results::analysis::{Analysis, CellResult, Comparison};
+use crate::results::analysis::{Analysis, CellResult, SeriesComparison};
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, Estimate, Verdict};
 
 /// What can be said of a cell by one metric.
 pub(super) enum Winner<'a> {
     /// This series is better than every other.
-    Clear(Series, Vec<&'a Comparison>),
+    Clear(Series, Vec<&'a SeriesComparison>),
     /// These are better than all others, and do not differ.
-    Tied(Vec<Series>, Vec<&'a Comparison>),
+    Tied(Vec<Series>, Vec<&'a SeriesComparison>),
     /// It cannot be said, and why.
-    Unknown(String, Vec<&'a Comparison>),
+    Unknown(String, Vec<&'a SeriesComparison>),
 }
 
 /// The comparisons of a cell by a metric, without the control's.
-pub(super) fn comparisons(cell: &CellResult, metric: Metric) -> impl Iterator<Item = &Comparison> {
+pub(super) fn comparisons(cell: &CellResult, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
     cell.comparisons.iter().filter(move |comparison| comparison.metric == metric && !comparison.control)
 }
 
@@ -30,7 +30,7 @@ pub(super) fn versus(
     metric: Metric,
     series: Series,
     other: Series,
-) -> Option<(Estimate, Verdict, &Comparison)> {
+) -> Option<(Estimate, Verdict, &SeriesComparison)> {
     comparisons(cell, metric).find_map(|comparison| {
         let outcome = comparison.outcome.as_ref().ok()?;
         let (ratio, verdict) = (outcome.effect.ratio(), outcome.verdict);
@@ -56,13 +56,13 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         return Winner::Unknown(reason.clone(), Vec::new());
     }
     if series.len() < 2 {
-        return Winner::Unknown("there is one path only".to_owned(), Vec::new());
+        return Winner::Unknown("only one path was measured".to_owned(), Vec::new());
     }
     let beaten = |&one: &Series| {
         series.iter().any(|&other| matches!(versus(cell, metric, other, one), Some((_, Verdict::Faster, _))))
     };
     let left: Vec<Series> = series.iter().copied().filter(|one| !beaten(one)).collect();
-    let among = |left: &[Series]| -> Vec<&Comparison> {
+    let among = |left: &[Series]| -> Vec<&SeriesComparison> {
         comparisons(cell, metric)
             .filter(|comparison| left.contains(&comparison.series) || left.contains(&comparison.baseline))
             .collect()
@@ -143,7 +143,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
 }
 
 fn square(cell: &CellResult, metric: Metric) -> Square {
-    let ids = |rows: Vec<&Comparison>| rows.into_iter().map(comparison_row).collect();
+    let ids = |rows: Vec<&SeriesComparison>| rows.into_iter().map(comparison_row).collect();
     match winner(cell, metric) {
         Winner::Clear(series, rows) => {
             // By how much it is better than the next.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
 use crate::format::{bytes, difference_with_interval, number_with_interval, share};
-use crate::results::analysis::{ArmResult, Comparison, Measure};
+use crate::results::analysis::{ArmResult, Measure, SeriesComparison};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
@@ -45,14 +45,6 @@ pub(super) fn situation(situation: Situation) -> String {
     words
 }
 
-/// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
-pub(super) fn reception(receiver: Receiver, source: Source) -> String {
-    let receiver = (receiver != Receiver::default()).then(|| format!("receiver {receiver}"));
-    let source = (source != Source::default()).then(|| format!("source {source}"));
-    let named: Vec<String> = receiver.into_iter().chain(source).collect();
-    if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) }
-}
-
 /// The same as a sentence for a caption, with receiver and source explained.
 pub(super) fn situation_sentence(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source } = situation;
@@ -68,10 +60,18 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         }
     };
     let source = match source {
-        Source::Hot => "a small set of messages that is sent in turn (source hot)",
-        Source::Cold => "a set of messages that no cache holds (source cold)",
+        Source::Hot => "from a small set that is sent in turn (source hot)",
+        Source::Cold => "from a set that no cache holds (source cold)",
     };
-    format!("Workload {workload}, placement {placement}; {source}, {receiver}.")
+    format!("Workload {workload}, placement {placement}. Messages {source}, {receiver}.")
+}
+
+/// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
+pub(super) fn reception(receiver: Receiver, source: Source) -> String {
+    let receiver = (receiver != Receiver::default()).then(|| format!("receiver {receiver}"));
+    let source = (source != Source::default()).then(|| format!("source {source}"));
+    let named: Vec<String> = receiver.into_iter().chain(source).collect();
+    if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) }
 }
 
 /// The path with its layout: `zero_copy, page`.
@@ -128,7 +128,7 @@ pub(super) fn case_row(arm: Arm) -> String {
 }
 
 /// The id of a comparison's row.
-pub(super) fn comparison_row(comparison: &Comparison) -> String {
+pub(super) fn comparison_row(comparison: &SeriesComparison) -> String {
     let cell = comparison.cell.to_string().replace('/', "-");
     let name = |(path, layout): Series| format!("{path}-{layout}");
     let against = if comparison.control { "control".to_owned() } else { name(comparison.series) };

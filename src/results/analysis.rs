@@ -64,7 +64,7 @@ pub struct CellResult {
     /// The plan's series, in its order; then the control, if there is one.
     pub arms: Vec<ArmResult>,
     /// Every two series, by every metric; then the control against the baseline.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<SeriesComparison>,
 }
 
 /// What a sweep says of one arm.
@@ -84,7 +84,7 @@ pub struct ArmResult {
     pub elapsed_ns: u64,
     /// From the last byte received until the path was done with the burst, in nanoseconds: the median of the bursts.
     pub drain_ns_per_burst: Option<f64>,
-    /// Payload bits by time, in Gb/s.
+    /// Payload bits divided by time, in Gb/s.
     pub throughput_gbps: Option<Measure>,
     /// The mean round trip, in nanoseconds.
     pub rtt_mean_ns: Option<Measure>,
@@ -92,11 +92,11 @@ pub struct ArmResult {
     pub rtt_quantiles_ns: [(f64, Option<Measure>); 4],
     /// The longest round trip.
     pub rtt_max_ns: Option<u64>,
-    /// CPU time of the server's threads, in nanoseconds by message.
+    /// CPU time of the server's threads, in nanoseconds per message.
     pub server_cpu_ns_per_message: Option<Measure>,
     /// The client's.
     pub client_cpu_ns_per_message: Option<Measure>,
-    /// Both sides', by payload byte.
+    /// Both sides', per payload byte.
     pub cpu_ns_per_byte: Option<Measure>,
     /// What was counted.
     pub counted: Counted,
@@ -122,7 +122,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// How often `event` happened on one side, by message.
+    /// How often `event` happened on one side, per message.
     #[must_use]
     pub fn per_message(&self, side: Side, event: Event) -> Option<Measure> {
         let count = |(messages, server, client): &(u64, Readings, Readings)| {
@@ -149,7 +149,7 @@ impl Counted {
 
 /// One series against another in one cell.
 #[derive(Clone, Debug)]
-pub struct Comparison {
+pub struct SeriesComparison {
     /// What is compared.
     pub metric: Metric,
     /// Where.
@@ -161,12 +161,12 @@ pub struct Comparison {
     /// What it is held against.
     pub baseline: Series,
     /// What came out, or why nothing did.
-    pub outcome: Result<Outcome, String>,
+    pub outcome: Result<SeriesOutcome, String>,
 }
 
 /// What a comparison came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
+pub struct SeriesOutcome {
     /// How much better the series is than the baseline.
     pub effect: Effect,
     /// What the control arm of the same cell shows by the same metric.
@@ -206,7 +206,7 @@ impl<'a> Timed<'a> {
         };
         Effect::of(&observations).ok_or_else(|| match observations.len() {
             0 => "no round in which both were measured".to_owned(),
-            found => format!("{found} independent observations: an interval takes {MIN_INSTANCES}"),
+            found => format!("{found} independent observations: an interval needs {MIN_INSTANCES}"),
         })
     }
 
@@ -227,7 +227,7 @@ impl<'a> Timed<'a> {
         }
         if ratios.is_empty() {
             return Err(format!(
-                "a quantile of {share} takes {} round trips with their times",
+                "a quantile of {share} needs {} round trips, each timed",
                 enough_round_trips(share)
             ));
         }
@@ -271,7 +271,7 @@ pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
 /// Gives each comparison by one metric its verdict. All of them are judged together, since the correction for many
 /// comparisons takes their number.
 fn assign_verdicts(cells: &mut [CellResult], metric: Metric) {
-    let mut outcomes: Vec<&mut Outcome> = cells
+    let mut outcomes: Vec<&mut SeriesOutcome> = cells
         .iter_mut()
         .flat_map(|cell| &mut cell.comparisons)
         .filter(|comparison| comparison.metric == metric)
@@ -303,14 +303,14 @@ fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
             let effect = timed
                 .effect(metric, of.arm, to.arm)
                 .map_err(|reason| of.error.as_ref().or(to.error.as_ref()).cloned().unwrap_or(reason))?;
-            Ok(Outcome { effect, control, verdict: Verdict::TooNoisy })
+            Ok(SeriesOutcome { effect, control, verdict: Verdict::TooNoisy })
         };
         for (index, of) in arms.iter().enumerate() {
             let series = of.arm.case.series();
             let others = if of.arm.control { &arms[..1] } else { &arms[..index] };
             for to in others {
                 let noise = if of.arm.control { None } else { noise.clone().ok() };
-                comparisons.push(Comparison {
+                comparisons.push(SeriesComparison {
                     metric,
                     cell,
                     series,

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::analysis::CPU_TIME_IS_NOT_WHOLE;
 use super::comparison::{Comparison, Outcome};
+use super::manifest::cpu_time_is_whole;
 use super::metric::{Direction, Metric};
 use super::observation::{Rounds, value};
 use super::record::Record;
 use super::stats::{Effect, judge, median};
-use super::store::Sweep;
+use super::store::StoredSweep;
 use crate::case::Case;
 use crate::sample::Sample;
 
@@ -32,7 +34,7 @@ type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<(), &'a Sample>>>;
 
 /// Compares the second sweep with the first.
 #[must_use]
-pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
+pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compared {
     let (ours, theirs) = (by_case(&second.records), by_case(&first.records));
     let listed = |of: &ByCase<'_>, other: &ByCase<'_>| {
         let mut cases: Vec<String> =
@@ -40,6 +42,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         cases.sort();
         cases
     };
+    let whole = [first, second].iter().all(|sweep| cpu_time_is_whole(&sweep.manifest));
     let mut found = Vec::new();
     for case in first
         .manifest
@@ -49,7 +52,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         .flat_map(|&cell| first.manifest.plan.series.iter().map(move |&series| cell.case(series)))
     {
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
-        for metric in Metric::OF_AB {
+        for metric in Metric::OF_AB.into_iter().filter(|metric| whole || *metric != Metric::CpuPerByte) {
             let (Some((change, _)), Some((base, value))) =
                 (effect(ours, metric, &case), effect(theirs, metric, &case))
             else {
@@ -70,6 +73,13 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
             smallest_effect: effect.smallest_effect(comparisons),
             base,
         });
+    let mut differences = match (&first.manifest.environment, &second.manifest.environment) {
+        (Some(then), Some(now)) => then.differences(now),
+        _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
+    };
+    if !whole {
+        differences.push(format!("there is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
+    }
     let blocks = |of: &ByCase<'_>| of.values().map(BTreeMap::len).max().unwrap_or(0);
     Compared {
         outcome: Outcome {
@@ -80,10 +90,7 @@ pub fn compare(first: &Sweep, second: &Sweep, margin: f64) -> Compared {
         },
         only_first: listed(&theirs, &ours),
         only_second: listed(&ours, &theirs),
-        differences: match (&first.manifest.environment, &second.manifest.environment) {
-            (Some(then), Some(now)) => then.differences(now),
-            _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
-        },
+        differences,
     }
 }
 

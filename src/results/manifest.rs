@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Cell, Series};
+use crate::doctor::model::Check;
+use crate::environment::Environment;
 use crate::event::Event;
-use crate::measure::doctor::Check;
-use crate::measure::environment::Environment;
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
 pub const SCHEMA: u32 = 2;
@@ -85,11 +85,9 @@ pub struct Plan {
     pub cells: Vec<Cell>,
 }
 
-/// Whether the CPU time that the kernel books to a thread holds what softirqs did in its name. Where the manifest does
-/// not say, it does: that is how kernels are usually built.
+/// Whether the CPU time that the kernel books to a thread includes the softirqs that ran in its place. Where the
+/// manifest does not say, it does: kernels are usually built so.
 #[must_use]
 pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
-    // By its name, so that manifests of programs that did not look for it are read as well.
-    let environment = manifest.environment.as_ref().and_then(|found| serde_json::to_value(found).ok());
-    environment.and_then(|found| found.get("softirq_in_cpu_time")?.as_bool()) != Some(false)
+    manifest.environment.as_ref().and_then(|environment| environment.softirq_in_cpu_time) != Some(false)
 }

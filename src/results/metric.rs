@@ -12,13 +12,13 @@ use crate::format;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Metric {
-    /// Payload bytes received by time.
+    /// Payload bytes received, divided by the time.
     Throughput,
     /// The median round trip.
     P50,
     /// The round trip that 99 of 100 do not exceed.
     P99,
-    /// CPU time of both sides' threads by payload byte. Of both: which side the kernel books a cost to depends on
+    /// CPU time of both sides' threads per payload byte. Of both: which side the kernel books a cost to depends on
     /// where the two run.
     CpuPerByte,
 }

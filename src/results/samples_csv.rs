@@ -167,21 +167,23 @@ fn optional<const N: usize>(numbers: Option<[u64; N]>) -> [String; N] {
     numbers.map_or_else(|| [const { String::new() }; N], |numbers| numbers.map(|number| number.to_string()))
 }
 
-/// Holds a header to the columns that there are.
+/// Checks that a header has each column in its place, and no other.
 ///
 /// # Errors
-/// The column that is foreign, missing or out of its place.
+/// The column that is not known, missing or out of its place.
 pub fn check_header(header: &StringRecord) -> Result<(), String> {
     let expected = columns();
     if let Some(foreign) = header.iter().find(|name| !expected.iter().any(|column| column == name)) {
-        return Err(format!("column {foreign:?} is none of sendpath's"));
+        return Err(format!("column {foreign:?} is not known"));
     }
     match expected.iter().enumerate().find(|(index, column)| header.get(*index) != Some(column.as_str())) {
         Some((index, column)) if header.iter().any(|name| name == column) => {
-            Err(format!("column {column:?} is not the {}. one", index + 1))
+            Err(format!("column {column:?} is out of its place: it has to be number {}", index + 1))
         }
         Some((_, column)) => Err(format!("column {column:?} is missing")),
-        None if header.len() > expected.len() => Err("a column stands twice".to_owned()),
+        None if header.len() > expected.len() => {
+            Err("there are more columns than there should be".to_owned())
+        }
         None => Ok(()),
     }
 }
@@ -249,7 +251,7 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         match numbers.iter().flatten().count() {
             0 => Ok(None),
             _ if numbers.iter().all(Option::is_some) => Ok(Some(numbers.map(Option::unwrap_or_default))),
-            _ => Err("a column is empty whose neighbours are not".to_owned()),
+            _ => Err("of columns that belong together, some are empty".to_owned()),
         }
     }
 

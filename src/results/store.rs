@@ -27,7 +27,7 @@ const COMPRESSED: &str = "samples.csv.gz";
 
 /// A sweep as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sweep {
+pub struct StoredSweep {
     /// Its folder.
     pub folder: PathBuf,
     /// `environment.json`.
@@ -66,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Data`] where the samples are compressed; [`Error::File`].
-    pub fn resume(sweep: &Sweep, command: Vec<String>) -> Result<Self> {
+    pub fn resume(sweep: &StoredSweep, command: Vec<String>) -> Result<Self> {
         let folder = &sweep.folder;
         let path = folder.join(SAMPLES);
         if !path.exists() && folder.join(COMPRESSED).exists() {
@@ -115,7 +115,7 @@ pub fn refuse_existing(folder: &Path) -> Result<()> {
     if folder.exists() {
         return Err(data(
             folder,
-            "exists already: nothing is written over (--resume goes on with a sweep)".to_owned(),
+            "exists already, and nothing is overwritten (--resume goes on with a sweep)".to_owned(),
         ));
     }
     Ok(())
@@ -134,7 +134,7 @@ impl Manifest {
 /// # Errors
 /// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be read;
 /// [`Error::File`].
-pub fn read(folder: &Path) -> Result<Sweep> {
+pub fn read(folder: &Path) -> Result<StoredSweep> {
     let path = folder.join(MANIFEST);
     let text = match fs::read_to_string(&path) {
         Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -149,7 +149,7 @@ pub fn read(folder: &Path) -> Result<Sweep> {
     let whole = whole_bytes(&bytes);
     if whole < bytes.len() {
         warnings.push(format!(
-            "{}: the last line has no end ({} bytes), as after a kill or on a full disk: it is left out",
+            "{}: the last line is torn ({} bytes without an end), as after a kill or on a full disk: it is left out",
             path.display(),
             bytes.len() - whole
         ));
@@ -175,11 +175,11 @@ pub fn read(folder: &Path) -> Result<Sweep> {
     let foreign = records.len() - records.iter().filter(planned).count();
     if foreign > 0 {
         warnings.push(format!(
-            "{}: {foreign} rows are of cases that are not in the plan: they are left out",
+            "{}: {foreign} rows belong to cases that are not in the plan: they are left out",
             path.display()
         ));
     }
-    Ok(Sweep { folder: folder.to_owned(), manifest, records, warnings })
+    Ok(StoredSweep { folder: folder.to_owned(), manifest, records, warnings })
 }
 
 /// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none `samples.csv.gz`, which may
@@ -231,7 +231,7 @@ fn data(path: &Path, problem: String) -> Error {
     Error::Data { path: path.display().to_string(), problem }
 }
 
-/// Writes a file whole or not at all: whoever reads it meanwhile, or after a kill, has the old one.
+/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old one.
 ///
 /// # Errors
 /// [`Error::File`].
@@ -240,7 +240,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     name.push(".new");
     let new = path.with_file_name(name);
     fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(|errno| {
-        // What is there of it is of no use.
+        // A part of a file is of no use.
         drop(fs::remove_file(&new));
         Error::file("write(2)", path)(errno)
     })
@@ -350,7 +350,7 @@ pub(crate) mod tests {
             fs::write(&samples, &whole[..end]).unwrap();
             let sweep = read(&path).unwrap();
             assert_eq!(sweep.records.len(), 3, "torn at {end}");
-            assert!(sweep.warnings[0].contains("the last line has no end"), "{:?}", sweep.warnings);
+            assert!(sweep.warnings[0].contains("torn"), "{:?}", sweep.warnings);
             let mut store = Store::resume(&sweep, vec!["again".to_owned()]).unwrap();
             store.append(&[record()]).unwrap();
             assert_eq!(read(&path).unwrap().manifest.resumed.last().unwrap(), &["again"]);

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use strum::VariantArray;
 
-use super::analysis::{Analysis, ArmResult, CellResult, Comparison, Measure};
+use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::event_name;
@@ -138,7 +138,7 @@ pub fn against_baseline<'a>(
     cell: &'a CellResult,
     result: &ArmResult,
     metric: Metric,
-) -> Option<&'a Comparison> {
+) -> Option<&'a SeriesComparison> {
     let baseline = cell.arms.first()?.arm.case.series();
     cell.comparisons.iter().find(|comparison| {
         comparison.metric == metric
@@ -151,7 +151,9 @@ pub fn against_baseline<'a>(
 /// Throughput of every case, for a terminal.
 #[must_use]
 pub fn table(analysis: &Analysis) -> String {
-    let mut table = format!("{:<46} {:>9}  {:>24}  {}\n", "case", "Gb/s", "against the baseline", "verdict");
+    let metric = Metric::Throughput;
+    let mut table =
+        format!("{:<46} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");
     for cell in &analysis.cells {
         for result in &cell.arms {
             let name = if result.arm.control {
@@ -159,21 +161,20 @@ pub fn table(analysis: &Analysis) -> String {
             } else {
                 result.arm.case.to_string()
             };
-            let gbps = text(result.throughput_gbps.map(|measure| format!("{:.3}", measure.value)));
-            let (ratio, verdict) =
-                match against_baseline(cell, result, Metric::Throughput).map(|found| &found.outcome) {
-                    None => (String::new(), String::new()),
-                    Some(Err(reason)) => (String::new(), reason.clone()),
-                    Some(Ok(outcome)) => {
-                        let ratio = outcome.effect.ratio();
-                        (
-                            format!("{:.4} [{:.4} {:.4}]", ratio.value, ratio.low, ratio.high),
-                            outcome.verdict.to_string().replace('_', " "),
-                        )
-                    }
-                };
+            let gbps = text(result.throughput_gbps.map(|measure| format::number(measure.value)));
+            let (change, verdict) = match against_baseline(cell, result, metric).map(|found| &found.outcome) {
+                None => (String::new(), ""),
+                Some(Err(reason)) => (String::new(), reason.as_str()),
+                Some(Ok(outcome)) => {
+                    let change = metric.change(outcome.effect.ratio());
+                    (
+                        format::difference_with_interval(change.value, change.low, change.high),
+                        metric.verdict(outcome.verdict),
+                    )
+                }
+            };
             // Writing to a string does not fail.
-            let _ = writeln!(table, "{name:<46} {gbps:>9}  {ratio:>24}  {verdict}");
+            let _ = writeln!(table, "{name:<46} {gbps:>9}  {change:>30}  {verdict}");
         }
     }
     table

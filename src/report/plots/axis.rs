@@ -4,7 +4,7 @@ use crate::format::{bytes, significant};
 use crate::report::page::{Kind, Scale};
 
 /// An axis, and where it lies.
-pub(super) struct Axis {
+pub(super) struct DrawnAxis {
     log: bool,
     /// Of the values, or of their logarithms.
     range: (f64, f64),
@@ -12,7 +12,7 @@ pub(super) struct Axis {
     pub(super) ticks: Vec<(f64, Option<String>)>,
 }
 
-impl Axis {
+impl DrawnAxis {
     /// `values` are what is to be seen, `measured` those with a tick where [`Kind`] wants it so, and
     /// `extent_px` is what a label takes along the axis.
     pub(super) fn new(
@@ -109,7 +109,7 @@ mod tests {
     fn labels(values: &[f64], log: bool, kind: Kind, length_px: f64) -> Vec<String> {
         let scale = Scale { label: String::new(), log, kind };
         let extent = |label: &str| label.len() as f64 * 8.0;
-        let axis = Axis::new(&scale, values, values, (0.0, length_px), extent);
+        let axis = DrawnAxis::new(&scale, values, values, (0.0, length_px), extent);
         axis.ticks.into_iter().rev().filter_map(|(_, label)| label).collect()
     }
 
@@ -124,7 +124,7 @@ mod tests {
     fn what_does_not_fit_loses_its_label_and_not_its_tick() {
         let sizes: Vec<f64> = (6..=20).map(|power| f64::from(1 << power)).collect();
         let scale = Scale { label: String::new(), log: true, kind: Kind::Bytes };
-        let axis = Axis::new(&scale, &sizes, &sizes, (0.0, 400.0), |label| label.len() as f64 * 8.0);
+        let axis = DrawnAxis::new(&scale, &sizes, &sizes, (0.0, 400.0), |label| label.len() as f64 * 8.0);
         assert_eq!(axis.ticks.len(), sizes.len());
         let ends: Vec<_> = axis
             .ticks
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn what_lies_beyond_an_axis_is_put_at_its_end() {
         let scale = Scale { label: String::new(), log: true, kind: Kind::Number };
-        let axis = Axis::new(&scale, &[1.0, 10.0], &[], (300.0, 0.0), |_| 20.0);
+        let axis = DrawnAxis::new(&scale, &[1.0, 10.0], &[], (300.0, 0.0), |_| 20.0);
         assert_eq!([-1.0, 0.0, 1e9].map(|value| axis.at(value) as i32), [300, 300, 0]);
     }
 

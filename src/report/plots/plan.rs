@@ -3,21 +3,21 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::axis::{Axis, tick_label};
+use super::axis::{DrawnAxis, tick_label};
 use super::canvas::{Canvas, Ink, PALETTE, Text, UNIT, at, ready_font, text_px, to_unit};
 use super::{Look, drawable, escape};
 use crate::report::page::{Figure, Line, Point};
 use crate::{Error, Result};
 
 /// What goes where, in design pixels.
-pub(super) struct Plan<'a> {
+pub(super) struct Drawing<'a> {
     figure: &'a Figure,
     pub(super) size: (f64, f64),
     em: f64,
     /// Those with something to draw.
     pub(super) lines: Vec<&'a Line>,
     /// None where there is nothing to draw.
-    axes: Option<(Axis, Axis)>,
+    axes: Option<(DrawnAxis, DrawnAxis)>,
     /// Where each line's sample stands in the legend, its text following.
     legend: Vec<(f64, f64)>,
     /// Whether the legend stands beside the lines' ends.
@@ -29,7 +29,7 @@ pub(super) struct Plan<'a> {
 /// Width of a legend's sample, with the gap before its text.
 const SAMPLE_PX: f64 = 36.0;
 
-impl<'a> Plan<'a> {
+impl<'a> Drawing<'a> {
     pub(super) fn new(figure: &'a Figure, look: Look) -> Result<Self> {
         if !ready_font() {
             let cause = "the built-in font cannot be read".to_owned();
@@ -76,7 +76,7 @@ impl<'a> Plan<'a> {
         measured_ys.sort_by(f64::total_cmp);
         measured_ys.dedup();
 
-        let mut y = Axis::new(&figure.y, &ys, &measured_ys, (plot_height, 0.0), |_| em * 1.7);
+        let mut y = DrawnAxis::new(&figure.y, &ys, &measured_ys, (plot_height, 0.0), |_| em * 1.7);
         let labels = y.ticks.iter().flat_map(|(_, label)| label);
         let left = edge + labels.map(|label| text_px(label, em)).fold(0.0, f64::max) + 10.0;
         let x_extent = |label: &str| text_px(label, em) + em;
@@ -89,7 +89,7 @@ impl<'a> Plan<'a> {
         top += em * 0.6;
         let bottom = top + plot_height;
         y.px = (bottom, top);
-        let x = Axis::new(&figure.x, &xs, &xs, (left, right), x_extent);
+        let x = DrawnAxis::new(&figure.x, &xs, &xs, (left, right), x_extent);
         if plan.beside {
             plan.legend_beside(&x, &y);
         }
@@ -145,7 +145,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Puts each entry as near to its line's end as the others let it.
-    fn legend_beside(&mut self, x: &Axis, y: &Axis) {
+    fn legend_beside(&mut self, x: &DrawnAxis, y: &DrawnAxis) {
         let gap = self.em * 1.5;
         let ends: Vec<f64> = self.lines.iter().map(|line| y.at(self.end(line).y)).collect();
         let mut order: Vec<usize> = (0..ends.len()).collect();
@@ -170,7 +170,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn label_ticks(&mut self, x: &Axis, y: &Axis) {
+    fn label_ticks(&mut self, x: &DrawnAxis, y: &DrawnAxis) {
         let em = self.em;
         let mut put = |label: &Option<String>, at, anchor| {
             if let Some(words) = label.clone() {
