@@ -1,16 +1,18 @@
-//! What counting costs, whether the ways of counting agree, and who pays for a message.
+//! What counting costs, whether the ways of counting agree, and who pays for a message: `cargo bench --bench counting`.
 //!
-//! `cargo bench --bench counting`; no part of a plain `cargo bench`. Rounds interleave what is compared;
-//! the figures are medians with their quartiles.
+//! Rounds interleave what is compared; the figures are medians with their quartiles.
 
-#[path = "../benches/support/mod.rs"]
-mod support;
+#[path = "../benches/support/perf.rs"]
+mod perf;
+mod ratios;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use criterion::measurement::Measurement;
+use perf::EventMeter;
+use ratios::{Quartiles, ratio};
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::event::{Event, Reading};
@@ -19,7 +21,6 @@ use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed};
 use sendpath::sample::{Sample, SideReport};
 use sendpath::settings::setup_from_variables;
-use support::perf::EventMeter;
 
 const ROUNDS: usize = 60;
 const BURST: Duration = Duration::from_millis(100);
@@ -52,17 +53,9 @@ fn run() -> Result<()> {
     ] {
         let mut cost = Vec::new();
         for round in 0..ROUNDS {
-            let mut rate = |events: &[Event]| {
+            cost.push(ratio(round, events, &[], |events| {
                 sample(&mut testbed, case(payload_bytes, 1), events).map(|sample| rate(&sample))
-            };
-            let (with, without) = if round % 2 == 0 {
-                let with = rate(events)?;
-                (with, rate(&[])?)
-            } else {
-                let without = rate(&[])?;
-                (rate(events)?, without)
-            };
-            cost.push(with / without);
+            })?);
         }
         print(&format!("a burst's round trips/s with {what}"), cost);
     }
@@ -109,18 +102,7 @@ fn command() -> Result<Vec<f64>> {
             .map_err(|_| Error::Setting(String::from_utf8_lossy(&output.stderr).into_owned()))?;
         Ok(report["round_trips_per_s"].as_f64().unwrap_or(f64::NAN))
     };
-    let mut ratios = Vec::new();
-    for round in 0..ROUNDS {
-        let (with, without) = if round % 2 == 0 {
-            let with = rate("all")?;
-            (with, rate("none")?)
-        } else {
-            let without = rate("none")?;
-            (rate("all")?, without)
-        };
-        ratios.push(with / without);
-    }
-    Ok(ratios)
+    (0..ROUNDS).map(|round| ratio(round, "all", "none", rate)).collect()
 }
 
 fn case(payload_bytes: usize, threads: usize) -> Case {
@@ -155,13 +137,9 @@ fn task_clock_ns(side: &SideReport) -> Option<f64> {
     side.counters.get(&Event::TaskClock).and_then(Reading::value).map(|ns| ns as f64)
 }
 
-fn print(name: &str, mut ratios: Vec<f64>) {
-    ratios.sort_by(f64::total_cmp);
-    let quantile = |share: f64| ratios.get((ratios.len().saturating_sub(1) as f64 * share).round() as usize);
-    match (quantile(0.25), quantile(0.5), quantile(0.75)) {
-        (Some(low), Some(median), Some(high)) => {
-            println!("  {name:<74} {median:.3} [{low:.3} {high:.3}]");
-        }
-        _ => println!("  {name:<74} not measured: the event is not to be had here"),
+fn print(name: &str, ratios: Vec<f64>) {
+    match Quartiles::of(ratios) {
+        Some(quartiles) => println!("  {name:<74} {quartiles}"),
+        None => println!("  {name:<74} not measured: the event cannot be counted here"),
     }
 }

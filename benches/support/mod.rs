@@ -1,12 +1,11 @@
-//! The workload that the benches share: a matrix of cases, cut into groups, each sample a burst on a
-//! fresh instance. A bench picks what is measured.
+//! What the benches share: the pairs that they run on, and what they do where a case fails. A bench picks its groups,
+//! its settings of Criterion and what is measured of a burst.
 
 #![allow(dead_code, reason = "each bench uses a part: the clock or the counters")]
 
 pub mod baseline;
-pub mod counted;
+pub mod events;
 pub mod perf;
-pub mod wall;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
@@ -25,27 +24,10 @@ use sendpath::pair::{Mode, Setup, Testbed};
 use sendpath::sample::{Sample, ZeroCopyCounts};
 use sendpath::settings;
 
-/// How a burst becomes a number.
-pub trait Meter {
-    /// What Criterion knows it as.
-    type Measurement: Measurement;
+/// Runs a burst of the case that is measured.
+pub type Burst<'a> = &'a mut dyn FnMut() -> Result<Sample>;
 
-    /// Hands it to Criterion.
-    fn measurement(&self) -> Self::Measurement;
-
-    /// Runs the burst and measures it.
-    fn measure(
-        &self,
-        x: ChartAxis,
-        iterations: u64,
-        burst: impl FnOnce() -> Result<Sample>,
-    ) -> Result<(Value<Self>, Sample)>;
-
-    /// What Criterion divides by, where there is something to divide by.
-    fn throughput(&self, case: &Case, x: ChartAxis) -> Option<Throughput>;
-}
-
-/// Bursts are no shorter: the first ones, by which Criterion finds how many iterations fit its time, would
+/// Bursts are no shorter. The first ones, by which Criterion finds how many iterations fit its time, would otherwise
 /// show little but how they begin and end.
 const SHORTEST: Duration = Duration::from_millis(2);
 
@@ -54,10 +36,8 @@ pub fn iterations_of(sample: &Sample) -> f64 {
     sample.messages as f64 / sample.pairs as f64
 }
 
-type Value<M> = <<M as Meter>::Measurement as Measurement>::Value;
-
-/// Reads the settings, has `run` run its groups, and reports what failed.
-pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Suite, &[Matrix])) -> ExitCode {
+/// Reads the settings, has `run` measure the cases of `matrices` as the settings change them, and reports what failed.
+pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pairs, &[Matrix])) -> ExitCode {
     if !sendpath::report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
     }
@@ -74,25 +54,25 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Su
         }
     };
     let placements = matrices[0].placements.clone();
-    let mut suite = Suite { setup, placements, testbed: None, counting: false, failures: Vec::new() };
-    // Criterion's own arguments are its affair; but to list names, or itself, needs no testbed.
+    let mut pairs = Pairs { setup, placements, testbed: None, counting: false, failures: Vec::new() };
+    // Where Criterion only lists names or prints its help, no testbed is needed.
     let idle = ["--list", "--help", "-h", "--version", "-V"];
     if !std::env::args().any(|argument| idle.contains(&argument.as_str())) {
         // Before Criterion makes a thread: an ordinary user's namespaces have to be.
-        if let Err(error) = suite.start() {
+        if let Err(error) = pairs.start() {
             eprintln!("sendpath: {error}");
             return ExitCode::from(if error.is_bad_input() { 2 } else { 1 });
         }
     }
-    run(&mut suite, &matrices);
-    for failure in &suite.failures {
+    run(&mut pairs, &matrices);
+    for failure in &pairs.failures {
         eprintln!("sendpath: failed: {failure}");
     }
-    if suite.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if pairs.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The testbed of a bench, and what went wrong on it.
-pub struct Suite {
+pub struct Pairs {
     setup: Setup,
     placements: Vec<Placement>,
     testbed: Option<Testbed>,
@@ -104,7 +84,7 @@ pub struct Suite {
 /// What a failed sample unwinds with, out of Criterion's loop and into the next case.
 struct Failed;
 
-impl Suite {
+impl Pairs {
     fn start(&mut self) -> Result<&mut Testbed> {
         let testbed = if let Some(testbed) = self.testbed.take() {
             testbed
@@ -116,30 +96,32 @@ impl Suite {
         Ok(self.testbed.insert(testbed))
     }
 
-    /// Measures every case of `matrix` with `meter`, as far as Criterion's filter lets it. `criterion` is
-    /// short-breathed by default; its arguments have the last word.
-    pub fn run<M: Meter>(&mut self, criterion: Criterion, meter: &M, metric: &str, matrix: &Matrix) {
-        let mut criterion = criterion.with_measurement(meter.measurement()).configure_from_args();
+    /// The groups of `matrix`; says which workloads they leave out.
+    pub fn groups(metric: &str, matrix: &Matrix) -> Vec<Group> {
+        for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
+            println!("{metric}: {workload} is left out, since it has no round trip to time");
+        }
+        matrix.groups()
+    }
+
+    /// Records where a baseline of `metric` is measured, or says how that differs from here.
+    pub fn record_or_check_baseline(&self, metric: &str) {
         if let Some(testbed) = &self.testbed {
             let environment = Environment::read(&self.setup, testbed.effective(), &self.placements);
             baseline::record_or_check(metric, &environment, &std::env::args().collect::<Vec<_>>());
         }
-        for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
-            println!("{metric}: {workload} is left out, since it has no round trip to time");
-        }
-        for group in matrix.groups() {
-            self.run_group(&mut criterion, meter, metric, &group, matrix.x);
-        }
-        criterion.final_summary();
     }
 
-    fn run_group<M: Meter>(
+    /// Measures every case of `group`, a chart over `x`, as far as Criterion's filter lets it. `measure` is given how
+    /// many iterations the value is to stand for, and the burst.
+    pub fn bench_group<M: Measurement>(
         &mut self,
-        criterion: &mut Criterion<M::Measurement>,
-        meter: &M,
+        criterion: &mut Criterion<M>,
         metric: &str,
-        group: &Group,
         x: ChartAxis,
+        group: &Group,
+        throughput: impl Fn(&Case) -> Option<Throughput>,
+        measure: impl Fn(u64, Burst<'_>) -> Result<(M::Value, Sample)>,
     ) {
         let mut charts = criterion.benchmark_group(format!("{metric}/{}", group.name));
         let scale = match x {
@@ -150,7 +132,7 @@ impl Suite {
         // Samples differ by their instance, not by their length.
         charts.sampling_mode(SamplingMode::Flat);
         for &case in &group.cases {
-            if let Some(throughput) = meter.throughput(&case, x) {
+            if let Some(throughput) = throughput(&case) {
                 charts.throughput(throughput);
             }
             let along = match x {
@@ -158,7 +140,7 @@ impl Suite {
                 ChartAxis::Threads => case.threads.to_string(),
             };
             let id = BenchmarkId::new(format!("{}/{}", case.path, case.layout), along);
-            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, meter, case, x)));
+            let unwound = catch_unwind(AssertUnwindSafe(|| self.bench(&mut charts, id, case, &measure)));
             if let Err(panic) = unwound
                 && !panic.is::<Failed>()
             {
@@ -168,18 +150,17 @@ impl Suite {
         charts.finish();
     }
 
-    fn bench<M: Meter>(
+    fn bench<M: Measurement>(
         &mut self,
-        charts: &mut BenchmarkGroup<'_, M::Measurement>,
+        charts: &mut BenchmarkGroup<'_, M>,
         id: BenchmarkId,
-        meter: &M,
         case: Case,
-        x: ChartAxis,
+        measure: &impl Fn(u64, Burst<'_>) -> Result<(M::Value, Sample)>,
     ) {
         let mut counts: Option<ZeroCopyCounts> = None;
         charts.bench_function(id, |bencher| {
             bencher.iter_custom(|iterations| {
-                let (value, sample) = self.sample(meter, case, iterations, x);
+                let (value, sample) = self.sample(case, iterations, measure);
                 if let Some(sampled) = sample.server.zero_copy {
                     *counts.get_or_insert_default() += sampled;
                 }
@@ -193,19 +174,18 @@ impl Suite {
 
     /// One sample: a burst of a fresh instance that takes about as long as `iterations` do, scaled to them. A burst
     /// by count would end with the slower pairs alone.
-    fn sample<M: Meter>(
+    fn sample<V>(
         &mut self,
-        meter: &M,
         case: Case,
         iterations: u64,
-        x: ChartAxis,
-    ) -> (Value<M>, Sample) {
+        measure: &impl Fn(u64, Burst<'_>) -> Result<(V, Sample)>,
+    ) -> (V, Sample) {
         let sampled = self.start().and_then(|testbed| {
             let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;
             let iteration_ns = instance.message_ns().unwrap_or_default();
             let duration = Duration::from_nanos((iteration_ns * iterations as f64) as u64).max(SHORTEST);
-            meter.measure(x, iterations, || time(&mut instance, duration, Mode::Time))
+            measure(iterations, &mut || time(&mut instance, duration, Mode::Time))
         });
         sampled.unwrap_or_else(|error| {
             println!("\nfailed: {case}: {error}");

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use super::ratios::ratio;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::measure::burst::{time, warm_up};
@@ -14,8 +15,14 @@ use sendpath::pair::{Mode, Testbed};
 const ROUNDS: usize = 15;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
+#[derive(Clone, Copy)]
+enum Program {
+    Sendpath,
+    Iperf3,
+}
+
 /// Prints the ratio of the two throughputs, or why there is none.
-pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
+pub fn compare(testbed: &Testbed, client_netns: &File) -> Result<()> {
     let cpus = testbed.effective().cpus.numbers().to_vec();
     if cpus.len() < 2 {
         println!("  stream against iperf3: not measured, since it takes two CPUs");
@@ -25,12 +32,11 @@ pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
         println!("  stream against iperf3: not measured, since iperf3 is not installed");
         return Ok(());
     }
-    let call = "iperf3";
     let (server_cpu, client_cpu) = (cpus[0], cpus[cpus.len() / 2]);
     let server_address = testbed.effective().server_link.address.to_string();
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {
-        let ours = |testbed: &mut Testbed| -> Result<f64> {
+        let ours = || -> Result<f64> {
             let mut instance = testbed.open(Case {
                 workload: Workload::Stream,
                 path: SendPath::OneCopy,
@@ -63,13 +69,10 @@ pub fn compare(testbed: &mut Testbed, client_netns: &File) -> Result<()> {
                 .map(|bits| bits / 1e9)
                 .ok_or_else(|| std::io::Error::other(report.to_string()))
         };
-        let (ours_gbps, theirs_gbps) = if round % 2 == 0 {
-            (ours(testbed)?, theirs().map_err(Error::call(call))?)
-        } else {
-            let theirs_gbps = theirs().map_err(Error::call(call))?;
-            (ours(testbed)?, theirs_gbps)
-        };
-        ratios.push(ours_gbps / theirs_gbps);
+        ratios.push(ratio(round, Program::Sendpath, Program::Iperf3, |program| match program {
+            Program::Sendpath => ours(),
+            Program::Iperf3 => theirs().map_err(Error::call("iperf3")),
+        })?);
     }
     let name = "one_copy stream, throughput of iperf3 -R -l 64K's";
     println!("medians of {ROUNDS} rounds of a second, one pair, server and client on different CPUs");

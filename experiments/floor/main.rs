@@ -1,6 +1,6 @@
 //! The suite's paths against the least code that moves the same bytes, interleaved in one run.
 //!
-//! `cargo bench --bench floor`; no part of a plain `cargo bench`. There are three floors (`raw.rs`), with sockets
+//! `cargo bench --bench floor`. There are three floors (`raw.rs`), with sockets
 //! set as the suite's, as many messages in turn, the same receiver (one contiguous buffer) and the same CPUs:
 //! `plain` sends one contiguous buffer by `send`; `pack` copies eight pieces together before, the least that
 //! `two_copy` can do; `iovec` sends eight pieces by `sendmsg`, the least that `one_copy` can do. Where `iperf3` is
@@ -10,6 +10,8 @@
 //! are taken inside a round; the table has their median and quartiles. `-- 'KiB × 256' iperf3` chooses lines.
 
 mod iperf;
+#[path = "../ratios.rs"]
+mod ratios;
 mod raw;
 
 use std::fs::File;
@@ -17,9 +19,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use ratios::Quartiles;
 use raw::{Floor, Load};
 use sendpath::case::{Case, Layout, Placement, SendPath};
 use sendpath::error::{Error, Result};
+use sendpath::format::bytes;
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed, source_messages};
@@ -122,7 +129,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
     let setup = setup_from_variables(program)?;
-    let mut testbed = Testbed::start(&setup)?;
+    let testbed = Testbed::start(&setup)?;
     println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
         .map_err(Error::call("open(2) of the client's namespace"))?;
@@ -137,12 +144,12 @@ fn run() -> Result<()> {
             print_line(&cell, line, &rounds);
         }
     }
-    if chosen("iperf3") { iperf::compare(&mut testbed, &client_netns) } else { Ok(()) }
+    if chosen("iperf3") { iperf::compare(&testbed, &client_netns) } else { Ok(()) }
 }
 
 impl Cell {
     fn name(&self) -> String {
-        format!("{} × {}", size(self.payload_bytes), self.threads)
+        format!("{} × {}", bytes(self.payload_bytes as f64), self.threads)
     }
 }
 
@@ -154,9 +161,11 @@ fn rounds(testbed: &Testbed, cell: &Cell, client_netns: &File) -> Result<Vec<Vec
             rivals.push(rival);
         }
     }
+    // Seeded, so that a run can be repeated.
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut rounds = Vec::new();
-    for round in 0..cell.rounds {
-        shuffle(&mut rivals, round);
+    for _ in 0..cell.rounds {
+        rivals.shuffle(&mut rng);
         let times = rivals.iter().map(|&rival| Ok((rival, once(testbed, rival, cell, client_netns)?)));
         rounds.push(times.collect::<Result<Vec<_>>>()?);
     }
@@ -201,28 +210,14 @@ fn print_line(cell: &Cell, line: &Line, rounds: &[Vec<(Rival, f64)>]) {
     print_ratio(&cell.name(), line.name, ratios, line.bar.as_ref());
 }
 
-fn print_ratio(size: &str, name: &str, mut ratios: Vec<f64>, bar: Option<&Bar>) {
-    ratios.sort_by(f64::total_cmp);
-    let quantile = |share: f64| ratios[((ratios.len() - 1) as f64 * share).round() as usize];
-    let (low, median, high) = (quantile(0.25), quantile(0.5), quantile(0.75));
+fn print_ratio(size: &str, name: &str, ratios: Vec<f64>, bar: Option<&Bar>) {
+    let Some(quartiles) = Quartiles::of(ratios) else { return };
+    let median = quartiles.median;
     let verdict = |reached| if reached { "reached" } else { "SHORT" };
     let verdict = match bar {
         Some(Bar::AtLeast(bar)) => format!("  at least {bar:.2}: {}", verdict(median >= *bar)),
         Some(Bar::AtMost(bar)) => format!("  at most {bar:.2}: {}", verdict(median <= *bar)),
         None => String::new(),
     };
-    println!("  {size:>13}  {name:<49} {median:.3} [{low:.3} {high:.3}]{verdict}");
-}
-
-fn size(bytes: usize) -> String {
-    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
-}
-
-/// Fisher and Yates, from a generator that is seeded by the round: the order of a run can be had again.
-fn shuffle<T>(items: &mut [T], seed: usize) {
-    let mut state = seed as u64 ^ 0x9E37_79B9_7F4A_7C15;
-    for last in (1..items.len()).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        items.swap(last, (state >> 33) as usize % (last + 1));
-    }
+    println!("  {size:>13}  {name:<49} {quartiles}{verdict}");
 }

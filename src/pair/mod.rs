@@ -2,7 +2,7 @@
 //!
 //! The server process is the caller's own. A [`Testbed`] starts the client as a child process and
 //! joins the two by a topology; an [`Instance`] is one life of a case's pairs: new connections, new
-//! buffers, new pool. Every wait has a deadline, and wherever one side fails, the other ends with an
+//! messages, new buffers. Every wait has a deadline, and wherever one side fails, the other ends with an
 //! error that names the cause.
 
 pub mod client;

@@ -126,7 +126,7 @@ impl Testbed {
         self.client_pid
     }
 
-    /// Opens an instance of `case`: new connections, new buffers, new pool.
+    /// Opens an instance of `case`: new connections, new messages, new buffers.
     ///
     /// # Errors
     /// A limit that makes the case impossible, or whatever went wrong on either side.
