@@ -213,9 +213,13 @@ mod tests {
         of(&Settings::new(&option, &variable))
     }
 
+    fn axes(settings: &Settings<'_>) -> Result<Axes> {
+        settings.axes()
+    }
+
     #[test]
     fn nothing_given_sets_nothing() {
-        assert_eq!(read(&[], &[], |settings| settings.axes()).unwrap(), Axes::default());
+        assert_eq!(read(&[], &[], axes).unwrap(), Axes::default());
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
                 "--receiver: the list is empty: give a comma list, or leave it out for the default",
             ),
         ] {
-            let error = read(options, variables, |settings| settings.axes()).unwrap_err();
+            let error = read(options, variables, axes).unwrap_err();
             assert!(error.is_bad_input());
             assert_eq!(error.to_string(), message);
         }

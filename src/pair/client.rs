@@ -174,11 +174,11 @@ impl Client {
         }
         let instance = Instance { case, ends };
         self.watch.arm_idle(instance.connections());
-        let make = |end: &mut PairEnd<Receiving>| {
+        let work = |end: &mut PairEnd<Receiving>| {
             end.state.make_receiver();
             Ok(())
         };
-        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make));
+        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(work));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
         self.watch.disarm();
         made.map(|_| instance)

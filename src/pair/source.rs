@@ -77,7 +77,7 @@ mod tests {
             for &source in <Source as VariantArray>::VARIANTS {
                 for payload_bytes in [8, 64, 4096, 65536, 1 << 20, 16 << 20] {
                     let of = |path| {
-                        let case = Case { workload, source, payload_bytes, path, ..Case::default() };
+                        let case = Case { workload, path, payload_bytes, source, ..Case::default() };
                         (source_messages(&case), in_flight_messages(&case))
                     };
                     let two_copy = of(SendPath::TwoCopy);
