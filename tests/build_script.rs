@@ -7,7 +7,7 @@ use std::process::Command;
 /// Runs a command in `folder` and gives what it printed on both outputs.
 fn run(folder: &Path, command: &str) -> String {
     let mut words = command.split_whitespace();
-    let mut command = Command::new(words.next().unwrap());
+    let mut command = Command::new(words.next().expect("a command"));
     // The variables of the cargo that runs this test are not for the package that is built here.
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") || name.starts_with("GIT_"))
@@ -16,7 +16,7 @@ fn run(folder: &Path, command: &str) -> String {
             command.env_remove(name);
         }
     }
-    let output = command.current_dir(folder).args(words).output().unwrap();
+    let output = command.current_dir(folder).args(words).output().expect("the command starts");
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}");
     text.trim().to_owned()
@@ -42,7 +42,7 @@ fn built_from(folder: &Path) -> String {
 
 /// A repository with this package's build script, and a clone of it.
 fn clone() -> (tempfile::TempDir, std::path::PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let origin = folder.path().join("origin");
     for (path, text) in [
         ("Cargo.toml", "[package]\nname = \"built\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n"),
@@ -56,8 +56,8 @@ fn clone() -> (tempfile::TempDir, std::path::PathBuf) {
         ),
     ] {
         let path = origin.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
+        fs::write(path, text).expect("the file is written");
     }
     run(&origin, "git init --quiet");
     commit(&origin);
