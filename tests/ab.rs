@@ -531,6 +531,7 @@ fn copy_sweep(
 }
 
 fn compare() -> Result<(), Failed> {
+    type MessageNs<'a> = &'a dyn Fn(u64) -> u64;
     let folder = tempfile::tempdir()?;
     let (measured, first, second) =
         (folder.path().join("measured"), folder.path().join("first"), folder.path().join("second"));
@@ -538,7 +539,6 @@ fn compare() -> Result<(), Failed> {
     copy_sweep(&measured, &first, &[], |generation| 1000 + generation)?;
     let slower = |generation| 1200 + generation;
     let noisy = |generation| if generation % 2 == 0 { 700 } else { 1400 };
-    type MessageNs<'a> = &'a dyn Fn(u64) -> u64;
     let numbers: [(MessageNs, i32, &str, &str); 4] = [
         (&|generation| 1000 + generation, 0, "No regression", "no_difference"),
         (&|generation| 800 + generation, 0, "No regression", "faster"),
