@@ -24,8 +24,7 @@ use super::{
     send_request,
 };
 use crate::case::{Case, Workload};
-use crate::environment::Topology;
-use crate::environment::{Cpus, EffectiveSocket};
+use crate::environment::{Cpus, EffectiveSocket, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;

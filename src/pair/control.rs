@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Burst, Fault, SocketOptions, Token};
 use crate::case::Case;
-use crate::environment::Cpus;
-use crate::environment::{EffectiveSocket, Interface, Topology};
+use crate::environment::{Cpus, EffectiveSocket, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::sample::SideReport;
