@@ -302,7 +302,7 @@ fn late_pair_is_waited_for() -> Result<(), Failed> {
 fn lead_in_failure_ends_all() -> Result<(), Failed> {
     let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     for side in [Side::Server, Side::Client] {
-        for extent in [Extent::Messages(1000), Extent::Time(Duration::from_secs(3600))] {
+        for extent in [Extent::Messages(1000), Extent::Time(Duration::from_hours(1))] {
             // The others have passed their lead-in by then, and wait for this one.
             let fault = Fault { side, pair: 1, at_message: 3, kind: FaultKind::Panic };
             let mut instance = testbed.open_with_fault(case(PATHS[1], Workload::Rr), Some(fault))?;
