@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The executables of a comparison. They are removed when this is dropped.
 #[derive(Debug)]
-pub struct RevisionBuilds {
+pub(crate) struct RevisionBuilds {
     /// A temporary folder for checkouts, logs and executables.
     folder: PathBuf,
     /// The repository's top folder.
@@ -31,7 +31,7 @@ impl RevisionBuilds {
     ///
     /// # Errors
     /// [`Error::Setting`] outside a git repository, or without git.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let repository = PathBuf::from(git(Path::new("."), &["rev-parse", "--show-toplevel"]).map_err(|error| {
             Error::Setting(format!(
                 "ab takes revisions of a git repository, and this folder is not in one ({error}): give executables \
@@ -47,7 +47,7 @@ impl RevisionBuilds {
     ///
     /// # Errors
     /// [`Error::Setting`] where this repository has no such revision.
-    pub fn resolve(&self, revision: &str) -> Result<String> {
+    pub(crate) fn resolve(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
         git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
             .map_err(|_| Error::Setting(format!("{revision:?} is not a revision of this repository")))
@@ -55,7 +55,7 @@ impl RevisionBuilds {
 
     /// Whether the working tree has changes that are not committed.
     #[must_use]
-    pub fn is_dirty(&self) -> bool {
+    pub(crate) fn is_dirty(&self) -> bool {
         git(&self.repository, &["status", "--porcelain"]).is_ok_and(|changes| !changes.is_empty())
     }
 
@@ -63,7 +63,12 @@ impl RevisionBuilds {
     ///
     /// # Errors
     /// [`Error::Build`], with the compiler's first error; [`Error::Setting`] while another `ab` builds here.
-    pub fn build(&self, revision: Option<&str>, name: &str, interrupted: &AtomicBool) -> Result<PathBuf> {
+    pub(crate) fn build(
+        &self,
+        revision: Option<&str>,
+        name: &str,
+        interrupted: &AtomicBool,
+    ) -> Result<PathBuf> {
         let failed = |cause| Error::Build { what: revision.unwrap_or("the working tree").to_owned(), cause };
         // Kept for the next run. It is not target/release itself, where a build of another revision would take the
         // place of the user's own.

@@ -11,7 +11,7 @@ use crate::results::stats::{Estimate, Verdict};
 
 /// What a run as a whole says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conclusion {
+pub(crate) enum Conclusion {
     /// A comparison is slower.
     Regression,
     /// None is, and the throughput of each case could be told to within the margin.
@@ -24,7 +24,7 @@ pub enum Conclusion {
 
 /// Concludes.
 #[must_use]
-pub fn conclude(outcome: &Outcome) -> Conclusion {
+pub(crate) fn conclude(outcome: &Outcome) -> Conclusion {
     let any = |verdict, metric: Option<Metric>| {
         outcome.comparisons.iter().any(|comparison| {
             comparison.verdict == verdict && metric.is_none_or(|metric| comparison.metric == metric)
@@ -43,7 +43,7 @@ pub fn conclude(outcome: &Outcome) -> Conclusion {
 
 /// The conclusion in a sentence.
 #[must_use]
-pub fn sentence(outcome: &Outcome) -> String {
+pub(crate) fn sentence(outcome: &Outcome) -> String {
     let of = |verdict| outcome.comparisons.iter().filter(|comparison| comparison.verdict == verdict).count();
     let (slower, faster, noisy) = (of(Verdict::Slower), of(Verdict::Faster), of(Verdict::TooNoisy));
     let all = outcome.comparisons.len();
@@ -77,7 +77,7 @@ fn base(comparison: &Comparison) -> String {
 
 /// For a terminal.
 #[must_use]
-pub fn text(outcome: &Outcome) -> String {
+pub(crate) fn text(outcome: &Outcome) -> String {
     let mut text = format!(
         "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8}  {}\n",
         "case", "metric", "base", "change", "95 %", "could see", "verdict"
@@ -117,7 +117,7 @@ fn verdict(comparison: &Comparison) -> &'static str {
 
 /// A comment for a pull request.
 #[must_use]
-pub fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String {
+pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String {
     let mut text = format!(
         "### sendpath: {}\n\n`{change_name}` against `{base_name}`, interleaved, {} blocks of fresh processes.\n\n",
         sentence(outcome),
@@ -158,7 +158,7 @@ pub fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String
 /// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/): the change's values,
 /// with the ends of their intervals.
 #[must_use]
-pub fn bencher(outcome: &Outcome) -> Value {
+pub(crate) fn bencher(outcome: &Outcome) -> Value {
     let mut cases = Map::new();
     for comparison in &outcome.comparisons {
         let Some((value, low, high)) = change(comparison) else { continue };
@@ -171,7 +171,7 @@ pub fn bencher(outcome: &Outcome) -> Value {
 /// What [github-action-benchmark](https://github.com/benchmark-action/github-action-benchmark) takes as
 /// `customSmallerIsBetter`: times alone, since one file has one direction.
 #[must_use]
-pub fn github_action_benchmark(outcome: &Outcome) -> Value {
+pub(crate) fn github_action_benchmark(outcome: &Outcome) -> Value {
     let entries =
         outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == Direction::Less);
     let entry = |comparison: &Comparison| {

@@ -5,8 +5,8 @@
 //! reverses their order (ABBA). At the end of the block all three end. New processes have new addresses and
 //! new connections, so the block is the unit of replication.
 
-pub mod build;
-pub mod format;
+pub(crate) mod build;
+pub(crate) mod format;
 pub mod worker;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// Where the kernel lists its PMUs.
-pub const DEVICES: &str = "/sys/bus/event_source/devices";
+pub(super) const DEVICES: &str = "/sys/bus/event_source/devices";
 
 /// The PMU of one kind of core.
 #[derive(Clone, Debug, PartialEq, Eq)]

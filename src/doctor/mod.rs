@@ -2,7 +2,7 @@
 
 mod files;
 mod live;
-pub mod model;
+pub(crate) mod model;
 
 use std::path::PathBuf;
 

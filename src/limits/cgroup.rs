@@ -13,7 +13,7 @@ const NO_LIMIT_BYTES: u64 = 1 << 62;
 /// The smallest limits on the way from the process's cgroup up to the root; read from the files below
 /// `root`.
 #[must_use]
-pub fn limits(root: &Path) -> CgroupLimits {
+pub(crate) fn limits(root: &Path) -> CgroupLimits {
     let cpus = Hierarchy::of(root, "cpu").into_iter().flat_map(|hierarchy| hierarchy.each(Folder::cpus));
     let memory =
         Hierarchy::of(root, "memory").into_iter().flat_map(|hierarchy| hierarchy.each(Folder::memory_bytes));
@@ -22,7 +22,7 @@ pub fn limits(root: &Path) -> CgroupLimits {
 
 /// What the memory limits leave in bytes; none where there is no limit.
 #[must_use]
-pub fn memory_left_bytes(root: &Path) -> Option<u64> {
+pub(crate) fn memory_left_bytes(root: &Path) -> Option<u64> {
     let hierarchies = Hierarchy::of(root, "memory").into_iter();
     hierarchies.flat_map(|hierarchy| hierarchy.each(Folder::memory_left_bytes)).min()
 }

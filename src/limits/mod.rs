@@ -1,7 +1,7 @@
 //! Limits of the process and the kernel that bear on what can be sent, in words.
 
 #[cfg(feature = "cli")]
-pub mod cgroup;
+pub(crate) mod cgroup;
 #[cfg(feature = "cli")]
 mod machine;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// One side's counters over a window, in the shape that is printed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SideCounters {
+pub(crate) struct SideCounters {
     /// Each event that was asked for.
     #[serde(flatten)]
     pub events: BTreeMap<Event, Counter>,
@@ -25,7 +25,7 @@ pub struct SideCounters {
 /// One event over a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Counter {
+pub(crate) enum Counter {
     /// It was counted.
     Counted {
         /// How often, over all threads of the side.
@@ -47,7 +47,7 @@ pub enum Counter {
 impl SideCounters {
     /// Relates `readings` to what was moved in the same window.
     #[must_use]
-    pub fn new(readings: &Readings, messages: u64, payload_bytes: u64) -> Self {
+    pub(crate) fn new(readings: &Readings, messages: u64, payload_bytes: u64) -> Self {
         let value = |event| readings.get(&event).and_then(Reading::value).map(|value| value as f64);
         let ratio = |of: Option<f64>, to: Option<f64>| Some(of? / to.filter(|to| *to > 0.0)?);
         Self {

@@ -1,6 +1,6 @@
 //! Turns bursts into samples, and says in what surroundings they were taken.
 
 pub mod burst;
-pub mod counters;
+pub(crate) mod counters;
 pub mod environment;
 pub(crate) mod softirq;

@@ -28,7 +28,7 @@ const PART: f64 = 0.90;
 /// Whether softirq time is in the threads' CPU time, by the kernel's configuration or else by a trial; none where
 /// neither can tell.
 #[must_use]
-pub fn in_cpu_time() -> Option<bool> {
+pub(crate) fn in_cpu_time() -> Option<bool> {
     static KNOWN: OnceLock<Option<bool>> = OnceLock::new();
     *KNOWN.get_or_init(|| configured(Path::new("/")).or_else(tried))
 }

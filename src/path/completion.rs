@@ -12,11 +12,11 @@ use crate::counts::ZeroCopyCounts;
 use crate::error::CompletionError;
 
 /// Room for one notification's control messages: a header, a `sock_extended_err` and an address.
-pub const CONTROL_BYTES: usize = 128;
+pub(crate) const CONTROL_BYTES: usize = 128;
 
 /// One message of the error queue: an inclusive range of zero-copy calls that have completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// The first call of the range.
     pub first: u32,
     /// The last call of the range; below `first` where the counter wrapped inside the range.
@@ -28,7 +28,7 @@ pub struct Notification {
 impl Notification {
     /// How many calls the range covers.
     #[must_use]
-    pub fn calls(self) -> u64 {
+    pub(crate) fn calls(self) -> u64 {
         u64::from(self.last.wrapping_sub(self.first)) + 1
     }
 }
@@ -41,7 +41,7 @@ impl Notification {
 ///
 /// # Errors
 /// [`CompletionError::NoExtendedError`], [`CompletionError::Foreign`].
-pub fn parse(control: &[u8]) -> Result<Notification, CompletionError> {
+pub(crate) fn parse(control: &[u8]) -> Result<Notification, CompletionError> {
     const WORD: usize = size_of::<usize>();
     const HEADER: usize = WORD + 8;
     let mut rest = control;

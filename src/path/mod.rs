@@ -19,7 +19,7 @@
 //! that was sent. A [`ReceiveMessage`] takes one whole message in. Short writes and reads, `EINTR` and
 //! `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
 
-pub mod completion;
+pub(crate) mod completion;
 pub mod one_copy;
 pub mod receivers;
 mod ring;

@@ -6,7 +6,7 @@
 //! - a message is not written again before its completion: the sender owns a ring of messages, and lends
 //!   the next one only when the kernel has let go of it;
 //! - completions come as ranges of call numbers, joined, in no promised order: each is booked against
-//!   the messages in flight (see [`completion`]);
+//!   the messages in flight (see `completion.rs`);
 //! - a short send goes on *with* the flag, and counts as a call of its own;
 //! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes on;
 //! - completions that are not read end every `poll(2)` at once, so they are read before it waits for room;

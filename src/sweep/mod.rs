@@ -3,8 +3,8 @@
 //!
 //! What a visit measures is on disk before the next round begins. METHODOLOGY.md says why it is done so.
 
-pub mod plan;
-pub mod rig;
+pub(crate) mod plan;
+pub(crate) mod rig;
 
 #[cfg(test)]
 mod simulation;

@@ -11,7 +11,7 @@ use crate::results::store::Plan;
 /// A named choice of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
-pub enum Profile {
+pub(crate) enum Profile {
     /// 64 B to 1 MiB at 1 and 4 pairs: four series in 12 cells.
     Quick,
     /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
@@ -25,7 +25,7 @@ pub enum Profile {
 impl Profile {
     /// What it consists of.
     #[must_use]
-    pub fn matrices(self) -> Vec<Matrix> {
+    pub(crate) fn matrices(self) -> Vec<Matrix> {
         let heap: Vec<Series> = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy]
             .map(|path| (path, Layout::Heap))
             .into();
@@ -78,14 +78,14 @@ impl Profile {
 
     /// How long it takes by default, in seconds.
     #[must_use]
-    pub fn default_seconds(self) -> u64 {
+    pub(crate) fn default_seconds(self) -> u64 {
         if self == Self::Full { 1800 } else { 60 }
     }
 }
 
 /// The cells of all matrices, each once, in order.
 #[must_use]
-pub fn cells(matrices: &[Matrix]) -> Vec<Cell> {
+pub(crate) fn cells(matrices: &[Matrix]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for cell in matrices.iter().flat_map(Matrix::cells) {
         if !cells.contains(&cell) {
@@ -97,7 +97,7 @@ pub fn cells(matrices: &[Matrix]) -> Vec<Cell> {
 
 /// What is measured in a cell: each series, and the baseline once more as the control.
 #[must_use]
-pub fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
+pub(crate) fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
     let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
     let control = Arm { control: true, ..arm(&plan.series[0]) };
     plan.series.iter().map(arm).chain([control]).collect()
@@ -105,7 +105,7 @@ pub fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
 
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
 #[must_use]
-pub fn orders(plan: &Plan, generation: u64) -> Orders {
+pub(crate) fn orders(plan: &Plan, generation: u64) -> Orders {
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     rng.set_stream(generation);
     Orders(rng)
@@ -113,11 +113,11 @@ pub fn orders(plan: &Plan, generation: u64) -> Orders {
 
 /// A source of random orders.
 #[derive(Debug)]
-pub struct Orders(ChaCha8Rng);
+pub(crate) struct Orders(ChaCha8Rng);
 
 impl Orders {
     /// Shuffles.
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         items.shuffle(&mut self.0);
     }
 }

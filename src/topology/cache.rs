@@ -11,7 +11,7 @@ const ASSUMED_BYTES: usize = 256 << 20;
 
 /// Bytes of all last-level caches of the machine together.
 #[must_use]
-pub fn last_level_bytes() -> usize {
+pub(crate) fn last_level_bytes() -> usize {
     below(Path::new("/sys/devices/system/cpu")).unwrap_or(ASSUMED_BYTES)
 }
 

@@ -10,7 +10,7 @@
 //! them, away with the last process, however that ends.
 
 pub mod affinity;
-pub mod cache;
+pub(crate) mod cache;
 mod cores;
 mod ethtool;
 mod netns;
