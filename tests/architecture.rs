@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module with what it may use, in order: only what stands above it. What is said of `a` holds for
 /// all in it, and `a::b` allows that one module of `a`.
-const MAY_USE: [(&str, &str); 20] = [
+const MAY_USE: [(&str, &str); 21] = [
     ("case", ""),
     ("format", ""),
+    ("counts", ""),
     ("event", "case"),
-    ("sample", "event"),
+    ("sample", "case counts event"),
     ("message", "case"),
     ("error", "case message sample"),
     ("environment", "case error sample"),
     ("limits", "environment error"),
-    ("path", "case error limits message sample"),
+    ("path", "case counts error limits message sample"),
     ("topology", "case environment error limits sample"),
     ("counters", "event limits"),
     ("pair", "case counters environment error event limits message path sample topology"),

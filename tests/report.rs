@@ -404,6 +404,6 @@ fn full_stdout() -> Result<(), Failed> {
     let output = report(&path).stdout(full).stderr(std::process::Stdio::piped()).output()?;
     let text = common::stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("sendpath: write(2) to stdout: No space left on device"), "{text}");
+    assert!(text.starts_with("sendpath: write(2) to standard output: No space left on device"), "{text}");
     Ok(())
 }
