@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::Error;
-use sendpath::measure::burst::{of_messages, time, verify};
+use sendpath::measure::burst::{of_messages, time, time_short, verify};
 use sendpath::message::Message;
 use sendpath::pair::{Burst, Extent, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
@@ -143,7 +143,7 @@ fn write_to_closed(path: &str) -> ExitCode {
     let (socket, _) = listener.accept().expect("a connection");
     let path = SendPath::parse(path).expect("a path");
     let messages = (0..64).map(|_| Message::new(4096, Layout::Heap)).collect();
-    let mut sender = sendpath::path::sender(path, socket, messages).expect("a sender");
+    let mut sender = sendpath::path::sender(path, socket, messages, 64).expect("a sender");
     let failed = (0..32).any(|_| sender.message().is_err() || sender.send().is_err());
     if failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -385,6 +385,9 @@ fn drain_is_apart() -> Result<(), Failed> {
         // Thirty messages take some 100 µs.
         assert!(sample.elapsed_ns < spin_ns, "{path}: {}", sample.elapsed_ns);
         assert_eq!(sample.elapsed_ns, sample.client.end_ns - sample.client.start_ns);
+        // A lead-in's drain is over before the window begins.
+        let sample = time_short(&mut instance, Duration::from_millis(4))?;
+        assert!(sample.elapsed_ns < spin_ns, "{path}: {} after a lead-in", sample.elapsed_ns);
     }
     Ok(())
 }

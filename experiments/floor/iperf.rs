@@ -11,6 +11,7 @@ use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::pair::{Mode, Testbed};
+use sendpath::sample::Side;
 
 const ROUNDS: usize = 15;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -23,8 +24,8 @@ enum Program {
 
 /// Prints the ratio of the two throughputs, or why there is none.
 pub fn compare(testbed: &Testbed, client_netns: &File) -> Result<()> {
-    let cpus = testbed.effective().cpus.numbers().to_vec();
-    if cpus.len() < 2 {
+    let cpus = &testbed.effective().cpus;
+    if cpus.numbers().len() < 2 {
         println!("  stream against iperf3: not measured, since it takes two CPUs");
         return Ok(());
     }
@@ -32,7 +33,9 @@ pub fn compare(testbed: &Testbed, client_netns: &File) -> Result<()> {
         println!("  stream against iperf3: not measured, since iperf3 is not installed");
         return Ok(());
     }
-    let (server_cpu, client_cpu) = (cpus[0], cpus[cpus.len() / 2]);
+    // The CPUs of the suite's own pair.
+    let cpu = |side| Ok::<_, Error>(cpus.place(Placement::Split, side, 0)?[0]);
+    let (server_cpu, client_cpu) = (cpu(Side::Server)?, cpu(Side::Client)?);
     let server_address = testbed.effective().server_link.address.to_string();
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {

@@ -27,7 +27,7 @@ use raw::{Floor, Load};
 use sendpath::case::{Case, Layout, Placement, SendPath};
 use sendpath::error::{Error, Result};
 use sendpath::format::bytes;
-use sendpath::measure::burst::{time, warm_up};
+use sendpath::measure::burst::{long_duration, time, warm_up};
 use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed, source_messages};
 use sendpath::sample::Side;
@@ -193,7 +193,9 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
         Rival::Suite(path, layout) => {
             let mut instance = testbed.open(Case { path, layout, ..case })?;
             warm_up(&mut instance)?;
-            let sample = time(&mut instance, cell.burst, Mode::Time)?;
+            // As long as the bursts of `sendpath run`, where a cell does not ask for more.
+            let duration = long_duration(&instance).max(cell.burst);
+            let sample = time(&mut instance, duration, Mode::Time)?;
             Ok(sample.elapsed_ns as f64 / sample.messages as f64)
         }
     }

@@ -157,7 +157,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         time: options.time,
         blocks: options.blocks.map(|blocks| blocks as usize),
         margin: options.margin,
-        cpu_time_is_whole: softirq::in_cpu_time() != Some(false),
+        cpu_time_is_whole: softirq::in_cpu_time() == Some(true),
         seed,
     };
     if !plan.cpu_time_is_whole {

@@ -18,14 +18,11 @@ use crate::environment::Cpus;
 use crate::environment::Environment;
 use crate::event::{self, Event};
 use crate::format;
-use crate::measure::burst::{time, verify, warm_up};
+use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
-
-/// How long one burst of the timed window is meant to take.
-const BURST: Duration = Duration::from_millis(50);
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -145,7 +142,7 @@ fn measure(
     window.verified_messages += warm_up(instance)?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
-        window.add(&time(instance, BURST.min(duration), mode)?);
+        window.add(&time(instance, long_duration(instance).min(duration), mode)?);
         shown.step(Duration::from_nanos(window.elapsed_ns), || case.to_string());
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;

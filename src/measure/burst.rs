@@ -30,6 +30,16 @@ fn sample(instance: &mut Instance<'_>, burst: Burst) -> Result<Sample> {
     Ok(Sample { elapsed_ns, messages: client.messages, pairs, server, client })
 }
 
+/// How long a burst of a long window is to be: its beginning and its end do not show in it, with many pairs on few
+/// CPUs either. `instance` has run a burst before.
+#[must_use]
+pub fn long_duration(instance: &Instance<'_>) -> Duration {
+    /// Messages on each pair.
+    const MESSAGES: f64 = 64.0;
+    let message_ns = instance.message_ns().unwrap_or_default();
+    Duration::from_millis(50).max(Duration::from_nanos((message_ns * MESSAGES) as u64))
+}
+
 /// How long a burst of a round is meant to take: long enough that its beginning and end do not show, so short that
 /// a round is over before the machine has changed.
 const SHORT: Duration = Duration::from_millis(4);
@@ -38,7 +48,8 @@ const SHORT_MESSAGES: f64 = 8.0;
 /// One part in so many of its length goes before it, untimed: other paths ran on these CPUs since this one's last burst.
 const LEAD_IN: f64 = 16.0;
 
-/// How long the short bursts of a round are to be: found on one arm, used for all arms of a cell.
+/// How long the short bursts of a round are to be on this instance. All arms of a cell use the longest that any of
+/// them needs.
 ///
 /// # Errors
 /// Whatever went wrong on either side.

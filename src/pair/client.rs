@@ -265,6 +265,7 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
         Pair { number: end.pair, connection, receiver: &mut **receiver, case: *case, mode, next_sequence };
     if burst.lead_in_messages > 0 {
         pair.receive_messages(Until::Messages(burst.lead_in_messages), None)?;
+        recv_all(connection, &mut [0; 8])?; // the server has reaped what that left
     }
     let copies_before = pair.receiver.copies();
     flags.gate.pass(watch)?;
@@ -324,7 +325,8 @@ impl Pair<'_> {
             while asked + at_a_time <= received + in_flight {
                 let messages = match until {
                     Until::Messages(messages) => at_a_time.min(messages - asked),
-                    Until::Deadline { stop, .. } if stop.load(Ordering::Relaxed) => 0,
+                    // A pair that comes late asks once all the same: a burst has a message on every pair.
+                    Until::Deadline { stop, .. } if asked > 0 && stop.load(Ordering::Relaxed) => 0,
                     Until::Deadline { .. } => at_a_time,
                 };
                 if messages == 0 {

@@ -29,6 +29,7 @@ use crate::path::{recv_all, send_all};
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
 pub use server::{Instance, Setup, Testbed};
+use source::hot_messages;
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
@@ -51,7 +52,7 @@ pub struct Burst {
 pub enum Extent {
     /// So many messages on every pair. Not for timing: the slower pairs would finish alone.
     Messages(u64),
-    /// Until a deadline that all pairs share, counted from where the first of them began. How many messages
+    /// Until a deadline that all pairs share, counted from when all were ready to begin. How many messages
     /// that were is what was done.
     Time(Duration),
 }

@@ -18,8 +18,8 @@ use super::fault::FaultySender;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::Watch;
 use super::{
-    Burst, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, monotonic_ns, receive_request,
-    seed, source_messages,
+    Burst, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, hot_messages, monotonic_ns,
+    receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS};
 use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
@@ -377,7 +377,9 @@ impl Server {
             message.fill(TIMED_SEED);
             message
         });
-        let mut sender = path::sender(path, Arc::clone(&self.connection), messages.collect())?;
+        // As many wait for their completions with a cold source as with a hot one.
+        let socket = Arc::clone(&self.connection);
+        let mut sender = path::sender(path, socket, messages.collect(), hot_messages(&self.case))?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
@@ -484,7 +486,9 @@ fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
     };
     let sender = &mut **sender;
     if burst.lead_in_messages > 0 {
-        send_messages(connection, sender, burst.mode, next_sequence)?;
+        let lead_in = send_messages(connection, sender, burst.mode, next_sequence)?;
+        // The lead-in's completions are no part of the window: the client begins it when they are reaped.
+        send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
     let mut report =

@@ -1,8 +1,8 @@
 //! Which messages a pair sends, and how many may be in flight: the same for every path, so that nothing but the
 //! sending differs between them.
 
-use crate::case::{Case, Receiver, SendPath, Source, Workload};
-use crate::message::{FIELDS, field_bytes};
+use crate::case::{Case, Layout, Receiver, SendPath, Source, Workload};
+use crate::message::{field_bytes, page_bytes};
 use crate::sample::Side;
 use crate::topology::cache;
 
@@ -31,26 +31,41 @@ pub fn in_flight_messages(case: &Case) -> usize {
 /// together fill twice the machine's last-level caches.
 #[must_use]
 pub fn source_messages(case: &Case) -> usize {
-    let hot = in_flight_messages(case).max(2);
     match case.source {
-        Source::Hot => hot,
+        Source::Hot => hot_messages(case),
         Source::Cold => {
             let pair_bytes = 2 * cache::last_level_bytes() / case.threads;
-            hot.max(pair_bytes.div_ceil(footprint_bytes(case.payload_bytes)))
+            hot_messages(case).max(pair_bytes.div_ceil(cache_bytes(case.payload_bytes)))
         }
     }
 }
 
+/// How many messages a pair with a `hot` source sends in turn.
+pub(super) fn hot_messages(case: &Case) -> usize {
+    in_flight_messages(case).max(2)
+}
+
 /// Bytes of cache that the fields of a message take: whole lines.
-fn footprint_bytes(payload_bytes: usize) -> usize {
+fn cache_bytes(payload_bytes: usize) -> usize {
     field_bytes(payload_bytes).map(|bytes| bytes.next_multiple_of(LINE_BYTES).max(LINE_BYTES)).iter().sum()
 }
 
-/// Bytes of memory that a case's messages and buffers take on one side, without the allocator's own.
+/// Bytes of memory that the fields of a message take, with what the allocator and [`Layout::Page`] add.
+fn memory_bytes(case: &Case) -> usize {
+    /// What the allocator keeps beside a block, and what a message keeps of each field.
+    const BESIDE: usize = 64;
+    let field = |bytes: usize| match case.layout {
+        Layout::Heap => bytes.next_multiple_of(16) + BESIDE,
+        Layout::Page => bytes.next_multiple_of(page_bytes()) + page_bytes() + BESIDE,
+    };
+    field_bytes(case.payload_bytes).map(field).iter().sum()
+}
+
+/// Bytes of memory that a case's messages and buffers take on one side.
 #[must_use]
 pub fn buffer_bytes(case: &Case, side: Side) -> usize {
     let payload_bytes = case.payload_bytes;
-    let fields = footprint_bytes(payload_bytes) + FIELDS * size_of::<usize>() * 4;
+    let fields = memory_bytes(case);
     let pair = match side {
         Side::Server => {
             let packed = if case.path == SendPath::TwoCopy { payload_bytes } else { 0 };
@@ -89,10 +104,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cold_set_on_pages_of_their_own_is_known_to_take_them() {
+        let case = Case { source: Source::Cold, payload_bytes: 64, layout: Layout::Page, ..Case::default() };
+        let pages = source_messages(&case) * 8 * page_bytes();
+        assert!(buffer_bytes(&case, Side::Server) >= pages, "the memory check would let it through");
+    }
+
+    #[test]
     fn a_cold_set_is_larger_than_twice_the_last_level_cache() {
         for (payload_bytes, threads) in [(64, 1), (65536, 1), (65536, 4), (1 << 20, 256)] {
             let case = Case { source: Source::Cold, payload_bytes, threads, ..Case::default() };
-            let all_bytes = source_messages(&case) * footprint_bytes(payload_bytes) * threads;
+            let all_bytes = source_messages(&case) * cache_bytes(payload_bytes) * threads;
             assert!(all_bytes >= 2 * cache::last_level_bytes(), "{case}");
         }
     }

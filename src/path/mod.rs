@@ -100,7 +100,8 @@ pub trait ReceiveMessage: Send {
     fn copies(&self) -> Copies;
 }
 
-/// Makes the sending half of `path`, which sends `messages` in turn.
+/// Makes the sending half of `path`, which sends `messages` in turn. `most_in_flight` is for `zero_copy`: how many
+/// messages may wait for their completions.
 ///
 /// # Errors
 /// `zero_copy` on a kernel that lacks it.
@@ -111,11 +112,14 @@ pub fn sender<S: Socket + Send + 'static>(
     path: SendPath,
     socket: S,
     messages: Vec<Message>,
+    most_in_flight: usize,
 ) -> Result<Box<dyn SendMessage>> {
     Ok(match path {
         SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, messages)),
         SendPath::OneCopy => Box::new(OneCopySender::new(socket, messages)),
-        SendPath::ZeroCopy => Box::new(ZeroCopySender::new(socket, messages)?),
+        SendPath::ZeroCopy => {
+            Box::new(ZeroCopySender::new(socket, messages)?.with_most_in_flight(most_in_flight))
+        }
     })
 }
 
@@ -298,7 +302,7 @@ mod tests {
         {
             let (server, client) = connected();
             let messages = (0..2).map(|_| Message::new(1003, Layout::Heap)).collect();
-            let mut sender = sender(path, server, messages).unwrap();
+            let mut sender = sender(path, server, messages, 16).unwrap();
             let mut receiver = receiver(choice, path, client, 1003, Layout::Heap);
             for number in 0..5 {
                 let message = sender.message().unwrap();

@@ -73,6 +73,8 @@ pub struct ZeroCopySender<S: Socket> {
     socket: S,
     ring: Ring,
     in_flight: InFlight,
+    /// A message is lent only when the one that was sent so many before it has completed.
+    most_in_flight: usize,
     wait_limit: Duration,
 }
 
@@ -96,10 +98,18 @@ impl<S: Socket> ZeroCopySender<S> {
                 .to_owned(),
         })?;
         let in_flight = InFlight::new(ring.messages().len());
-        Ok(Self { socket, ring, in_flight, wait_limit: WAIT_LIMIT })
+        let most_in_flight = ring.messages().len();
+        Ok(Self { socket, ring, in_flight, most_in_flight, wait_limit: WAIT_LIMIT })
     }
 
     /// Replaces the time after which a wait, for room or for a completion, is given up.
+    #[must_use]
+    pub fn with_most_in_flight(mut self, messages: usize) -> Self {
+        self.most_in_flight = messages.clamp(1, self.ring.messages().len());
+        self
+    }
+
+    /// Replaces the time after which a wait for a completion is given up.
     #[must_use]
     pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
         self.wait_limit = wait_limit;
@@ -203,8 +213,10 @@ impl<S: Socket> Drop for ZeroCopySender<S> {
 
 impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
     fn message(&mut self) -> Result<&mut Message> {
-        let place = self.ring.advance();
-        self.reap_until(|in_flight| in_flight.is_free(place))?;
+        let (place, messages) = (self.ring.advance(), self.ring.messages().len());
+        // The one that was sent so many messages ago: with the whole ring in flight, this very one.
+        let due = (place + messages - self.most_in_flight) % messages;
+        self.reap_until(|in_flight| in_flight.is_free(due) && in_flight.is_free(place))?;
         Ok(self.ring.current_mut())
     }
 
@@ -297,6 +309,20 @@ mod tests {
     #[test]
     fn messages_are_sent_in_the_order_of_the_ring() {
         script::send_in_turn(|socket, messages| Box::new(ZeroCopySender::new(socket, messages).unwrap()));
+    }
+
+    #[test]
+    fn of_a_large_ring_no_more_is_in_flight_than_the_limit() {
+        let script = Script::default();
+        script.complete(Completions::OnWait);
+        let mut sender = sender(&script, 100).with_most_in_flight(2);
+        for _ in 0..150 {
+            sender.message().unwrap();
+            sender.send().unwrap();
+            let counts = sender.zero_copy_counts().unwrap();
+            assert!(counts.sends - counts.completions <= 2, "{counts}");
+        }
+        sender.flush().unwrap();
     }
 
     #[test]

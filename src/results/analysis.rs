@@ -250,7 +250,7 @@ pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
 
 /// Why there is no verdict by CPU time.
 pub const CPU_TIME_IS_NOT_WHOLE: &str = "this kernel leaves softirqs out of the threads' CPU time \
-    (CONFIG_IRQ_TIME_ACCOUNTING), and over veth the softirq does a part of the work";
+    (CONFIG_IRQ_TIME_ACCOUNTING), or it cannot be told, and over veth the softirq does a part of the work";
 
 /// Works out all that the rows say.
 #[must_use]

@@ -85,9 +85,9 @@ pub struct Plan {
     pub cells: Vec<Cell>,
 }
 
-/// Whether the CPU time that the kernel books to a thread includes the softirqs that ran in its place. Where the
-/// manifest does not say, it does: kernels are usually built so.
+/// Whether the CPU time that the kernel books to a thread is known to include the softirqs that ran in its place. Data
+/// from elsewhere, which have no environment, are taken as they are.
 #[must_use]
 pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
-    manifest.environment.as_ref().and_then(|environment| environment.softirq_in_cpu_time) != Some(false)
+    manifest.environment.as_ref().is_none_or(|environment| environment.softirq_in_cpu_time == Some(true))
 }

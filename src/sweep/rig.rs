@@ -53,8 +53,8 @@ pub struct PairRig<'a> {
     testbed: Testbed,
     planted: Option<FaultKind>,
     made: Instant,
-    /// How long a burst is, by cell: the first instance finds it for all.
-    burst_durations: RefCell<HashMap<Cell, Duration>>,
+    /// How long a burst is, by cell: the longest that an arm of its first visit needs. Settled once a burst has run.
+    burst_durations: RefCell<HashMap<Cell, (Duration, bool)>>,
 }
 
 impl<'a> PairRig<'a> {
@@ -87,18 +87,21 @@ impl Rig for PairRig<'_> {
         let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
         let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
         warm_up(&mut instance)?;
+        let cell = arm.case.cell();
+        let known = self.burst_durations.borrow().get(&cell).copied();
+        if let None | Some((_, false)) = known {
+            let duration = calibrate_short(&mut instance)?;
+            let longest = known.map_or(duration, |(longest, _)| longest.max(duration));
+            self.burst_durations.borrow_mut().insert(cell, (longest, false));
+        }
         Ok(instance)
     }
 
     fn burst(&self, instance: &mut Instance<'_>) -> Result<Sample> {
-        let cell = instance.case().cell();
-        let known = self.burst_durations.borrow().get(&cell).copied();
-        let duration = match known {
-            Some(duration) => duration,
-            None => calibrate_short(instance)?,
-        };
-        self.burst_durations.borrow_mut().insert(cell, duration);
-        time_short(instance, duration)
+        let mut durations = self.burst_durations.borrow_mut();
+        let (duration, settled) = durations.entry(instance.case().cell()).or_default();
+        *settled = true;
+        time_short(instance, *duration)
     }
 
     fn is_alive(&self) -> bool {
