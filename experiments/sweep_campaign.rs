@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use sendpath::case::{Cell, Layout, Placement, SendPath, Workload};
+use sendpath::case::{Case, Cell, Layout, SendPath};
 use sendpath::measure::burst::time;
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
-use sendpath::results::analysis::{Metric, analyse};
+use sendpath::results::analysis::analyse;
+use sendpath::results::metric::Metric;
 use sendpath::results::stats::Verdict;
 use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use sendpath::settings::setup_from_variables;

@@ -6,7 +6,7 @@
 //! | use | when |
 //! |---|---|
 //! | [`path::TwoCopySender`] | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
-//! | [`path::OneCopySender`] | fields are large and lie apart: it spares the pack buffer and its memcpy |
+//! | [`path::OneCopySender`] | fields are large and lie apart: it needs no pack buffer and no memcpy |
 //! | [`path::ZeroCopySender`] | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
 //!
 //! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over

@@ -93,7 +93,7 @@ axis! {
     Workload = "workload" {
         /// An 8-byte request, the whole message back; one in flight.
         Rr,
-        /// Messages back to back; the client acknowledges the last of a burst.
+        /// Messages back to back; the client asks for more when half of what is in flight has arrived.
         Stream,
     }
 }
@@ -105,7 +105,7 @@ axis! {
     Placement = "placement" {
         /// Both ends of a pair on one CPU, pairs dealt round-robin.
         Paired,
-        /// Servers on one half of the CPUs, clients on the other.
+        /// Servers on one half of the cores, clients on the other.
         Split,
         /// Left to the scheduler.
         Free,

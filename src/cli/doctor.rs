@@ -1,4 +1,4 @@
-//! `sendpath doctor`: what this machine can measure, and what would make its numbers lie.
+//! `sendpath doctor`: what this machine can measure, and what would make its numbers wrong.
 
 use clap::Args;
 use serde::Serialize;
@@ -18,11 +18,11 @@ Examples:
 States:
   ok           as it should be
   limited      it works, but numbers suffer, or a part of the matrix does
-  unavailable  it cannot be had
+  unavailable  this machine does not have it
 
 Exit codes: 0 always, but 3 when something that --require names is unavailable; 2 bad input.";
 
-/// Say what this machine can and cannot measure, and what would make its numbers lie
+/// Say what this machine can and cannot measure, and what would make its numbers wrong
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {

@@ -63,7 +63,7 @@ fn is_executable(file: &Path) -> bool {
     file.is_file() && access(file, AccessFlags::X_OK).is_ok()
 }
 
-/// A relative path as one that nobody takes for a command on `PATH` or for an option.
+/// A relative path as one that is not read as a command on `PATH` or as an option.
 fn with_leading_dot(path: &Path) -> PathBuf {
     match path.components().next() {
         Some(Component::Normal(_)) => Path::new(".").join(path),

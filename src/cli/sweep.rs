@@ -44,7 +44,7 @@ Profiles:
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
 
 How it measures:
-  The paths of a cell (same size, threads, workload, placement) run in turn, in bursts of 4 ms, in
+  The paths of a cell (same size, threads, workload, placement, receiver, source) run in turn, in bursts of 4 ms, in
   random order; their connections and buffers are made anew every 10 rounds, which is a generation.
   two_copy runs twice: the difference between the two is the noise. One generation in six carries the
   counters, and its times are not used. A path that fails is tried again in the next generation, until
@@ -154,7 +154,7 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Measures, and says where the data lie.
+/// Measures, and prints the folder of the data.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let resumed = options.resume.as_deref().map(store::read).transpose()?;
@@ -344,7 +344,7 @@ fn measure(
     })
 }
 
-/// A folder as an argument that nobody takes for an option.
+/// A folder as an argument that is not read as an option.
 fn argument(folder: &Path) -> OsString {
     let looks_like_an_option = folder.as_os_str().as_encoded_bytes().starts_with(b"-");
     if looks_like_an_option { Path::new(".").join(folder).into() } else { folder.into() }

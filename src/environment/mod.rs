@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_is_spoken_of_where_it_limits_something() {
+    fn a_cgroup_is_named_where_it_limits_something() {
         let mut environment = environment();
         assert!(!environment.to_string().contains("cgroup"), "{environment}");
         environment.cgroup = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 << 20) };

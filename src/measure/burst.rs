@@ -43,9 +43,10 @@ pub fn long_duration(instance: &Instance<'_>) -> Duration {
 /// How long a burst of a round is meant to take: long enough that its beginning and end do not show, so short that
 /// a round is over before the machine has changed.
 const SHORT: Duration = Duration::from_millis(4);
-/// It has at least about so many messages on each pair, however long they take.
+/// A burst is long enough for about this many messages on each pair.
 const SHORT_MESSAGES: f64 = 8.0;
-/// One part in so many of its length goes before it, untimed: other paths ran on these CPUs since this one's last burst.
+/// The lead-in is the burst's length by this. It is not timed: other paths ran on these CPUs since this one's last
+/// burst.
 const LEAD_IN: f64 = 16.0;
 
 /// How long the short bursts of a round are to be on this instance. All arms of a cell use the longest that any of

@@ -41,7 +41,7 @@ const LONGEST_ROUND_TRIP_NS: u64 = 60_000_000_000;
 /// # Errors
 /// What broke the control protocol. What goes wrong in a burst is reported over it instead.
 pub fn main() -> Result<()> {
-    // Whatever becomes of the server, this process does not outlive it.
+    // This process ends with the server, also where the server is killed.
     set_pdeathsig(Signal::SIGKILL).map_err(Error::call("prctl(2) PR_SET_PDEATHSIG"))?;
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Error::call("dup(2)"))?;
     let mut control = UnixStream::from(stdin);
@@ -228,7 +228,7 @@ struct Flags {
 }
 
 fn out_of_turn() -> Error {
-    Error::Protocol("the server's frame was not the one that was due".to_owned())
+    Error::Protocol("the server sent another frame than the one that was expected".to_owned())
 }
 
 fn socket(options: &SocketOptions) -> Result<Socket> {
@@ -236,7 +236,7 @@ fn socket(options: &SocketOptions) -> Result<Socket> {
         .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
-    // would else leave as many ports waiting.
+    // would otherwise leave as many ports waiting.
     socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
     Ok(socket)
 }

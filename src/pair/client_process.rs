@@ -97,7 +97,7 @@ impl ClientProcess {
         let error = loop {
             match self.supervisor.frames.recv_timeout(Duration::from_millis(200)) {
                 Ok(ToServer::Failed { cause, .. }) => {
-                    // The supervisor has it too, if it is no echo; it is told once.
+                    // The supervisor has reported the same cause, unless it is an echo: it is reported once.
                     drop(self.watch.take_cause());
                     break Error::Peer { side: Side::Client, cause };
                 }

@@ -39,7 +39,7 @@ const TIMED_SEED: u64 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Burst {
     /// Messages on every pair that come first and are neither timed nor counted: they wake the threads and
-    /// bring the buffers back into the caches, which a short burst would else be charged for.
+    /// bring the buffers back into the caches, which would otherwise be part of a short burst's time.
     pub lead_in_messages: u64,
     /// How long it goes on.
     pub extent: Extent,
@@ -68,7 +68,7 @@ pub enum Mode {
     TimeEach,
 }
 
-/// What tells an instance's connections from all others: 128 random bits, which no stranger guesses.
+/// What tells an instance's connections from all others: 128 random bits, which nobody can guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Token([u8; 16]);
 

@@ -236,7 +236,7 @@ impl Testbed {
     }
 
     /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may connect: one that
-    /// says another token, or nothing, takes no place and holds nobody up.
+    /// says another token, or nothing, takes no place and delays no other.
     fn connections(&self, token: Token, pairs: usize) -> Result<Vec<Arc<TcpStream>>> {
         let mut places: Vec<Option<Arc<TcpStream>>> = vec![None; pairs];
         let mut newcomers: Vec<Newcomer> = Vec::new();
@@ -322,7 +322,7 @@ impl Newcomer {
 }
 
 fn out_of_turn() -> Error {
-    Error::Protocol("the client's answer was not the one that was due".to_owned())
+    Error::Protocol("the client sent another answer than the one that was expected".to_owned())
 }
 
 /// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
@@ -349,7 +349,7 @@ fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
     options.apply(&socket)?;
     socket.bind(&SocketAddr::from((address, 0)).into()).map_err(Error::call("bind(2)"))?;
-    // A connection that is gone again by the time that it is accepted holds nobody up.
+    // A connection that is gone again by the time that it is accepted delays no other.
     socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
     let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
     socket.listen(backlog).map_err(Error::call("listen(2)"))?;
@@ -431,7 +431,7 @@ impl Instance<'_> {
         let Inner { threads, client_process } = &mut *self.testbed.inner.borrow_mut();
         client_process.watch.arm(burst.mode, connections_of(ends));
         let result = self.reports(threads, client_process, ends, burst);
-        // Whatever became of the burst, the watch ends with it.
+        // The watch ends with the burst, also where it failed.
         client_process.watch.disarm();
         match result {
             Ok((server, client)) => {
@@ -493,7 +493,7 @@ fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
     let mut report =
         metered(&mut end.counting, || send_messages(connection, sender, burst.mode, next_sequence))?;
-    // The client may check its last message now. On a shared CPU that work would else come before this
+    // The client may check its last message now. On a shared CPU that work would otherwise come before this
     // thread's last steps, and be timed.
     send_all(connection, &report.messages.to_le_bytes())?;
     report.zero_copy =

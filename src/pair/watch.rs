@@ -1,5 +1,5 @@
-//! Looks after a burst from outside: hears of the other process's end or failure, notices that nothing
-//! moves any more, and shuts the connections down, so that no thread waits for ever.
+//! Looks after a burst from outside: learns that the other process ended or failed, notices that no
+//! byte moves any more, and shuts the connections down, so that no thread waits without end.
 //!
 //! Nothing of this is on the way of a message: the paths block in plain calls without a timeout (a
 //! timeout on each costs a timer per wait, 2 % of a small round trip), and progress is read from the

@@ -1,7 +1,7 @@
 //! `one_copy`: scatter-gather. `sendmsg` takes the fields where they lie, `recvmsg` puts them there.
 //!
-//! Spares the pack buffer and its memcpy; costs one iovec per field to check and to walk. Pays from
-//! the size at which packing costs more than that, which is what this suite finds out.
+//! It needs no pack buffer and no memcpy, and costs one iovec per field to check and to walk. It is the cheaper one
+//! from the size at which packing costs more than that. This suite measures that size.
 //!
 //! ```
 //! use std::net::{TcpListener, TcpStream};

@@ -61,8 +61,8 @@ pub trait Socket {
     ///
     /// # Safety
     /// The bytes of `slices` must stay allocated and unchanged until the completion of this call has arrived
-    /// ([`recv_error_queue`](Self::recv_error_queue)), and for ever if it never arrives. Otherwise the
-    /// kernel sends whatever the memory holds by then, be it another owner's data.
+    /// ([`recv_error_queue`](Self::recv_error_queue)), and for good if it never arrives. Otherwise the
+    /// kernel sends what the memory holds by then, which may be data of another owner.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).

@@ -16,7 +16,7 @@
 //!
 //! let mut sender = TwoCopySender::new(server, vec![Message::new(1024, Layout::Heap)]);
 //! sender.message()?.field_mut(0).fill(b'x'); // write the fields …
-//! sender.send()?; // … and off they go, as one
+//! sender.send()?; // … and send them as one
 //!
 //! let mut receiver = TwoCopyReceiver::new(client, Message::new(1024, Layout::Heap));
 //! receiver.receive()?;

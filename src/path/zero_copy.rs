@@ -11,9 +11,9 @@
 //! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes on;
 //! - completions that are not read end every `poll(2)` at once, so they are read before it waits for room;
 //! - the kernel may copy all the same, and says so on the completion: [`ZeroCopyCounts::copied_share`].
-//!   Over loopback and veth it always does, and then this path is the dearest of the three.
+//!   Over loopback and veth it always does, and then this path costs the most of the three for small messages.
 //!
-//! Worth a try above some 10 KB per send, on a network card with scatter-gather and checksum offload
+//! Meant for sends above some 10 KB, on a network card with scatter-gather and checksum offload
 //! ([msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html)). The peer is an
 //! ordinary receiver, such as [`OneCopyReceiver`](super::OneCopyReceiver).
 //!
@@ -150,7 +150,7 @@ impl<S: Socket> ZeroCopySender<S> {
             }
             if let Some(since) = hung_up {
                 // The wait ended with nothing on the queue: an error or a hang-up, which poll(2) reports
-                // at once and for ever. What is outstanding may still complete, but not for long.
+                // at once, each time. What is outstanding may still complete, but not for long.
                 if Instant::elapsed(&since) > HUNG_UP_LIMIT {
                     let ZeroCopyCounts { sends, completions, .. } = self.in_flight.counts;
                     return Err(Error::Abandoned { outstanding: sends - completions });

@@ -31,7 +31,7 @@ pub trait Rig {
     /// Runs one short burst.
     ///
     /// # Errors
-    /// Why there is no sample. The instance is of no more use; others can go on, unless the rig is no longer alive.
+    /// Why there is no sample. The instance has failed; others can go on, unless the rig is no longer alive.
     fn burst(&self, instance: &mut Self::Instance<'_>) -> Result<Sample>;
 
     /// Whether instances can be opened and run. If not, [`restart`](Self::restart) is due.
