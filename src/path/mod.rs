@@ -141,75 +141,127 @@ pub fn receiver<S: Socket + Send + 'static>(
     }
 }
 
+// The five loops below make their first call, which nearly always moves everything, in the caller's own frame; what
+// goes on after a short one is a function of its own, `move_rest`. A frame that a thread returns through after a
+// system call costs a mispredicted return, since the processor's stack of return addresses is the kernel's by then.
+// Four frames were 0.8 of the 14 microseconds of a round trip of 64 bytes.
+
 /// Sends all of `bytes`.
 ///
 /// # Errors
 /// A failed call, or [`Error::Deadline`].
+#[inline]
 pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
-    let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let result = socket.send(rest);
-        rest = &rest[wait.progress(socket, "send(2)", result)?.unwrap_or(0)..];
+    let of_bytes = bytes.len();
+    match socket.send(bytes) {
+        Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
+        first => move_rest(socket, Interest::Writable, "send(2)", of_bytes, first, &mut |sent_bytes| {
+            socket.send(&bytes[sent_bytes..])
+        }),
     }
-    Ok(())
 }
 
-/// Sends all of `slices`.
-pub(crate) fn send_all_vectored(socket: &impl Socket, mut slices: &mut [IoSlice<'_>]) -> Result<()> {
-    let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        let result = socket.send_vectored(slices);
-        let moved = wait.progress(socket, "sendmsg(2)", result)?;
-        IoSlice::advance_slices(&mut slices, moved.unwrap_or(0));
+/// Sends all of `slices`, which hold `of_bytes`.
+#[inline]
+pub(crate) fn send_all_vectored(
+    socket: &impl Socket,
+    mut slices: &mut [IoSlice<'_>],
+    of_bytes: usize,
+) -> Result<()> {
+    match socket.send_vectored(slices) {
+        Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
+        first => {
+            let mut gone_bytes = 0;
+            move_rest(socket, Interest::Writable, "sendmsg(2)", of_bytes, first, &mut |sent_bytes| {
+                IoSlice::advance_slices(&mut slices, sent_bytes - gone_bytes);
+                gone_bytes = sent_bytes;
+                socket.send_vectored(slices)
+            })
+        }
     }
-    Ok(())
 }
 
 /// Receives until `bytes` is full.
 ///
 /// # Errors
 /// A failed call, [`Error::Closed`] if the peer closed before, or [`Error::Deadline`].
+#[inline]
 pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
-    receive_all(socket, bytes.len(), "recv(2)", |after_bytes| socket.recv(&mut bytes[after_bytes..]))
+    let of_bytes = bytes.len();
+    if of_bytes == 0 {
+        return Ok(()); // The call would wait for a byte to come.
+    }
+    match socket.recv(bytes) {
+        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
+        first => move_rest(socket, Interest::Readable, "recv(2)", of_bytes, first, &mut |received_bytes| {
+            socket.recv(&mut bytes[received_bytes..])
+        }),
+    }
 }
 
 /// Receives until `slices`, which hold `of_bytes`, are full.
+#[inline]
 pub(crate) fn recv_all_vectored(
     socket: &impl Socket,
     mut slices: &mut [IoSliceMut<'_>],
     of_bytes: usize,
 ) -> Result<()> {
-    let mut filled_bytes = 0;
-    receive_all(socket, of_bytes, "recvmsg(2)", |after_bytes| {
-        IoSliceMut::advance_slices(&mut slices, after_bytes - filled_bytes);
-        filled_bytes = after_bytes;
-        socket.recv_vectored(slices)
-    })
+    if of_bytes == 0 {
+        return Ok(());
+    }
+    match socket.recv_vectored(slices) {
+        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
+        first => {
+            let mut filled_bytes = 0;
+            move_rest(socket, Interest::Readable, "recvmsg(2)", of_bytes, first, &mut |received_bytes| {
+                IoSliceMut::advance_slices(&mut slices, received_bytes - filled_bytes);
+                filled_bytes = received_bytes;
+                socket.recv_vectored(slices)
+            })
+        }
+    }
 }
 
 /// Receives `of_bytes` that the kernel discards.
+#[inline]
 pub(crate) fn discard_all(socket: &impl Socket, of_bytes: usize) -> Result<()> {
-    receive_all(socket, of_bytes, "recv(2) MSG_TRUNC", |after_bytes| socket.discard(of_bytes - after_bytes))
+    if of_bytes == 0 {
+        return Ok(());
+    }
+    let call = "recv(2) MSG_TRUNC";
+    match socket.discard(of_bytes) {
+        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
+        first => move_rest(socket, Interest::Readable, call, of_bytes, first, &mut |received_bytes| {
+            socket.discard(of_bytes - received_bytes)
+        }),
+    }
 }
 
-/// Calls `receive`, which is told how many bytes have arrived, until `of_bytes` have.
-fn receive_all(
+/// Goes on after a first call that moved less than `of_bytes`, or failed.
+#[cold]
+fn move_rest(
     socket: &impl Socket,
+    interest: Interest,
+    name: &'static str,
     of_bytes: usize,
-    call: &'static str,
-    mut receive: impl FnMut(usize) -> io::Result<usize>,
+    first: io::Result<usize>,
+    call: &mut dyn FnMut(usize) -> io::Result<usize>,
 ) -> Result<()> {
-    let mut wait = Wait::new(Interest::Readable, WAIT_LIMIT);
+    let mut wait = Wait::new(interest, WAIT_LIMIT);
     let mut after_bytes = 0;
-    while after_bytes < of_bytes {
-        match wait.progress(socket, call, receive(after_bytes))? {
-            Some(0) => return Err(Error::Closed { after_bytes, of_bytes }),
+    let mut result = first;
+    loop {
+        match wait.progress(socket, name, result)? {
+            Some(0) if interest == Interest::Readable => {
+                return Err(Error::Closed { after_bytes, of_bytes });
+            }
             moved => after_bytes += moved.unwrap_or(0),
         }
+        if after_bytes == of_bytes {
+            return Ok(());
+        }
+        result = call(after_bytes);
     }
-    Ok(())
 }
 
 /// A path's wait for its socket: from the first call that moved nothing to the next one that does. The limit

@@ -59,7 +59,7 @@ impl<S: Socket + Send> SendMessage for OneCopySender<S> {
 
     fn send(&mut self) -> Result<()> {
         let message = self.ring.current();
-        send_all_vectored(&self.socket, &mut message.io_slices())?;
+        send_all_vectored(&self.socket, &mut message.io_slices(), message.payload_bytes())?;
         self.copies.user_to_kernel_bytes += message.payload_bytes() as u64;
         self.ring.mark_sent();
         Ok(())

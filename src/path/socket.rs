@@ -154,10 +154,9 @@ impl Socket for TcpStream {
         let mut header = message_header();
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = control.len() as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
         // SAFETY: no iovecs; the control buffer is a live slice, borrowed for writing.
-        let result = unsafe {
-            libc::recvmsg(self.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
-        };
+        let result = unsafe { libc::syscall(libc::SYS_recvmsg, self.as_raw_fd(), &raw mut header, flags) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
