@@ -1,9 +1,10 @@
 //! The suite's paths against the least code that moves the same bytes, interleaved in one run.
 //!
-//! `cargo bench --bench floor`. There are three floors (`raw.rs`), with sockets
+//! `cargo bench --bench floor`. There are four floors (`raw.rs`), with sockets
 //! set as the suite's, as many messages in turn, the same receiver (one contiguous buffer) and the same CPUs:
 //! `plain` sends one contiguous buffer by `send`; `pack` copies eight pieces together before, the least that
-//! `two_copy` can do; `iovec` sends eight pieces by `sendmsg`, the least that `one_copy` can do. Where `iperf3` is
+//! `two_copy` can do; `iovec` sends eight pieces by `sendmsg`, the least that `one_copy` can do. These make the C
+//! library's calls; `in place` is `plain` without any function around a system call. Where `iperf3` is
 //! installed, `stream` runs against it.
 //!
 //! A round runs each rival of a size and number of pairs once, in random order, each over new connections. Ratios
@@ -45,6 +46,7 @@ const IOVEC: Rival = Rival::Floor(Floor::Iovec);
 const PACK: Rival = Rival::Floor(Floor::Pack);
 const TWO_COPY: Rival = Rival::Suite(SendPath::TwoCopy, Layout::Heap);
 const ONE_COPY: Rival = Rival::Suite(SendPath::OneCopy, Layout::Heap);
+const IN_PLACE: Rival = Rival::Floor(Floor::InPlace);
 const ZERO_COPY: Rival = Rival::Suite(SendPath::ZeroCopy, Layout::Page);
 
 /// What is compared in rounds of its own.
@@ -90,6 +92,8 @@ fn cells() -> Vec<Cell> {
             ),
             line("two_copy, round trips/s of the plain floor's", TWO_COPY, PLAIN, None),
             line("one_copy, round trips/s of the plain floor's", ONE_COPY, PLAIN, None),
+            line("two_copy, round trips/s of plain calls in place", TWO_COPY, IN_PLACE, None),
+            line("one_copy, round trips/s of plain calls in place", ONE_COPY, IN_PLACE, None),
         ];
         let zero_copy = match payload_bytes {
             0x1_0000 => Some(1.40),

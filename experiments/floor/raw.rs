@@ -1,4 +1,4 @@
-//! The floors: the least code that makes round trips of `payload_bytes` on as many pairs, by raw libc calls.
+//! The floors: the least code that makes round trips of `payload_bytes` on as many pairs, by the C library's calls.
 //! The client is this same executable, started in the client's network namespace ([`client`]).
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, iovec};
 use nix::sched::{CloneFlags, setns};
+use rustix::net::{RecvFlags, SendFlags};
 use sendpath::topology::affinity::pin;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -29,6 +30,9 @@ pub enum Floor {
     Pack,
     /// Eight pieces, `sendmsg`.
     Iovec,
+    /// As [`Plain`](Self::Plain), with every system call made in place, on both sides. Those of the C library are
+    /// functions, and cancellation points: what a thread returns through after a system call is dear.
+    InPlace,
 }
 
 /// What one run is to do.
@@ -118,11 +122,16 @@ fn serve(load: &Load, connection: &TcpStream) -> io::Result<()> {
     for number in 0.. {
         let number = number % load.source_messages;
         let mut request = [0; 8];
-        if !receive(fd, &mut request)? {
+        let more = match load.floor {
+            Floor::InPlace => receive_in_place(connection, &mut request)?,
+            Floor::Plain | Floor::Pack | Floor::Iovec => receive(fd, &mut request)?,
+        };
+        if !more {
             break;
         }
         match load.floor {
             Floor::Plain => send(fd, &contiguous[number])?,
+            Floor::InPlace => send_in_place(connection, &contiguous[number])?,
             Floor::Pack => {
                 for (to, from) in packed.chunks_exact_mut(load.payload_bytes / 8).zip(&messages[number]) {
                     to.copy_from_slice(from);
@@ -196,8 +205,13 @@ fn request(
     let mut buffer = warm?;
     let (begun, mut round_trips) = (Instant::now(), 0);
     while !stop.load(Ordering::Relaxed) {
-        send(fd, &[0; 8])?;
-        receive(fd, &mut buffer)?;
+        if load.floor == Floor::InPlace {
+            send_in_place(connection, &[0; 8])?;
+            receive_in_place(connection, &mut buffer)?;
+        } else {
+            send(fd, &[0; 8])?;
+            receive(fd, &mut buffer)?;
+        }
         round_trips += 1;
     }
     Ok((begun, Instant::now(), round_trips))
@@ -243,6 +257,28 @@ fn receive(fd: c_int, bytes: &mut [u8]) -> io::Result<bool> {
         let rest = &mut bytes[received..];
         // SAFETY: the pointer and the length are those of a live slice that is borrowed for writing.
         match moved(unsafe { libc::recv(fd, rest.as_mut_ptr().cast(), rest.len(), 0) })? {
+            0 => return Ok(false),
+            bytes => received += bytes,
+        }
+    }
+    Ok(true)
+}
+
+#[inline]
+fn send_in_place(connection: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        sent += rustix::net::send(connection, &bytes[sent..], SendFlags::NOSIGNAL)?;
+    }
+    Ok(())
+}
+
+/// As [`receive`].
+#[inline]
+fn receive_in_place(connection: &TcpStream, bytes: &mut [u8]) -> io::Result<bool> {
+    let mut received = 0;
+    while received < bytes.len() {
+        match rustix::net::recv(connection, &mut bytes[received..], RecvFlags::empty())?.0 {
             0 => return Ok(false),
             bytes => received += bytes,
         }

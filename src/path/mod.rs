@@ -142,9 +142,9 @@ pub fn receiver<S: Socket + Send + 'static>(
 }
 
 // The five loops below make their first call, which nearly always moves everything, in the caller's own frame; what
-// goes on after a short one is a function of its own, `move_rest`. A frame that a thread returns through after a
-// system call costs a mispredicted return, since the processor's stack of return addresses is the kernel's by then.
-// Four frames were 0.8 of the 14 microseconds of a round trip of 64 bytes.
+// goes on after a short one is a function of its own, `move_rest`. To return from a function that has made a system
+// call is dear, once per call and however many frames are returned from: about half a microsecond where the kernel
+// guards its own returns (METHODOLOGY.md, "What a function costs"). So each operation of a path returns once.
 
 /// Sends all of `bytes`.
 ///
