@@ -161,6 +161,15 @@ pub enum Error {
         /// The process that is waited for.
         other: Side,
     },
+    /// The sink's connection keeps bytes back, though everything that left was acknowledged.
+    #[error(
+        "the sink stalled: for {} ms a connection sent nothing, though all that it had sent was acknowledged (is the \
+         sink's link down, or were its acknowledgements dropped?)", .waited.as_millis()
+    )]
+    SinkStalled {
+        /// For how long.
+        waited: Duration,
+    },
 }
 
 /// What the error queue should not have said.

@@ -128,6 +128,8 @@ axis! {
         Discard,
         /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the others.
         Matched,
+        /// Nobody: the sender alone. Its frames are dropped uncopied, and acknowledged all the same.
+        Sink,
     }
 }
 

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use hdrhistogram::iterators::IterationValue;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
 use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
 use super::fault::FaultyReceiver;
+use super::recorder::Recorder;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
@@ -29,12 +28,10 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::path::{self, ReceiveMessage, recv_all, send_all};
-use crate::sample::{RoundTrips, Side, SideReport};
+use crate::sample::{Side, SideReport};
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// The longest round trip that the histogram tells apart.
-const LONGEST_ROUND_TRIP_NS: u64 = 60_000_000_000;
 
 /// Serves the server process until that closes the control socket.
 ///
@@ -368,49 +365,6 @@ impl Pair<'_> {
             None => Ok(0),
             Some(Ok(())) => Ok(1),
             Some(Err(mismatch)) => Err(Error::Corrupt { pair: self.number, mismatch }),
-        }
-    }
-}
-
-/// Records one pair's round trips without allocating.
-struct Recorder {
-    histogram: Histogram<u32>,
-    sum_ns: u64,
-    max_ns: u64,
-}
-
-impl Recorder {
-    fn new() -> Self {
-        // The bounds are constants that the histogram accepts.
-        let histogram = Histogram::new_with_bounds(1, LONGEST_ROUND_TRIP_NS, 3)
-            .unwrap_or_else(|error| unreachable!("constant bounds: {error}"));
-        Self { histogram, sum_ns: 0, max_ns: 0 }
-    }
-
-    fn record(&mut self, round_trip_ns: u64) {
-        self.histogram.saturating_record(round_trip_ns);
-        self.sum_ns += round_trip_ns;
-        self.max_ns = self.max_ns.max(round_trip_ns);
-    }
-
-    /// Adds what `other` recorded, and empties it.
-    fn take(&mut self, other: Option<&mut Self>) {
-        let Some(other) = other else { return };
-        // Equal bounds, so there is a place for every value.
-        let _ = self.histogram.add(&other.histogram);
-        self.sum_ns += other.sum_ns;
-        self.max_ns = self.max_ns.max(other.max_ns);
-        other.histogram.reset();
-        (other.sum_ns, other.max_ns) = (0, 0);
-    }
-
-    fn round_trips(&self) -> RoundTrips {
-        let entry = |step: IterationValue<u32>| (step.value_iterated_to(), step.count_since_last_iteration());
-        RoundTrips {
-            sum_ns: self.sum_ns,
-            count: self.histogram.len(),
-            max_ns: self.max_ns,
-            histogram: self.histogram.iter_recorded().map(entry).collect(),
         }
     }
 }

@@ -15,13 +15,15 @@ use socket2::{Domain, Socket, Type};
 use super::client_process::ClientProcess;
 use super::control::{ToClient, ToServer, VERSION, check_version};
 use super::fault::FaultySender;
-use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined, metered};
+use super::recorder::Recorder;
+use super::sink::{self, Injector, SinkSocket};
+use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::Watch;
 use super::{
-    Burst, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, hot_messages, monotonic_ns,
-    receive_request, seed, source_messages,
+    Burst, Extent, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, hot_messages,
+    monotonic_ns, receive_request, seed, source_messages,
 };
-use crate::case::{Case, MAX_THREADS};
+use crate::case::{Case, MAX_THREADS, Receiver, Workload};
 use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -30,7 +32,7 @@ use crate::message::Message;
 use crate::path::{self, SendMessage, send_all};
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::pin;
-use crate::topology::link;
+use crate::topology::{Sink, link};
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ pub struct Testbed {
     client_pid: u32,
     inner: RefCell<Inner>,
     events: Vec<Event>,
+    setup: Setup,
     /// A test has asked that the next unpinning fails.
     unpin_fails: Cell<bool>,
 }
@@ -68,6 +71,8 @@ pub struct Testbed {
 struct Inner {
     threads: Threads,
     client_process: ClientProcess,
+    /// Made when a case first asks for it.
+    sink: Option<Sink>,
 }
 
 impl Testbed {
@@ -99,8 +104,16 @@ impl Testbed {
         let topology = topology.clone();
         let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
         let client_pid = client_process.client_pid();
-        let inner = RefCell::new(Inner { threads: Threads::new(Side::Server), client_process });
-        Ok(Self { effective, listener, client_pid, inner, events: Vec::new(), unpin_fails: Cell::new(false) })
+        let inner = Inner { threads: Threads::new(Side::Server), client_process, sink: None };
+        Ok(Self {
+            effective,
+            listener,
+            client_pid,
+            inner: RefCell::new(inner),
+            events: Vec::new(),
+            setup: setup.clone(),
+            unpin_fails: Cell::new(false),
+        })
     }
 
     /// The settings as they came out.
@@ -145,8 +158,12 @@ impl Testbed {
         self.effective.cpus.place(case.placement, Side::Server, 0)?;
         check_memory(&case)?;
         let mut inner = self.inner.borrow_mut();
-        let Inner { threads, client_process } = &mut *inner;
+        let Inner { threads, client_process, .. } = &mut *inner;
         threads.grow(case.threads - 1)?;
+        if case.receiver == Receiver::Sink {
+            let ends = self.open_into_sink(&mut inner, case, fault)?;
+            return Ok(Instance { testbed: self, token: None, case, ends: Some(ends), message_ns: None });
+        }
         let server = self.listener.local_addr().map_err(Error::call("getsockname(2)"))?;
         let (cpus, token) = (self.effective.cpus.clone(), Token::random());
         let open = ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault };
@@ -158,7 +175,9 @@ impl Testbed {
             _ => Err(out_of_turn()),
         });
         match opened {
-            Ok(ends) => Ok(Instance { testbed: self, token, case, ends: Some(ends), message_ns: None }),
+            Ok(ends) => {
+                Ok(Instance { testbed: self, token: Some(token), case, ends: Some(ends), message_ns: None })
+            }
             Err(error) => {
                 let error = client_process.root_cause(error);
                 client_process.close(token);
@@ -177,7 +196,27 @@ impl Testbed {
         }
     }
 
-    /// Takes the connections that the client has made, and has each pair's thread make its end of the path.
+    /// Makes the connections of a case that nobody receives, and their senders.
+    fn open_into_sink(
+        &self,
+        inner: &mut Inner,
+        case: Case,
+        fault: Option<Fault>,
+    ) -> Result<Vec<SharedEnd<Server>>> {
+        let Inner { threads, client_process, sink } = inner;
+        let sink = match sink {
+            Some(sink) => sink,
+            none => none.insert(Sink::make(self.setup.mtu_bytes)?),
+        };
+        let injectors = Injector::connect(sink, &self.setup.socket, case.threads)?;
+        let connections = injectors.into_iter().map(|injector| {
+            let injector = Arc::new(injector);
+            (Arc::clone(injector.connection()), Some(injector))
+        });
+        self.make_ends(threads, &Arc::clone(&client_process.watch), case, fault, connections)
+    }
+
+    /// Takes the connections that the client has made, and makes the senders.
     fn accept(
         &self,
         threads: &mut Threads,
@@ -186,13 +225,26 @@ impl Testbed {
         token: Token,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Server>>> {
-        let ends =
-            self.connections(token, case.threads)?.into_iter().enumerate().map(|(pair, connection)| {
-                let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
-                let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
-                let state = Server { connection, case, fault, sender: None, next_sequence: 0 };
-                Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
-            });
+        let connections = self.connections(token, case.threads)?.into_iter();
+        self.make_ends(threads, watch, case, fault, connections.map(|connection| (connection, None)))
+    }
+
+    /// Has each pair's thread make its end of the path.
+    fn make_ends(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        case: Case,
+        fault: Option<Fault>,
+        connections: impl Iterator<Item = (Arc<TcpStream>, Option<Arc<Injector>>)>,
+    ) -> Result<Vec<SharedEnd<Server>>> {
+        let ends = connections.enumerate().map(|(pair, (connection, injector))| {
+            let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
+            let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
+            let (sender, next_sequence, round_trips) = (None, 0, None);
+            let state = Server { connection, injector, case, fault, sender, next_sequence, round_trips };
+            Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
+        });
         let ends = ends.collect::<Result<Vec<_>>>()?;
         watch.arm_idle(connections_of(&ends));
         let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
@@ -359,12 +411,16 @@ fn listen(address: Ipv4Addr, options: &SocketOptions) -> Result<TcpListener> {
 /// The server's end of a pair.
 struct Server {
     connection: Arc<TcpStream>,
+    /// What plays the client, where there is none.
+    injector: Option<Arc<Injector>>,
     case: Case,
     fault: Option<Fault>,
     /// None until the pair's thread has made it.
     sender: Option<Box<dyn SendMessage>>,
     /// The number of the next message.
     next_sequence: u64,
+    /// Made when round trips into the sink are first timed one by one.
+    round_trips: Option<Recorder>,
 }
 
 impl Server {
@@ -378,8 +434,11 @@ impl Server {
             message
         });
         // As many wait for their completions with a cold source as with a hot one.
-        let socket = Arc::clone(&self.connection);
-        let mut sender = path::sender(path, socket, messages.collect(), hot_messages(&self.case))?;
+        let (messages, most_in_flight) = (messages.collect(), hot_messages(&self.case));
+        let mut sender = match &self.injector {
+            Some(injector) => path::sender(path, SinkSocket(Arc::clone(injector)), messages, most_in_flight)?,
+            None => path::sender(path, Arc::clone(&self.connection), messages, most_in_flight)?,
+        };
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
@@ -399,7 +458,8 @@ fn connections_of(ends: &[SharedEnd<Server>]) -> Vec<Arc<TcpStream>> {
 /// One life of a case's pairs. Dropped, or failed, it closes the connections.
 pub struct Instance<'testbed> {
     testbed: &'testbed Testbed,
-    token: Token,
+    /// What the client knows it by; none where there is no client.
+    token: Option<Token>,
     case: Case,
     /// None once a burst has failed.
     ends: Option<Vec<SharedEnd<Server>>>,
@@ -428,9 +488,12 @@ impl Instance<'_> {
         let Some(ends) = &self.ends else {
             return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
         };
-        let Inner { threads, client_process } = &mut *self.testbed.inner.borrow_mut();
+        let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
         client_process.watch.arm(burst.mode, connections_of(ends));
-        let result = self.reports(threads, client_process, ends, burst);
+        let result = match self.token {
+            Some(token) => self.reports(threads, client_process, ends, token, burst),
+            None => self.reports_of_sink(threads, &Arc::clone(&client_process.watch), ends, burst),
+        };
         // The watch ends with the burst, also where it failed.
         client_process.watch.disarm();
         match result {
@@ -439,12 +502,69 @@ impl Instance<'_> {
                 Ok((server, client))
             }
             Err(error) => {
-                let error = client_process.root_cause(error);
-                client_process.close(self.token);
+                let error = match self.token {
+                    Some(token) => {
+                        let error = client_process.root_cause(error);
+                        client_process.close(token);
+                        error
+                    }
+                    None => match client_process.watch.take_cause() {
+                        Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
+                        _ => error,
+                    },
+                };
                 self.ends = None;
                 Err(error)
             }
         }
+    }
+
+    /// Of a case without a receiver: what the peer that the sender plays for itself costs by message, in nanoseconds.
+    /// It is part of every message's time, and the same for every path.
+    ///
+    /// # Errors
+    /// A failed call, or [`Error::SinkStalled`].
+    pub fn injection_ns(&mut self) -> Result<Option<f64>> {
+        let (Some(ends), None) = (&self.ends, self.token) else { return Ok(None) };
+        let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
+        let watch = Arc::clone(&client_process.watch);
+        watch.arm(Mode::Time, connections_of(ends));
+        let injection =
+            |end: &mut PairEnd<Server>| end.state.injector.as_deref().map(sink::injection_ns).transpose();
+        let cost_ns = self.testbed.on_every_end(threads, &watch, &ends[..1], injection, || Ok(()));
+        watch.disarm();
+        Ok(cost_ns?.pop().flatten())
+    }
+
+    /// A burst of a case that nobody receives: the sender's report, and in the client's place the timed window alone.
+    fn reports_of_sink(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        ends: &[SharedEnd<Server>],
+        burst: Burst,
+    ) -> Result<(SideReport, SideReport)> {
+        let gate = Gate::new(ends.len());
+        let work = {
+            let watch = Arc::clone(watch);
+            move |end: &mut PairEnd<Server>| serve_sink(end, burst, &gate, &watch)
+        };
+        let server = SideReport::merge(self.testbed.on_every_end(threads, watch, ends, work, || Ok(()))?);
+        let mut window = SideReport {
+            messages: server.messages,
+            start_ns: server.start_ns,
+            end_ns: server.end_ns,
+            pairs_ns: server.pairs_ns,
+            ..SideReport::default()
+        };
+        if burst.mode == Mode::TimeEach && self.case.workload == Workload::Rr {
+            let mut sum = Recorder::new();
+            for end in ends {
+                sum.take(end.lock().unwrap_or_else(PoisonError::into_inner).state.round_trips.as_mut());
+            }
+            window.round_trips = Some(sum.round_trips());
+        }
+        Ok((server, window))
     }
 
     fn reports(
@@ -452,11 +572,12 @@ impl Instance<'_> {
         threads: &mut Threads,
         client_process: &mut ClientProcess,
         ends: &[SharedEnd<Server>],
+        token: Token,
         burst: Burst,
     ) -> Result<(SideReport, SideReport)> {
         let watch = Arc::clone(&client_process.watch);
         // The server's threads wait for requests before the client is told to send any.
-        let tell = || client_process.tell(&ToClient::Burst { token: self.token, burst });
+        let tell = || client_process.tell(&ToClient::Burst { token, burst });
         let server = self.testbed.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
         let server = SideReport::merge(server);
         match client_process.answer()? {
@@ -472,10 +593,40 @@ impl Instance<'_> {
 
 impl Drop for Instance<'_> {
     fn drop(&mut self) {
-        if self.ends.is_some() {
-            self.testbed.inner.borrow_mut().client_process.close(self.token);
+        if let (Some(_), Some(token)) = (&self.ends, self.token) {
+            self.testbed.inner.borrow_mut().client_process.close(token);
         }
     }
+}
+
+/// One burst of one pair that nobody receives.
+fn serve_sink(end: &mut PairEnd<Server>, burst: Burst, gate: &Gate, watch: &Watch) -> Result<SideReport> {
+    let Server { injector, sender, next_sequence, case, round_trips, .. } = &mut end.state;
+    let (Some(sender), Some(injector)) = (sender, injector) else {
+        return Err(Error::Protocol("a burst came before the pair's sender was made".to_owned()));
+    };
+    let (sender, mode) = (&mut **sender, burst.mode);
+    if burst.lead_in_messages > 0 {
+        let lead_in = (sink::Until::Messages(burst.lead_in_messages), None);
+        sink::send_messages(injector, sender, case, mode, next_sequence, lead_in)?;
+    }
+    let each = (mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let until = match burst.extent {
+        Extent::Messages(messages) => sink::Until::Messages(messages),
+        Extent::Time(duration) => sink::Until::Elapsed(duration),
+    };
+    let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
+    gate.pass(watch)?;
+    let mut report = metered(&mut end.counting, || {
+        sink::send_messages(injector, sender, case, mode, next_sequence, (until, each))
+    })?;
+    report.zero_copy =
+        before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
+    report.copies = sender.copies().since(&copies_before);
+    if mode == Mode::Verify {
+        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+    }
+    Ok(report)
 }
 
 /// One burst of one pair, on the server.
@@ -538,7 +689,7 @@ fn send_messages(
     })
 }
 
-fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
+pub(super) fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
     let message = sender.message()?;
     if mode == Mode::Verify {
         message.fill(seed(mode, sequence));

@@ -75,7 +75,7 @@ pub fn buffer_bytes(case: &Case, side: Side) -> usize {
             Receiver::Buffer => payload_bytes,
             Receiver::Fields => fields,
             Receiver::Unpack | Receiver::Matched => payload_bytes + fields,
-            Receiver::Discard => 0,
+            Receiver::Discard | Receiver::Sink => 0,
         },
     };
     case.threads * pair

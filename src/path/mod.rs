@@ -125,6 +125,9 @@ pub fn sender<S: Socket + Send + 'static>(
 
 /// Makes a receiver of messages of `payload_bytes`, as [`Message::new`] makes them. `path` is how they are
 /// sent, which only [`Receiver::Matched`] looks at; `layout` is for the receivers that have fields.
+///
+/// # Panics
+/// For [`Receiver::Sink`], which is nobody.
 pub fn receiver<S: Socket + Send + 'static>(
     receiver: Receiver,
     path: SendPath,
@@ -138,6 +141,7 @@ pub fn receiver<S: Socket + Send + 'static>(
         Receiver::Discard => Box::new(DiscardReceiver::new(socket, payload_bytes)),
         Receiver::Unpack => Box::new(TwoCopyReceiver::new(socket, message())),
         Receiver::Fields | Receiver::Matched => Box::new(OneCopyReceiver::new(socket, message())),
+        Receiver::Sink => panic!("what goes to the sink is received by nobody"),
     }
 }
 

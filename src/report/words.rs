@@ -55,6 +55,7 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         Receiver::Discard => {
             "dropped by the receiving kernel, without a copy to user memory (receiver discard)"
         }
+        Receiver::Sink => "received by nobody: the sender alone",
         Receiver::Matched => {
             "received as they were sent (receiver matched: two_copy unpacks, the others receive into eight fields)"
         }

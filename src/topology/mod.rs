@@ -14,10 +14,12 @@ pub(crate) mod cache;
 mod cores;
 mod ethtool;
 mod netns;
+mod sink;
 mod veth;
 
 use std::net::Ipv4Addr;
 
+pub(crate) use self::sink::Sink;
 pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 use crate::sample::Side;

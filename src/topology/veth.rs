@@ -1,4 +1,4 @@
-//! The few requests to the kernel's routing netlink that a veth pair needs. See `rtnetlink(7)`.
+//! The few requests to the kernel's routing netlink that veth pairs and a bridge need. See `rtnetlink(7)`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,11 +12,15 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
+use super::sink::Mac;
 use crate::error::{Error, Result};
 
 /// More than the kernel's answer to any of these requests.
@@ -60,12 +64,66 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        self.request(
-            "netlink RTM_NEWLINK of a veth pair",
-            RouteNetlinkMessage::NewLink(link),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .map(drop)
+        self.create("netlink RTM_NEWLINK of a veth pair", link)
+    }
+
+    /// Makes a veth pair of which both ends are here.
+    pub(super) fn create_veth_here(
+        &mut self,
+        (name, mac): (&str, Mac),
+        peer_name: &str,
+        mtu_bytes: u32,
+    ) -> Result<()> {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![LinkAttribute::IfName(peer_name.to_owned()), LinkAttribute::Mtu(mtu_bytes)];
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu_bytes),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        self.create("netlink RTM_NEWLINK of a veth pair", link)
+    }
+
+    pub(super) fn create_bridge(&mut self, name: &str, mtu_bytes: u32) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu_bytes),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        self.create("netlink RTM_NEWLINK of a bridge", link)
+    }
+
+    fn create(&mut self, call: &'static str, link: LinkMessage) -> Result<()> {
+        self.request(call, RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Makes `name` a port of the bridge `controller`.
+    pub(super) fn set_controller(&mut self, name: &str, controller: &str) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = self.link(name)?.header.index;
+        link.attributes.push(LinkAttribute::Controller(self.link(controller)?.header.index));
+        self.request("netlink RTM_NEWLINK of a bridge's port", RouteNetlinkMessage::NewLink(link), 0)
+            .map(drop)
+    }
+
+    /// Says once and for all which Ethernet address `address` has, so that nobody is asked.
+    pub(super) fn add_neighbour(&mut self, name: &str, address: Ipv4Addr, mac: Mac) -> Result<()> {
+        let mut neighbour = NeighbourMessage::default();
+        neighbour.header.family = AddressFamily::Inet;
+        neighbour.header.ifindex = self.link(name)?.header.index;
+        neighbour.header.state = NeighbourState::Permanent;
+        neighbour.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        let message = RouteNetlinkMessage::NewNeighbour(neighbour);
+        self.request("netlink RTM_NEWNEIGH", message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
     pub(super) fn add_address(&mut self, name: &str, address: Ipv4Addr, prefix_bits: u8) -> Result<()> {

@@ -1,0 +1,378 @@
+//! A pair without a receiver: a connection into the [sink](Sink), and the acknowledgements that it needs.
+//!
+//! The connection is made by [`TCP_REPAIR`](https://lwn.net/Articles/495304/): the kernel is told the state that a
+//! handshake would have left. From then on this thread plays the peer. It writes requests and acknowledgements as
+//! frames to the far end of the link, by a packet socket of protocol 0, which receives nothing: one that listened
+//! would have every send copied. An acknowledgement says what has left, never more, since the kernel ignores a segment
+//! that acknowledges what was not sent: the bytes written so far without those that `SIOCOUTQNSD` calls unsent.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::yield_now;
+use std::time::{Duration, Instant};
+
+use rustix::net::SendFlags;
+use socket2::{Domain, Type};
+
+use super::frame::{Direction, Frame, REQUEST_BYTES, WINDOW_SHIFT};
+use super::recorder::Recorder;
+use super::{Mode, SocketOptions, in_flight_messages, monotonic_ns, receive_request, server::send_message};
+use crate::case::{Case, Workload};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::path::{Interest, Readiness, SendMessage, Socket};
+use crate::sample::SideReport;
+use crate::topology::Sink;
+
+/// The port that connections are made to. Nobody is there.
+const NOBODY_PORT: u16 = 9;
+/// Sequence numbers to begin with: far enough below the wrap that the first bursts are easily read in a trace.
+const OUR_SEQUENCE: u32 = 1_000_000;
+const THEIR_SEQUENCE: u32 = 2_000_000;
+/// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
+const ACKNOWLEDGED_BYTES: usize = 64 << 10;
+/// For so long the connection may keep bytes back, though all that left were acknowledged.
+const STALL: Duration = Duration::from_secs(4);
+/// Acknowledgements in a row before this thread lets others run: what was sent may wait for the kernel's own thread.
+const AT_ONCE: u32 = 64;
+
+/// The peer of one connection, played by the thread that sends.
+#[derive(Debug)]
+pub(super) struct Injector {
+    connection: Arc<TcpStream>,
+    /// Sends frames at the far end of the link, and hears none.
+    packets: OwnedFd,
+    direction: Direction,
+    /// The sequence number after the last byte that was written. One thread counts: no order is needed.
+    written: AtomicU32,
+    /// The sequence number of the next request.
+    requested: AtomicU32,
+}
+
+impl Injector {
+    /// Makes a connection into `sink`, with the peer that it needs.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without the privilege; else the call that failed.
+    pub(super) fn connect(sink: &Sink, options: &SocketOptions, connections: usize) -> Result<Vec<Self>> {
+        sink.within(|| (0..connections).map(|_| Self::connect_one(sink, options)).collect())
+    }
+
+    fn connect_one(sink: &Sink, options: &SocketOptions) -> Result<Self> {
+        let packets = packet_socket(sink.port_index())?;
+        let connection = repaired_connection(options, sink.mtu_bytes())?;
+        let from = match connection.local_addr().map_err(Error::call("getsockname(2)"))? {
+            SocketAddr::V4(address) => address,
+            SocketAddr::V6(_) => return Err(Error::Protocol("the sink's address is of IPv4".to_owned())),
+        };
+        let injector = Self {
+            connection: Arc::new(connection),
+            packets,
+            direction: Direction {
+                from_mac: Sink::NOBODY_MAC,
+                to_mac: Sink::SENDER_MAC,
+                from: nobody(),
+                to: from,
+            },
+            written: AtomicU32::new(OUR_SEQUENCE),
+            requested: AtomicU32::new(THEIR_SEQUENCE),
+        };
+        // Opens the window, which no handshake has done.
+        injector.acknowledge()?;
+        Ok(injector)
+    }
+
+    pub(super) fn connection(&self) -> &Arc<TcpStream> {
+        &self.connection
+    }
+
+    /// Asks for `messages`, as a client does, and acknowledges what has left.
+    fn request(&self, messages: u64) -> Result<()> {
+        let unsent_bytes = self.unsent_bytes()?;
+        let sequence = self.requested.load(Ordering::Relaxed);
+        self.inject(sequence, unsent_bytes, Some(messages.to_le_bytes()))?;
+        self.requested.store(sequence.wrapping_add(REQUEST_BYTES as u32), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Acknowledges what has left; returns how many bytes had not.
+    fn acknowledge(&self) -> Result<u32> {
+        let unsent_bytes = self.unsent_bytes()?;
+        self.inject(self.requested.load(Ordering::Relaxed), unsent_bytes, None)?;
+        Ok(unsent_bytes)
+    }
+
+    /// Acknowledges until everything has left. More than once where the congestion window is not yet open.
+    fn acknowledge_all(&self) -> Result<()> {
+        if self.acknowledge()? == 0 {
+            return Ok(());
+        }
+        let since = Instant::now();
+        let mut times = 1;
+        while self.acknowledge()? > 0 {
+            times += 1;
+            if times % AT_ONCE == 0 {
+                if since.elapsed() > STALL {
+                    return Err(Error::SinkStalled { waited: STALL });
+                }
+                yield_now();
+            }
+        }
+        Ok(())
+    }
+
+    fn inject(&self, sequence: u32, unsent_bytes: u32, payload: Option<[u8; REQUEST_BYTES]>) -> Result<()> {
+        let acknowledged = self.written.load(Ordering::Relaxed).wrapping_sub(unsent_bytes);
+        let frame = Frame::new(&self.direction, sequence, acknowledged, payload);
+        loop {
+            match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(Error::call("send(2) of a frame into the sink")(errno)),
+            }
+        }
+    }
+
+    /// Bytes that were written and have not been sent yet (`tcp(7)`).
+    fn unsent_bytes(&self) -> Result<u32> {
+        /// From `<linux/sockios.h>`.
+        const SIOCOUTQNSD: libc::Ioctl = 0x894B;
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: this request writes one int to where the pointer points.
+        let result = unsafe { libc::ioctl(self.connection.as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
+        if result < 0 {
+            return Err(Error::call("ioctl(2) SIOCOUTQNSD")(io::Error::last_os_error()));
+        }
+        Ok(bytes.unsigned_abs())
+    }
+
+    fn wrote(&self, bytes: usize) {
+        let written = self.written.load(Ordering::Relaxed).wrapping_add(bytes as u32);
+        self.written.store(written, Ordering::Relaxed);
+    }
+}
+
+fn nobody() -> SocketAddrV4 {
+    SocketAddrV4::new(Sink::NOBODY_ADDRESS, NOBODY_PORT)
+}
+
+/// A socket that sends frames at the interface `index` and receives none, since its protocol is 0
+/// ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html)).
+fn packet_socket(index: i32) -> Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(limits::with_limit_remedy("socket(2) AF_PACKET", io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor was made just now, and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: zero is a value for every field of this structure.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = index;
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address is live and as long as `length` says.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if result < 0 {
+        return Err(Error::call("bind(2) of the sink's packet socket")(io::Error::last_os_error()));
+    }
+    Ok(socket)
+}
+
+/// An established connection to nobody: non-blocking, since only this thread can acknowledge what fills its buffer.
+fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStream> {
+    /// From `<linux/tcp.h>`: ends the repair without a window probe, which nobody would answer.
+    const TCP_REPAIR_OFF_NO_WP: libc::c_int = -1;
+    const TCP_RECV_QUEUE: libc::c_int = 1;
+    const TCP_SEND_QUEUE: libc::c_int = 2;
+    /// Kinds of TCP options (RFC 9293, RFC 7323).
+    const MAXIMUM_SEGMENT_SIZE: u32 = 2;
+    const WINDOW_SCALE: u32 = 3;
+    /// The headers of IPv4 and TCP, without options.
+    const HEADER_BYTES: u32 = 40;
+
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+        .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
+    options.apply(&socket)?;
+    // Closing resets: nobody is there to take leave of.
+    socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
+    socket
+        .bind(&SocketAddrV4::new(Sink::SENDER_ADDRESS, 0).into())
+        .map_err(Error::call("bind(2) of the sink's connection"))?;
+    let repair = |on: libc::c_int| set_tcp(&socket, "setsockopt(2) TCP_REPAIR", libc::TCP_REPAIR, &on);
+    repair(1).map_err(|error| match error {
+        Error::Call { call, errno } if errno.raw_os_error() == Some(libc::EPERM) => Error::Refused {
+            call,
+            errno,
+            remedy:
+                "the sink takes CAP_NET_ADMIN in its network namespace: run as root, or as an ordinary user \
+                     with the default topology, anonymous"
+                    .to_owned(),
+        },
+        error => error,
+    })?;
+    for (queue, sequence) in [(TCP_SEND_QUEUE, OUR_SEQUENCE), (TCP_RECV_QUEUE, THEIR_SEQUENCE)] {
+        set_tcp(&socket, "setsockopt(2) TCP_REPAIR_QUEUE", libc::TCP_REPAIR_QUEUE, &queue)?;
+        set_tcp(&socket, "setsockopt(2) TCP_QUEUE_SEQ", libc::TCP_QUEUE_SEQ, &sequence)?;
+    }
+    socket.connect(&nobody().into()).map_err(Error::call("connect(2) of the sink's connection"))?;
+    let shift = u32::from(WINDOW_SHIFT);
+    let agreed =
+        [[MAXIMUM_SEGMENT_SIZE, mtu_bytes.saturating_sub(HEADER_BYTES)], [WINDOW_SCALE, shift | shift << 16]];
+    set_tcp(&socket, "setsockopt(2) TCP_REPAIR_OPTIONS", libc::TCP_REPAIR_OPTIONS, &agreed)?;
+    repair(TCP_REPAIR_OFF_NO_WP)?;
+    socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
+    Ok(socket.into())
+}
+
+fn set_tcp<T: Copy>(socket: &impl AsFd, call: &'static str, option: libc::c_int, value: &T) -> Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the value is live and as long as `length` says; the kernel only reads it.
+    let result =
+        unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, (&raw const *value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(Error::call(call)(io::Error::last_os_error())) }
+}
+
+/// The connection as a path sees it: it counts what is written, and whoever waits for room, or for a completion, is
+/// the one who can bring it about.
+#[derive(Debug)]
+pub(super) struct SinkSocket(pub(super) Arc<Injector>);
+
+impl SinkSocket {
+    fn counted(&self, sent: io::Result<usize>) -> io::Result<usize> {
+        sent.inspect(|&bytes| self.0.wrote(bytes))
+    }
+}
+
+impl Socket for SinkSocket {
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.counted(self.0.connection.send(bytes))
+    }
+
+    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.counted(self.0.connection.send_vectored(slices))
+    }
+
+    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: the caller keeps the same promise.
+        self.counted(unsafe { self.0.connection.send_zero_copy(slices) })
+    }
+
+    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.connection.recv(bytes)
+    }
+
+    fn discard(&self, bytes: usize) -> io::Result<usize> {
+        self.0.connection.discard(bytes)
+    }
+
+    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.0.connection.recv_vectored(slices)
+    }
+
+    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
+        self.0.connection.recv_error_queue(control)
+    }
+
+    fn enable_zero_copy(&self) -> io::Result<()> {
+        self.0.connection.enable_zero_copy()
+    }
+
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
+        /// What left after the last acknowledgement needs another one.
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        if interest == Interest::Readable {
+            return self.0.connection.wait(interest, timeout);
+        }
+        let since = Instant::now();
+        loop {
+            self.0.acknowledge().map_err(io::Error::other)?;
+            let left = timeout.saturating_sub(since.elapsed());
+            let readiness = self.0.connection.wait(interest, left.min(LOOK_AGAIN))?;
+            if readiness != Readiness::TimedOut || left.is_zero() {
+                return Ok(readiness);
+            }
+        }
+    }
+}
+
+/// When a pair stops to send.
+#[derive(Clone, Copy)]
+pub(super) enum Until {
+    /// After so many messages.
+    Messages(u64),
+    /// When so much time has passed.
+    Elapsed(Duration),
+}
+
+/// Sends messages into the sink, and plays the peer.
+///
+/// `rr`: a request is injected with the acknowledgement of all before, received, answered by a message, and this
+/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more where
+/// that is more often. The window is from before the first request to after the last acknowledgement.
+pub(super) fn send_messages(
+    injector: &Injector,
+    sender: &mut dyn SendMessage,
+    case: &Case,
+    mode: Mode,
+    next_sequence: &mut u64,
+    (until, mut each): (Until, Option<&mut Recorder>),
+) -> Result<SideReport> {
+    let at_a_time = match case.workload {
+        Workload::Rr => 1,
+        Workload::Stream => {
+            (ACKNOWLEDGED_BYTES / case.payload_bytes).min(in_flight_messages(case).div_ceil(2)).max(1) as u64
+        }
+    };
+    let first = *next_sequence;
+    let start_ns = monotonic_ns()?;
+    let mut last_ns = start_ns;
+    loop {
+        if case.workload == Workload::Rr {
+            injector.request(1)?;
+            receive_request(injector.connection())?;
+        }
+        for _ in 0..at_a_time {
+            send_message(sender, mode, *next_sequence)?;
+            *next_sequence += 1;
+        }
+        injector.acknowledge_all()?;
+        let now_ns = monotonic_ns()?;
+        if let Some(recorder) = &mut each {
+            recorder.record(now_ns - last_ns);
+        }
+        last_ns = now_ns;
+        let is_over = match until {
+            Until::Messages(messages) => *next_sequence - first >= messages,
+            Until::Elapsed(duration) => u128::from(now_ns - start_ns) >= duration.as_nanos(),
+        };
+        if is_over {
+            break;
+        }
+    }
+    sender.flush()?;
+    Ok(SideReport {
+        messages: *next_sequence - first,
+        start_ns,
+        end_ns: last_ns,
+        drain_ns: monotonic_ns()? - last_ns,
+        ..SideReport::default()
+    })
+}
+
+/// What the peer costs: the mean time of a request and an acknowledgement with no message between, in nanoseconds.
+pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
+    const TIMES: u32 = 2000;
+    let start_ns = monotonic_ns()?;
+    for _ in 0..TIMES {
+        injector.request(1)?;
+        receive_request(injector.connection())?;
+        injector.acknowledge_all()?;
+    }
+    Ok((monotonic_ns()? - start_ns) as f64 / f64::from(TIMES))
+}

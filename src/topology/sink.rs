@@ -1,0 +1,130 @@
+//! The sink: a network that takes every frame and copies none.
+//!
+//! A veth pair whose far end is the only port of an Ethernet bridge. A frame to an address that nobody has is to be
+//! flooded to the bridge's other ports; there are none, so the kernel drops it, before anything that would copy
+//! what a zero-copy send has lent to it ([`skb_orphan_frags_rx`] stands after the bridge). A frame to an unknown
+//! address without a bridge is dropped as well, but before Linux 6.17 only after the copy.
+//!
+//! It lies in a network namespace of its own, without a name: the kernel takes all of it away with the process.
+//!
+//! [`skb_orphan_frags_rx`]: https://elixir.bootlin.com/linux/v6.1/source/net/core/dev.c
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::thread;
+
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::PREFIX_BITS;
+use super::veth::Netlink;
+use crate::error::{Error, Result};
+
+/// The veth's end that connections leave by.
+const SENDER: &str = "sink_s";
+/// Its far end, the bridge's only port.
+const PORT: &str = "sink_p";
+const BRIDGE: &str = "sink_b";
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// The sink's network, which lives as long as this.
+#[derive(Debug)]
+pub struct Sink {
+    netns: File,
+    port_index: i32,
+    mtu_bytes: u32,
+}
+
+impl Sink {
+    /// The address that connections are made from.
+    pub const SENDER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 2, 1);
+    /// The address that they are made to, which nobody has.
+    pub const NOBODY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 2, 2);
+    /// The Ethernet address of the sending end.
+    pub const SENDER_MAC: Mac = [0x02, 0x53, 0x50, 0, 0, 1];
+    /// The Ethernet address that frames go to. No port has it.
+    pub const NOBODY_MAC: Mac = [0x02, 0x53, 0x50, 0, 0, 2];
+    /// As the kernel's for a veth.
+    const DEFAULT_MTU_BYTES: u32 = 1500;
+
+    /// Makes the network.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where a namespace or a bridge may not be made; else the call that failed.
+    pub fn make(mtu_bytes: Option<u32>) -> Result<Self> {
+        let mtu_bytes = mtu_bytes.unwrap_or(Self::DEFAULT_MTU_BYTES);
+        on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
+                call: "unshare(2) CLONE_NEWNET of the sink",
+                errno: errno.into(),
+                remedy: "the sink takes a network namespace: leave --netns (SENDPATH_NETNS) at its default, \
+                         anonymous, or run as root"
+                    .to_owned(),
+            })?;
+            let netns = File::open("/proc/thread-self/ns/net")
+                .map_err(Error::call("open(2) of the sink's network namespace"))?;
+            let mut netlink = Netlink::open()?;
+            netlink.create_veth_here((SENDER, Self::SENDER_MAC), PORT, mtu_bytes)?;
+            netlink.create_bridge(BRIDGE, mtu_bytes).map_err(|error| match error {
+                Error::Call { call, errno } if errno.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                    Error::Refused {
+                        call,
+                        errno,
+                        remedy: "this kernel has no bridges, and without one a sink copies: load the module \
+                             (`sudo modprobe bridge`), or build it in (CONFIG_BRIDGE)"
+                            .to_owned(),
+                    }
+                }
+                error => error,
+            })?;
+            netlink.set_controller(PORT, BRIDGE)?;
+            netlink.add_address(SENDER, Self::SENDER_ADDRESS, PREFIX_BITS)?;
+            for name in ["lo", BRIDGE, PORT, SENDER] {
+                netlink.set_up(name)?;
+            }
+            netlink.add_neighbour(SENDER, Self::NOBODY_ADDRESS, Self::NOBODY_MAC)?;
+            // A connection that rested may go on at the rate that it had: there is no network to be careful of. Where
+            // this cannot be set, the acknowledgements walk through another slow start.
+            drop(fs::write("/proc/sys/net/ipv4/tcp_slow_start_after_idle", "0"));
+            let port_index =
+                if_nametoindex(PORT).map_err(Error::call("if_nametoindex(3) of the sink's port"))?;
+            let port_index = i32::try_from(port_index).unwrap_or(i32::MAX);
+            Ok(Self { netns, port_index, mtu_bytes })
+        })
+    }
+
+    /// The number of the interface at which frames that seem to come from the peer are sent.
+    #[must_use]
+    pub fn port_index(&self) -> i32 {
+        self.port_index
+    }
+
+    /// The MTU of its link.
+    #[must_use]
+    pub fn mtu_bytes(&self) -> u32 {
+        self.mtu_bytes
+    }
+
+    /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.
+    ///
+    /// # Errors
+    /// What `work` ends with, or a failed `setns(2)`.
+    pub fn within<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        on_a_thread(|| {
+            setns(&self.netns, CloneFlags::CLONE_NEWNET)
+                .map_err(Error::call("setns(2) into the sink's network namespace"))?;
+            work()
+        })
+    }
+}
+
+/// Runs `work` on a thread of its own, so that the caller stays in its namespace.
+fn on_a_thread<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    thread::scope(|threads| {
+        let builder = thread::Builder::new().name("sink".to_owned());
+        let thread = builder.spawn_scoped(threads, work).map_err(Error::call("pthread_create(3)"))?;
+        thread.join().unwrap_or_else(|_| Err(Error::Protocol("the sink's thread panicked".to_owned())))
+    })
+}
