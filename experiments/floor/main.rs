@@ -14,6 +14,7 @@ mod iperf;
 #[path = "../ratios.rs"]
 mod ratios;
 mod raw;
+mod sink;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use ratios::Quartiles;
 use raw::{Floor, Load};
-use sendpath::case::{Case, Layout, Placement, SendPath};
+use sendpath::case::{Case, Layout, Placement, Receiver, SendPath};
 use sendpath::error::{Error, Result};
 use sendpath::format::bytes;
 use sendpath::measure::burst::{long_duration, time, warm_up};
@@ -33,12 +34,16 @@ use sendpath::measure::environment::Environment;
 use sendpath::pair::{Mode, Testbed, source_messages};
 use sendpath::sample::Side;
 use sendpath::settings::setup_from_variables;
+use sendpath::topology::affinity::pin;
 
 /// What runs in a round.
 #[derive(Clone, Copy, PartialEq)]
 enum Rival {
     Floor(Floor),
     Suite(SendPath, Layout),
+    /// The same through the sink, where only the sender is there.
+    SinkFloor(SendPath),
+    SinkSuite(SendPath),
 }
 
 const PLAIN: Rival = Rival::Floor(Floor::Plain);
@@ -94,6 +99,7 @@ fn cells() -> Vec<Cell> {
             line("one_copy, round trips/s of the plain floor's", ONE_COPY, PLAIN, None),
             line("two_copy, round trips/s of plain calls in place", TWO_COPY, IN_PLACE, None),
             line("one_copy, round trips/s of plain calls in place", ONE_COPY, IN_PLACE, None),
+            line("the plain floor, round trips/s of calls in place", PLAIN, IN_PLACE, None),
         ];
         let zero_copy = match payload_bytes {
             0x1_0000 => Some(1.40),
@@ -112,6 +118,21 @@ fn cells() -> Vec<Cell> {
             vec![Line { name: "one_copy, round trips/s of the plain floor's", of: ONE_COPY, to: PLAIN, bar }];
         let burst = Duration::from_millis(500);
         cells.push(Cell { payload_bytes: 64 << 10, threads, rounds: 21, burst, lines });
+    }
+    for payload_bytes in [64, 4 << 10, 64 << 10, 256 << 10] {
+        let line = |(name, path)| Line {
+            name,
+            of: Rival::SinkSuite(path),
+            to: Rival::SinkFloor(path),
+            bar: Some(Bar::AtLeast(0.95)),
+        };
+        let lines = [
+            ("two_copy sink, messages/s of its floor's", SendPath::TwoCopy),
+            ("one_copy sink, messages/s of its floor's", SendPath::OneCopy),
+            ("zero_copy sink, messages/s of its floor's", SendPath::ZeroCopy),
+        ];
+        let lines = lines.map(line).into();
+        cells.push(Cell { payload_bytes, threads: 1, rounds: 60, burst: Duration::from_millis(20), lines });
     }
     cells
 }
@@ -142,7 +163,9 @@ fn run() -> Result<()> {
     // As Criterion's: only what contains one of the words that are given.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
-    for cell in cells().into_iter().filter(|cell| chosen(&cell.name())) {
+    for mut cell in cells() {
+        let size = cell.name();
+        cell.lines.retain(|line| chosen(&format!("{size} {}", line.name)));
         let rounds = rounds(&testbed, &cell, &client_netns)?;
         for line in &cell.lines {
             print_line(&cell, line, &rounds);
@@ -194,8 +217,27 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
             let outcome = raw::run(load, client_netns).map_err(Error::call("the floor"))?;
             Ok(outcome.round_trip_ns())
         }
-        Rival::Suite(path, layout) => {
-            let mut instance = testbed.open(Case { path, layout, ..case })?;
+        Rival::SinkFloor(path) => {
+            let cpus = &testbed.effective().cpus;
+            pin(&cpus.place(case.placement, Side::Server, 0)?[..1])?;
+            let raw = || {
+                let parts = testbed.sink_parts().map_err(std::io::Error::other)?;
+                let mut sender =
+                    sink::RawSender::new(path, case.payload_bytes, source_messages(&case), parts)?;
+                sender.run(cell.burst / 4)?;
+                sender.run(cell.burst.max(Duration::from_millis(50)))
+            };
+            let message_ns = raw().map_err(Error::call("the sink's floor"));
+            pin(cpus.numbers())?;
+            message_ns
+        }
+        Rival::Suite(..) | Rival::SinkSuite(_) => {
+            let case = match rival {
+                Rival::Suite(path, layout) => Case { path, layout, ..case },
+                Rival::SinkSuite(path) => Case { path, receiver: Receiver::Sink, ..case },
+                Rival::Floor(_) | Rival::SinkFloor(_) => case,
+            };
+            let mut instance = testbed.open(case)?;
             warm_up(&mut instance)?;
             // As long as the bursts of `sendpath run`, where a cell does not ask for more.
             let duration = long_duration(&instance).max(cell.burst);

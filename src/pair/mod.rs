@@ -32,6 +32,8 @@ use crate::path::{recv_all, send_all};
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
 pub use server::{Instance, Setup, Testbed};
+#[doc(hidden)]
+pub use sink::SinkParts;
 use source::hot_messages;
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 

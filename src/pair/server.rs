@@ -16,7 +16,7 @@ use super::client_process::ClientProcess;
 use super::control::{ToClient, ToServer, VERSION, check_version};
 use super::fault::FaultySender;
 use super::recorder::Recorder;
-use super::sink::{self, Injector, SinkSocket};
+use super::sink::{self, Injector, SinkParts, SinkSocket};
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::Watch;
 use super::{
@@ -73,6 +73,15 @@ struct Inner {
     client_process: ClientProcess,
     /// Made when a case first asks for it.
     sink: Option<Sink>,
+}
+
+impl Inner {
+    fn sink(&mut self, setup: &Setup) -> Result<&Sink> {
+        Ok(match &mut self.sink {
+            Some(sink) => sink,
+            none => none.insert(Sink::make(setup.mtu_bytes)?),
+        })
+    }
 }
 
 impl Testbed {
@@ -187,6 +196,12 @@ impl Testbed {
         }
     }
 
+    /// A connection into the sink, in parts.
+    #[doc(hidden)]
+    pub fn sink_parts(&self) -> Result<SinkParts> {
+        SinkParts::open(self.inner.borrow_mut().sink(&self.setup)?, &self.setup.socket)
+    }
+
     /// Takes the connections of an instance that failed half-way off the listener's queue. They would fill it, and
     /// later instances could not connect.
     fn drop_waiting(&self) {
@@ -203,12 +218,9 @@ impl Testbed {
         case: Case,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Server>>> {
-        let Inner { threads, client_process, sink } = inner;
-        let sink = match sink {
-            Some(sink) => sink,
-            none => none.insert(Sink::make(self.setup.mtu_bytes)?),
-        };
+        let sink = inner.sink(&self.setup)?;
         let injectors = Injector::connect(sink, &self.setup.socket, case.threads)?;
+        let Inner { threads, client_process, .. } = inner;
         let connections = injectors.into_iter().map(|injector| {
             let injector = Arc::new(injector);
             (Arc::clone(injector.connection()), Some(injector))

@@ -156,6 +156,29 @@ impl Injector {
     }
 }
 
+/// The parts of a connection into the sink, for code that makes its own calls on them.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct SinkParts {
+    /// The sender's end, non-blocking, with an open window.
+    pub connection: TcpStream,
+    /// Takes frames that seem to come from the peer.
+    pub packets: OwnedFd,
+    /// A frame that asks for one message, and one that acknowledges: whole, with the numbers of the first of each.
+    pub frames: [Vec<u8>; 2],
+}
+
+impl SinkParts {
+    pub(super) fn open(sink: &Sink, options: &SocketOptions) -> Result<Self> {
+        let injector = sink.within(|| Injector::connect_one(sink, options))?;
+        let frame =
+            |payload| Frame::new(&injector.direction, THEIR_SEQUENCE, OUR_SEQUENCE, payload).bytes().to_vec();
+        let frames = [frame(Some(1_u64.to_le_bytes())), frame(None)];
+        let connection = injector.connection.try_clone().map_err(Error::call("dup(2)"))?;
+        Ok(Self { connection, packets: injector.packets, frames })
+    }
+}
+
 fn nobody() -> SocketAddrV4 {
     SocketAddrV4::new(Sink::NOBODY_ADDRESS, NOBODY_PORT)
 }
