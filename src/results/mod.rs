@@ -4,14 +4,15 @@
 //! [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a row of it.
 //!
 //! [`metric`] is what paths are compared by. [`observation`] is what one visit says of two arms, [`stats`] what many
-//! observations allow to be concluded, and [`analysis`] applies both to a whole sweep. [`cost_model`] fits costs to it;
-//! [`summary`] writes it out as `summary.csv`. [`compare`] holds one sweep against another; [`comparison`] is what comes
-//! of that, and of two builds that `ab` measured.
+//! observations allow to be concluded, and [`analysis`] applies both to a whole sweep. [`cost_model`] fits costs to it,
+//! and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as `summary.csv`. [`compare`] holds
+//! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured.
 
 pub mod analysis;
 pub mod compare;
 pub mod comparison;
 pub mod cost_model;
+pub mod crossing;
 pub mod manifest;
 pub mod metric;
 pub mod observation;
