@@ -56,8 +56,7 @@ impl RawSender {
 
     fn message(&mut self) -> io::Result<()> {
         let fd = self.parts.connection.as_raw_fd();
-        let unsent = self.unsent()?;
-        self.inject(0, unsent)?;
+        self.inject(0, 0)?;
         self.asked = self.asked.wrapping_add(8);
         let mut request = [0_u8; 8];
         // SAFETY: the pointer and the length are those of a live array.
