@@ -16,7 +16,7 @@ use criterion::measurement::Measurement;
 use criterion::{
     AxisScale, BenchmarkGroup, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput,
 };
-use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement};
+use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement, Receiver};
 use sendpath::error::Result;
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment::Environment;
@@ -53,8 +53,9 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
             return ExitCode::from(2);
         }
     };
-    let placements = matrices[0].placements.clone();
-    let mut pairs = Pairs { setup, placements, testbed: None, counting: false, failures: Vec::new() };
+    let (placements, receivers) = (matrices[0].placements.clone(), matrices[0].receivers.clone());
+    let mut pairs =
+        Pairs { setup, placements, receivers, testbed: None, counting: false, failures: Vec::new() };
     // Where Criterion only lists names or prints its help, no testbed is needed.
     let idle = ["--list", "--help", "-h", "--version", "-V"];
     if !std::env::args().any(|argument| idle.contains(&argument.as_str())) {
@@ -75,6 +76,7 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
 pub struct Pairs {
     setup: Setup,
     placements: Vec<Placement>,
+    receivers: Vec<Receiver>,
     testbed: Option<Testbed>,
     /// A counter is open that a new client process would inherit.
     counting: bool,
@@ -90,10 +92,14 @@ impl Pairs {
             testbed
         } else {
             let testbed = Testbed::start(&self.setup)?;
-            println!("{}", Environment::read(&self.setup, testbed.effective(), &self.placements));
+            println!("{}", self.environment(&testbed)?);
             testbed
         };
         Ok(self.testbed.insert(testbed))
+    }
+
+    fn environment(&self, testbed: &Testbed) -> Result<Environment> {
+        Environment::read_for(&self.setup, testbed, &self.placements, &self.receivers)
     }
 
     /// The groups of `matrix`; says which workloads they leave out.
@@ -106,8 +112,9 @@ impl Pairs {
 
     /// Records where a baseline of `metric` is measured, or says how that differs from here.
     pub fn record_or_check_baseline(&self, metric: &str) {
-        if let Some(testbed) = &self.testbed {
-            let environment = Environment::read(&self.setup, testbed.effective(), &self.placements);
+        if let Some(testbed) = &self.testbed
+            && let Ok(environment) = self.environment(testbed)
+        {
             baseline::record_or_check(metric, &environment, &std::env::args().collect::<Vec<_>>());
         }
     }

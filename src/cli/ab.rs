@@ -28,6 +28,7 @@ const AFTER_HELP: &str = "\
 Examples:
   sendpath ab main                              the working tree against main
   sendpath ab v1.2 v1.3 --size 64K --time 60s
+  sendpath ab main --receiver sink              the sender alone, without a scheduler in the round trip
   sendpath ab HEAD --markdown >comment.md       a comment for a pull request
   sendpath ab --base-bin old/sendpath --change-bin new/sendpath
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings

@@ -29,6 +29,7 @@ Examples:
   sendpath run --workload rr --path one_copy --size 64K --threads 4 --duration 2s
   sendpath run --workload stream --path one_copy --placement split
   sendpath run --path zero_copy --layout page --size 256K --json | jq .zero_copy
+  sendpath run --receiver sink --path zero_copy --size 256K     the sender alone, nothing copied
   sendpath run --counters all             with the counters of both sides
   sendpath run --counters cycles,llc-load-misses --json | jq .counters
   sendpath run --netns ns_s,ns_c        between namespaces made by netns-setup.sh
@@ -39,6 +40,8 @@ What is printed:
   whole message in place; a stream has none. CPU time is that of the pairs' threads on each side
   over the timed window. Over veth and loopback the kernel copies every zero_copy message after all,
   which the copied share says. A burst in which every byte is checked runs before and after.
+  With --receiver sink nobody receives, so no byte is checked: the sender's thread injects requests
+  and acknowledgements itself. What these cost is printed, and is part of each message's time.
   Counting costs at every context switch, so counters come from a second window of the same
   length, on new connections, and the figures above them are free of it.
 
@@ -69,7 +72,8 @@ pub(super) struct Options {
     placement: Placement,
     #[arg(
         help = "buffer (recv into one buffer), fields (recvmsg into eight), unpack (recv, then unpack), discard \
-                  (dropped in the kernel) or matched (as the sender sends)"
+                  (dropped in the kernel), matched (as the sender sends) or sink (nobody: the sender alone, nothing \
+                  copied on the way)"
     )]
     #[arg(long, value_name = "NAME", default_value = "buffer", value_parser = Receiver::parse)]
     receiver: Receiver,
@@ -116,7 +120,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let interrupted = interrupt::catch()?;
 
     let mut testbed = Testbed::start(&setup)?;
-    let environment = Environment::read(&setup, testbed.effective(), &[placement]);
+    let environment = Environment::read_for(&setup, &testbed, &[placement], &[receiver])?;
     eprint!("{case}\n{environment}");
     let window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
     let timed = window()?;
@@ -149,6 +153,7 @@ fn measure(
         }
     }
     window.verified_messages += verify(instance)?;
+    window.injection_ns = instance.injection_ns()?;
     Ok(window)
 }
 
@@ -163,6 +168,7 @@ struct Window {
     round_trips: RoundTrips,
     drains_ns: Vec<u64>,
     verified_messages: u64,
+    injection_ns: Option<f64>,
 }
 
 impl Window {
@@ -188,6 +194,7 @@ impl Window {
         let payload_bytes_total = self.messages * case.payload_bytes as u64;
         let rr = case.workload == Workload::Rr;
         let quantile = |share| rr.then(|| self.round_trips.quantile_ns(share)).flatten();
+        let has_client = case.receiver != Receiver::Sink;
         RunReport {
             case: case.to_string(),
             messages: self.messages,
@@ -203,13 +210,14 @@ impl Window {
             rtt_max_ns: rr.then_some(self.round_trips.max_ns),
             server_user_ns: self.server.user_ns,
             server_system_ns: self.server.system_ns,
-            client_user_ns: self.client.user_ns,
-            client_system_ns: self.client.system_ns,
-            cpu_split_is_reliable: case.placement == Placement::Split,
+            client_user_ns: has_client.then_some(self.client.user_ns),
+            client_system_ns: has_client.then_some(self.client.system_ns),
+            cpu_split_is_reliable: has_client.then_some(case.placement == Placement::Split),
+            injection_ns: self.injection_ns,
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
-            keeps_bytes: case.receiver.for_path(case.path) != Receiver::Discard,
+            receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
                 let side =
@@ -239,17 +247,18 @@ struct RunReport {
     rtt_max_ns: Option<u64>,
     server_user_ns: u64,
     server_system_ns: u64,
-    client_user_ns: u64,
-    client_system_ns: u64,
+    client_user_ns: Option<u64>,
+    client_system_ns: Option<u64>,
     /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a CPU.
-    cpu_split_is_reliable: bool,
+    cpu_split_is_reliable: Option<bool>,
+    /// The mean time of a request and its acknowledgement, where the sender injects both.
+    injection_ns: Option<f64>,
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
-    /// Whether the client has the bytes that it received, to compare them.
     #[serde(skip)]
-    keeps_bytes: bool,
+    receiver: Receiver,
     counters: Option<Sides>,
     environment: Environment,
 }
@@ -272,6 +281,12 @@ struct ZeroCopy {
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "{name:<14} {value}");
+        if self.receiver == Receiver::Sink {
+            line(
+                "sender alone",
+                "nobody receives; the frames are dropped before anything copies them".to_owned(),
+            )?;
+        }
         let elapsed_s = self.elapsed_ns as f64 / 1e9;
         line(
             "messages",
@@ -300,15 +315,32 @@ impl fmt::Display for RunReport {
         let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
         let cpu =
             |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
-        let both = (self.server_user_ns + self.client_user_ns, self.server_system_ns + self.client_system_ns);
-        line("cpu", cpu(both.0, both.1))?;
-        let apart = if self.cpu_split_is_reliable {
-            ""
+        let (server_user_ns, server_system_ns) = (self.server_user_ns, self.server_system_ns);
+        if let (Some(user_ns), Some(system_ns)) = (self.client_user_ns, self.client_system_ns) {
+            line("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns))?;
+            let apart = match self.cpu_split_is_reliable {
+                Some(false) => "; the split between the sides is not to be relied on",
+                _ => "",
+            };
+            line("  server", cpu(server_user_ns, server_system_ns) + apart)?;
+            line("  client", cpu(user_ns, system_ns) + apart)?;
         } else {
-            "; the split between the sides is not to be relied on"
-        };
-        line("  server", cpu(self.server_user_ns, self.server_system_ns) + apart)?;
-        line("  client", cpu(self.client_user_ns, self.client_system_ns) + apart)?;
+            line("cpu", cpu(server_user_ns, server_system_ns))?;
+        }
+        if let Some(injection_ns) = self.injection_ns {
+            let part_of = if self.round_trips_per_s.is_some() {
+                "part of each message's time"
+            } else {
+                "a stream has the acknowledgements alone, as part of its time"
+            };
+            line(
+                "injection",
+                format!(
+                    "{} for a request and its acknowledgement without a message; {part_of}, the same for every path",
+                    format::time(injection_ns)
+                ),
+            )?;
+        }
         if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
                 format!(": the kernel copied {} of the sends after all", format::share(share))
@@ -324,10 +356,10 @@ impl fmt::Display for RunReport {
         }
         line(
             "verified",
-            if self.keeps_bytes {
-                format!("{} messages besides, every byte", self.verified_messages)
-            } else {
-                "0 messages: discard keeps no bytes".to_owned()
+            match self.receiver {
+                Receiver::Discard => "0 messages: discard keeps no bytes".to_owned(),
+                Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
+                _ => format!("{} messages besides, every byte", self.verified_messages),
             },
         )?;
         let Some(sides) = &self.counters else { return Ok(()) };
@@ -366,8 +398,11 @@ impl fmt::Display for Sides {
             ("cache miss rate", |side| side.cache_miss_rate),
             ("cycles/byte", |side| side.cycles_per_byte),
         ] {
-            if let (Some(server), Some(client)) = (of(&self.server), of(&self.client)) {
-                let cells = |value: f64| [format!("{value:.3}"), String::new()];
+            let (server, client) = (of(&self.server), of(&self.client));
+            if server.is_some() || client.is_some() {
+                let cells = |value: Option<f64>| {
+                    [value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}")), String::new()]
+                };
                 row(name, cells(server), cells(client))?;
             }
         }

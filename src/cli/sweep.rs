@@ -34,6 +34,7 @@ Examples:
   sendpath sweep                                  64 B to 1 MiB at 1 and 4 pairs, in a minute
   sendpath sweep --profile study-a --time 2m
   sendpath sweep --size 64K --threads 1,2 --placement paired,split --precision 0.5%
+  sendpath sweep --receiver sink --threads 1      the sender alone: nobody receives, nothing is copied on the way
   sendpath sweep --resume target-reports/20261120T133000Z-0123456789ab-host --time 5m
   sendpath report target-reports/…                the page, from the folder that sweep prints
 
@@ -106,7 +107,7 @@ pub(super) struct MatrixOptions {
     /// Placements: paired, split, free
     #[arg(long, value_name = "LIST")]
     placement: Option<String>,
-    /// Receivers: buffer, fields, unpack, discard, matched
+    /// Receivers: buffer, fields, unpack, discard, matched, sink (nobody: the sender alone)
     #[arg(long, value_name = "LIST")]
     receiver: Option<String>,
     /// Source messages: hot, cold
@@ -190,7 +191,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         None => countable(&options.counters.0),
     };
     let testbed = Testbed::start(&setup)?;
-    let environment = Environment::read(&setup, testbed.effective(), &placements);
+    let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();
+    let environment = Environment::read_for(&setup, &testbed, &placements, &receivers)?;
     note(environment.to_string().trim_end());
     let command: Vec<String> = std::env::args().collect();
     let (mut store, records) = if let Some(sweep) = resumed {

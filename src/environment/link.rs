@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::EffectiveSocket;
 use crate::error::{Error, Result};
 
 /// Where the two processes run.
@@ -91,6 +92,32 @@ impl Interface {
         let offloads =
             self.offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
         format!("driver {driver}, {offloads}")
+    }
+}
+
+/// The link of the cases that nobody receives, and a connection's settings, read back from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkLink {
+    /// The end that connections leave by. The other end is the only port of a bridge.
+    pub interface: Interface,
+    /// The address that connections are made to, which nobody has.
+    pub peer: Ipv4Addr,
+    /// `TCP_MAXSEG`: payload bytes of a segment.
+    pub mss_bytes: u32,
+    /// A data socket.
+    pub socket: EffectiveSocket,
+    /// Whether every case goes this way, so that the link between the two processes carries none.
+    pub is_alone: bool,
+}
+
+impl fmt::Display for SinkLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, peer, mss_bytes, .. } = self;
+        write!(
+            f,
+            "{} {} to {peer}, which nobody has: veth into a bridge without another port, MTU {}, MSS {mss_bytes} bytes",
+            interface.name, interface.address, interface.mtu_bytes
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use cpus::{Core, Cpus};
-pub use link::{Interface, Offloads, Topology};
+pub use link::{Interface, Offloads, SinkLink, Topology};
 
 /// Machine, limits and settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Environment {
     pub asked_buffers: String,
     /// The settings as they came out.
     pub effective: Effective,
+    /// The link of the cases that nobody receives; none where there are no such cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<SinkLink>,
 }
 
 /// The smallest limits among a process's cgroup and those above it.
@@ -143,6 +146,13 @@ impl Environment {
                 ("buffers", of.asked_buffers.clone()),
                 ("effective buffers", effective.buffers()),
                 ("congestion control", effective.server_socket.congestion.clone()),
+                (
+                    "sink",
+                    of.sink.as_ref().map_or_else(
+                        || "none".to_owned(),
+                        |sink| format!("{sink}, {}", sink.interface.describe_port()),
+                    ),
+                ),
             ]
         };
         let pairs = facts(self).into_iter().zip(facts(now)).filter(|((_, then), (_, now))| then != now);
@@ -165,19 +175,31 @@ impl fmt::Display for Environment {
         let Effective { topology, cpus, server_link, client_link, server_socket, .. } = effective;
         let mut line = |name: &str, value: String| writeln!(f, "  {name:<12} {value}");
         line("topology", topology.to_string())?;
-        line(
-            "link",
-            format!(
-                "{} {} (server), {} {} (client)",
-                server_link.name, server_link.address, client_link.name, client_link.address
-            ),
-        )?;
-        for (side, link) in [("server", server_link), ("client", client_link)] {
-            if link.driver.is_some() {
-                line("port", format!("{} ({side})", link.describe_port()))?;
-            }
+        if let Some(sink) = &self.sink {
+            line("sink", sink.to_string())?;
+            line("port", format!("{} (sink)", sink.interface.describe_port()))?;
+            line(
+                "buffers",
+                format!("asked {}; send/receive {} (sink)", self.asked_buffers, sink.socket.buffers()),
+            )?;
         }
-        line("mtu", effective.mtu())?;
+        // Where nobody receives, no case goes over the link between the two processes.
+        let has_receiver = self.sink.as_ref().is_none_or(|sink| !sink.is_alone);
+        if has_receiver {
+            line(
+                "link",
+                format!(
+                    "{} {} (server), {} {} (client)",
+                    server_link.name, server_link.address, client_link.name, client_link.address
+                ),
+            )?;
+            for (side, link) in [("server", server_link), ("client", client_link)] {
+                if link.driver.is_some() {
+                    line("port", format!("{} ({side})", link.describe_port()))?;
+                }
+            }
+            line("mtu", effective.mtu())?;
+        }
         let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
         line("cpus", format!("{} of {}", cpu_numbers.join(","), self.cpu_model))?;
         if self.cgroup.any() {
@@ -193,7 +215,9 @@ impl fmt::Display for Environment {
             Some(false) => line("cpu time", format!("without softirq time, {no_verdict}"))?,
             None => line("cpu time", format!("with or without softirq time is not known, {no_verdict}"))?,
         }
-        line("buffers", format!("asked {}; send/receive {}", self.asked_buffers, effective.buffers()))?;
+        if has_receiver {
+            line("buffers", format!("asked {}; send/receive {}", self.asked_buffers, effective.buffers()))?;
+        }
         line(
             "tcp",
             format!(
@@ -253,6 +277,7 @@ mod tests {
                 server_socket: socket.clone(),
                 client_socket: socket,
             },
+            sink: None,
         }
     }
 

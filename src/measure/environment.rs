@@ -5,12 +5,13 @@ use std::path::Path;
 
 use rustix::process::Resource;
 
-use crate::case::Placement;
-use crate::environment::Effective;
+use crate::case::{Placement, Receiver};
 pub use crate::environment::Environment;
+use crate::environment::{Effective, SinkLink};
+use crate::error::Result;
 use crate::limits::{self, cgroup};
 use crate::measure::softirq;
-use crate::pair::Setup;
+use crate::pair::{Setup, Testbed};
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
@@ -33,7 +34,31 @@ impl Environment {
             placements: placements.iter().map(|&placement| effective.cpus.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),
             effective: effective.clone(),
+            sink: None,
         }
+    }
+
+    /// As [`read`](Self::read), for cases with `receivers`: with the sink's link where that is among them.
+    ///
+    /// # Errors
+    /// Where nothing but a sink is asked for, and it cannot be made.
+    pub fn read_for(
+        setup: &Setup,
+        testbed: &Testbed,
+        placements: &[Placement],
+        receivers: &[Receiver],
+    ) -> Result<Self> {
+        let mut environment = Self::read(setup, testbed.effective(), placements);
+        if receivers.contains(&Receiver::Sink) {
+            let is_alone = receivers.iter().all(|&receiver| receiver == Receiver::Sink);
+            environment.sink = match testbed.sink_link() {
+                Ok(sink) => Some(SinkLink { is_alone, ..sink }),
+                Err(error) if is_alone => return Err(error),
+                // The others can be measured, and each case of the sink says why it cannot.
+                Err(_) => None,
+            };
+        }
+        Ok(environment)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
 use super::client_process::ClientProcess;
@@ -24,9 +25,9 @@ use super::{
     monotonic_ns, receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS, Receiver, Workload};
-use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
+use crate::environment::{Cpus, Effective, EffectiveSocket, SinkLink, Topology};
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Reading};
 use crate::limits;
 use crate::message::Message;
 use crate::path::{self, SendMessage, send_all};
@@ -209,6 +210,34 @@ impl Testbed {
         while poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) && self.listener.accept().is_ok()
         {
         }
+    }
+
+    /// The link and the sockets of cases that nobody receives, read from the kernel. Makes the sink, if no case did.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn sink_link(&self) -> Result<SinkLink> {
+        let mut inner = self.inner.borrow_mut();
+        let sink = inner.sink(&self.setup)?;
+        let injectors = Injector::connect(sink, &self.setup.socket, 1)?;
+        let connection = injectors[0].connection();
+        Ok(SinkLink {
+            interface: sink.interface()?,
+            peer: Sink::NOBODY_ADDRESS,
+            mss_bytes: getsockopt(connection, sockopt::TcpMaxSeg)
+                .map_err(Error::call("getsockopt(2) TCP_MAXSEG"))?,
+            socket: EffectiveSocket::read(connection)?,
+            is_alone: false,
+        })
+    }
+
+    /// The sink's network namespace, for tests that change what is in it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn sink_netns(&self) -> Result<std::fs::File> {
+        self.inner.borrow_mut().sink(&self.setup)?.netns()
     }
 
     /// Makes the connections of a case that nobody receives, and their senders.
@@ -501,7 +530,10 @@ impl Instance<'_> {
             return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
         };
         let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
-        client_process.watch.arm(burst.mode, connections_of(ends));
+        match self.token {
+            Some(_) => client_process.watch.arm(burst.mode, connections_of(ends)),
+            None => client_process.watch.arm_sink(connections_of(ends)),
+        }
         let result = match self.token {
             Some(token) => self.reports(threads, client_process, ends, token, burst),
             None => self.reports_of_sink(threads, &Arc::clone(&client_process.watch), ends, burst),
@@ -540,7 +572,7 @@ impl Instance<'_> {
         let (Some(ends), None) = (&self.ends, self.token) else { return Ok(None) };
         let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
         let watch = Arc::clone(&client_process.watch);
-        watch.arm(Mode::Time, connections_of(ends));
+        watch.arm_sink(connections_of(ends));
         let injection =
             |end: &mut PairEnd<Server>| end.state.injector.as_deref().map(sink::injection_ns).transpose();
         let cost_ns = self.testbed.on_every_end(threads, &watch, &ends[..1], injection, || Ok(()));
@@ -567,6 +599,7 @@ impl Instance<'_> {
             start_ns: server.start_ns,
             end_ns: server.end_ns,
             pairs_ns: server.pairs_ns,
+            counters: server.counters.keys().map(|&event| (event, no_client())).collect(),
             ..SideReport::default()
         };
         if burst.mode == Mode::TimeEach && self.case.workload == Workload::Rr {
@@ -609,6 +642,11 @@ impl Drop for Instance<'_> {
             self.testbed.inner.borrow_mut().client_process.close(token);
         }
     }
+}
+
+/// What a client that does not exist has counted.
+fn no_client() -> Reading {
+    Reading::Unavailable { reason: "of the client: nobody receives (receiver sink)".to_owned() }
 }
 
 /// One burst of one pair that nobody receives.

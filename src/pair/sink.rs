@@ -20,6 +20,7 @@ use socket2::{Domain, Type};
 
 use super::frame::{Direction, Frame, REQUEST_BYTES, WINDOW_SHIFT};
 use super::recorder::Recorder;
+use super::watch::STALL_SINK;
 use super::{Mode, SocketOptions, in_flight_messages, monotonic_ns, receive_request, server::send_message};
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
@@ -35,8 +36,6 @@ const OUR_SEQUENCE: u32 = 1_000_000;
 const THEIR_SEQUENCE: u32 = 2_000_000;
 /// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
 const ACKNOWLEDGED_BYTES: usize = 64 << 10;
-/// For so long the connection may keep bytes back, though all that left were acknowledged.
-const STALL: Duration = Duration::from_secs(4);
 /// Acknowledgements in a row before this thread lets others run: what was sent may wait for the kernel's own thread.
 const AT_ONCE: u32 = 64;
 
@@ -115,8 +114,8 @@ impl Injector {
         while self.acknowledge()? > 0 {
             times += 1;
             if times % AT_ONCE == 0 {
-                if since.elapsed() > STALL {
-                    return Err(Error::SinkStalled { waited: STALL });
+                if since.elapsed() > STALL_SINK {
+                    return Err(Error::SinkStalled { waited: STALL_SINK });
                 }
                 yield_now();
             }
@@ -131,7 +130,15 @@ impl Injector {
             match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(Error::call("send(2) of a frame into the sink")(errno)),
+                Err(errno) => {
+                    return Err(Error::Refused {
+                        call: "send(2) of a frame into the sink",
+                        errno: errno.into(),
+                        remedy: "the sink's link is gone, or was set down while it was measured: leave the network \
+                                 namespace alone, and run again"
+                            .to_owned(),
+                    });
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ use crate::sample::Side;
 
 /// No byte for so long on any pair is a stall.
 const STALL: Duration = Duration::from_secs(4);
+/// The same where nobody receives: there is no other process whose pace has to be allowed for.
+pub(super) const STALL_SINK: Duration = Duration::from_secs(3);
 /// The same for a burst that writes and compares every byte of every message, which takes its time.
 const STALL_VERIFYING: Duration = Duration::from_secs(30);
 const TICK_MS: u16 = 1000;
@@ -59,6 +61,12 @@ impl Watch {
         if gone.is_some() {
             self.abort();
         }
+    }
+
+    /// Begins to look after a burst of connections into the sink.
+    pub(super) fn arm_sink(&self, connections: Vec<Arc<TcpStream>>) {
+        self.arm(Mode::Time, connections);
+        self.state().stall = Some(STALL_SINK);
     }
 
     /// Begins to look after work on these connections that moves no byte.

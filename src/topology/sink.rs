@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::PREFIX_BITS;
 use super::veth::Netlink;
+use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 
 /// The veth's end that connections leave by.
@@ -105,6 +106,26 @@ impl Sink {
     #[must_use]
     pub fn mtu_bytes(&self) -> u32 {
         self.mtu_bytes
+    }
+
+    /// The end that connections leave by, as it is.
+    ///
+    /// # Errors
+    /// A failed request, or [`Error::NoLink`] where it is gone.
+    pub fn interface(&self) -> Result<Interface> {
+        self.within(|| {
+            let mut interfaces = Topology::Anonymous.interfaces()?.into_iter();
+            let found = interfaces.find(|interface| interface.address == Self::SENDER_ADDRESS);
+            found.ok_or_else(|| Error::NoLink("the sink's link is gone from its namespace".to_owned()))
+        })
+    }
+
+    /// The namespace itself.
+    ///
+    /// # Errors
+    /// A failed `dup(2)`.
+    pub fn netns(&self) -> Result<File> {
+        self.netns.try_clone().map_err(Error::call("dup(2) of the sink's network namespace"))
     }
 
     /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.
