@@ -57,6 +57,8 @@ pub struct SideReport {
     pub zero_copy: Option<ZeroCopyCounts>,
     /// What this side's end of the path copied.
     pub copies: Copies,
+    /// TCP segments that the kernel sent more than once; the server's.
+    pub retransmitted_segments: u64,
     /// What the threads counted of themselves, where that was asked for; all pairs together.
     pub counters: Readings,
     /// The client's round trips, where each was timed.
@@ -127,6 +129,7 @@ impl SideReport {
                 sum.system_ns += report.system_ns;
                 sum.verified_messages += report.verified_messages;
                 sum.copies += report.copies;
+                sum.retransmitted_segments += report.retransmitted_segments;
                 event::add(&mut sum.counters, report.counters);
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;

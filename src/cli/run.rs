@@ -179,6 +179,7 @@ impl Window {
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
+            sum.retransmitted_segments += side.retransmitted_segments;
             event::add(&mut sum.counters, side.counters.clone());
         }
         if let Some(counts) = sample.server.zero_copy {
@@ -216,6 +217,7 @@ impl Window {
             injection_ns: self.injection_ns,
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
+            retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
             receiver: case.receiver,
             counters: counted.map(|counted| {
@@ -256,6 +258,8 @@ struct RunReport {
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
+    /// TCP segments that the server's kernel sent more than once. These links lose none: an acknowledgement came late.
+    retransmitted_segments: u64,
     verified_messages: u64,
     #[serde(skip)]
     receiver: Receiver,
@@ -353,6 +357,9 @@ impl fmt::Display for RunReport {
                     format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
                 )?;
             }
+        }
+        if self.retransmitted_segments > 0 {
+            line("retransmitted", format!("{} segments", self.retransmitted_segments))?;
         }
         line(
             "verified",

@@ -19,7 +19,7 @@ use super::fault::FaultySender;
 use super::recorder::Recorder;
 use super::sink::{self, Injector, SinkParts, SinkSocket};
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, guarded, joined, metered};
-use super::watch::Watch;
+use super::watch::{Watch, retransmitted_segments};
 use super::{
     Burst, Extent, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, hot_messages,
     monotonic_ns, receive_request, seed, source_messages,
@@ -666,6 +666,7 @@ fn serve_sink(end: &mut PairEnd<Server>, burst: Burst, gate: &Gate, watch: &Watc
         Extent::Time(duration) => sink::Until::Elapsed(duration),
     };
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
+    let retransmitted_before = retransmitted_segments(injector.connection());
     gate.pass(watch)?;
     let mut report = metered(&mut end.counting, || {
         sink::send_messages(injector, sender, case, mode, next_sequence, (until, each))
@@ -673,6 +674,7 @@ fn serve_sink(end: &mut PairEnd<Server>, burst: Burst, gate: &Gate, watch: &Watc
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
+    report.retransmitted_segments = retransmitted_segments(injector.connection()) - retransmitted_before;
     if mode == Mode::Verify {
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
     }
@@ -692,6 +694,7 @@ fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
         send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
     let (before, copies_before) = (sender.zero_copy_counts(), sender.copies());
+    let retransmitted_before = retransmitted_segments(connection);
     let mut report =
         metered(&mut end.counting, || send_messages(connection, sender, burst.mode, next_sequence))?;
     // The client may check its last message now. On a shared CPU that work would otherwise come before this
@@ -700,6 +703,7 @@ fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
+    report.retransmitted_segments = retransmitted_segments(connection) - retransmitted_before;
     if burst.mode == Mode::Verify {
         // The bodies that timed bursts leave as they are.
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;

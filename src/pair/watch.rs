@@ -222,12 +222,25 @@ impl StallClock {
     }
 }
 
-/// Payload bytes that a connection has had acknowledged and has received, from
-/// [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html); 0 where the kernel does not say.
+/// Payload bytes that a connection has had acknowledged and has received; 0 where the kernel does not say.
 fn tcp_bytes(connection: &TcpStream) -> u64 {
+    // tcpi_bytes_acked and tcpi_bytes_received (Linux 4.1 and later).
+    tcp_info(connection).map_or(0, |words| words[15].wrapping_add(words[16]))
+}
+
+/// Segments that a connection has sent more than once; 0 where the kernel does not say.
+pub(super) fn retransmitted_segments(connection: &TcpStream) -> u64 {
+    tcp_info(connection).map_or(0, |words| {
+        // tcpi_total_retrans is the second half of its word.
+        let [.., a, b, c, d] = words[12].to_ne_bytes();
+        u64::from(u32::from_ne_bytes([a, b, c, d]))
+    })
+}
+
+/// The kernel's view of a connection, from [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html):
+/// `struct tcp_info` of <linux/tcp.h>, in words of eight bytes.
+fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {
     use std::os::fd::AsRawFd;
-    // `struct tcp_info` of <linux/tcp.h>, in words of eight bytes: tcpi_bytes_acked is the 16th and
-    // tcpi_bytes_received the 17th (Linux 4.1 and later).
     let mut words = [0_u64; 17];
     let mut length = size_of_val(&words) as libc::socklen_t;
     // SAFETY: the buffer is live and as long as `length` says; the kernel writes no more than that.
@@ -240,5 +253,13 @@ fn tcp_bytes(connection: &TcpStream) -> u64 {
             &raw mut length,
         )
     };
-    if result == 0 { words[15].wrapping_add(words[16]) } else { 0 }
+    (result == 0).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn segments_sent_again_are_where_they_are_looked_for() {
+        assert_eq!(std::mem::offset_of!(libc::tcp_info, tcpi_total_retrans), 12 * 8 + 4);
+    }
 }
