@@ -113,6 +113,8 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         not_counted: BTreeMap::new(),
         environment: None,
         checks: Vec::new(),
+        injections: Vec::new(),
+        no_sink: None,
     };
     let folder = into.join("sweep");
     let mut store = Store::create(&folder, &manifest)?;
