@@ -60,7 +60,10 @@ impl Manifest {
     /// What was measured of a cell's injection.
     #[must_use]
     pub fn injection_ns(&self, cell: Cell) -> Option<f64> {
-        self.injections.iter().find(|injection| injection.cell == cell).map(|injection| injection.injection_ns)
+        self.injections
+            .iter()
+            .find(|injection| injection.cell == cell)
+            .map(|injection| injection.injection_ns)
     }
 }
 

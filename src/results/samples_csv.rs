@@ -122,7 +122,8 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
     .into();
     row.extend([client.user_ns, client.system_ns].map(of_client));
     row.extend(
-        [server.copies.user_to_user_bytes, server.copies.user_to_kernel_bytes].map(|number| number.to_string()),
+        [server.copies.user_to_user_bytes, server.copies.user_to_kernel_bytes]
+            .map(|number| number.to_string()),
     );
     row.extend([client.copies.kernel_to_user_bytes, client.copies.user_to_user_bytes].map(of_client));
     let counts = server.zero_copy.map(|counts| {

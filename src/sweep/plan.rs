@@ -145,7 +145,13 @@ mod tests {
     fn a_receiver_that_was_asked_for_takes_the_place_of_both() {
         let axes = Axes { receivers: Some(vec![Receiver::Fields]), ..Axes::default() };
         let of = |axes: &Axes| {
-            cells(&Profile::Quick.matrices().into_iter().map(|matrix| matrix.overridden(axes)).collect::<Vec<_>>())
+            cells(
+                &Profile::Quick
+                    .matrices()
+                    .into_iter()
+                    .map(|matrix| matrix.overridden(axes))
+                    .collect::<Vec<_>>(),
+            )
         };
         assert_eq!(of(&axes).len(), 12);
         assert!(of(&axes).iter().all(|cell| cell.receiver == Receiver::Fields));
