@@ -94,6 +94,8 @@ fn sweep(
         not_counted: BTreeMap::new(),
         environment: None,
         checks: Vec::new(),
+        injections: Vec::new(),
+        no_sink: None,
     };
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("sweep");

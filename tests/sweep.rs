@@ -14,6 +14,7 @@ use common::{anywhere, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sendpath::case::Receiver;
 use sendpath::results::store::{self, StoredSweep};
 
 fn main() -> ExitCode {
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         anywhere("interrupted_it_keeps_its_data_and_goes_on_with_resume", interrupted),
         anywhere("killed_it_has_lost_a_round_at_most", killed),
         anywhere("a_case_that_fails_is_a_row_and_the_others_go_on", failing_case),
+        anywhere("without_arguments_the_sender_alone_is_measured_too_or_said_to_be_left_out", both_ways),
         anywhere("bad_input_of_sweep_is_one_line_and_exit_2", bad_input_of_sweep),
         anywhere("bad_input_of_report_is_one_line_and_exit_2", bad_input_of_report),
         anywhere("what_cannot_be_written_is_named_and_exit_1", cannot_be_written),
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// Few and small cases over loopback, which any machine has.
-const SMALL: &str = "--netns loopback --size 64,4K --threads 1 --path two_copy,one_copy --placement free --counters task-clock";
+const SMALL: &str = "--netns loopback --receiver buffer --size 64,4K --threads 1 --path two_copy,one_copy --placement free --counters task-clock";
 
 fn sweep(arguments: &str, out: &Path) -> Command {
     let mut command = sendpath();
@@ -187,7 +189,7 @@ fn failing_case() -> Result<(), Failed> {
     // 64 pairs take more descriptors than there are, one pair does not. With this seed so many of the failures follow
     // each other that the connections of half-opened instances would fill the listener's queue.
     let command = format!(
-        "ulimit -n 60; exec {} sweep --netns loopback --size 64 --threads 1,64 --path two_copy,one_copy --placement free \
+        "ulimit -n 60; exec {} sweep --netns loopback --receiver buffer --size 64 --threads 1,64 --path two_copy,one_copy --placement free \
          --counters none {SHORTEST} --seed 4 --out {}",
         env!("CARGO_BIN_EXE_sendpath"),
         out.display()
@@ -213,6 +215,45 @@ fn failing_case() -> Result<(), Failed> {
     let output = report(&out);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(fs::read_to_string(out.join("report.html"))?.contains("RLIMIT_NOFILE"));
+    Ok(())
+}
+
+/// Where a sink cannot be had, as over loopback without root, one line says why, and the rest is measured. Asked for by
+/// name it is an error there.
+fn both_ways() -> Result<(), Failed> {
+    let few = |more: &str| {
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("sweep");
+        let mut command = sendpath();
+        let few = "sweep --netns loopback --size 64,64K --counters none --time 1s --out";
+        command.args(few.split_whitespace()).arg(&out).args(more.split_whitespace());
+        Ok::<_, Failed>((command.output()?, out, folder))
+    };
+    let (output, out, _folder) = few("")?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let sweep = read(&out)?;
+    let alone = |receiver: Receiver| receiver == Receiver::Sink;
+    let cells = sweep.manifest.plan.cells.iter().filter(|cell| alone(cell.receiver)).count();
+    let page = sendpath::report::page(&sweep);
+    let (asked, asked_out, _asked_folder) = few("--receiver sink --threads 1 --path two_copy,zero_copy")?;
+    if let Some(reason) = &sweep.manifest.no_sink {
+        assert_eq!(cells, 0);
+        let said: Vec<&str> = text.lines().filter(|line| line.contains("receiver sink")).collect();
+        assert!(matches!(said[..], [line] if line.contains("left out")), "{text}");
+        assert!(page.warnings.iter().any(|warning| warning.contains(reason)), "{:?}", page.warnings);
+        assert_eq!(asked.status.code(), Some(1), "{}", stderr(&asked));
+        assert!(!asked_out.exists() && stderr(&asked).contains("sink"), "{}", stderr(&asked));
+        return Ok(());
+    }
+    assert_eq!((cells, sweep.manifest.injections.len()), (2, 2), "{text}");
+    assert!(page.headline.starts_with("Sending alone"), "{}", page.headline);
+    for record in sweep.records.iter().filter(|record| alone(record.arm.case.receiver)) {
+        let sample = record.outcome.as_ref().map_err(Clone::clone)?;
+        assert_eq!((sample.client.user_ns, sample.client.copies), Default::default());
+        assert!(sample.server.zero_copy.is_none_or(|counts| counts.copied == 0), "nothing is copied");
+    }
+    assert_eq!(asked.status.code(), Some(0), "{}", stderr(&asked));
     Ok(())
 }
 

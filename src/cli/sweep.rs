@@ -13,7 +13,7 @@ use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
-use crate::case::{Axes, Layout, Placement, SendPath};
+use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath};
 use crate::counters::{self};
 use crate::doctor;
 use crate::environment::Cpus;
@@ -31,15 +31,16 @@ use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReaso
 
 const AFTER_HELP: &str = "\
 Examples:
-  sendpath sweep                                  64 B to 1 MiB at 1 and 4 pairs, in a minute
+  sendpath sweep                                  to a receiver and the sender alone, in a minute
+  sendpath sweep --receiver sink --threads 1      the sender alone
   sendpath sweep --profile study-a --time 2m
   sendpath sweep --size 64K --threads 1,2 --placement paired,split --precision 0.5%
-  sendpath sweep --receiver sink --threads 1      the sender alone: nobody receives, nothing is copied on the way
   sendpath sweep --resume target-reports/20261120T133000Z-0123456789ab-host --time 5m
   sendpath report target-reports/…                the page, from the folder that sweep prints
 
 Profiles:
-  quick     64 B to 1 MiB at 1 and 4 pairs, rr, paired: 48 cases
+  quick     64 B to 1 MiB, rr, paired: to a receiver (buffer) at 1 and 4 pairs, and the sender alone
+            (sink) at 1 pair, so that it fits a minute: 72 cases
   study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases
   study-b   64 B to 4 KiB at 1 to 8 pairs: 48 cases
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
@@ -165,7 +166,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         return Err(Error::Setting(text.to_owned()).into());
     }
     let axes = options.matrix.axes()?;
-    let plan = match &resumed {
+    let mut plan = match &resumed {
         Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options, &axes),
     };
@@ -191,6 +192,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         None => countable(&options.counters.0),
     };
     let testbed = Testbed::start(&setup)?;
+    let no_sink = if resumed.is_none() { without_sink(&testbed, &mut plan, &axes)? } else { None };
     let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();
     let environment = Environment::read_for(&setup, &testbed, &placements, &receivers)?;
     note(environment.to_string().trim_end());
@@ -212,6 +214,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             not_counted,
             environment: Some(environment),
             checks,
+            injections: Vec::new(),
+            no_sink,
         };
         (Store::create(&folder, &manifest)?, Vec::new())
     };
@@ -236,6 +240,21 @@ fn plan(options: &Options, axes: &Axes) -> Plan {
         series,
         cells: cells(&matrices),
     }
+}
+
+/// Leaves the cells that nobody receives out of `plan` where they cannot be had and were not asked for by name, and
+/// says why.
+fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Option<String>, Error> {
+    let is_alone = |cell: &Cell| cell.receiver == Receiver::Sink;
+    let Some(&alone) = plan.cells.iter().find(|cell| is_alone(cell)) else { return Ok(None) };
+    let least = Case { path: SendPath::TwoCopy, payload_bytes: 64, threads: 1, ..alone.case(plan.series[0]) };
+    let Err(error) = testbed.open(least) else { return Ok(None) };
+    if axes.receivers.is_some() || plan.cells.iter().all(is_alone) {
+        return Err(error);
+    }
+    plan.cells.retain(|cell| !is_alone(cell));
+    note(&format!("  left out     the sender alone (receiver sink): {error}"));
+    Ok(Some(error.to_string()))
 }
 
 /// Of the events that were asked for, those that can be counted here, and why the others cannot.
@@ -295,8 +314,13 @@ fn measure(
 ) -> anyhow::Result<u8> {
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
+    let injections = rig.injections();
     let mut sweep = Sweep::new(plan, options, rig, records);
-    let end = sweep.run(&mut |records| store.append(records), interrupted, &mut |progress| {
+    let mut keep = |records: &[Record]| {
+        store.keep_injections(&injections.borrow())?;
+        store.append(records)
+    };
+    let end = sweep.run(&mut keep, interrupted, &mut |progress| {
         used = progress.elapsed;
         lines.show(progress);
     });
@@ -311,7 +335,7 @@ fn measure(
     // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
     let (read, analysis) = summed?;
-    let printed = print(&summary::table(&analysis));
+    let printed = print(&summary::table(&read.manifest, &analysis));
     let failures: Vec<_> = analysis
         .cells
         .iter()

@@ -2,8 +2,8 @@
 
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
-use super::words::{self, Copied};
-use crate::case::{Placement, Series, Workload};
+use super::words::{self, Copied, Ways};
+use crate::case::{Placement, Receiver, Series, Workload};
 use crate::event::Event;
 use crate::format::bytes;
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
@@ -16,19 +16,24 @@ use crate::sample::Side;
 type Of = fn(&ArmResult) -> Option<Measure>;
 
 /// All figures of a sweep.
-pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladder<'_>]) -> Vec<Figure> {
+pub(super) fn figures(
+    manifest: &Manifest,
+    analysis: &Analysis,
+    ladders: &[Ladder<'_>],
+    ways: &Ways,
+) -> Vec<Figure> {
     let series = &manifest.plan.series;
     let by_size = representative(ladders);
     let mut figures = Vec::new();
     for ladder in &by_size {
-        figures.push(size_figure(series, ladder, "fig1-throughput", "Throughput", "Gb/s", true, |arm| {
+        figures.push(size_figure(series, ladder, ways, ("fig1-throughput", "Throughput", "Gb/s"), |arm| {
             arm.throughput_gbps
         }));
     }
     for ladder in &by_size {
-        figures.extend(against(series, ladder));
+        figures.extend(against(series, ladder, ways));
     }
-    figures.extend(latency(series, analysis));
+    figures.extend(latency(series, analysis, ways));
     for (event, id, title) in [
         (Event::L1dLoadMisses, "fig3a-l1d-misses", "L1d load misses of the server"),
         (Event::LlcLoadMisses, "fig3b-llc-misses", "LLC load misses of the server"),
@@ -38,7 +43,7 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
                 Event::L1dLoadMisses => |arm| arm.counted.per_message(Side::Server, Event::L1dLoadMisses),
                 _ => |arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses),
             };
-            let mut figure = size_figure(series, ladder, id, title, "misses per message", true, of);
+            let mut figure = size_figure(series, ladder, ways, (id, title, "misses per message"), of);
             explain(&mut figure, manifest, ladder, event);
             figures.push(figure);
         }
@@ -47,10 +52,8 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
         let mut figure = size_figure(
             series,
             ladder,
-            "fig4-cycles-per-byte",
-            "CPU cycles of the server",
-            "cycles per byte",
-            true,
+            ways,
+            ("fig4-cycles-per-byte", "CPU cycles of the server", "cycles per byte"),
             |arm| {
                 let cycles = arm.counted.per_message(Side::Server, Event::Cycles)?;
                 Some(cycles.scaled(1.0 / arm.arm.case.payload_bytes as f64))
@@ -60,15 +63,17 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
         figures.push(figure);
     }
     for ladder in &by_size {
-        let (id, title) = ("fig5-cpu-time-per-byte", "CPU time of both sides");
-        figures
-            .push(size_figure(series, ladder, id, title, "CPU ns per byte", true, |arm| arm.cpu_ns_per_byte));
+        let alone = ladder.situation.receiver == Receiver::Sink;
+        let title = if alone { "CPU time" } else { "CPU time of both sides" };
+        let names = ("fig5-cpu-time-per-byte", title, "CPU ns per byte");
+        figures.push(size_figure(series, ladder, ways, names, |arm| arm.cpu_ns_per_byte));
     }
     // A figure that has nothing to show stands once, whatever the number of pairs.
     let mut empty: Vec<String> = Vec::new();
     figures.retain(|figure| {
         let is_empty = figure.lines.iter().all(|line| line.points.is_empty());
-        let stem = figure.id.rsplit_once('-').map_or("", |(stem, _)| stem).to_owned();
+        let id = figure.id.trim_end_matches(ALONE);
+        let stem = id.rsplit_once('-').map_or("", |(stem, _)| stem).to_owned();
         if is_empty && empty.contains(&stem) {
             return false;
         }
@@ -80,13 +85,27 @@ pub(super) fn figures(manifest: &Manifest, analysis: &Analysis, ladders: &[Ladde
     figures
 }
 
+/// What ends the id of a figure of the sender alone.
+const ALONE: &str = "-sink";
+
 /// The ladders that are drawn: of the first workload, placement, receiver and source, the one with the fewest pairs and the one
-/// with the most. The others stand in the tables.
+/// with the most; and the same of the sender alone, where it stands beside a receiver. The others stand in the tables.
 fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
-    let Some(first) = ladders.first() else { return Vec::new() };
+    let mut drawn = of_first(ladders.iter().collect());
+    let is_alone = |ladder: &Ladder<'_>| ladder.situation.receiver == Receiver::Sink;
+    if let Some(first) = ladders.first() {
+        let other = ladders.iter().filter(|ladder| is_alone(ladder) != is_alone(first)).collect();
+        drawn.extend(of_first(other));
+    }
+    drawn
+}
+
+/// Of the ladders in the first one's situation, the one with the fewest pairs and the one with the most.
+fn of_first<'a, 'b>(ladders: Vec<&'b Ladder<'a>>) -> Vec<&'b Ladder<'a>> {
+    let Some(&first) = ladders.first() else { return Vec::new() };
     let most = ladders.iter().map(|ladder| ladder.cells.len()).max().unwrap_or(0).min(2);
     let alike: Vec<&Ladder<'_>> = ladders
-        .iter()
+        .into_iter()
         .filter(|ladder| ladder.situation == first.situation && ladder.cells.len() >= most)
         .collect();
     match alike[..] {
@@ -96,13 +115,20 @@ fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
     }
 }
 
+/// What a figure is called, and its unit: id, title, unit.
+type Names<'a> = (&'a str, &'a str, &'a str);
+
+/// The id of a ladder's figure: `fig1-throughput-4T`, `fig1-throughput-1T-sink`.
+fn figure_id(id: &str, ladder: &Ladder<'_>) -> String {
+    let alone = if ladder.situation.receiver == Receiver::Sink { ALONE } else { "" };
+    format!("{id}-{}T{alone}", ladder.threads)
+}
+
 fn size_figure(
     series: &[Series],
     ladder: &Ladder<'_>,
-    id: &str,
-    title: &str,
-    unit: &str,
-    log: bool,
+    ways: &Ways,
+    (id, title, unit): Names<'_>,
     of: Of,
 ) -> Figure {
     let arms = |series| ladder.arms(series).collect::<Vec<_>>();
@@ -114,14 +140,18 @@ fn size_figure(
     };
     let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
     Figure {
-        id: format!("{id}-{}T", ladder.threads),
-        title: format!("{title} by message size, {}", words::pairs(ladder.threads)),
+        id: figure_id(id, ladder),
+        title: format!(
+            "{title} by message size, {}{}",
+            words::pairs(ladder.threads),
+            ways.suffix(ladder.situation.receiver)
+        ),
         caption: format!(
             "{} Bands are 95 % intervals over instances (new connections and buffers).",
             words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
-        y: Scale { label: unit.to_owned(), log, kind: Kind::Number },
+        y: Scale { label: unit.to_owned(), log: true, kind: Kind::Number },
         lines,
         missing: missing.into_iter().flatten().collect(),
     }
@@ -129,7 +159,7 @@ fn size_figure(
 
 /// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of the paths cover
 /// each other.
-fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
+fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
     let line = |&series: &Series| {
         let label = words::series(series, Copied::of(ladder.arms(series)));
@@ -151,11 +181,15 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
     let missing = lines.iter().filter(|line| line.points.len() < ladder.cells.len()).map(|line| {
         (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
     });
-    let id = format!("fig1-against-{}-{}-{}T", baseline.0, baseline.1, ladder.threads);
+    let id = figure_id(&format!("fig1-against-{}-{}", baseline.0, baseline.1), ladder);
     let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
     Some(Figure {
         id,
-        title: format!("Throughput against {baseline} by message size, {}", words::pairs(ladder.threads)),
+        title: format!(
+            "Throughput against {baseline} by message size, {}{}",
+            words::pairs(ladder.threads),
+            ways.suffix(ladder.situation.receiver)
+        ),
         caption: format!(
             "{} Ratios are taken within a round, which removes the machine's drift. Bands are 95 % intervals \
              over instances. Above 0 is faster than {baseline}.",
@@ -169,7 +203,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>) -> Option<Figure> {
 }
 
 /// Round trips by number of pairs: the mean and the 99th percentile.
-fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
+fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
     let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
     let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
     // The size that was measured at most numbers of pairs; of those the one nearest to 64 KiB.
@@ -205,7 +239,11 @@ fn latency(series: &[Series], analysis: &Analysis) -> Vec<Figure> {
         let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
         Figure {
             id: id.to_owned(),
-            title: format!("{title} by number of pairs, {} messages", bytes(payload_bytes as f64)),
+            title: format!(
+                "{title} by number of pairs, {} messages{}",
+                bytes(payload_bytes as f64),
+                ways.suffix(situation.receiver)
+            ),
             caption: format!(
                 "{} Bands are 95 % intervals over instances. With more pairs than CPUs a round trip includes waiting for \
                  the other pairs.",

@@ -23,7 +23,7 @@ pub use history::{By, history};
 pub use html::render;
 pub use plots::{Look, png, ready_font, svg};
 
-use crate::case::Series;
+use crate::case::{Receiver, Series};
 use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{Fit, Ladder, ladders};
 use crate::results::metric::Metric;
@@ -41,7 +41,8 @@ pub fn page(sweep: &StoredSweep) -> Page {
             manifest.plan.series.iter().map(move |&series| (ladder, series, Fit::of(ladder, series)))
         })
         .collect();
-    let facts = Facts { manifest, analysis: &analysis, ladders: &ladders, fits: &fits };
+    let ways = words::Ways::of(manifest, &analysis);
+    let facts = Facts { manifest, analysis: &analysis, ladders: &ladders, fits: &fits, ways: &ways };
     let mut warnings = sweep.warnings.clone();
     warnings.extend(facts.warnings());
     let folder = sweep.folder.display();
@@ -51,8 +52,11 @@ pub fn page(sweep: &StoredSweep) -> Page {
         headline: facts.headline(),
         verdict: facts.verdict(),
         warnings,
-        figures: figures::figures(manifest, &analysis, &ladders),
-        maps: Metric::OF_A_SWEEP.into_iter().flat_map(|metric| winners::maps(&analysis, metric)).collect(),
+        figures: figures::figures(manifest, &analysis, &ladders, &ways),
+        maps: Metric::OF_A_SWEEP
+            .into_iter()
+            .flat_map(|metric| winners::maps(&analysis, metric, &ways))
+            .collect(),
         cost_model: Section {
             method: COST_MODEL.to_owned(),
             table: tables::cost_model(&fits),
@@ -98,6 +102,13 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
                 .to_owned()
         }
     });
+    if facts.manifest.plan.cells.iter().any(|cell| cell.receiver == Receiver::Sink) {
+        limits.push(
+            "Sender alone: the send path, TCP, the queueing discipline and veth are measured, and what goes into them. Nobody \
+             receives, so no contents are verified on a receiver. A network card's driver and its DMA are not in it."
+                .to_owned(),
+        );
+    }
     if facts.counted_apart() {
         limits.push(
             "Times come from bursts without counters, and counts from other bursts, because counting costs time at every \

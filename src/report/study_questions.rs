@@ -23,6 +23,16 @@ type Quantity<'a> = (&'a str, &'a dyn Fn(&ArmResult) -> Option<f64>);
 const TWO_COPY: Series = (SendPath::TwoCopy, Layout::Heap);
 const ONE_COPY: Series = (SendPath::OneCopy, Layout::Heap);
 
+/// A number, or its least and greatest over cases, which are never pooled.
+fn range_by_case(values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    match (significant(least, 3), significant(most, 3)) {
+        (least, most) if least == most => most,
+        (least, most) => format!("{least} to {most} (by case)"),
+    }
+}
+
 impl Facts<'_> {
     /// All six, in order.
     pub(super) fn questions(&self) -> Vec<Question> {
@@ -50,14 +60,19 @@ impl Facts<'_> {
         let mut answer = self.zero_copy_wins();
         let rows: Vec<String> =
             self.arms().filter(|arm| arm.zero_copy.is_some()).map(|arm| case_row(arm.arm)).collect();
-        let copied = self.copied();
-        if copied.iter().all(|(_, copied)| *copied == Copied::Unknown) {
+        let each = |reception: (Receiver, Source)| {
+            self.zero_copy_series()
+                .into_iter()
+                .map(move |series| (reception, series, self.copied_by(reception, series)))
+        };
+        let copied: Vec<_> = self.receptions().into_iter().flat_map(each).collect();
+        if copied.iter().all(|(_, _, copied)| *copied == Copied::Unknown) {
             answer.push(claim(
                 "The data cannot say why: no completion was recorded, so it is not known whether the kernel copied.",
             ));
             return Question { text, answered: false, answer };
         }
-        for (series, copied) in copied {
+        for ((receiver, source), series, copied) in copied {
             let did = match copied {
                 Copied::Unknown => continue,
                 Copied::Shares(_, 0.0) => {
@@ -65,9 +80,14 @@ impl Facts<'_> {
                 }
                 Copied::Shares(..) => format!("{copied}, as the completions of its sends say"),
             };
-            let sent = |arm: &&ArmResult| arm.zero_copy.is_some() && arm.arm.case.series() == series;
+            let sent = |arm: &&ArmResult| {
+                let case = arm.arm.case;
+                arm.zero_copy.is_some()
+                    && (case.series(), case.receiver, case.source) == (series, receiver, source)
+            };
+            let given = self.ways.reception(receiver, source);
             let rows = self.arms().filter(sent).map(|arm| case_row(arm.arm)).collect();
-            answer.push(Claim { text: format!("{}: {did}.", words::plain(series)), rows });
+            answer.push(Claim { text: format!("{}{given}: {did}.", words::plain(series)), rows });
         }
         answer.push(Claim {
             text: "MSG_ZEROCOPY pins the pages of each send and queues a notification for it, copied or not \
@@ -80,19 +100,14 @@ impl Facts<'_> {
         answered &= !small.is_empty();
         answer.extend(small);
         answer.extend(self.cost_by_message());
-        let (mut sends, mut notifications) = (0, 0);
-        for counts in self.arms().filter_map(|arm| arm.zero_copy) {
-            sends += counts.sends;
-            notifications += counts.notifications;
-        }
-        if sends > 0 {
-            answer.push(Claim {
-                text: format!(
-                    "Each send took {} reads of the error queue on average.",
-                    significant(notifications as f64 / sends as f64, 3)
-                ),
-                rows,
-            });
+        let reads: Vec<f64> = self
+            .arms()
+            .filter_map(|arm| arm.zero_copy.filter(|counts| counts.sends > 0))
+            .map(|counts| counts.notifications as f64 / counts.sends as f64)
+            .collect();
+        if !reads.is_empty() {
+            let text = format!("A send took {} reads of the error queue on average.", range_by_case(&reads));
+            answer.push(Claim { text, rows });
         }
         Question { text, answered, answer }
     }
@@ -227,8 +242,8 @@ impl Facts<'_> {
             answer.push(Claim {
                 text: format!(
                     "{} against two_copy{}, the server's misses per message over the cells: {}; {most}.",
-                    self.name(series),
-                    words::reception(reception.0, reception.1),
+                    words::series(series, self.copied_by(reception, series)),
+                    self.ways.reception(reception.0, reception.1),
                     list(&shown)
                 ),
                 rows,
@@ -292,12 +307,17 @@ impl Facts<'_> {
                     + client.user_to_user_bytes
             };
             let payload = |arm: &&ArmResult| arm.copied_messages * arm.arm.case.payload_bytes as u64;
-            let (copied, payload) =
-                (arms.iter().map(copied).sum::<u64>(), arms.iter().map(payload).sum::<u64>());
-            if payload == 0 {
+            // By arm: one that was not copied would vanish in the sum of all.
+            let copies: Vec<f64> = arms
+                .iter()
+                .filter(|arm| payload(arm) > 0)
+                .map(|arm| copied(arm) as f64 / payload(arm) as f64)
+                .collect();
+            if copies.is_empty() {
                 continue;
             }
-            parts.push(format!("{} {}", self.name(series), significant(copied as f64 / payload as f64, 3)));
+            let name = words::series(series, self.copied_by(reception, series));
+            parts.push(format!("{name} {}", range_by_case(&copies)));
             for id in arms.iter().map(|arm| ledger_row(arm)) {
                 if !rows.contains(&id) {
                     rows.push(id);
@@ -306,8 +326,9 @@ impl Facts<'_> {
         }
         (!parts.is_empty()).then(|| Claim {
             text: format!(
-                "Copies of each payload byte by a CPU{}, both sides together: {}.",
-                words::reception(reception.0, reception.1),
+                "Copies of each payload byte by a CPU{}{}: {}.",
+                self.ways.reception(reception.0, reception.1),
+                if reception.0 == Receiver::Sink { "" } else { ", both sides together" },
                 list(&parts)
             ),
             rows,

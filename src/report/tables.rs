@@ -13,8 +13,8 @@ use crate::sample::Side;
 const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
 const PAIRS: &str = "server and client threads, one of each to a connection";
 const PLACEMENT: &str = "where the two ends of a pair run";
-const RECEIVER: &str =
-    "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends";
+const RECEIVER: &str = "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends; sink: \
+     nobody receives, the sender alone";
 const SOURCE: &str = "which messages are sent: hot, a small set in turn; cold, a set that no cache holds";
 
 /// Why the two sides of a case are not to be told apart by CPU time or counters.
@@ -58,6 +58,9 @@ fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
     }
 }
 
+/// Why the client's cells are empty of the sender alone.
+const NO_CLIENT: &str = "sender alone: nobody receives, so there is no client to measure";
+
 /// What is shown of what was counted.
 const COUNTED: [(Side, Event); 7] = [
     (Side::Server, Event::Cycles),
@@ -96,7 +99,8 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
         ),
         number_column(
             "CPU ns per byte",
-            "CPU time of both sides' threads per payload byte: what is compared",
+            "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other): what is \
+             compared",
         ),
         number_column("server CPU ns", &by_side("CPU time of the server's threads per message")),
         number_column("client CPU ns", &by_side("CPU time of the client's threads per message")),
@@ -106,6 +110,13 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
             "sends that were refused because no more memory may be pinned, and made again",
         ),
     ];
+    if !manifest.injections.is_empty() {
+        columns.push(number_column(
+            "injection ns",
+            "sender alone: a request and an acknowledgement with no message between, which the sender injects. Part of every \
+             message's time, the same for every path",
+        ));
+    }
     columns.extend(COUNTED.iter().map(|(side, event)| {
         let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
         number_column(&format!("{side} {}", event.unit()), &by_side(&about))
@@ -146,7 +157,14 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             ),
             measured(result.cpu_ns_per_byte, &why("CPU time was not recorded")),
             measured(result.server_cpu_ns_per_message, &why("CPU time was not recorded")),
-            measured(result.client_cpu_ns_per_message, &why("CPU time was not recorded")),
+            measured(
+                result.client_cpu_ns_per_message,
+                &if case.receiver == Receiver::Sink {
+                    NO_CLIENT.to_owned()
+                } else {
+                    why("CPU time was not recorded")
+                },
+            ),
             result.zero_copy.and_then(|counts| counts.copied_share()).map_or_else(
                 || {
                     empty(&why(
@@ -160,8 +178,16 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                 |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
             ),
         ];
+        if !manifest.injections.is_empty() {
+            cells.push(manifest.injection_ns(case.cell()).map_or_else(
+                || empty("a receiver acknowledges: nothing is injected"),
+                |ns| value(number(ns), ns),
+            ));
+        }
         cells.extend(COUNTED.iter().map(|(side, event)| {
+            let no_client = *side == Side::Client && case.receiver == Receiver::Sink;
             let reason = manifest.not_counted.get(&event.to_string()).cloned();
+            let reason = if no_client { Some(NO_CLIENT.to_owned()) } else { reason };
             measured(
                 result.counted.per_message(*side, *event),
                 &reason.unwrap_or_else(|| why("it was not counted")),

@@ -1,10 +1,10 @@
 //! Which series is the cheapest in a cell, and whether that can be said.
 
 use super::page::{DecisionMap, Square};
-use super::words::{self, comparison_row};
-use crate::case::{Series, Situation};
+use super::words::{self, Ways, comparison_row};
+use crate::case::{Receiver, SendPath, Series, Situation};
 use crate::format::{bytes, list};
-use crate::results::analysis::{Analysis, CellResult, SeriesComparison};
+use crate::results::analysis::{Analysis, ArmResult, CellResult, SeriesComparison};
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, Estimate, Verdict};
 
@@ -98,8 +98,37 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     Winner::Unknown(format!("too noisy to tell {} apart", names(&left)), rows)
 }
 
+/// The path that is faster than every other path in a cell, whatever its layout, with the fastest of its series.
+pub(super) fn fastest_path(cell: &CellResult) -> Option<Series> {
+    let arms = || cell.arms.iter().filter(|arm| !arm.arm.control && arm.error.is_none());
+    let beats_other_paths = |one: Series| {
+        let mut others = arms().map(|arm| arm.arm.case.series()).filter(|other| other.0 != one.0).peekable();
+        others.peek().is_some()
+            && others.all(|other| {
+                matches!(versus(cell, Metric::Throughput, one, other), Some((_, Verdict::Faster, _)))
+            })
+    };
+    arms()
+        .filter(|arm| beats_other_paths(arm.arm.case.series()))
+        .max_by(|one, other| {
+            let gbps = |arm: &ArmResult| arm.throughput_gbps.map_or(0.0, |gbps| gbps.value);
+            gbps(one).total_cmp(&gbps(other))
+        })
+        .map(|arm| arm.arm.case.series())
+}
+
+/// The fastest series of a path, or of all paths but that one, by the plain numbers.
+pub(super) fn best_of(cell: &CellResult, path: SendPath, is_path: bool) -> Option<Series> {
+    cell.arms
+        .iter()
+        .filter(|arm| !arm.arm.control && (arm.arm.case.path == path) == is_path)
+        .filter_map(|arm| Some((arm.arm.case.series(), arm.throughput_gbps?.value)))
+        .max_by(|(_, one), (_, other)| one.total_cmp(other))
+        .map(|(series, _)| series)
+}
+
 /// A map for each workload, placement, receiver and source, by one metric.
-pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
+pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<DecisionMap> {
     let mut situations: Vec<Situation> = Vec::new();
     for cell in &analysis.cells {
         if !situations.contains(&cell.cell.situation()) {
@@ -134,7 +163,15 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric) -> Vec<DecisionMap> {
             (words::pairs(threads), squares.collect())
         });
         DecisionMap {
-            title: format!("By {} ({})", metric.name(), words::situation(situation)),
+            title: {
+                // The sender alone is named by its situation.
+                let way = if situation.receiver == Receiver::Sink {
+                    String::new()
+                } else {
+                    ways.suffix(situation.receiver)
+                };
+                format!("By {} ({}{way})", metric.name(), words::situation(situation))
+            },
             columns: sizes.iter().map(|&size| bytes(size as f64)).collect(),
             rows: rows.collect(),
         }

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
+use crate::environment::Topology;
 use crate::format::{bytes, difference_with_interval, number_with_interval, share};
-use crate::results::analysis::{ArmResult, Measure, SeriesComparison};
+use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
+use crate::results::manifest::Manifest;
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
@@ -37,7 +39,7 @@ pub(super) fn situation(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source } = situation;
     let mut words = format!("{workload}, {placement}");
     if receiver != Receiver::default() {
-        words = format!("{words}, receiver {receiver}");
+        words = format!("{words}, {}", receiver_words(receiver));
     }
     if source != Source::default() {
         words = format!("{words}, source {source}");
@@ -55,7 +57,10 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         Receiver::Discard => {
             "dropped by the receiving kernel, without a copy to user memory (receiver discard)"
         }
-        Receiver::Sink => "received by nobody: the sender alone",
+        Receiver::Sink => {
+            "received by nobody: the sender alone (receiver sink), whose frames are dropped uncopied and acknowledged all \
+             the same"
+        }
         Receiver::Matched => {
             "received as they were sent (receiver matched: two_copy unpacks, the others receive into eight fields)"
         }
@@ -69,10 +74,64 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
 
 /// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
 pub(super) fn reception(receiver: Receiver, source: Source) -> String {
-    let receiver = (receiver != Receiver::default()).then(|| format!("receiver {receiver}"));
+    let receiver = (receiver != Receiver::default()).then(|| receiver_words(receiver));
     let source = (source != Source::default()).then(|| format!("source {source}"));
-    let named: Vec<String> = receiver.into_iter().chain(source).collect();
-    if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) }
+    let named: Vec<String> = receiver.iter().cloned().chain(source).collect();
+    let the = if receiver.as_deref().is_some_and(|word| word.starts_with("sender")) { "the " } else { "" };
+    if named.is_empty() { String::new() } else { format!(" with {the}{}", named.join(", ")) }
+}
+
+fn receiver_words(receiver: Receiver) -> String {
+    if receiver == Receiver::Sink { "sender alone".to_owned() } else { format!("receiver {receiver}") }
+}
+
+/// Where messages go in a sweep: what has to stand in a title so that the sender alone is not taken for the way to a
+/// receiver, nor the other way round.
+pub(super) struct Ways {
+    both: bool,
+    over: &'static str,
+}
+
+impl Ways {
+    pub(super) fn of(manifest: &Manifest, analysis: &Analysis) -> Self {
+        let is_there =
+            |alone| analysis.cells.iter().any(|cell| (cell.cell.receiver == Receiver::Sink) == alone);
+        let over = match manifest.environment.as_ref().map(|environment| &environment.effective.topology) {
+            Some(Topology::Anonymous) => " over veth",
+            Some(Topology::Loopback) => " over loopback",
+            Some(Topology::Named { .. }) | None => "",
+        };
+        Self { both: is_there(true) && is_there(false), over }
+    }
+
+    /// The way to a receiver, to begin a sentence: `Over veth to a local receiver`.
+    pub(super) fn to_a_receiver(&self) -> String {
+        match self.over.trim_start().strip_prefix("over ") {
+            Some(link) => format!("Over {link} to a local receiver"),
+            None => "To a receiver".to_owned(),
+        }
+    }
+
+    /// Receiver and source, to follow a noun: ` with the sender alone`, ` with a receiver over veth`.
+    pub(super) fn reception(&self, receiver: Receiver, source: Source) -> String {
+        match reception(receiver, source) {
+            nothing if nothing.is_empty() && self.both => format!(" with a receiver{}", self.over),
+            words => words,
+        }
+    }
+
+    /// `to a receiver over veth`, or `sender alone`.
+    pub(super) fn name(&self, receiver: Receiver) -> String {
+        match receiver {
+            Receiver::Sink => "sender alone".to_owned(),
+            _ => format!("to a receiver{}", self.over),
+        }
+    }
+
+    /// The same to follow a title, with a comma; nothing in a sweep that has one of the two.
+    pub(super) fn suffix(&self, receiver: Receiver) -> String {
+        if self.both { format!(", {}", self.name(receiver)) } else { String::new() }
+    }
 }
 
 /// The path with its layout: `zero_copy, page`.

@@ -235,6 +235,13 @@ pub fn standing(
     ladder.cells.iter().map(of).collect()
 }
 
+/// Where a ratio that is below 1 at one size and above it at another passes 1, on logarithmic axes.
+#[must_use]
+pub fn passes_one((before_bytes, before): (usize, f64), (first_bytes, first): (usize, f64)) -> f64 {
+    let share = before.ln() / (before.ln() - first.ln());
+    (before_bytes as f64) * (first_bytes as f64 / before_bytes as f64).powf(share)
+}
+
 /// From which size on `series` is faster than `baseline`, by the verdicts: the smallest size from which on
 /// every verdict says so. Where it lies is between the last size that does not and the first that does;
 /// the value is where the ratio passes 1 between the two, on a logarithmic axis.
@@ -260,8 +267,7 @@ pub fn crossover(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Cross
     let (before_bytes, before) = standing[from - 1];
     let value = match (before, first) {
         (Some((before, _)), Some((first, _))) if low.is_some() && before.value < 1.0 && first.value > 1.0 => {
-            let share = before.value.ln() / (before.value.ln() - first.value.ln());
-            (before_bytes as f64) * (first_bytes as f64 / before_bytes as f64).powf(share)
+            passes_one((before_bytes, before.value), (first_bytes, first.value))
         }
         _ => first_bytes as f64,
     };

@@ -39,6 +39,32 @@ pub struct Manifest {
     pub environment: Option<Environment>,
     /// What `sendpath doctor` found.
     pub checks: Vec<Check>,
+    /// What the peer costs that the sender plays for itself, of each cell that nobody receives.
+    #[serde(default)]
+    pub injections: Vec<Injection>,
+    /// Why the cells that nobody receives were left out, where they were.
+    #[serde(default)]
+    pub no_sink: Option<String>,
+}
+
+/// Of a cell that nobody receives: what a request and an acknowledgement cost with no message between.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Injection {
+    /// The cell.
+    pub cell: Cell,
+    /// The mean of one request with its acknowledgement, in nanoseconds.
+    pub injection_ns: f64,
+}
+
+impl Manifest {
+    /// What was measured of a cell's injection.
+    #[must_use]
+    pub fn injection_ns(&self, cell: Cell) -> Option<f64> {
+        self.injections
+            .iter()
+            .find(|injection| injection.cell == cell)
+            .map(|injection| injection.injection_ns)
+    }
 }
 
 /// The program that measured.

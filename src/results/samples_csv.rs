@@ -97,14 +97,17 @@ pub fn write(record: &Record) -> Vec<String> {
         Err(error) => row.push(error.replace(['\n', '\r'], " ")),
         Ok(sample) => {
             row.push(String::new());
-            row.extend(measures(sample));
+            row.extend(measures(sample, receiver));
         }
     }
     row.resize(columns().len(), String::new());
     row
 }
 
-fn measures(sample: &Sample) -> Vec<String> {
+/// Of what nobody receives there is no client to measure: its columns are empty, but for those of the window that was
+/// timed.
+fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
+    let of_client = |number: u64| if receiver == Receiver::Sink { String::new() } else { number.to_string() };
     let Sample { elapsed_ns, messages, pairs: _, server, client } = sample;
     let mut row: Vec<String> = [
         client.start_ns,
@@ -114,15 +117,15 @@ fn measures(sample: &Sample) -> Vec<String> {
         client.pairs_ns,
         server.user_ns,
         server.system_ns,
-        client.user_ns,
-        client.system_ns,
-        server.copies.user_to_user_bytes,
-        server.copies.user_to_kernel_bytes,
-        client.copies.kernel_to_user_bytes,
-        client.copies.user_to_user_bytes,
     ]
     .map(|number| number.to_string())
     .into();
+    row.extend([client.user_ns, client.system_ns].map(of_client));
+    row.extend(
+        [server.copies.user_to_user_bytes, server.copies.user_to_kernel_bytes]
+            .map(|number| number.to_string()),
+    );
+    row.extend([client.copies.kernel_to_user_bytes, client.copies.user_to_user_bytes].map(of_client));
     let counts = server.zero_copy.map(|counts| {
         let ZeroCopyCounts { sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs } =
             counts;
@@ -242,6 +245,14 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         self.parse(whole)
     }
 
+    /// A number of the client's: where nobody receives, nothing may stand there.
+    fn of_client(&mut self, case: &Case) -> Result<u64, String> {
+        if case.receiver != Receiver::Sink {
+            return self.number();
+        }
+        self.parse(|text| if text.is_empty() { Ok(0) } else { Err("nobody receives: it has to be empty") })
+    }
+
     /// Numbers that stand together, or are empty together.
     fn numbers<const N: usize>(&mut self) -> Result<Option<[u64; N]>, String> {
         let mut numbers = [None; N];
@@ -271,8 +282,8 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
             start_ns,
             end_ns: start_ns.saturating_add(elapsed_ns),
             pairs_ns,
-            user_ns: self.number()?,
-            system_ns: self.number()?,
+            user_ns: self.of_client(case)?,
+            system_ns: self.of_client(case)?,
             ..SideReport::default()
         };
         server.copies = Copies {
@@ -281,8 +292,8 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
             ..Copies::default()
         };
         client.copies = Copies {
-            kernel_to_user_bytes: self.number()?,
-            user_to_user_bytes: self.number()?,
+            kernel_to_user_bytes: self.of_client(case)?,
+            user_to_user_bytes: self.of_client(case)?,
             ..Copies::default()
         };
         server.zero_copy = self.numbers()?.map(
@@ -392,6 +403,20 @@ pub(crate) mod tests {
         assert_eq!(read(&row(&record)), Ok(record.clone()));
         record.outcome = Err("sendmsg(2): no, \"never\"".to_owned());
         assert_eq!(read(&row(&record)), Ok(record));
+    }
+
+    #[test]
+    fn where_nobody_receives_the_client_s_columns_are_empty() {
+        let mut record = record();
+        record.arm.case.receiver = Receiver::Sink;
+        let columns = columns();
+        let written = write(&record);
+        let mut empty = columns.iter().zip(&written).filter(|(name, _)| name.starts_with("client_"));
+        assert!(empty.all(|(_, text)| text.is_empty()), "{written:?}");
+        assert_eq!(read(&row(&record)), Ok(record.clone()));
+        let mut wrong = written;
+        wrong[columns.iter().position(|name| name == "client_user_ns").unwrap()] = "0".to_owned();
+        assert!(read(&StringRecord::from(wrong)).unwrap_err().contains("client_user_ns"));
     }
 
     #[test]

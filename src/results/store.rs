@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-pub use super::manifest::{Manifest, Plan, Program, SCHEMA};
+pub use super::manifest::{Injection, Manifest, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
@@ -42,6 +42,7 @@ pub struct StoredSweep {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    manifest: Manifest,
     samples: File,
 }
 
@@ -56,8 +57,8 @@ impl Store {
         manifest.write(folder)?;
         let path = folder.join(SAMPLES);
         let samples = OpenOptions::new().create_new(true).append(true).open(&path);
-        let mut store =
-            Self { folder: folder.to_owned(), samples: samples.map_err(Error::file("open(2)", &path))? };
+        let samples = samples.map_err(Error::file("open(2)", &path))?;
+        let mut store = Self { folder: folder.to_owned(), manifest: manifest.clone(), samples };
         store.write_lines([columns::columns()])?;
         Ok(store)
     }
@@ -79,7 +80,7 @@ impl Store {
         let text = fs::read(&path).map_err(Error::file("read(2)", &path))?;
         let samples = OpenOptions::new().append(true).open(&path).map_err(Error::file("open(2)", &path))?;
         samples.set_len(whole_bytes(&text) as u64).map_err(Error::file("ftruncate(2)", &path))?;
-        Ok(Self { folder: folder.clone(), samples })
+        Ok(Self { folder: folder.clone(), manifest, samples })
     }
 
     /// The folder.
@@ -94,6 +95,21 @@ impl Store {
     /// [`Error::File`], as when the disk is full. What was written before stays.
     pub fn append(&mut self, records: &[Record]) -> Result<()> {
         self.write_lines(records.iter().map(columns::write))
+    }
+
+    /// Keeps what injections cost, beside what is known; writes nothing where nothing is new.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn keep_injections(&mut self, injections: &[Injection]) -> Result<()> {
+        let known = &mut self.manifest.injections;
+        let before = known.len();
+        for new in injections {
+            if !known.iter().any(|injection| injection.cell == new.cell) {
+                known.push(*new);
+            }
+        }
+        if known.len() == before { Ok(()) } else { self.manifest.write(&self.folder) }
     }
 
     fn write_lines(&mut self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
@@ -275,6 +291,8 @@ pub(crate) mod tests {
             not_counted: BTreeMap::new(),
             environment: None,
             checks: Vec::new(),
+            injections: Vec::new(),
+            no_sink: None,
         }
     }
 
@@ -300,6 +318,20 @@ pub(crate) mod tests {
         let sweep = read(&path).unwrap();
         assert_eq!((sweep.manifest, sweep.records), (manifest(), vec![record(); 6]));
         assert!(sweep.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_an_injection_costs_is_kept_once_for_each_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep");
+        let mut store = Store::create(&path, &manifest()).unwrap();
+        let of = |injection_ns| Injection { cell: record().arm.case.cell(), injection_ns };
+        for injection_ns in [1500.0, 1700.0] {
+            store.keep_injections(&[of(injection_ns)]).unwrap();
+            let kept = read(&path).unwrap().manifest;
+            assert_eq!(kept.injections, [of(1500.0)]);
+            assert_eq!(kept.injection_ns(record().arm.case.cell()), Some(1500.0));
+        }
     }
 
     fn compressed(bytes: &[u8]) -> Vec<u8> {
@@ -389,7 +421,7 @@ pub(crate) mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let mut store = Store { folder: PathBuf::from("sweep"), samples: full };
+        let mut store = Store { folder: PathBuf::from("sweep"), manifest: manifest(), samples: full };
         let error = store.append(&[record()]).unwrap_err().to_string();
         assert_eq!(error, "write(2) sweep/samples.csv: No space left on device (os error 28)");
     }

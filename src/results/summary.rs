@@ -8,6 +8,7 @@ use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::event_name;
+use crate::case::Receiver;
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::format;
@@ -74,7 +75,11 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
     put(&mut row, "messages", result.messages);
     put(&mut row, "elapsed_ns", result.elapsed_ns);
     put(&mut row, "drain_ns_per_burst", text(result.drain_ns_per_burst.map(digits)));
-    put(&mut row, "received_bytes", result.messages.saturating_mul(case.payload_bytes as u64));
+    // Nobody received anything of what is sent into the sink, and no client copied.
+    let received = case.receiver != Receiver::Sink;
+    let received_bytes = received.then(|| result.messages.saturating_mul(case.payload_bytes as u64));
+    put(&mut row, "received_bytes", text(received_bytes));
+    put(&mut row, "injection_ns", text(manifest.injection_ns(cell.cell).map(digits)));
     put_measure(&mut row, "throughput_gbps", result.throughput_gbps);
     put_measure(&mut row, "rtt_mean_ns", result.rtt_mean_ns);
     for ((_, measure), name) in result.rtt_quantiles_ns.iter().zip(["p50", "p90", "p99", "p999"]) {
@@ -102,7 +107,8 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
         ("client_user_to_user_bytes_per_message", client.user_to_user_bytes),
     ] {
         let messages = result.copied_messages;
-        put(&mut row, name, text((messages > 0).then(|| digits(bytes as f64 / messages as f64))));
+        let known = messages > 0 && (received || !name.starts_with("client_"));
+        put(&mut row, name, text(known.then(|| digits(bytes as f64 / messages as f64))));
     }
 
     let counted = &result.counted;
@@ -150,7 +156,7 @@ pub fn against_baseline<'a>(
 
 /// Throughput of every case, for a terminal.
 #[must_use]
-pub fn table(analysis: &Analysis) -> String {
+pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
     let metric = Metric::Throughput;
     let mut table =
         format!("{:<46} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");
@@ -177,5 +183,23 @@ pub fn table(analysis: &Analysis) -> String {
             let _ = writeln!(table, "{name:<46} {gbps:>9}  {change:>30}  {verdict}");
         }
     }
+    if let Some(injections) = injections(manifest) {
+        let _ = writeln!(table, "{injections}");
+    }
     table
+}
+
+/// What is part of every message's time where nobody receives, in a sentence; none where there is no such cell.
+#[must_use]
+pub fn injections(manifest: &Manifest) -> Option<String> {
+    let costs = || manifest.injections.iter().map(|injection| injection.injection_ns);
+    let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
+    let (least, most) = (format::time(least), format::time(most));
+    (!manifest.injections.is_empty()).then(|| {
+        let cost = if least == most { least } else { format!("{least} to {most}, by cell") };
+        format!(
+            "Sender alone: a request and an acknowledgement, which the sender injects for want of a receiver, take {cost} \
+             with no message between. The times include them, the same for every path."
+        )
+    })
 }

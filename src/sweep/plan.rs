@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Cell, ChartAxis, Layout, Matrix, SendPath, Series};
+use crate::case::{Cell, ChartAxis, Layout, Matrix, Receiver, SendPath, Series};
 use crate::results::record::Arm;
 use crate::results::store::Plan;
 
@@ -12,7 +12,7 @@ use crate::results::store::Plan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Profile {
-    /// 64 B to 1 MiB at 1 and 4 pairs: four series in 12 cells.
+    /// 64 B to 1 MiB: to a receiver at 1 and 4 pairs, and the sender alone at 1 pair. Four series in 18 cells.
     Quick,
     /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
     StudyA,
@@ -31,10 +31,13 @@ impl Profile {
             .into();
         let base = Matrix { x: ChartAxis::PayloadBytes, ..Matrix::by_size() };
         match self {
-            Self::Quick => vec![Matrix {
-                payload_bytes: vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20],
-                ..base
-            }],
+            Self::Quick => {
+                let payload_bytes = vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20];
+                let received = Matrix { payload_bytes, ..base };
+                // Alone, a second sender says little more than the first, and the minute is short.
+                let alone = Matrix { receivers: vec![Receiver::Sink], threads: vec![1], ..received.clone() };
+                vec![received, alone]
+            }
             Self::StudyA => {
                 let base = Matrix { series: heap, ..base };
                 let sizes = vec![8 << 10, 16 << 10, 32 << 10, 64 << 10];
@@ -125,6 +128,7 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::Axes;
 
     #[test]
     fn the_studies_have_as_many_cases_as_they_had() {
@@ -133,8 +137,26 @@ mod tests {
             cells(&matrices).len() * matrices[0].series.len()
         };
         assert_eq!((cases(Profile::StudyA), cases(Profile::StudyB)), (24, 48));
-        assert_eq!(cases(Profile::Quick), 12 * 4);
+        assert_eq!(cases(Profile::Quick), (12 + 6) * 4);
         assert_eq!(cases(Profile::Full), 10 * 4 * 2 * 3 * 6);
+    }
+
+    #[test]
+    fn a_receiver_that_was_asked_for_takes_the_place_of_both() {
+        let axes = Axes { receivers: Some(vec![Receiver::Fields]), ..Axes::default() };
+        let of = |axes: &Axes| {
+            cells(
+                &Profile::Quick
+                    .matrices()
+                    .into_iter()
+                    .map(|matrix| matrix.overridden(axes))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(&axes).len(), 12);
+        assert!(of(&axes).iter().all(|cell| cell.receiver == Receiver::Fields));
+        let alone = |cell: &&Cell| cell.receiver == Receiver::Sink;
+        assert_eq!(of(&Axes::default()).iter().filter(alone).count(), 6, "the sender alone, at 1 pair");
     }
 
     #[test]

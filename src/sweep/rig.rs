@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::case::Cell;
+use crate::case::{Cell, Receiver};
 use crate::error::Result;
 use crate::event::Event;
 use crate::measure::burst::{calibrate_short, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
+use crate::results::manifest::Injection;
 use crate::results::record::Arm;
 use crate::sample::{Sample, Side};
 
@@ -55,13 +57,27 @@ pub struct PairRig<'a> {
     made: Instant,
     /// How long a burst is, by cell: the longest that an arm of its first visit needs. Settled once a burst has run.
     burst_durations: RefCell<HashMap<Cell, (Duration, bool)>>,
+    injections: Rc<RefCell<Vec<Injection>>>,
 }
 
 impl<'a> PairRig<'a> {
     /// Of a testbed that was started with `setup`.
     #[must_use]
     pub fn new(setup: &'a Setup, testbed: Testbed) -> Self {
-        Self { setup, testbed, planted: None, made: Instant::now(), burst_durations: RefCell::default() }
+        Self {
+            setup,
+            testbed,
+            planted: None,
+            made: Instant::now(),
+            burst_durations: RefCell::default(),
+            injections: Rc::default(),
+        }
+    }
+
+    /// What injections cost in the cells that nobody receives, once measured: each once, on its first instance.
+    #[must_use]
+    pub fn injections(&self) -> Rc<RefCell<Vec<Injection>>> {
+        Rc::clone(&self.injections)
     }
 
     /// Plants a cost in the control arm, to see whether the sweep finds it.
@@ -88,6 +104,14 @@ impl Rig for PairRig<'_> {
         let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
         warm_up(&mut instance)?;
         let cell = arm.case.cell();
+        let has_injection =
+            |injections: &[Injection]| injections.iter().any(|injection| injection.cell == cell);
+        if cell.receiver == Receiver::Sink
+            && !has_injection(&self.injections.borrow())
+            && let Some(injection_ns) = instance.injection_ns()?
+        {
+            self.injections.borrow_mut().push(Injection { cell, injection_ns });
+        }
         let known = self.burst_durations.borrow().get(&cell).copied();
         if let None | Some((_, false)) = known {
             let duration = calibrate_short(&mut instance)?;
