@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{self, Readings};
 
 pub use crate::case::Side;
-pub use crate::counts::{Copies, ZeroCopyCounts};
+pub use crate::counts::{Copies, Seen, ZeroCopyCounts};
 
 /// One timed burst.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub struct SideReport {
     pub round_trips: Option<RoundTrips>,
     /// Messages of which every byte was checked.
     pub verified_messages: u64,
+    /// What the client found in messages that were overwritten right after they were sent, where that was done.
+    pub seen: Option<Seen>,
 }
 
 /// Round trip times, in nanoseconds.
@@ -130,6 +132,9 @@ impl SideReport {
                 event::add(&mut sum.counters, report.counters);
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;
+                }
+                if let (Some(sum), Some(seen)) = (&mut sum.seen, report.seen) {
+                    *sum += seen;
                 }
                 sum
             })
