@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::case::Receiver;
 use crate::event::{self, Readings};
 
 pub use crate::case::Side;
@@ -139,6 +140,19 @@ impl SideReport {
                 sum
             })
             .unwrap_or_default()
+    }
+}
+
+/// Why a case has no [`Seen`].
+#[must_use]
+pub fn why_not_seen(receiver: Receiver) -> &'static str {
+    match receiver {
+        Receiver::Sink => "not looked at: nobody receives",
+        Receiver::Discard => "not looked at: the receiver discards the bytes",
+        _ => {
+            "not looked at: of messages of more than 256 KiB, or a quarter of the socket buffers, or of 16 MiB on all \
+              pairs together; or by a program that did not look"
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
-use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
+use crate::sample::{RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts, why_not_seen};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -140,6 +140,7 @@ fn measure(
     let shown = Shown::new(duration);
     let mut window = Window::default();
     window.verified_messages += warm_up(instance)?;
+    window.seen = instance.overwrite()?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
         window.add(&time(instance, long_duration(instance).min(duration), mode)?);
@@ -163,6 +164,7 @@ struct Window {
     round_trips: RoundTrips,
     drains_ns: Vec<u64>,
     verified_messages: u64,
+    seen: Option<Seen>,
 }
 
 impl Window {
@@ -209,6 +211,11 @@ impl Window {
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             verified_messages: self.verified_messages,
+            seen: self.seen,
+            contradiction: self.seen.and_then(|seen| {
+                seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
+            }),
+            receiver: case.receiver,
             keeps_bytes: case.receiver.for_path(case.path) != Receiver::Discard,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
@@ -247,6 +254,12 @@ struct RunReport {
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
     verified_messages: u64,
+    /// What the client saw of messages that were overwritten right after they were sent.
+    seen: Option<Seen>,
+    /// How that contradicts what the kernel said.
+    contradiction: Option<String>,
+    #[serde(skip)]
+    receiver: Receiver,
     /// Whether the client has the bytes that it received, to compare them.
     #[serde(skip)]
     keeps_bytes: bool,
@@ -321,6 +334,13 @@ impl fmt::Display for RunReport {
                     format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
                 )?;
             }
+        }
+        line(
+            "seen",
+            self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string()),
+        )?;
+        if let Some(contradiction) = &self.contradiction {
+            line("contradiction", contradiction.clone())?;
         }
         line(
             "verified",
