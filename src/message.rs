@@ -13,6 +13,7 @@
 use std::io::{IoSlice, IoSliceMut};
 
 use crate::case::Layout;
+use crate::counts::Seen;
 
 /// Fields in every message.
 pub const FIELDS: usize = 8;
@@ -142,6 +143,11 @@ impl Message {
         }
     }
 
+    /// Inverts every bit, so that no byte is what it was. A second time, it undoes the first.
+    pub(crate) fn invert(&mut self) {
+        self.fields.iter_mut().for_each(|field| invert(field.bytes_mut()));
+    }
+
     /// Compares every byte with what `fill(seed)` and then `stamp(sequence)` write.
     ///
     /// # Errors
@@ -199,6 +205,40 @@ impl Received<'_> {
             Self::Discarded => None,
         }
     }
+
+    /// Counts the bytes that are what [`Message::fill`] and then [`Message::stamp`] write, and those that are the
+    /// inverse of it. None where the bytes were discarded.
+    ///
+    /// # Errors
+    /// The first byte that is neither.
+    pub(crate) fn seen(&self, seed: u64, sequence: u64) -> Option<Result<Seen, Mismatch>> {
+        let fields: Vec<&[u8]> = match *self {
+            Self::Fields(message) => message.fields.iter().map(Field::bytes).collect(),
+            Self::Packed { bytes, field_bytes } => {
+                let mut rest = bytes;
+                field_bytes.iter().filter_map(|&bytes| rest.split_off(..bytes)).collect()
+            }
+            Self::Discarded => return None,
+        };
+        let mut seen = Seen::default();
+        for (field, bytes) in fields.into_iter().enumerate() {
+            let words = std::iter::once(sequence).chain(pattern(seed, field).skip(1));
+            let sent = words.flat_map(u64::to_le_bytes);
+            for (offset, (&found, expected)) in bytes.iter().zip(sent).enumerate() {
+                match found ^ expected {
+                    0 => seen.old_bytes += 1,
+                    0xff => seen.new_bytes += 1,
+                    _ => return Some(Err(Mismatch { sequence, field, offset, expected, found })),
+                }
+            }
+        }
+        Some(Ok(seen))
+    }
+}
+
+/// Inverts every bit.
+pub(crate) fn invert(bytes: &mut [u8]) {
+    bytes.iter_mut().for_each(|byte| *byte = !*byte);
 }
 
 /// Compares the bytes of one field with what [`Message::fill`] and then [`Message::stamp`] write.
@@ -330,6 +370,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_byte_is_seen_as_old_new_or_neither(
+            payload in 8usize..600, seed: u64, sequence: u64, place: prop::sample::Index, flip in 1u8..0xff,
+        ) {
+            let mut message = Message::new(payload, Layout::Heap);
+            message.fill(seed);
+            message.stamp(sequence);
+            let mut packed = vec![0; payload];
+            message.pack(&mut packed);
+            let new = place.index(payload);
+            invert(&mut packed[..new]);
+            let seen = |bytes: &[u8]| {
+                Received::Packed { bytes, field_bytes: field_bytes(payload) }.seen(seed, sequence).unwrap()
+            };
+            let (old_bytes, new_bytes) = ((payload - new) as u64, new as u64);
+            prop_assert_eq!(seen(&packed), Ok(Seen { old_bytes, new_bytes, late_bytes: 0 }));
+            packed[new] ^= flip;
+            prop_assert!(seen(&packed).is_err());
+
+            message.invert();
+            let (old_bytes, new_bytes) = (0, payload as u64);
+            let all = Received::Fields(&message).seen(seed, sequence);
+            prop_assert_eq!(all, Some(Ok(Seen { old_bytes, new_bytes, late_bytes: 0 })));
+        }
+
         #[test]
         fn verify_finds_any_single_wrong_byte(
             payload in 8usize..600, seed: u64, sequence: u64, place: prop::sample::Index, flip in 1u8..,

@@ -5,10 +5,11 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use crate::case::Receiver;
 use crate::event::{self, Readings};
 
 pub use crate::case::Side;
-pub use crate::counts::{Copies, ZeroCopyCounts};
+pub use crate::counts::{Copies, Seen, ZeroCopyCounts};
 
 /// One timed burst.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub struct SideReport {
     pub round_trips: Option<RoundTrips>,
     /// Messages of which every byte was checked.
     pub verified_messages: u64,
+    /// What the client found in messages that were overwritten right after they were sent, where that was done.
+    pub seen: Option<Seen>,
 }
 
 /// Round trip times, in nanoseconds.
@@ -134,9 +137,25 @@ impl SideReport {
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;
                 }
+                if let (Some(sum), Some(seen)) = (&mut sum.seen, report.seen) {
+                    *sum += seen;
+                }
                 sum
             })
             .unwrap_or_default()
+    }
+}
+
+/// Why a case has no [`Seen`].
+#[must_use]
+pub fn why_not_seen(receiver: Receiver) -> &'static str {
+    match receiver {
+        Receiver::Sink => "not looked at: nobody receives",
+        Receiver::Discard => "not looked at: the receiver discards the bytes",
+        _ => {
+            "not looked at: of messages of more than 256 KiB, or a quarter of the socket buffers, or of 16 MiB on all \
+              pairs together; or by a program that did not look"
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const MAY_USE: [(&str, &str); 21] = [
     ("counts", ""),
     ("event", "case"),
     ("sample", "case counts event"),
-    ("message", "case"),
+    ("message", "case counts"),
     ("error", "case message sample"),
     ("environment", "case error sample"),
     ("limits", "environment error"),

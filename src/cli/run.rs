@@ -22,7 +22,7 @@ use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
-use crate::sample::{RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
+use crate::sample::{RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts, why_not_seen};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -144,6 +144,7 @@ fn measure(
     let shown = Shown::new(duration);
     let mut window = Window::default();
     window.verified_messages += warm_up(instance)?;
+    window.seen = instance.overwrite()?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
         window.add(&time(instance, long_duration(instance).min(duration), mode)?);
@@ -169,6 +170,7 @@ struct Window {
     drains_ns: Vec<u64>,
     verified_messages: u64,
     injection_ns: Option<f64>,
+    seen: Option<Seen>,
 }
 
 impl Window {
@@ -219,6 +221,10 @@ impl Window {
             zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
             retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
+            seen: self.seen,
+            contradiction: self.seen.and_then(|seen| {
+                seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
+            }),
             receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
@@ -261,6 +267,10 @@ struct RunReport {
     /// TCP segments that the server's kernel sent more than once. These links lose none: an acknowledgement came late.
     retransmitted_segments: u64,
     verified_messages: u64,
+    /// What the client saw of messages that were overwritten right after they were sent.
+    seen: Option<Seen>,
+    /// How that contradicts what the kernel said.
+    contradiction: Option<String>,
     #[serde(skip)]
     receiver: Receiver,
     counters: Option<Sides>,
@@ -360,6 +370,13 @@ impl fmt::Display for RunReport {
         }
         if self.retransmitted_segments > 0 {
             line("retransmitted", format!("{} segments", self.retransmitted_segments))?;
+        }
+        line(
+            "seen",
+            self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string()),
+        )?;
+        if let Some(contradiction) = &self.contradiction {
+            line("contradiction", contradiction.clone())?;
         }
         line(
             "verified",

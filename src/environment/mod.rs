@@ -114,6 +114,13 @@ impl EffectiveSocket {
 }
 
 impl Effective {
+    /// Whether nothing but CPUs of this machine reads what is sent: veth or loopback, and no network card.
+    #[must_use]
+    pub fn stays_in_memory(&self) -> bool {
+        let is_veth = |link: &Interface| link.driver.as_deref() == Some("veth");
+        self.topology == Topology::Loopback || is_veth(&self.server_link) && is_veth(&self.client_link)
+    }
+
     /// The sizes of both sockets' buffers, in words.
     fn buffers(&self) -> String {
         format!("{} (server), {} (client)", self.server_socket.buffers(), self.client_socket.buffers())

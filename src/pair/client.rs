@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -19,8 +20,8 @@ use super::recorder::Recorder;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
-    Burst, Extent, Fault, Hello, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns, seed,
-    send_request,
+    Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns,
+    seed, send_request,
 };
 use crate::case::{Case, Workload};
 use crate::environment::{Cpus, EffectiveSocket, Topology};
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::path::{self, ReceiveMessage, recv_all, send_all};
-use crate::sample::{Side, SideReport};
+use crate::sample::{Seen, Side, SideReport};
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -282,7 +283,7 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
         )));
     }
     report.copies = pair.receiver.copies().since(&copies_before);
-    if mode != Mode::Verify && report.messages > 0 {
+    if matches!(mode, Mode::Time | Mode::TimeEach) && report.messages > 0 {
         report.verified_messages = pair.check(*pair.next_sequence - 1)?;
     }
     Ok(report)
@@ -312,10 +313,11 @@ impl Pair<'_> {
     /// Asks for messages and takes them in, as many at a time as the workload has in flight, and says at last
     /// that all have arrived. The window is from before the first request to after the last byte.
     fn receive_messages(&mut self, until: Until<'_>, each: Option<&mut Recorder>) -> Result<SideReport> {
-        let in_flight = in_flight_messages(&self.case) as u64;
+        let in_flight = if self.mode == Mode::Overwrite { 1 } else { in_flight_messages(&self.case) as u64 };
         // A stream asks again when half of what it asked for has arrived: the server never runs dry.
         let at_a_time = in_flight.div_ceil(2);
         let (mut asked, mut received, mut verified) = (0, 0, 0);
+        let mut seen = None;
         let start_ns = monotonic_ns()?;
         let mut clock = each.filter(|_| self.case.workload == Workload::Rr).map(|each| (each, start_ns));
         loop {
@@ -335,7 +337,11 @@ impl Pair<'_> {
             if received == asked {
                 break;
             }
-            self.receiver.receive()?;
+            if self.mode == Mode::Overwrite {
+                *seen.get_or_insert_default() += self.receive_overwritten()?;
+            } else {
+                self.receiver.receive()?;
+            }
             received += 1;
             if let Some((recorder, last_ns)) = &mut clock {
                 let now_ns = monotonic_ns()?;
@@ -355,7 +361,40 @@ impl Pair<'_> {
         let end_ns = monotonic_ns()?;
         send_request(self.connection, 0)?;
         let messages = received;
-        Ok(SideReport { messages, start_ns, end_ns, verified_messages: verified, ..SideReport::default() })
+        Ok(SideReport {
+            messages,
+            start_ns,
+            end_ns,
+            verified_messages: verified,
+            seen,
+            ..SideReport::default()
+        })
+    }
+
+    /// Waits until a whole message has arrived and has been overwritten; then takes it in, and counts what it has.
+    fn receive_overwritten(&mut self) -> Result<Seen> {
+        const LIMIT: Duration = Duration::from_secs(4);
+        const LOOK_AGAIN: Duration = Duration::from_micros(50);
+        let arrival_bytes = self.case.payload_bytes + MARKER_BYTES;
+        let since = Instant::now();
+        while unread_bytes(self.connection)? < arrival_bytes {
+            if since.elapsed() > LIMIT {
+                return Err(Error::Deadline { waiting_for: "message that was overwritten", waited: LIMIT });
+            }
+            sleep(LOOK_AGAIN);
+        }
+        self.receiver.receive()?;
+        let mut was_free = [0; MARKER_BYTES];
+        recv_all(self.connection, &mut was_free)?;
+        let sequence = *self.next_sequence;
+        match self.receiver.last().seen(seed(self.mode, sequence), sequence) {
+            None => Err(Error::Protocol("what a receiver discards was to be looked at".to_owned())),
+            Some(Err(mismatch)) => Err(Error::Corrupt { pair: self.number, mismatch }),
+            Some(Ok(seen)) => {
+                let late_bytes = if was_free == [0; MARKER_BYTES] { 0 } else { seen.new_bytes };
+                Ok(Seen { late_bytes, ..seen })
+            }
+        }
     }
 
     /// Compares the message that was received last with what was sent; returns how many were compared: 1, or 0
@@ -367,4 +406,11 @@ impl Pair<'_> {
             Some(Err(mismatch)) => Err(Error::Corrupt { pair: self.number, mismatch }),
         }
     }
+}
+
+/// Bytes that have arrived and were not read (`FIONREAD`, in `tcp(7)` `SIOCINQ`).
+fn unread_bytes(connection: &TcpStream) -> Result<usize> {
+    rustix::io::ioctl_fionread(connection)
+        .map(|bytes| bytes as usize)
+        .map_err(Error::call("ioctl(2) FIONREAD"))
 }

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::sample::SideReport;
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;

@@ -119,6 +119,10 @@ impl SendMessage for FaultySender {
         self.inner.prepare(write)
     }
 
+    fn overwrite(&mut self) -> Result<bool> {
+        self.inner.overwrite()
+    }
+
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         self.inner.zero_copy_counts()
     }

@@ -67,6 +67,9 @@ pub enum Extent {
 pub enum Mode {
     /// Every byte of every message is written anew and checked. Not for timing.
     Verify,
+    /// Every message is overwritten right after it was sent, and read only then: the client counts the bytes that came
+    /// as they were sent, and those that did not. Not for timing; and the messages must fit the sockets' buffers.
+    Overwrite,
     /// Nothing: the burst is timed as a whole. Each pair's last message is checked afterwards.
     Time,
     /// As `Time`, and the client reads the clock after each round trip.
@@ -121,11 +124,14 @@ fn receive_request(connection: &TcpStream) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// What follows a message that was overwritten, and says whether the kernel had let go of it before.
+const MARKER_BYTES: usize = 1;
+
 /// The seed with which a message's bytes were written.
 fn seed(mode: Mode, sequence: u64) -> u64 {
     match mode {
         Mode::Verify => sequence,
-        Mode::Time | Mode::TimeEach => TIMED_SEED,
+        Mode::Overwrite | Mode::Time | Mode::TimeEach => TIMED_SEED,
     }
 }
 

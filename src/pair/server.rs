@@ -21,8 +21,8 @@ use super::sink::{self, Injector, SinkParts, SinkSocket};
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, guarded, joined, metered};
 use super::watch::{Watch, retransmitted_segments};
 use super::{
-    Burst, Extent, Fault, Hello, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes, hot_messages,
-    monotonic_ns, receive_request, seed, source_messages,
+    Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, TIMED_SEED, Token, buffer_bytes,
+    hot_messages, monotonic_ns, receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS, Receiver, Workload};
 use crate::environment::{Cpus, Effective, EffectiveSocket, SinkLink, Topology};
@@ -31,12 +31,16 @@ use crate::event::{Event, Reading};
 use crate::limits;
 use crate::message::Message;
 use crate::path::{self, SendMessage, send_all};
-use crate::sample::{Side, SideReport};
+use crate::sample::{Seen, Side, SideReport};
 use crate::topology::affinity::pin;
 use crate::topology::{Sink, link};
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The largest message that [`Instance::overwrite`] sends, and the most on all pairs together.
+const OVERWRITTEN_BYTES: usize = 256 << 10;
+const ALL_BYTES: usize = 16 << 20;
 
 /// What a testbed is made from.
 #[derive(Clone, Debug)]
@@ -563,6 +567,26 @@ impl Instance<'_> {
         }
     }
 
+    /// Runs a burst of a few messages in which each is overwritten right after it was sent ([`Mode::Overwrite`]), and
+    /// returns what the client found. None where the client keeps no bytes, and where a message might not fit the
+    /// sockets' buffers: the client reads it when it has been overwritten, so all of it must have arrived by then.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    pub fn overwrite(&mut self) -> Result<Option<Seen>> {
+        const MESSAGES: u64 = 4;
+        // Of the buffers, as the kernel reports them, half is its own bookkeeping, and half of the rest is kept free.
+        let Effective { server_socket, client_socket, .. } = &self.testbed.effective;
+        let room_bytes = server_socket.send_buffer_bytes.min(client_socket.recv_buffer_bytes) / 4;
+        let Case { payload_bytes, threads, .. } = self.case;
+        let fits = payload_bytes <= room_bytes.min(OVERWRITTEN_BYTES) && payload_bytes * threads <= ALL_BYTES;
+        if !fits || matches!(self.case.receiver, Receiver::Discard | Receiver::Sink) {
+            return Ok(None);
+        }
+        let burst = Burst { lead_in_messages: 0, extent: Extent::Messages(MESSAGES), mode: Mode::Overwrite };
+        Ok(self.burst(burst)?.1.seen)
+    }
+
     /// Of a case without a receiver: what the peer that the sender plays for itself costs by message, in nanoseconds.
     /// It is part of every message's time, and the same for every path.
     ///
@@ -728,6 +752,9 @@ fn send_messages(
         }
         for _ in 0..messages {
             send_message(sender, mode, *next_sequence)?;
+            if mode == Mode::Overwrite {
+                overwrite(connection, sender)?;
+            }
             *next_sequence += 1;
         }
     }
@@ -741,6 +768,15 @@ fn send_messages(
         drain_ns: end_ns - received_ns,
         ..SideReport::default()
     })
+}
+
+/// Overwrites the message that was sent just now, lets the client read it, and puts it back.
+fn overwrite(connection: &TcpStream, sender: &mut dyn SendMessage) -> Result<()> {
+    let was_free = sender.overwrite()?;
+    send_all(connection, &[u8::from(was_free); MARKER_BYTES])?;
+    sender.flush()?;
+    sender.overwrite()?;
+    Ok(())
 }
 
 pub(super) fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {

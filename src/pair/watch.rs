@@ -52,7 +52,8 @@ impl Watch {
 
     /// Begins to look after a burst on these connections.
     pub(super) fn arm(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
-        let stall = Some(if mode == Mode::Verify { STALL_VERIFYING } else { STALL });
+        let is_slow = matches!(mode, Mode::Verify | Mode::Overwrite);
+        let stall = Some(if is_slow { STALL_VERIFYING } else { STALL });
         let gone = {
             let mut state = self.state();
             *state = State { connections, stall, gone: state.gone, ..State::default() };

@@ -78,6 +78,18 @@ pub trait SendMessage: Send {
     /// As [`flush`](Self::flush), which comes first.
     fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()>;
 
+    /// Inverts every bit of the message that was sent last, wherever the path has it, and does not wait for the kernel
+    /// to let go of it. Returns whether the kernel had. A second time, after [`flush`](Self::flush), it puts back what
+    /// was there before.
+    ///
+    /// To `zero_copy` this does what a program must never do, in order to see what happens: a message that the kernel
+    /// has not let go of may arrive changed.
+    ///
+    /// # Errors
+    /// A failed call.
+    #[doc(hidden)]
+    fn overwrite(&mut self) -> Result<bool>;
+
     /// What the kernel said of zero-copy sends; none for the paths that make none.
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts>;
 

@@ -74,6 +74,11 @@ impl<S: Socket + Send> SendMessage for OneCopySender<S> {
         Ok(())
     }
 
+    fn overwrite(&mut self) -> Result<bool> {
+        self.ring.current_mut().invert();
+        Ok(true)
+    }
+
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
         None
     }

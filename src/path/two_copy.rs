@@ -27,7 +27,7 @@
 use super::ring::Ring;
 use super::{Copies, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts, recv_all, send_all};
 use crate::error::Result;
-use crate::message::{Message, Received};
+use crate::message::{Message, Received, invert};
 
 /// Sends by packing first.
 #[derive(Debug)]
@@ -75,6 +75,12 @@ impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
     fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
         self.ring.messages_mut().iter_mut().for_each(write);
         Ok(())
+    }
+
+    fn overwrite(&mut self) -> Result<bool> {
+        self.ring.current_mut().invert();
+        invert(&mut self.packed);
+        Ok(true)
     }
 
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {

@@ -235,7 +235,8 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
             let mut rest = &mut slices[..];
             IoSlice::advance_slices(&mut rest, sent_bytes);
             // SAFETY: the fields lie on the heap, and this sender owns them. They are written only through
-            // `message` and `prepare`, which first wait for the completions of all calls that sent them. They
+            // `message` and `prepare`, which first wait for the completions of all calls that sent them (and by
+            // `overwrite`, which a test of the kernel uses and no program should). They
             // are freed only when this sender is dropped, which waits for every completion, and leaks them
             // if one does not arrive.
             let result = unsafe { self.socket.send_zero_copy(rest) };
@@ -266,6 +267,15 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
         self.flush()?;
         self.ring.messages_mut().iter_mut().for_each(write);
         Ok(())
+    }
+
+    fn overwrite(&mut self) -> Result<bool> {
+        self.reap_all()?;
+        let is_free = self.in_flight.is_free(self.ring.place());
+        // The one place that breaks what `send` promises the kernel. The memory stays this sender's, so the kernel may
+        // send other bytes than were given to it, and never bytes of another owner.
+        self.ring.current_mut().invert();
+        Ok(is_free)
     }
 
     fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {

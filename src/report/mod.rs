@@ -44,6 +44,7 @@ pub fn page(sweep: &StoredSweep) -> Page {
     let ways = words::Ways::of(manifest, &analysis);
     let facts = Facts { manifest, analysis: &analysis, ladders: &ladders, fits: &fits, ways: &ways };
     let mut warnings = sweep.warnings.clone();
+    warnings.extend(tables::contradictions(manifest, &analysis));
     warnings.extend(facts.warnings());
     let folder = sweep.folder.display();
     Page {
@@ -62,7 +63,10 @@ pub fn page(sweep: &StoredSweep) -> Page {
             table: tables::cost_model(&fits),
             claims: Vec::new(),
         },
-        copy_ledger: tables::ledger(manifest, &analysis),
+        copy_ledger: Section {
+            claims: tables::costs_per_kib(manifest, &ladders),
+            ..tables::ledger(manifest, &analysis)
+        },
         questions: facts.questions(),
         cases: tables::cases(manifest, &analysis),
         comparisons: tables::comparisons(&analysis),

@@ -1,14 +1,16 @@
 //! The tables: every case, every comparison, the cost model, the copy ledger.
 
-use super::page::{Column, Entry, Section, Table, TableRow};
+use std::ops::AddAssign;
+
+use super::page::{Claim, Column, Entry, Section, Table, TableRow};
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Placement, Receiver, Series, Source, departures};
 use crate::event::Event;
 use crate::format::{self, bytes, difference, number};
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
-use crate::results::cost_model::{Fit, Ladder};
+use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
-use crate::sample::Side;
+use crate::sample::{Side, why_not_seen};
 
 const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
 const PAIRS: &str = "server and client threads, one of each to a connection";
@@ -317,6 +319,15 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         number_column("out of the kernel", "bytes copied to user memory on the client"),
         number_column("client unpacks", "bytes copied from user memory to user memory"),
         number_column("copies", "the sum of these per payload byte"),
+        number_column(
+            "kernel says",
+            "share of MSG_ZEROCOPY sends that the kernel copied, by their completions; a bound where it is between 0 and 1",
+        ),
+        words_column(
+            "seen",
+            "what the client found in messages of which every byte was overwritten right after the call: as they were \
+             sent, so copied by then (or read by a device); as overwritten, so shared until then",
+        ),
     ];
     let mut kinds: Vec<(Receiver, Source, usize)> = Vec::new();
     for cell in &analysis.cells {
@@ -359,17 +370,104 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
             cells.extend(parts.map(|part| value(number(part), part)));
             let copies = parts.iter().sum::<f64>() / size as f64;
             cells.push(value(number(copies), copies));
+            cells.push(kernel_says(&arms));
+            cells.push(seen(&arms, receiver));
             rows.push(TableRow { id: ledger_row_of(series, receiver, source, size), cells });
         }
     }
     Section {
         method: "Bytes per message that a CPU copied, as the paths count them: what they packed themselves, what \
                  their calls returned, and for MSG_ZEROCOPY the bytes of the calls whose completion says that the \
-                 kernel copied. What the network device does is not in it."
+                 kernel copied. What the network device does is not in it. \"kernel says\" and \"seen\" are two tests of \
+                 one thing: the completions' flag, and what the client found in a few messages, outside of all times, that \
+                 the sender overwrote right after its call had returned."
             .to_owned(),
         table: Table { columns, rows },
         claims: Vec::new(),
     }
+}
+
+/// What the kernel said of the sends of `arms`.
+fn kernel_says(arms: &[&ArmResult]) -> Entry {
+    let Some(counts) = sum(arms.iter().filter_map(|arm| arm.zero_copy)) else {
+        return empty("nothing: the path makes no MSG_ZEROCOPY sends, or they were not recorded");
+    };
+    let Some(share) = counts.copied_share() else { return empty("nothing: no completion arrived") };
+    let is_bound = share > 0.0 && share < 1.0 && counts.notifications < counts.completions;
+    let note = is_bound.then(|| {
+        "a bound: the kernel joined completions without comparing what they say of copying".to_owned()
+    });
+    Entry { note, ..value(format::share(share), share) }
+}
+
+/// What was seen of overwritten messages of `arms`.
+fn seen(arms: &[&ArmResult], receiver: Receiver) -> Entry {
+    let Some(seen) = sum(arms.iter().filter_map(|arm| arm.seen)) else {
+        return empty(why_not_seen(receiver));
+    };
+    let text = match (seen.old_bytes, seen.new_bytes) {
+        (_, 0) => "all as sent".to_owned(),
+        (0, _) => "all as overwritten".to_owned(),
+        (old, new) => format!("{} as sent", format::share(old as f64 / (old + new) as f64)),
+    };
+    Entry { note: Some(seen.to_string()), ..word(text) }
+}
+
+fn sum<T: AddAssign>(all: impl Iterator<Item = T>) -> Option<T> {
+    all.reduce(|mut sum, next| {
+        sum += next;
+        sum
+    })
+}
+
+/// Where nobody receives, nobody sees what was overwritten. What each KiB costs the sender stands for it: a copy takes
+/// time by the byte.
+pub(super) fn costs_per_kib(manifest: &Manifest, ladders: &[Ladder<'_>]) -> Vec<Claim> {
+    let claim = |ladder: &Ladder<'_>| {
+        let mut costs: Vec<(String, f64, [&ArmResult; 2])> = Vec::new();
+        for &series in &manifest.plan.series {
+            let arms: Vec<&ArmResult> = ladder
+                .arms(series)
+                .filter(|arm| stands_in_ledger(manifest, arm) && message_ns(arm).is_some())
+                .collect();
+            let Some(&[below, above]) = arms.last_chunk() else { continue };
+            let [from, to] = [below, above].map(|arm| arm.arm.case.payload_bytes);
+            let ns = message_ns(above)?.value - message_ns(below)?.value;
+            let of_kib = (to - from) as f64 / 1024.0;
+            let copied = Copied::of([below, above].into_iter());
+            costs.push((words::series(series, copied), ns / of_kib, [below, above]));
+        }
+        let sizes = |arms: &[&ArmResult; 2]| arms.map(|arm| arm.arm.case.payload_bytes);
+        let [from, to] = sizes(&costs.first()?.2);
+        // Only what was measured between the same two sizes is alike.
+        costs.retain(|(_, _, arms)| sizes(arms) == [from, to]);
+        let shown: Vec<String> =
+            costs.iter().map(|(name, ns, _)| format!("{name} {} ns", number(*ns))).collect();
+        Some(Claim {
+            text: format!(
+                "{}: nobody receives, so no overwritten byte is seen. What speaks for the flag is the cost: from {} to {}, \
+                 each KiB costs the sender {}.",
+                ladder_name(ladder),
+                bytes(from as f64),
+                bytes(to as f64),
+                shown.join(", ")
+            ),
+            rows: costs.iter().flat_map(|(_, _, arms)| arms.map(ledger_row)).collect(),
+        })
+    };
+    ladders.iter().filter(|ladder| ladder.situation.receiver == Receiver::Sink).filter_map(claim).collect()
+}
+
+/// Where what was seen contradicts what the kernel said.
+pub(super) fn contradictions(manifest: &Manifest, analysis: &Analysis) -> Vec<String> {
+    let is_local =
+        manifest.environment.as_ref().is_some_and(|environment| environment.effective.stays_in_memory());
+    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
+    arms.filter_map(|result| {
+        let text = result.seen?.contradiction(result.zero_copy.as_ref(), is_local)?;
+        Some(format!("Contradiction: {}: {text}.", result.arm.case))
+    })
+    .collect()
 }
 
 fn ledger_row_of((path, layout): Series, receiver: Receiver, source: Source, size: usize) -> String {

@@ -11,7 +11,7 @@ use super::record::{Arm, Record};
 use super::stats::{Effect, MARGIN, MIN_INSTANCES, Verdict, judge, median};
 use crate::case::{Cell, Series, Workload};
 use crate::event::{self, Event, Reading, Readings};
-use crate::sample::{Copies, Sample, Side, ZeroCopyCounts};
+use crate::sample::{Copies, Sample, Seen, Side, ZeroCopyCounts};
 
 /// A number, with its 95 % interval over instances where there are enough of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -106,6 +106,8 @@ pub struct ArmResult {
     pub copied_messages: u64,
     /// What the kernel said of zero-copy sends.
     pub zero_copy: Option<ZeroCopyCounts>,
+    /// What the client saw of messages that were overwritten right after they were sent.
+    pub seen: Option<Seen>,
 }
 
 /// What was counted of an arm, over bursts of their own.
@@ -368,6 +370,7 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         copies: Default::default(),
         copied_messages: 0,
         zero_copy: None,
+        seen: None,
     };
     let mut counted: BTreeMap<u64, (u64, Readings, Readings)> = BTreeMap::new();
     for record in records.iter().filter(|record| record.arm == arm) {
@@ -383,6 +386,9 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         result.copies.1 += sample.client.copies;
         if let Some(counts) = sample.server.zero_copy {
             *result.zero_copy.get_or_insert_default() += counts;
+        }
+        if let Some(seen) = sample.client.seen {
+            *result.seen.get_or_insert_default() += seen;
         }
         if !sample.server.counters.is_empty() || !sample.client.counters.is_empty() {
             let (messages, server, client) = counted.entry(record.generation).or_default();

@@ -65,8 +65,9 @@ impl Ladder<'_> {
     }
 }
 
-/// How long a message takes on a pair, in nanoseconds: the pair's time by its messages.
-fn message_ns(arm: &ArmResult) -> Option<Measure> {
+/// How long a message takes on a pair, in nanoseconds: the pair's time by its messages. None before any was timed.
+#[must_use]
+pub fn message_ns(arm: &ArmResult) -> Option<Measure> {
     let case = arm.arm.case;
     let bits = (case.payload_bytes * 8 * case.threads) as f64;
     let gbps = arm.throughput_gbps?;

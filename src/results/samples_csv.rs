@@ -10,7 +10,7 @@ use crate::case::{
     Axis, Case, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes, parse_threads,
 };
 use crate::event::{Event, Reading, Readings};
-use crate::sample::{Copies, RoundTrips, Sample, Side, SideReport, ZeroCopyCounts};
+use crate::sample::{Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
 
 /// The columns before the counters.
 const COLUMNS: [&str; 37] = [
@@ -53,6 +53,9 @@ const COLUMNS: [&str; 37] = [
     "rtt_histogram_ns",
 ];
 
+/// The columns after the counters. Sweeps that were measured before there were any have rows without them.
+const LAST_COLUMNS: [&str; 3] = ["seen_old_bytes", "seen_new_bytes", "seen_late_bytes"];
+
 /// The name of an event in a column: its unit at the end.
 #[must_use]
 pub fn event_name(event: Event) -> String {
@@ -69,7 +72,8 @@ pub fn columns() -> Vec<String> {
             [name.clone(), format!("{name}_enabled_ns"), format!("{name}_running_ns")]
         })
     });
-    COLUMNS.iter().map(ToString::to_string).chain(counters).collect()
+    let words = |columns: &'static [&str]| columns.iter().map(ToString::to_string);
+    words(&COLUMNS).chain(counters).chain(words(&LAST_COLUMNS)).collect()
 }
 
 /// A record as the text of its columns.
@@ -156,6 +160,9 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
             }));
         }
     }
+    let seen =
+        client.seen.map(|Seen { old_bytes, new_bytes, late_bytes }| [old_bytes, new_bytes, late_bytes]);
+    row.extend(optional(seen));
     row
 }
 
@@ -175,7 +182,10 @@ fn optional<const N: usize>(numbers: Option<[u64; N]>) -> [String; N] {
 /// # Errors
 /// The column that is not known, missing or out of its place.
 pub fn check_header(header: &StringRecord) -> Result<(), String> {
-    let expected = columns();
+    let mut expected = columns();
+    if header.len() == expected.len() - LAST_COLUMNS.len() {
+        expected.truncate(header.len());
+    }
     if let Some(foreign) = header.iter().find(|name| !expected.iter().any(|column| column == name)) {
         return Err(format!("column {foreign:?} is not known"));
     }
@@ -197,10 +207,10 @@ pub fn check_header(header: &StringRecord) -> Result<(), String> {
 /// The column that cannot be read, and what stands there.
 pub fn read(row: &StringRecord) -> Result<Record, String> {
     let names = columns();
-    if row.len() != names.len() {
+    if row.len() != names.len() && row.len() != names.len() - LAST_COLUMNS.len() {
         return Err(format!("{} columns instead of {}", row.len(), names.len()));
     }
-    let mut fields = Fields(names.iter().map(String::as_str).zip(row.iter()));
+    let mut fields = Fields(names.iter().map(String::as_str).zip(row.iter().chain([""; LAST_COLUMNS.len()])));
     let (generation, round, position) = (fields.number()?, fields.number()?, fields.number()?);
     let control = fields.parse(|word| match word {
         "case" => Ok(false),
@@ -318,6 +328,11 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         });
         server.counters = self.counters()?;
         client.counters = self.counters()?;
+        client.seen = self.numbers()?.map(|[old_bytes, new_bytes, late_bytes]| Seen {
+            old_bytes,
+            new_bytes,
+            late_bytes,
+        });
         Ok(Sample { elapsed_ns, messages, pairs: case.threads as u64, server, client })
     }
 
@@ -379,6 +394,7 @@ pub(crate) mod tests {
                 max_ns: 401,
                 histogram: vec![(100, 3), (401, 1)],
             }),
+            seen: Some(Seen { old_bytes: 8, new_bytes: 3, late_bytes: 1 }),
             ..SideReport::default()
         };
         let sample = Sample { elapsed_ns: 1000, messages: 4, pairs: 2, server, client };
@@ -417,6 +433,18 @@ pub(crate) mod tests {
         let mut wrong = written;
         wrong[columns.iter().position(|name| name == "client_user_ns").unwrap()] = "0".to_owned();
         assert!(read(&StringRecord::from(wrong)).unwrap_err().contains("client_user_ns"));
+    }
+
+    #[test]
+    fn a_sweep_from_before_the_last_columns_is_read_without_them() {
+        let mut header = columns();
+        header.truncate(header.len() - LAST_COLUMNS.len());
+        assert_eq!(check_header(&StringRecord::from(header.clone())), Ok(()));
+        let mut cells = write(&record());
+        cells.truncate(header.len());
+        let mut expected = record();
+        expected.outcome.as_mut().unwrap().client.seen = None;
+        assert_eq!(read(&StringRecord::from(cells)), Ok(expected));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::measure::burst::{calibrate_short, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
 use crate::results::manifest::Injection;
 use crate::results::record::Arm;
-use crate::sample::{Sample, Side};
+use crate::sample::{Sample, Seen, Side};
 
 /// What the scheduler needs of the pairs and of the clock. There is one for the real pairs, and one that tests simulate.
 pub trait Rig {
@@ -88,9 +88,16 @@ impl<'a> PairRig<'a> {
     }
 }
 
+/// An instance of the real pairs.
+pub struct Opened<'rig> {
+    instance: Instance<'rig>,
+    /// What the client saw of overwritten messages; the first burst's sample takes it along.
+    seen: Option<Seen>,
+}
+
 impl Rig for PairRig<'_> {
     type Instance<'rig>
-        = Instance<'rig>
+        = Opened<'rig>
     where
         Self: 'rig;
 
@@ -98,11 +105,12 @@ impl Rig for PairRig<'_> {
         self.testbed.count(events);
     }
 
-    fn open(&self, arm: Arm) -> Result<Instance<'_>> {
+    fn open(&self, arm: Arm) -> Result<Opened<'_>> {
         let planted = self.planted.filter(|_| arm.control);
         let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
         let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
         warm_up(&mut instance)?;
+        let seen = instance.overwrite()?;
         let cell = arm.case.cell();
         let has_injection =
             |injections: &[Injection]| injections.iter().any(|injection| injection.cell == cell);
@@ -118,14 +126,16 @@ impl Rig for PairRig<'_> {
             let longest = known.map_or(duration, |(longest, _)| longest.max(duration));
             self.burst_durations.borrow_mut().insert(cell, (longest, false));
         }
-        Ok(instance)
+        Ok(Opened { instance, seen })
     }
 
-    fn burst(&self, instance: &mut Instance<'_>) -> Result<Sample> {
+    fn burst(&self, Opened { instance, seen }: &mut Opened<'_>) -> Result<Sample> {
         let mut durations = self.burst_durations.borrow_mut();
         let (duration, settled) = durations.entry(instance.case().cell()).or_default();
         *settled = true;
-        time_short(instance, *duration)
+        let mut sample = time_short(instance, *duration)?;
+        sample.client.seen = seen.take();
+        Ok(sample)
     }
 
     fn is_alive(&self) -> bool {
