@@ -8,9 +8,9 @@ use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::anywhere;
+use common::{anywhere, in_namespaces};
 use libtest_mimic::Failed;
-use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
+use sendpath::case::{Case, Layout, Placement, Receiver, SendPath, Workload};
 use sendpath::measure::burst::{of_messages, verify};
 use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, buffer_bytes};
 use sendpath::sample::Side;
@@ -55,14 +55,17 @@ fn main() -> ExitCode {
     // SAFETY: this process has no second thread yet.
     unsafe { std::env::set_var(COUNT_FILE, folder.path().join("count")) };
     common::main(vec![
-        anywhere("nothing_is_allocated_per_message_on_either_side", nothing_per_message),
+        anywhere("nothing_is_allocated_per_message_on_either_side", || nothing_per_message(Receiver::Buffer)),
+        in_namespaces("nothing_is_allocated_per_message_into_the_sink", || {
+            nothing_per_message(Receiver::Sink)
+        }),
         anywhere("memory_of_256_pairs_is_bounded_on_either_side", memory_is_bounded),
     ])
 }
 
-fn testbed() -> Result<Testbed, Failed> {
+fn testbed(topology: Topology) -> Result<Testbed, Failed> {
     Ok(Testbed::start(&Setup {
-        topology: Topology::Loopback,
+        topology,
         mtu_bytes: None,
         socket: SocketOptions::default(),
         program: std::env::current_exe()?,
@@ -84,7 +87,8 @@ fn case(workload: Workload, path: SendPath, payload_bytes: usize, threads: usize
 /// Allocations of the server and of the client in the life of a testbed that runs five bursts of
 /// `messages`.
 fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Failed> {
-    let testbed = testbed()?;
+    let topology = if case.receiver == Receiver::Sink { Topology::Anonymous } else { Topology::Loopback };
+    let testbed = testbed(topology)?;
     let mut instance = testbed.open(case)?;
     verify(&mut instance)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -98,11 +102,11 @@ fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Fail
     Ok((server, std::fs::read_to_string(file)?.parse()?))
 }
 
-fn nothing_per_message() -> Result<(), Failed> {
+fn nothing_per_message(receiver: Receiver) -> Result<(), Failed> {
     for workload in [Workload::Rr, Workload::Stream] {
         for path in PATHS {
             for mode in [Mode::Time, Mode::TimeEach] {
-                let case = case(workload, path, 4096, 2);
+                let case = Case { receiver, ..case(workload, path, 4096, 2) };
                 let few = allocations(case, mode, 10)?;
                 let many = allocations(case, mode, 2000)?;
                 // Frames are decimal, and histograms sparse: longer bursts make some longer vectors, of
@@ -127,7 +131,7 @@ fn memory_is_bounded() -> Result<(), Failed> {
     for workload in [Workload::Rr, Workload::Stream] {
         for path in PATHS {
             let case = case(workload, path, 64 << 10, 256);
-            let testbed = testbed()?;
+            let testbed = testbed(Topology::Loopback)?;
             let client = testbed.client_pid().to_string();
             let mut instance = testbed.open(case)?;
             verify(&mut instance)?;

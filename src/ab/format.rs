@@ -99,8 +99,18 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     for failure in &outcome.failures {
         let _ = writeln!(text, "{:<38} failed: {}", failure.case, failure.error);
     }
-    let _ = writeln!(text, "{}\n{}", LEGEND, sentence(outcome));
+    let _ = writeln!(text, "{LEGEND}{}\n{}", alone(outcome), sentence(outcome));
     text
+}
+
+/// What has to be said of cases that nobody receives, where there are any.
+fn alone(outcome: &Outcome) -> &'static str {
+    let mut cases = outcome.comparisons.iter().map(|comparison| comparison.case.as_str());
+    if cases.any(|case| case.split('/').any(|word| word == "sink")) {
+        " sink: the sender alone, nobody receives."
+    } else {
+        ""
+    }
 }
 
 const LEGEND: &str = "More throughput is better, more time is worse. \"could see\": the smallest difference that this run would \
@@ -151,7 +161,7 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
         let _ =
             writeln!(text, "| `{}` | | | failed: {} | | |", failure.case, failure.error.replace('|', "/"));
     }
-    let _ = write!(text, "\n{LEGEND}\n\n</details>\n");
+    let _ = write!(text, "\n{LEGEND}{}\n\n</details>\n", alone(outcome));
     text
 }
 

@@ -6,7 +6,7 @@
 //! would have every send copied. An acknowledgement says what has left, never more, since the kernel ignores a segment
 //! that acknowledges what was not sent: the bytes written so far without those that `SIOCOUTQNSD` calls unsent.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -116,6 +116,14 @@ impl Injector {
             if times % AT_ONCE == 0 {
                 if since.elapsed() > STALL_SINK {
                     return Err(Error::SinkStalled { waited: STALL_SINK });
+                }
+                // Where another pair failed, this connection was shut down, and may have been reset since.
+                match self.connection.peek(&mut [0]) {
+                    Ok(0) => return Err(Error::Stopped),
+                    Err(errno) if !matches!(errno.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                        return Err(Error::call("recv(2) MSG_PEEK")(errno));
+                    }
+                    _ => {}
                 }
                 yield_now();
             }

@@ -1,0 +1,302 @@
+//! The sender alone: nothing is copied on the way, everything is acknowledged, and what can go wrong is named.
+//!
+//! `SENDPATH_SINK_MESSAGES=100000 cargo test --test sink nothing_is_copied` sends so many messages of each case.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{in_namespaces, measure, run, sendpath, skip, stderr};
+use libtest_mimic::{Completion, Failed, Trial};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use sendpath::case::{Case, Layout, Receiver, SendPath, Workload};
+use sendpath::measure::burst::{of_messages, time, warm_up};
+use sendpath::pair::{Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
+use sendpath::sample::Side;
+use sendpath::topology::Topology;
+
+/// The promise: what fails is an error within this.
+const LIMIT: Duration = Duration::from_secs(5);
+const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
+const WORKLOADS: [Workload; 2] = [Workload::Rr, Workload::Stream];
+
+fn main() -> ExitCode {
+    common::main(vec![
+        // First: the tests after it move this process to a user namespace, where nobody else is known.
+        Trial::ignorable_test("an_ordinary_user_needs_the_default_topology", ordinary_user_over_loopback),
+        in_namespaces("text_and_json_say_that_the_sender_is_alone", said_to_be_alone),
+        in_namespaces("a_counter_of_the_client_is_missing_with_a_reason", client_counters_are_missing),
+        in_namespaces("messages_larger_than_the_buffers_are_sent", small_buffers),
+        in_namespaces("a_run_that_is_killed_leaves_nothing", killed_leaves_nothing),
+        in_namespaces("nothing_is_copied_and_every_send_completes", nothing_is_copied),
+        in_namespaces("256_pairs_send_at_a_time", many_pairs),
+        in_namespaces("cases_with_and_without_a_receiver_take_turns", both_on_one_testbed),
+        in_namespaces("a_planted_panic_is_named", panic_is_named),
+        struck("acknowledgements_that_never_come_are_named", "link set sink_s down", "the sink stalled"),
+        struck("a_frame_that_is_refused_is_named", "link set sink_p down", "Network is down"),
+        struck("a_link_that_is_gone_is_named", "link del sink_s", "send(2) of a frame into the sink"),
+    ])
+}
+
+fn testbed() -> Result<Testbed, Failed> {
+    Ok(Testbed::start(&Setup {
+        topology: Topology::Anonymous,
+        mtu_bytes: None,
+        socket: SocketOptions::default(),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_sendpath")),
+    })?)
+}
+
+fn case(path: SendPath, workload: Workload, payload_bytes: usize) -> Case {
+    Case { path, workload, payload_bytes, receiver: Receiver::Sink, ..Case::default() }
+}
+
+fn messages() -> Result<u64, Failed> {
+    match std::env::var("SENDPATH_SINK_MESSAGES") {
+        Ok(text) => Ok(text.parse().map_err(|_| "SENDPATH_SINK_MESSAGES is not a number")?),
+        Err(_) => Ok(300),
+    }
+}
+
+/// Runs `work` on a thread inside the sink's namespace.
+fn inside<R: Send>(netns: &File, work: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|threads| {
+        let inside = || {
+            setns(netns, CloneFlags::CLONE_NEWNET).expect("the sink's namespace can be entered");
+            work()
+        };
+        threads.spawn(inside).join().expect("the thread ends")
+    })
+}
+
+/// TCP segments that were sent more than once, of all connections into the sink so far.
+fn retransmitted_segments(testbed: &Testbed) -> Result<u64, Failed> {
+    let text = inside(&testbed.sink_netns()?, || fs::read_to_string("/proc/thread-self/net/snmp"))?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return Err("no Tcp".into()) };
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, value) = pairs.find(|(name, _)| *name == "RetransSegs").ok_or("no RetransSegs")?;
+    Ok(value.parse()?)
+}
+
+fn nothing_is_copied() -> Result<(), Failed> {
+    let (testbed, messages) = (testbed()?, messages()?);
+    for workload in WORKLOADS {
+        for payload_bytes in [4 << 10, 64 << 10, 1 << 20] {
+            for layout in [Layout::Heap, Layout::Page] {
+                let case = Case { layout, ..case(SendPath::ZeroCopy, workload, payload_bytes) };
+                let mut instance = testbed.open(case)?;
+                warm_up(&mut instance)?;
+                let sample = of_messages(&mut instance, messages, Mode::TimeEach)?;
+                let counts = sample.server.zero_copy.ok_or("no counts")?;
+                assert!(sample.messages >= messages, "{case}: {} messages", sample.messages);
+                assert_eq!(counts.copied, 0, "{case}: {counts}");
+                assert_eq!(counts.sent_bytes, sample.messages * payload_bytes as u64, "{case}: {counts}");
+                assert_eq!(counts.completions, counts.sends, "{case}: {counts}");
+                assert_eq!(retransmitted_segments(&testbed)?, 0, "{case}");
+                if workload == Workload::Rr {
+                    let round_trips = sample.client.round_trips.as_ref().ok_or("not timed")?;
+                    assert_eq!(round_trips.count, sample.messages, "{case}");
+                }
+                let cost_ns = instance.injection_ns()?.ok_or("no cost")?;
+                assert!(cost_ns > 0.0 && cost_ns < 1e9, "{cost_ns}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn many_pairs() -> Result<(), Failed> {
+    let testbed = testbed()?;
+    for path in PATHS {
+        let case = Case { threads: 256, ..case(path, Workload::Rr, 4096) };
+        let mut instance = testbed.open(case)?;
+        let sample = of_messages(&mut instance, 20, Mode::Time)?;
+        assert_eq!(sample.messages, 256 * 20, "{case}");
+        assert_eq!(sample.server.zero_copy.map_or(0, |counts| counts.copied), 0, "{case}");
+    }
+    Ok(())
+}
+
+fn both_on_one_testbed() -> Result<(), Failed> {
+    let testbed = testbed()?;
+    let alone = case(SendPath::ZeroCopy, Workload::Rr, 64 << 10);
+    let received = Case { receiver: Receiver::Buffer, ..alone };
+    let (mut alone, mut received) = (testbed.open(alone)?, testbed.open(received)?);
+    for _ in 0..3 {
+        let copied = |sample: &sendpath::sample::Sample| sample.server.zero_copy.map(|counts| counts.copied);
+        let sample = of_messages(&mut alone, 20, Mode::Verify)?;
+        assert_eq!((copied(&sample), sample.client.verified_messages), (Some(0), 0));
+        let sample = of_messages(&mut received, 20, Mode::Verify)?;
+        assert_eq!((copied(&sample), sample.client.verified_messages), (Some(20), 20));
+    }
+    assert_eq!(received.injection_ns()?, None);
+    Ok(())
+}
+
+fn panic_is_named() -> Result<(), Failed> {
+    let testbed = testbed()?;
+    for workload in WORKLOADS {
+        let case = Case { threads: 3, ..case(SendPath::ZeroCopy, workload, 4096) };
+        let fault = Fault { side: Side::Server, pair: 1, at_message: 5, kind: FaultKind::Panic };
+        let mut instance = testbed.open_with_fault(case, Some(fault))?;
+        let started = Instant::now();
+        let error = of_messages(&mut instance, 1000, Mode::Time).expect_err("it panics").to_string();
+        assert!(started.elapsed() < LIMIT, "took {:?}: {error}", started.elapsed());
+        assert!(error.contains("server thread of pair 1 panicked: planted in message 5"), "{error}");
+    }
+    Ok(())
+}
+
+/// A test in which something happens to the sink's network between two bursts: `arguments` of `ip`.
+fn struck(name: &str, arguments: &'static str, named: &'static str) -> Trial {
+    in_namespaces(name, move || {
+        if Command::new("ip").arg("-V").output().is_err() {
+            return skip("the ip program is missing (package iproute2)").map(drop);
+        }
+        for path in [SendPath::TwoCopy, SendPath::ZeroCopy] {
+            for workload in WORKLOADS {
+                let testbed = testbed()?;
+                // Larger than the socket's buffer: it fills.
+                let case = Case { threads: 2, ..case(path, workload, 8 << 20) };
+                let mut instance = testbed.open(case)?;
+                of_messages(&mut instance, 2, Mode::Time)?;
+                let ip = || Command::new("ip").args(arguments.split(' ')).output();
+                let output = inside(&testbed.sink_netns()?, ip)?;
+                assert!(output.status.success(), "{}", stderr(&output));
+                let started = Instant::now();
+                let result = time(&mut instance, Duration::from_millis(100), Mode::Time);
+                let (took, error) = (started.elapsed(), result.expect_err("it is noticed").to_string());
+                assert!(took < LIMIT, "{case}: took {took:?}: {error}");
+                assert!(error.contains(named), "{case}: {error}");
+                // The failed instance is closed, and the testbed runs the next case.
+                let received = Case { receiver: Receiver::Buffer, payload_bytes: 4096, ..case };
+                of_messages(&mut testbed.open(received)?, 10, Mode::Verify)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn said_to_be_alone() -> Result<(), Failed> {
+    let result = measure("--receiver sink --path zero_copy --mtu 9000")?;
+    assert_eq!(result["case"], "rr/zero_copy/heap/65536B/1T/paired/sink");
+    for name in ["client_user_ns", "client_system_ns", "cpu_split_is_reliable", "counters"] {
+        assert!(result[name].is_null(), "{name} is {}", result[name]);
+    }
+    assert!(result["injection_ns"].as_f64().is_some_and(|ns| ns > 0.0), "{result}");
+    assert_eq!(result["zero_copy"]["copied"], 0);
+    assert_eq!(result["verified_messages"], 0);
+    let sink = &result["environment"]["sink"];
+    assert_eq!((&sink["interface"]["address"], &sink["peer"]), (&"10.200.2.1".into(), &"10.200.2.2".into()));
+    assert_eq!(sink["interface"]["mtu_bytes"], 9000);
+    // Without the headers of IPv4 and TCP, and the room for time stamps that the kernel may leave.
+    assert!(sink["mss_bytes"].as_u64().is_some_and(|bytes| bytes == 8960 || bytes == 8948), "{sink}");
+    assert!(measure("--size 64")?["injection_ns"].is_null());
+
+    let output = run("--receiver sink --duration 10ms");
+    let (text, settings) = (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output));
+    for words in ["sender alone   nobody receives", "injection ", "0 messages: nobody receives"] {
+        assert!(text.contains(words), "{words:?} is missing: {text}");
+    }
+    for words in ["client", "split", "every byte"] {
+        assert!(!text.contains(words), "{words:?}: {text}");
+    }
+    assert!(settings.contains("sink_s 10.200.2.1 to 10.200.2.2, which nobody has"), "{settings}");
+    assert!(settings.contains("MTU 1500, MSS 14") && !settings.contains("veth_s"), "{settings}");
+    Ok(())
+}
+
+fn client_counters_are_missing() -> Result<(), Failed> {
+    let result = measure("--receiver sink --counters task-clock,context-switches")?;
+    let counters = &result["counters"];
+    assert!(counters["server"]["task_clock_ns"]["value"].as_u64().is_some_and(|ns| ns > 0), "{counters}");
+    for event in ["task_clock_ns", "context_switches"] {
+        let reason = counters["client"][event]["unavailable"].as_str().unwrap_or_default();
+        assert!(reason.contains("nobody receives"), "{counters}");
+    }
+    Ok(())
+}
+
+fn small_buffers() -> Result<(), Failed> {
+    for path in PATHS {
+        for workload in WORKLOADS {
+            let result = measure(&format!(
+                "--receiver sink --size 16M --buffers 4K --path {path} --workload {workload}"
+            ))?;
+            assert!(result["messages"].as_u64().is_some_and(|messages| messages > 0), "{result}");
+        }
+    }
+    Ok(())
+}
+
+/// As an ordinary user over loopback there is no namespace in which a connection may be repaired.
+fn ordinary_user_over_loopback() -> Result<Completion, Failed> {
+    let mut command = sendpath();
+    command.args(["run", "--receiver", "sink", "--netns", "loopback", "--duration", "10ms"]);
+    if geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let started = Instant::now();
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return skip(&format!("an ordinary user cannot run the command here: {error}")),
+    };
+    let text = stderr(&output);
+    assert!(started.elapsed() < LIMIT, "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Operation not permitted") && text.contains("anonymous"), "{text}");
+    Ok(Completion::Completed)
+}
+
+/// The network namespaces that a process is in, or holds open.
+fn namespaces(pid: &str) -> BTreeSet<PathBuf> {
+    let links = |folder: &str| {
+        let entries = fs::read_dir(format!("/proc/{pid}/{folder}")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok())
+    };
+    let is_netns = |target: &PathBuf| target.to_string_lossy().starts_with("net:[");
+    links("fd").chain(links("ns")).filter(is_netns).collect()
+}
+
+fn processes() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.parse::<u32>().is_ok())
+}
+
+fn killed_leaves_nothing() -> Result<(), Failed> {
+    let ours = namespaces("self");
+    let mut server = sendpath()
+        .args(["run", "--receiver", "sink", "--duration", "1m", "--threads", "4", "--path", "zero_copy"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut errors = BufReader::new(server.stderr.take().ok_or("no stderr")?);
+    let mut line = String::new();
+    errors.read_line(&mut line)?; // the settings: the sink is there
+    let held: Vec<_> = namespaces(&server.id().to_string()).difference(&ours).cloned().collect();
+    assert!(held.len() >= 2, "the server's own and the sink's: {held:?}");
+    kill(Pid::from_raw(i32::try_from(server.id())?), Signal::SIGKILL)?;
+    let killed = Instant::now();
+    // Both processes hold the pipe: its end is theirs. They have a minute to measure, so a test that hangs here ends.
+    let mut text = String::new();
+    errors.read_to_string(&mut text)?;
+    server.wait()?;
+    assert!(killed.elapsed() < LIMIT, "a process stayed for {:?}: {text}", killed.elapsed());
+    // A namespace that no process is in or holds is taken away by the kernel, with every link in it.
+    for pid in processes() {
+        let left: Vec<_> = namespaces(&pid).into_iter().filter(|netns| held.contains(netns)).collect();
+        assert!(left.is_empty(), "process {pid} holds {left:?}");
+    }
+    Ok(())
+}
