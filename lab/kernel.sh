@@ -12,11 +12,12 @@ usage() {
 usage: lab/kernel.sh [--kernel VERSION|PACKAGE] [--binary FILE] [--duration TIME] [--messages N]
                      [--deadline SECONDS] [--kvm] [--install] [-- SENDPATH ARGUMENT...]
 
-Boots a Debian cloud kernel under QEMU, and runs sendpath in it as root and as an ordinary user. Without arguments for sendpath: doctor, a run over veth, and
-zero_copy into the sink with messages of ${SIZES[*]}, layouts ${LAYOUTS[*]}. Of the sink's runs it demands
-that nothing was copied, that each send has its completion, and that no segment was sent twice.
+Boots a Debian cloud kernel under QEMU, and runs sendpath in it as root and as an ordinary user.
+Without arguments for sendpath: doctor, zero_copy over veth, and zero_copy into the sink with
+messages of ${SIZES[*]} in the layouts ${LAYOUTS[*]}. Each send must have its completion, and in the
+sink none may be copied and no segment sent again.
 
-  --kernel    6.12, or a package: the newest that apt knows; default: $META
+  --kernel    a version (6.12: the newest of it that apt knows) or a package; default: $META
   --binary    the sendpath to run; default: the release build, which is made
   --duration  of each run; default: 1s
   --messages  repeat each run into the sink until so many messages were sent; default: 1
@@ -61,7 +62,10 @@ done
 [[ $messages =~ ^[1-9][0-9]*$ ]] || bad_arguments "--messages $messages is not a number above 0"
 [[ $deadline =~ ^[1-9][0-9]*$ ]] || bad_arguments "--deadline $deadline is not a number above 0"
 [[ $duration =~ ^[0-9a-z]+$ ]] || bad_arguments "--duration $duration is not a time with its unit"
-if [ -n "$binary" ]; then binary=$(realpath -e "$binary") || bad_arguments "--binary $binary is not there"; fi
+if [ -n "$binary" ]; then
+    [ -x "$binary" ] || bad_arguments "--binary $binary is no program"
+    binary=$(realpath "$binary")
+fi
 cd "$(dirname "$0")/.."
 [ "$(uname -m)" = x86_64 ] || fail 'the guest is an x86-64 machine, and so must this one be'
 
@@ -94,26 +98,27 @@ kernel_package() { # VERSION|PACKAGE
             awk '{ print $1 }' | sort -V | tail -1)
         [ -n "$package" ] || fail "apt knows no cloud kernel $1: add Debian's sources that have it, or run apt-get update"
     fi
-    image=$(apt-cache depends --important "$package" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+    image=$(apt-cache depends --important "$package" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ && !found++ { print $2 }') ||
+        fail "apt knows no package $package: run apt-get update, or name another"
     echo "${image:-$package}"
 }
 
 package=$(kernel_package "$kernel")
-cache=$PWD/${CARGO_TARGET_DIR:-target}/lab
-[[ ${CARGO_TARGET_DIR:-} != /* ]] || cache=$CARGO_TARGET_DIR/lab
-mkdir -p "$cache/$package"
-if ! compgen -G "$cache/$package/*.deb" >/dev/null; then
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
+cache=$target/lab/$package
+mkdir -p "$cache"
+if ! compgen -G "$cache/*.deb" >/dev/null; then
     (cd "$work" && timeout 300 apt-get download -qq -o APT::Sandbox::User=root "$package")
-    mv "$work"/*.deb "$cache/$package/"
+    mv "$work"/*.deb "$cache/"
 fi
 if [ -z "$binary" ]; then
     cargo build --quiet --release --locked --bin sendpath
-    binary=$(dirname "$cache")/release/sendpath
+    binary=$target/release/sendpath
 fi
 
 # What the guest boots from: busybox, sendpath with its libraries, and the modules.
 mkdir "$work/package" "$work/root"
-dpkg-deb --fsys-tarfile "$cache/$package"/*.deb | tar -x -C "$work/package"
+dpkg-deb --fsys-tarfile "$cache"/*.deb | tar -x -C "$work/package"
 mkdir -p "$work/root"/{bin,dev,etc,modules,proc,sys,tmp}
 chmod 1777 "$work/root/tmp"
 cp "$(command -v busybox)" "$work/root/bin/busybox"
@@ -237,7 +242,7 @@ else
             [ "$name" != veth ] || continue
             [ "$sent" -ge "$messages" ] || problem "$name as $user sent $sent messages of $messages"
             [ "$copied" = 0 ] || problem "$name as $user was copied $copied times"
-            [ "$retransmitted" = 0 ] || problem "$name as $user sent $retransmitted segments twice"
+            [ "$retransmitted" = 0 ] || problem "$name as $user sent $retransmitted segments again"
         done
     done
 fi

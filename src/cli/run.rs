@@ -264,7 +264,7 @@ struct RunReport {
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
-    /// TCP segments that the server's kernel sent more than once. These links lose none: an acknowledgement came late.
+    /// TCP segments that the server's kernel sent more than once.
     retransmitted_segments: u64,
     verified_messages: u64,
     /// What the client saw of messages that were overwritten right after they were sent.

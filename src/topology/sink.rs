@@ -89,6 +89,9 @@ impl Sink {
             // A connection that rested may go on at the rate that it had: there is no network to be careful of. Where
             // this cannot be set, the acknowledgements walk through another slow start.
             drop(fs::write("/proc/sys/net/ipv4/tcp_slow_start_after_idle", "0"));
+            // Nothing is lost here: a sender that was off its CPU for some milliseconds before it acknowledged need not
+            // probe for a loss, which would send a segment again (RFC 8985, tail loss probe).
+            drop(fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0"));
             let port_index =
                 if_nametoindex(PORT).map_err(Error::call("if_nametoindex(3) of the sink's port"))?;
             let port_index = i32::try_from(port_index).unwrap_or(i32::MAX);
