@@ -13,11 +13,10 @@ use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
-use crate::case::{Axes, Layout, Placement, SendPath};
+use crate::case::{Axes, Layout, Placement, Receiver, SendPath};
 use crate::counters::{self};
 use crate::doctor;
-use crate::environment::Cpus;
-use crate::environment::Environment;
+use crate::environment::{CopyCauses, Cpus, Environment};
 use crate::error::Error;
 use crate::event::Event;
 use crate::pair::Testbed;
@@ -209,6 +208,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             plan: plan.clone(),
             not_counted,
             environment: Some(environment),
+            copy_causes: copy_causes(&testbed, &plan),
             checks,
         };
         (Store::create(&folder, &manifest)?, Vec::new())
@@ -234,6 +234,18 @@ fn plan(options: &Options, axes: &Axes) -> Plan {
         series,
         cells: cells(&matrices),
     }
+}
+
+/// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that cannot be looked at is
+/// left out: its cases say why.
+fn copy_causes(testbed: &Testbed, plan: &Plan) -> CopyCauses {
+    if plan.series.iter().all(|(path, _)| *path != SendPath::ZeroCopy) {
+        return CopyCauses::default();
+    }
+    let (sink, link): (Vec<Receiver>, _) =
+        plan.cells.iter().map(|cell| cell.receiver).partition(|&receiver| receiver == Receiver::Sink);
+    let causes = |receivers: &[Receiver]| testbed.copy_causes(*receivers.first()?).ok();
+    CopyCauses { link: causes(&link), sink: causes(&sink) }
 }
 
 /// Of the events that were asked for, those that can be counted here, and why the others cannot.

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Burst, Fault, SocketOptions, Token};
 use crate::case::Case;
-use crate::environment::{Cpus, EffectiveSocket, Interface, Topology};
+use crate::environment::{CopyCause, Cpus, EffectiveSocket, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::sample::SideReport;
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -27,6 +27,8 @@ pub(super) enum ToClient {
     Enter { version: u32, topology: Topology },
     /// Answered by `Up`.
     BringUp { options: SocketOptions },
+    /// Answered by `CopyCauses`: of the client's end of the link.
+    FindCopyCauses { device: String },
     /// Answered by `Opened`, when every pair is connected.
     Open {
         case: Case,
@@ -52,6 +54,7 @@ pub(super) enum ToServer {
         interfaces: Vec<Interface>,
         socket: EffectiveSocket,
     },
+    CopyCauses(Vec<CopyCause>),
     Opened,
     Done(SideReport),
     Closed,

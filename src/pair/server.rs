@@ -24,7 +24,7 @@ use super::{
     monotonic_ns, receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS, Receiver, Workload};
-use crate::environment::{Cpus, Effective, EffectiveSocket, Topology};
+use crate::environment::{CopyCause, Cpus, Effective, EffectiveSocket, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
@@ -32,7 +32,7 @@ use crate::message::Message;
 use crate::path::{self, SendMessage, send_all};
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::pin;
-use crate::topology::{Sink, link};
+use crate::topology::{Sink, copy_causes, link};
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
@@ -187,6 +187,48 @@ impl Testbed {
         }
     }
 
+    /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be found. The calling
+    /// thread is the one that started the testbed.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    pub fn copy_causes(&self, receiver: Receiver) -> Result<Vec<CopyCause>> {
+        let Inner { client_process, sink, .. } = &mut *self.inner.borrow_mut();
+        if receiver == Receiver::Sink {
+            return self.made(sink)?.copy_causes();
+        }
+        let Effective { topology, server_link, client_link, .. } = &self.effective;
+        let mut causes: Vec<CopyCause> =
+            copy_causes::of_link(topology, server_link, client_link).into_iter().collect();
+        causes.extend(copy_causes::at_sender(&server_link.name)?);
+        let find = ToClient::FindCopyCauses { device: client_link.name.clone() };
+        let ToServer::CopyCauses(theirs) = client_process.ask(&find)? else { return Err(out_of_turn()) };
+        for cause in theirs {
+            // Over loopback both ends are one.
+            if !causes.contains(&cause) {
+                causes.push(cause);
+            }
+        }
+        Ok(causes)
+    }
+
+    /// Runs `work` in the sink's namespace: tests plant there what copies.
+    ///
+    /// # Errors
+    /// What `work` ends with, or what keeps the sink from being made.
+    #[doc(hidden)]
+    pub fn within_sink<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        self.made(&mut self.inner.borrow_mut().sink)?.within(work)
+    }
+
+    /// The sink, made now if it was not yet.
+    fn made<'a>(&self, sink: &'a mut Option<Sink>) -> Result<&'a mut Sink> {
+        match sink {
+            Some(sink) => Ok(sink),
+            none => Ok(none.insert(Sink::make(self.setup.mtu_bytes)?)),
+        }
+    }
+
     /// Takes the connections of an instance that failed half-way off the listener's queue. They would fill it, and
     /// later instances could not connect.
     fn drop_waiting(&self) {
@@ -204,10 +246,7 @@ impl Testbed {
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Server>>> {
         let Inner { threads, client_process, sink } = inner;
-        let sink = match sink {
-            Some(sink) => sink,
-            none => none.insert(Sink::make(self.setup.mtu_bytes)?),
-        };
+        let sink = self.made(sink)?;
         let injectors = Injector::connect(sink, &self.setup.socket, case.threads)?;
         let connections = injectors.into_iter().map(|injector| {
             let injector = Arc::new(injector);

@@ -254,6 +254,7 @@ pub(crate) mod tests {
 
     use super::super::samples_csv::tests::record;
     use super::*;
+    use crate::environment::CopyCauses;
 
     pub(crate) fn manifest() -> Manifest {
         let case = record().arm.case;
@@ -274,6 +275,7 @@ pub(crate) mod tests {
             },
             not_counted: BTreeMap::new(),
             environment: None,
+            copy_causes: CopyCauses::default(),
             checks: Vec::new(),
         }
     }

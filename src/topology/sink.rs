@@ -16,14 +16,15 @@ use std::thread;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::PREFIX_BITS;
 use super::veth::Netlink;
+use super::{PREFIX_BITS, copy_causes};
+use crate::environment::CopyCause;
 use crate::error::{Error, Result};
 
 /// The veth's end that connections leave by.
-const SENDER: &str = "sink_s";
+pub(super) const SENDER: &str = "sink_s";
 /// Its far end, the bridge's only port.
-const PORT: &str = "sink_p";
+pub(super) const PORT: &str = "sink_p";
 const BRIDGE: &str = "sink_b";
 
 /// An Ethernet address.
@@ -105,6 +106,14 @@ impl Sink {
     #[must_use]
     pub fn mtu_bytes(&self) -> u32 {
         self.mtu_bytes
+    }
+
+    /// What copies in it: nothing, unless somebody has put it there.
+    ///
+    /// # Errors
+    /// As [`within`](Self::within), or a failed netlink request.
+    pub fn copy_causes(&self) -> Result<Vec<CopyCause>> {
+        self.within(copy_causes::in_sink)
     }
 
     /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.
