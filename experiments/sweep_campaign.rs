@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sendpath::case::{Case, Cell, Layout, SendPath};
+use sendpath::environment::CopyCauses;
 use sendpath::measure::burst::time;
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
 use sendpath::results::analysis::analyse;
@@ -93,6 +94,7 @@ fn sweep(
         plan: plan.clone(),
         not_counted: BTreeMap::new(),
         environment: None,
+        copy_causes: CopyCauses::default(),
         checks: Vec::new(),
         injections: Vec::new(),
         no_sink: None,

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use common::anywhere;
 use libtest_mimic::Failed;
 use sendpath::case::{Case, Cell, Layout, Placement, Receiver, SendPath, Source, Workload};
+use sendpath::environment::CopyCauses;
 use sendpath::event::{Event, Reading};
 use sendpath::report::page::{Line, Page};
 use sendpath::results::manifest::{Manifest, Plan, Program, SCHEMA};
@@ -113,6 +114,7 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         plan: Plan { profile: "study-a".to_owned(), seed: 0, precision: 0.01, series, cells },
         not_counted: BTreeMap::new(),
         environment: None,
+        copy_causes: CopyCauses::default(),
         checks: Vec::new(),
         injections: Vec::new(),
         no_sink: None,

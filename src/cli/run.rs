@@ -14,8 +14,7 @@ use crate::case::{
     Axis, Case, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes,
     parse_threads,
 };
-use crate::environment::Cpus;
-use crate::environment::Environment;
+use crate::environment::{CopyCause, Cpus, Environment, copy_cause};
 use crate::event::{self, Event};
 use crate::format;
 use crate::measure::burst::{long_duration, time, verify, warm_up};
@@ -131,7 +130,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         testbed.count(&options.counters.0);
         Some(measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case)?)
     };
-    print(&timed.report(case, counted.as_ref(), environment), options.json)?;
+    let mut report = timed.report(case, counted.as_ref(), environment);
+    if let Some(ZeroCopy { copied_share: Some(share), copied_because, .. }) = &mut report.zero_copy {
+        let causes = copy_cause::that_explain(*share, testbed.copy_causes(receiver)?);
+        *copied_because =
+            (*share > 0.0 || !causes.is_empty()).then(|| causes.into_iter().map(Explained::from).collect());
+    }
+    print(&report, options.json)?;
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
 
@@ -218,7 +223,11 @@ impl Window {
             cpu_split_is_reliable: has_client.then_some(case.placement == Placement::Split),
             injection_ns: self.injection_ns,
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
-            zero_copy: self.zero_copy.map(|counts| ZeroCopy { counts, copied_share: counts.copied_share() }),
+            zero_copy: self.zero_copy.map(|counts| ZeroCopy {
+                counts,
+                copied_share: counts.copied_share(),
+                copied_because: None,
+            }),
             retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
             seen: self.seen,
@@ -290,6 +299,23 @@ struct ZeroCopy {
     #[serde(flatten)]
     counts: ZeroCopyCounts,
     copied_share: Option<f64>,
+    /// Why; empty where no cause was found, and null where there was nothing to explain.
+    copied_because: Option<Vec<Explained>>,
+}
+
+/// A cause as data and in words.
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    cause: CopyCause,
+    text: String,
+    remedy: String,
+}
+
+impl From<CopyCause> for Explained {
+    fn from(cause: CopyCause) -> Self {
+        Self { text: cause.to_string(), remedy: cause.remedy(), cause }
+    }
 }
 
 impl fmt::Display for RunReport {
@@ -355,11 +381,15 @@ impl fmt::Display for RunReport {
                 ),
             )?;
         }
-        if let Some(ZeroCopy { counts, copied_share }) = &self.zero_copy {
+        if let Some(ZeroCopy { counts, copied_share, copied_because }) = &self.zero_copy {
             let copied = copied_share.map_or_else(String::new, |share| {
                 format!(": the kernel copied {} of the sends after all", format::share(share))
             });
             line("zero copy", format!("{counts}{copied}"))?;
+            if let Some(causes) = copied_because {
+                let causes: Vec<_> = causes.iter().map(|explained| explained.cause.clone()).collect();
+                line("  copied as", copy_cause::in_words(&causes))?;
+            }
             if let Some(drain_ns) = self.drain_ns_per_burst {
                 let us = drain_ns / 1e3;
                 line(

@@ -16,8 +16,7 @@ use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath};
 use crate::counters::{self};
 use crate::doctor;
-use crate::environment::Cpus;
-use crate::environment::Environment;
+use crate::environment::{CopyCauses, Cpus, Environment};
 use crate::error::Error;
 use crate::event::Event;
 use crate::pair::Testbed;
@@ -213,6 +212,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             plan: plan.clone(),
             not_counted,
             environment: Some(environment),
+            copy_causes: copy_causes(&testbed, &plan),
             checks,
             injections: Vec::new(),
             no_sink,
@@ -255,6 +255,18 @@ fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Optio
     plan.cells.retain(|cell| !is_alone(cell));
     note(&format!("  left out     the sender alone (receiver sink): {error}"));
     Ok(Some(error.to_string()))
+}
+
+/// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that cannot be looked at is
+/// left out: its cases say why.
+fn copy_causes(testbed: &Testbed, plan: &Plan) -> CopyCauses {
+    if plan.series.iter().all(|(path, _)| *path != SendPath::ZeroCopy) {
+        return CopyCauses::default();
+    }
+    let (sink, link): (Vec<Receiver>, _) =
+        plan.cells.iter().map(|cell| cell.receiver).partition(|&receiver| receiver == Receiver::Sink);
+    let causes = |receivers: &[Receiver]| testbed.copy_causes(*receivers.first()?).ok();
+    CopyCauses { link: causes(&link), sink: causes(&sink) }
 }
 
 /// Of the events that were asked for, those that can be counted here, and why the others cannot.

@@ -7,9 +7,10 @@ use socket2::{Domain, Type};
 use strum::VariantArray;
 
 use super::model::{Check, State};
-use crate::case::{Case, Layout, Matrix, Placement, SendPath};
+use crate::case::{Case, Layout, Matrix, Placement, Receiver, SendPath};
 use crate::counters::probe;
-use crate::environment::{Cpus, Topology};
+use crate::environment::{CopyCause, Cpus, Topology, copy_cause};
+use crate::error::Result;
 use crate::event::Event;
 use crate::limits;
 use crate::measure::burst::{of_messages, verify};
@@ -107,52 +108,72 @@ fn softirq_check(in_cpu_time: Option<bool>) -> Check {
     }
 }
 
-/// Tries namespaces, and whether a zero-copy send between them is copied.
-pub(super) fn namespaces(setup: &Setup) -> [Check; 2] {
-    let untried = |why: &str| Check::new("veth-copy", State::Unavailable, format!("not tried: {why}"), None);
+/// Tries namespaces, and whether a zero-copy send is copied: between them, and into the sink.
+pub(super) fn namespaces(setup: &Setup) -> [Check; 3] {
+    let untried = |why: &str| {
+        let found = format!("not tried: {why}");
+        let untried = |name| Check::new(name, State::Unavailable, &found, None);
+        [untried(VETH_COPY), untried(SINK)]
+    };
+    let with = |namespaces: Check, [veth_copy, sink]: [Check; 2]| [namespaces, veth_copy, sink];
     if setup.topology == Topology::Loopback {
-        let found = "not tried: loopback was asked for";
-        return [
-            Check::new("namespaces", State::Unavailable, found, None),
-            untried("loopback was asked for"),
-        ];
+        let why = "loopback was asked for";
+        let found = format!("not tried: {why}");
+        return with(Check::new("namespaces", State::Unavailable, found, None), untried(why));
     }
     let testbed = match Testbed::start(setup) {
         Ok(testbed) => testbed,
         Err(error) => {
             let text = error.to_string();
             let refused = Check::new("namespaces", State::Unavailable, &text, command_in(&text));
-            return [refused, untried("there are no namespaces")];
+            return with(refused, untried("there are no namespaces"));
         }
     };
     let made = Check::ok("namespaces", format!("tried: {}", setup.topology));
+    with(made, [(VETH_COPY, Receiver::default()), (SINK, Receiver::Sink)].map(|way| copies(&testbed, way)))
+}
+
+const VETH_COPY: &str = "veth-copy";
+const SINK: &str = "sink";
+
+/// Whether zero-copy sends to `receiver` are copied, and why.
+fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
+    match copied_share(testbed, receiver) {
+        Ok(Some((share, causes))) => copy_check(name, share, causes),
+        Ok(None) => Check::new(name, State::Unavailable, "not tried: no completion arrived", None),
+        Err(error) => {
+            let text = error.to_string();
+            Check::new(name, State::Unavailable, format!("not available: {text}"), command_in(&text))
+        }
+    }
+}
+
+fn copied_share(testbed: &Testbed, receiver: Receiver) -> Result<Option<(f64, Vec<CopyCause>)>> {
     let case = Case {
         path: SendPath::ZeroCopy,
         layout: Layout::Page,
         placement: Placement::Free,
+        receiver,
         ..Case::default()
     };
-    let share = testbed.open(case).and_then(|mut instance| {
-        verify(&mut instance)?;
-        let counts = of_messages(&mut instance, 32, Mode::Time)?.server.zero_copy;
-        Ok(counts.and_then(|counts| counts.copied_share()))
-    });
-    let copied = match share {
-        Err(error) => untried(&error.to_string()),
-        Ok(None) => untried("no completion arrived"),
-        Ok(Some(share)) if share > 0.0 => Check::new(
-            "veth-copy",
-            State::Limited,
-            format!(
-                "tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends after all: what zero_copy saves cannot be \
-                 seen here, only what it costs; two real network ports show it",
-                share * 100.0
-            ),
-            Some("sudo ./netns-setup.sh up --nic IF_S IF_C"),
-        ),
-        Ok(Some(_)) => Check::ok("veth-copy", "tried: no send was copied"),
-    };
-    [made, copied]
+    let mut instance = testbed.open(case)?;
+    verify(&mut instance)?;
+    let counts = of_messages(&mut instance, 32, Mode::Time)?.server.zero_copy;
+    drop(instance);
+    let Some(share) = counts.and_then(|counts| counts.copied_share()) else { return Ok(None) };
+    Ok(Some((share, copy_cause::that_explain(share, testbed.copy_causes(receiver)?))))
+}
+
+fn copy_check(name: &str, share: f64, causes: Vec<CopyCause>) -> Check {
+    let found = format!("tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends", share * 100.0);
+    if share == 0.0 && causes.is_empty() {
+        return Check::ok(name, found);
+    }
+    let (whys, remedies): (Vec<String>, Vec<String>) =
+        causes.iter().map(|cause| (cause.to_string(), cause.remedy())).unzip();
+    let whys = if whys.is_empty() { "no cause was found".to_owned() } else { whys.join("; ") };
+    let remedy = (!remedies.is_empty()).then(|| remedies.join("; "));
+    Check::new(name, State::Limited, format!("{found}: {whys}"), remedy.as_deref())
 }
 
 #[cfg(test)]
@@ -187,5 +208,18 @@ mod tests {
             assert!(limited.found.contains("no verdict"), "{limited:?}");
         }
         assert_ne!(softirq_check(Some(false)).found, softirq_check(None).found);
+    }
+
+    #[test]
+    fn a_copy_is_told_with_its_causes_and_remedies() {
+        assert_eq!(copy_check(SINK, 0.0, Vec::new()).state, State::Ok);
+        let unknown = copy_check(SINK, 0.25, Vec::new());
+        assert_eq!((unknown.state, unknown.remedy), (State::Limited, None));
+        assert!(unknown.found.contains("25 %") && unknown.found.contains("no cause was found"));
+        let off = CopyCause::NoScatterGather { device: "eth0".to_owned() };
+        let known = copy_check(VETH_COPY, 1.0, vec![CopyCause::LocalReceiver, off]);
+        assert!(known.found.contains("on this machine") && known.found.contains("eth0"), "{known:?}");
+        let remedy = known.remedy.unwrap();
+        assert!(remedy.contains("--receiver sink") && remedy.contains("ethtool -K eth0 sg on"), "{remedy}");
     }
 }

@@ -22,7 +22,7 @@ pub fn names() -> Vec<String> {
     events.chain(others).collect()
 }
 
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 23] = [
     "paranoid",
     "machine",
     "user-namespaces",
@@ -45,6 +45,7 @@ const OTHERS: [&str; 22] = [
     "zerocopy",
     "namespaces",
     "veth-copy",
+    "sink",
 ];
 
 /// Looks at everything. The last checks try what they are about: they run a burst between two namespaces.

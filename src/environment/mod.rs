@@ -1,6 +1,7 @@
 //! The surroundings of a measurement as plain data: what they are, not what was asked for. Nothing here
 //! opens a socket or asks the kernel; [`measure::environment`](crate::measure::environment) reads them.
 
+pub mod copy_cause;
 mod cpus;
 mod link;
 
@@ -8,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use copy_cause::{CopyCause, CopyCauses};
 pub use cpus::{Core, Cpus};
 pub use link::{Interface, Offloads, SinkLink, Topology};
 

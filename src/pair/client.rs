@@ -30,6 +30,7 @@ use crate::event::Event;
 use crate::limits;
 use crate::path::{self, ReceiveMessage, recv_all, send_all};
 use crate::sample::{Seen, Side, SideReport};
+use crate::topology::copy_causes;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -120,6 +121,9 @@ impl Client {
                 Ok(ToServer::Entered { version: VERSION })
             }
             ToClient::BringUp { options } => self.bring_up(options),
+            ToClient::FindCopyCauses { device } => {
+                copy_causes::at_receiver(&device).map(ToServer::CopyCauses)
+            }
             ToClient::Open { case, cpus, server, token, events, fault } => {
                 self.threads.grow(case.threads)?;
                 let instance = self.open(case, &cpus, server, token, &events, fault)?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Burst, Fault, SocketOptions, Token};
 use crate::case::Case;
-use crate::environment::{Cpus, EffectiveSocket, Interface, Topology};
+use crate::environment::{CopyCause, Cpus, EffectiveSocket, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::sample::SideReport;
@@ -27,6 +27,8 @@ pub(super) enum ToClient {
     Enter { version: u32, topology: Topology },
     /// Answered by `Up`.
     BringUp { options: SocketOptions },
+    /// Answered by `CopyCauses`: of the client's end of the link.
+    FindCopyCauses { device: String },
     /// Answered by `Opened`, when every pair is connected.
     Open {
         case: Case,
@@ -52,6 +54,7 @@ pub(super) enum ToServer {
         interfaces: Vec<Interface>,
         socket: EffectiveSocket,
     },
+    CopyCauses(Vec<CopyCause>),
     Opened,
     Done(SideReport),
     Closed,

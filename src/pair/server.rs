@@ -25,7 +25,7 @@ use super::{
     hot_messages, monotonic_ns, receive_request, seed, source_messages,
 };
 use crate::case::{Case, MAX_THREADS, Receiver, Workload};
-use crate::environment::{Cpus, Effective, EffectiveSocket, SinkLink, Topology};
+use crate::environment::{CopyCause, Cpus, Effective, EffectiveSocket, SinkLink, Topology};
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::limits;
@@ -33,7 +33,7 @@ use crate::message::Message;
 use crate::path::{self, SendMessage, send_all};
 use crate::sample::{Seen, Side, SideReport};
 use crate::topology::affinity::pin;
-use crate::topology::{Sink, link};
+use crate::topology::{Sink, copy_causes, link};
 
 /// How long a connection may take to be there, once the client says that it is.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
@@ -205,6 +205,42 @@ impl Testbed {
     #[doc(hidden)]
     pub fn sink_parts(&self) -> Result<SinkParts> {
         SinkParts::open(self.inner.borrow_mut().sink(&self.setup)?, &self.setup.socket)
+    }
+
+    /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be found. The calling
+    /// thread is the one that started the testbed.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    pub fn copy_causes(&self, receiver: Receiver) -> Result<Vec<CopyCause>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if receiver == Receiver::Sink {
+            return inner.sink(&self.setup)?.copy_causes();
+        }
+        let Effective { topology, server_link, client_link, .. } = &self.effective;
+        let mut causes: Vec<CopyCause> =
+            copy_causes::of_link(topology, server_link, client_link).into_iter().collect();
+        causes.extend(copy_causes::at_sender(&server_link.name)?);
+        let find = ToClient::FindCopyCauses { device: client_link.name.clone() };
+        let ToServer::CopyCauses(theirs) = inner.client_process.ask(&find)? else {
+            return Err(out_of_turn());
+        };
+        for cause in theirs {
+            // Over loopback both ends are one.
+            if !causes.contains(&cause) {
+                causes.push(cause);
+            }
+        }
+        Ok(causes)
+    }
+
+    /// Runs `work` in the sink's namespace: tests plant there what copies.
+    ///
+    /// # Errors
+    /// What `work` ends with, or what keeps the sink from being made.
+    #[doc(hidden)]
+    pub fn within_sink<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        self.inner.borrow_mut().sink(&self.setup)?.within(work)
     }
 
     /// Takes the connections of an instance that failed half-way off the listener's queue. They would fill it, and

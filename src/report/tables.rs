@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use super::page::{Claim, Column, Entry, Section, Table, TableRow};
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Placement, Receiver, Series, Source, departures};
+use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, bytes, difference, number};
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
@@ -383,7 +384,7 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
                  the sender overwrote right after its call had returned."
             .to_owned(),
         table: Table { columns, rows },
-        claims: Vec::new(),
+        claims: copy_causes(manifest, analysis),
     }
 }
 
@@ -468,6 +469,37 @@ pub(super) fn contradictions(manifest: &Manifest, analysis: &Analysis) -> Vec<St
         Some(format!("Contradiction: {}: {text}.", result.arm.case))
     })
     .collect()
+}
+
+/// Why the kernel copied, by the way that the messages took: to a receiver, or into the sink.
+fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
+    let of_way = |sink: bool| {
+        let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
+        let arms = arms.filter(|arm| (arm.arm.case.receiver == Receiver::Sink) == sink);
+        let arms = arms.filter(|arm| stands_in_ledger(manifest, arm));
+        let shares = arms.filter_map(|arm| Some((arm, arm.zero_copy?.copied_share()?)));
+        let shares: Vec<(&ArmResult, f64)> = shares.collect();
+        let (first, _) = shares.first()?;
+        let found = manifest.copy_causes.to(first.arm.case.receiver)?.to_vec();
+        let most = shares.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+        let causes = copy_cause::that_explain(most, found);
+        if most == 0.0 && causes.is_empty() {
+            return None;
+        }
+        let way = if sink { "In the sink" } else { "On the way to a receiver" };
+        let text = format!(
+            "{way}, why zero_copy was copied, as found when the sweep began: {}.",
+            copy_cause::in_words(&causes)
+        );
+        let mut rows: Vec<String> = shares
+            .iter()
+            .filter(|(_, share)| *share > 0.0 || most == 0.0)
+            .map(|(arm, _)| ledger_row(arm))
+            .collect();
+        rows.dedup();
+        Some(Claim { text, rows })
+    };
+    [false, true].into_iter().filter_map(of_way).collect()
 }
 
 fn ledger_row_of((path, layout): Series, receiver: Receiver, source: Source, size: usize) -> String {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Cell, Series};
 use crate::doctor::model::Check;
-use crate::environment::Environment;
+use crate::environment::{CopyCauses, Environment};
 use crate::event::Event;
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub not_counted: BTreeMap<String, String>,
     /// Machine, limits and settings as they came out; none of data from elsewhere.
     pub environment: Option<Environment>,
+    /// What was found, when the sweep began, to make the kernel copy zero-copy sends.
+    #[serde(default)]
+    pub copy_causes: CopyCauses,
     /// What `sendpath doctor` found.
     pub checks: Vec<Check>,
     /// What the peer costs that the sender plays for itself, of each cell that nobody receives.

@@ -270,6 +270,7 @@ pub(crate) mod tests {
 
     use super::super::samples_csv::tests::record;
     use super::*;
+    use crate::environment::CopyCauses;
 
     pub(crate) fn manifest() -> Manifest {
         let case = record().arm.case;
@@ -290,6 +291,7 @@ pub(crate) mod tests {
             },
             not_counted: BTreeMap::new(),
             environment: None,
+            copy_causes: CopyCauses::default(),
             checks: Vec::new(),
             injections: Vec::new(),
             no_sink: None,

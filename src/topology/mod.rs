@@ -11,6 +11,7 @@
 
 pub mod affinity;
 pub(crate) mod cache;
+pub(crate) mod copy_causes;
 mod cores;
 mod ethtool;
 mod netns;

@@ -16,15 +16,15 @@ use std::thread;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::PREFIX_BITS;
 use super::veth::Netlink;
-use crate::environment::{Interface, Topology};
+use super::{PREFIX_BITS, copy_causes};
+use crate::environment::{CopyCause, Interface, Topology};
 use crate::error::{Error, Result};
 
 /// The veth's end that connections leave by.
-const SENDER: &str = "sink_s";
+pub(super) const SENDER: &str = "sink_s";
 /// Its far end, the bridge's only port.
-const PORT: &str = "sink_p";
+pub(super) const PORT: &str = "sink_p";
 const BRIDGE: &str = "sink_b";
 
 /// An Ethernet address.
@@ -129,6 +129,14 @@ impl Sink {
     /// A failed `dup(2)`.
     pub fn netns(&self) -> Result<File> {
         self.netns.try_clone().map_err(Error::call("dup(2) of the sink's network namespace"))
+    }
+
+    /// What copies in it: nothing, unless somebody has put it there.
+    ///
+    /// # Errors
+    /// As [`within`](Self::within), or a failed netlink request.
+    pub fn copy_causes(&self) -> Result<Vec<CopyCause>> {
+        self.within(copy_causes::in_sink)
     }
 
     /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.

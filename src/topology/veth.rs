@@ -162,7 +162,7 @@ impl Netlink {
         })
     }
 
-    fn link(&mut self, name: &str) -> Result<LinkMessage> {
+    pub(super) fn link(&mut self, name: &str) -> Result<LinkMessage> {
         let call = "netlink RTM_GETLINK";
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
