@@ -220,25 +220,27 @@ impl Received<'_> {
             }
             Self::Discarded => return None,
         };
-        let mut seen = Seen::default();
+        let mut found = Seen::default();
         for (field, bytes) in fields.into_iter().enumerate() {
             let words = std::iter::once(sequence).chain(pattern(seed, field).skip(1));
-            let sent = words.flat_map(u64::to_le_bytes);
-            for (offset, (&found, expected)) in bytes.iter().zip(sent).enumerate() {
-                match found ^ expected {
-                    0 => seen.old_bytes += 1,
-                    0xff => seen.new_bytes += 1,
-                    _ => return Some(Err(Mismatch { sequence, field, offset, expected, found })),
+            let words_bytes = words.flat_map(u64::to_le_bytes);
+            for (offset, (&byte, expected)) in bytes.iter().zip(words_bytes).enumerate() {
+                match byte ^ expected {
+                    0 => found.old_bytes += 1,
+                    0xff => found.new_bytes += 1,
+                    _ => return Some(Err(Mismatch { sequence, field, offset, expected, found: byte })),
                 }
             }
         }
-        Some(Ok(seen))
+        Some(Ok(found))
     }
 }
 
 /// Inverts every bit.
 pub(crate) fn invert(bytes: &mut [u8]) {
-    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    for byte in bytes {
+        *byte = !*byte;
+    }
 }
 
 /// Compares the bytes of one field with what [`Message::fill`] and then [`Message::stamp`] write.

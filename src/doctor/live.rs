@@ -139,7 +139,7 @@ const SINK: &str = "sink";
 /// Whether zero-copy sends to `receiver` are copied, and why.
 fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
     match copied_share(testbed, receiver) {
-        Ok(Some((share, causes))) => copy_check(name, share, causes),
+        Ok(Some((share, causes))) => copy_check(name, share, &causes),
         Ok(None) => Check::new(name, State::Unavailable, "not tried: no completion arrived", None),
         Err(error) => {
             let text = error.to_string();
@@ -164,7 +164,7 @@ fn copied_share(testbed: &Testbed, receiver: Receiver) -> Result<Option<(f64, Ve
     Ok(Some((share, copy_cause::that_explain(share, testbed.copy_causes(receiver)?))))
 }
 
-fn copy_check(name: &str, share: f64, causes: Vec<CopyCause>) -> Check {
+fn copy_check(name: &str, share: f64, causes: &[CopyCause]) -> Check {
     let found = format!("tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends", share * 100.0);
     if share == 0.0 && causes.is_empty() {
         return Check::ok(name, found);
@@ -212,12 +212,12 @@ mod tests {
 
     #[test]
     fn a_copy_is_told_with_its_causes_and_remedies() {
-        assert_eq!(copy_check(SINK, 0.0, Vec::new()).state, State::Ok);
-        let unknown = copy_check(SINK, 0.25, Vec::new());
+        assert_eq!(copy_check(SINK, 0.0, &[]).state, State::Ok);
+        let unknown = copy_check(SINK, 0.25, &[]);
         assert_eq!((unknown.state, unknown.remedy), (State::Limited, None));
         assert!(unknown.found.contains("25 %") && unknown.found.contains("no cause was found"));
         let off = CopyCause::NoScatterGather { device: "eth0".to_owned() };
-        let known = copy_check(VETH_COPY, 1.0, vec![CopyCause::LocalReceiver, off]);
+        let known = copy_check(VETH_COPY, 1.0, &[CopyCause::LocalReceiver, off]);
         assert!(known.found.contains("on this machine") && known.found.contains("eth0"), "{known:?}");
         let remedy = known.remedy.unwrap();
         assert!(remedy.contains("--receiver sink") && remedy.contains("ethtool -K eth0 sg on"), "{remedy}");

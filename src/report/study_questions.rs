@@ -298,7 +298,7 @@ impl Facts<'_> {
                 .flat_map(|cell| &cell.arms)
                 .filter(|arm| arm.arm.case.series() == series && stands_in_ledger(self.manifest, arm))
                 .collect();
-            let copied = |arm: &&ArmResult| {
+            let copied_bytes = |arm: &&ArmResult| {
                 let (server, client) = arm.copies;
                 server.user_to_user_bytes
                     + server.user_to_kernel_bytes
@@ -308,16 +308,16 @@ impl Facts<'_> {
             };
             let payload = |arm: &&ArmResult| arm.copied_messages * arm.arm.case.payload_bytes as u64;
             // By arm: one that was not copied would vanish in the sum of all.
-            let copies: Vec<f64> = arms
+            let by_arm: Vec<f64> = arms
                 .iter()
                 .filter(|arm| payload(arm) > 0)
-                .map(|arm| copied(arm) as f64 / payload(arm) as f64)
+                .map(|arm| copied_bytes(arm) as f64 / payload(arm) as f64)
                 .collect();
-            if copies.is_empty() {
+            if by_arm.is_empty() {
                 continue;
             }
             let name = words::series(series, self.copied_by(reception, series));
-            parts.push(format!("{name} {}", range_by_case(&copies)));
+            parts.push(format!("{name} {}", range_by_case(&by_arm)));
             for id in arms.iter().map(|arm| ledger_row(arm)) {
                 if !rows.contains(&id) {
                     rows.push(id);

@@ -85,6 +85,11 @@ impl Sink {
             for name in ["lo", BRIDGE, PORT, SENDER] {
                 netlink.set_up(name)?;
             }
+            // Its carrier comes with that of the sender's end, so it is activated later. A first request that is dropped
+            // there would never be answered.
+            for name in [PORT, SENDER] {
+                netlink.wait_until_active(name)?;
+            }
             netlink.add_neighbour(SENDER, Self::NOBODY_ADDRESS, Self::NOBODY_MAC)?;
             // A connection that rested may go on at the rate that it had: there is no network to be careful of. Where
             // this cannot be set, the acknowledgements walk through another slow start.

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -160,6 +161,22 @@ impl Netlink {
             call: "netlink RTM_GETLINK",
             errno: io::Error::other(format!("no MTU of {name}")),
         })
+    }
+
+    /// Waits until the kernel has activated `name` after it was set up. It does so some time later, on a thread of its
+    /// own, and until then drops what is sent there without an error (`noop_qdisc`).
+    pub(super) fn wait_until_active(&mut self, name: &str) -> Result<()> {
+        const LIMIT: Duration = Duration::from_secs(4);
+        let since = Instant::now();
+        let is_noop =
+            |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Qdisc(qdisc) if qdisc == "noop");
+        while self.link(name)?.attributes.iter().any(is_noop) {
+            if since.elapsed() > LIMIT {
+                return Err(Error::Deadline { waiting_for: "link that takes frames", waited: LIMIT });
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     pub(super) fn link(&mut self, name: &str) -> Result<LinkMessage> {
