@@ -24,7 +24,7 @@ use crate::sample::Side;
 /// No byte for so long on any pair is a stall.
 const STALL: Duration = Duration::from_secs(4);
 /// The same where nobody receives: there is no other process whose pace has to be allowed for.
-pub(super) const STALL_SINK: Duration = Duration::from_secs(3);
+pub(super) const STALL_SINK: Duration = Duration::from_secs(2);
 /// The same for a burst that writes and compares every byte of every message, which takes its time.
 const STALL_VERIFYING: Duration = Duration::from_secs(30);
 const TICK_MS: u16 = 1000;
