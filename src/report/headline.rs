@@ -4,10 +4,10 @@ use super::page::Claim;
 use super::tables::ladder_name;
 use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Ways, case_row, comparison_row};
-use crate::case::{Receiver, SendPath, Series, Source};
+use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
-use crate::results::cost_model::{Fit, Ladder, passes_one};
+use crate::results::cost_model::{Fit, Ladder, crossing, passes_one};
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
 use crate::results::stats::{Verdict, median};
@@ -129,7 +129,24 @@ impl Facts<'_> {
             (true, Copied::Shares(_, 0.0)) => ", not copied".to_owned(),
             (true, copied) => format!(" (zero_copy: {copied})"),
         };
-        format!("Sending alone{copied}: {}.", Self::paths_by_size(ladder))
+        format!("Sending alone{copied}: {}.{}", Self::paths_by_size(ladder), Self::zero_copy_passes(ladder))
+    }
+
+    /// From which sizes on zero-copy is faster than each other path, with a space before it: by the ratios, which have an
+    /// answer where a verdict at the sizes themselves has none.
+    fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
+        let (zero, layout) = (SendPath::ZeroCopy, Layout::Heap);
+        let passes = |path: SendPath| {
+            let place = crossing(ladder, (zero, layout), (path, layout)).and_then(words::crossing)?;
+            Some(format!("{path} from {place}"))
+        };
+        let passed: Vec<String> =
+            [SendPath::TwoCopy, SendPath::OneCopy].into_iter().filter_map(passes).collect();
+        if passed.is_empty() {
+            String::new()
+        } else {
+            format!(" There {zero} is faster than {}.", passed.join(", and than "))
+        }
     }
 
     /// Which path is faster than all others over which sizes. Where one takes over from another is where the ratio of
@@ -237,7 +254,12 @@ impl Facts<'_> {
             let size = bytes(cell.cell.payload_bytes as f64);
             match found {
                 Some((ratio, Verdict::Slower, _)) => longer.push((1.0 / ratio.value - 1.0, size)),
-                Some((_, Verdict::Faster, _)) => faster.push(size),
+                // Faster than the best by its number may not be faster than each.
+                Some((_, Verdict::Faster, _))
+                    if fastest_path(cell).is_some_and(|(path, _)| path == SendPath::ZeroCopy) =>
+                {
+                    faster.push(size);
+                }
                 _ => open.push(size),
             }
         }

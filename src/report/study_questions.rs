@@ -10,7 +10,7 @@ use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::event::Event;
 use crate::format::{bytes, difference, distance, list, number, significant};
 use crate::results::analysis::{ArmResult, CellResult};
-use crate::results::cost_model::{Crossover, Ladder, crossover, standing};
+use crate::results::cost_model::{Crossover, Ladder, crossing, crossover, standing};
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, Estimate, Verdict, median};
 use crate::sample::Side;
@@ -469,6 +469,7 @@ impl Facts<'_> {
             .filter(|point| !matches!(point.1, Some((_, verdict)) if verdict != Verdict::TooNoisy))
             .map(|point| bytes(point.0 as f64))
             .collect();
+        let by_ratios = crossing(ladder, series, TWO_COPY).and_then(words::crossing);
         let mut said = match crossover(ladder, series, TWO_COPY) {
             Crossover::Always => {
                 format!("faster at every size from {} to {}", bytes(least as f64), bytes(most as f64))
@@ -482,6 +483,7 @@ impl Facts<'_> {
                     bytes(most as f64)
                 )
             }
+            Crossover::From(_) if let Some(place) = by_ratios => format!("from {place}"),
             Crossover::From(at) => match at.interval {
                 Some((low, high)) => format!(
                     "from about {}: at {} it is not faster, from {} on it is",

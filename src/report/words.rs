@@ -6,6 +6,7 @@ use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
 use crate::environment::Topology;
 use crate::format::{bytes, difference_with_interval, number_with_interval, share};
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
+use crate::results::crossing::{Crossing, Place};
 use crate::results::manifest::Manifest;
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
@@ -70,6 +71,23 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         Source::Cold => "from a set that no cache holds (source cold)",
     };
     format!("Workload {workload}, placement {placement}. Messages {source}, {receiver}.")
+}
+
+/// Where a path becomes the faster one, where the ratios pass 1 inside what was measured: `about 45 KiB (95 %
+/// interval: 38 KiB to 52 KiB)`.
+pub(super) fn crossing(crossing: Crossing) -> Option<String> {
+    let place = |place: Place| match place {
+        Place::Below => "below the smallest size".to_owned(),
+        Place::At(at) => bytes(at),
+        Place::Beyond => "beyond the largest size".to_owned(),
+    };
+    let Place::At(value) = crossing.value else { return None };
+    Some(format!(
+        "about {} (95 % interval: {} to {})",
+        bytes(value),
+        place(crossing.low),
+        place(crossing.high)
+    ))
 }
 
 /// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.

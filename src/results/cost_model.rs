@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::analysis::{Analysis, ArmResult, CellResult, Measure};
+use super::crossing::Crossing;
 use super::metric::Metric;
 use super::stats::{Estimate, Verdict, degrees_of_freedom};
 use crate::case::{Series, Situation, departures};
@@ -241,6 +242,21 @@ pub fn standing(
 pub fn passes_one((before_bytes, before): (usize, f64), (first_bytes, first): (usize, f64)) -> f64 {
     let share = before.ln() / (before.ln() - first.ln());
     (before_bytes as f64) * (first_bytes as f64 / before_bytes as f64).powf(share)
+}
+
+/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an interval; none where a size
+/// has no effect.
+#[must_use]
+pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
+    let effect = |cell: &&CellResult| {
+        let found = cell.comparisons.iter().find(|comparison| {
+            comparison.metric == Metric::Throughput
+                && !comparison.control
+                && (comparison.series, comparison.baseline) == (series, baseline)
+        });
+        Some((cell.cell.payload_bytes, found?.outcome.as_ref().ok()?.effect))
+    };
+    Crossing::of(&ladder.cells.iter().map(effect).collect::<Option<Vec<_>>>()?)
 }
 
 /// From which size on `series` is faster than `baseline`, by the verdicts: the smallest size from which on
