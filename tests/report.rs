@@ -388,7 +388,9 @@ fn first_sentences() -> Result<(), Failed> {
     let (page, both) = headline(&timed(ns, 0.001))?;
     for part in [
         "Sending alone, not copied: two_copy up to about ",
-        " KiB, zero_copy from there, 2.2 times as fast as one_copy at 256 KiB. To a receiver the kernel copies it after all: \
+        " KiB, zero_copy from there, 2.2 times as fast as one_copy at 256 KiB. ",
+        " Alone, zero_copy is faster than two_copy from about 19.7 KiB (95 % interval: 19.7 KiB to 19.7 KiB), and than \
+         one_copy from about 23.8 KiB (95 % interval: 23.7 KiB to 23.9 KiB). To a receiver the kernel copies it after all: \
          zero_copy takes ",
         " longer than the best other path at every size from 64 B to 256 KiB.",
     ] {
@@ -424,7 +426,7 @@ fn first_sentences() -> Result<(), Failed> {
         "{received}"
     );
     let (_, alone) = headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Sink), 0.001))?;
-    assert!(alone.starts_with("Sending alone") && alone.matches(". ").count() == 0, "{alone}");
+    assert!(alone.starts_with("Sending alone") && !alone.contains("receiver"), "{alone}");
     Ok(())
 }
 

@@ -140,12 +140,12 @@ impl Facts<'_> {
             let place = crossing(ladder, (zero, layout), (path, layout)).and_then(words::crossing)?;
             Some(format!("{path} from {place}"))
         };
-        let passed: Vec<String> =
+        let pairs: Vec<String> =
             [SendPath::TwoCopy, SendPath::OneCopy].into_iter().filter_map(passes).collect();
-        if passed.is_empty() {
+        if pairs.is_empty() {
             String::new()
         } else {
-            format!(" There {zero} is faster than {}.", passed.join(", and than "))
+            format!(" Alone, {zero} is faster than {}.", pairs.join(", and than "))
         }
     }
 
