@@ -364,9 +364,10 @@ mod tests {
 
     #[test]
     fn every_receiver_takes_in_what_every_sender_sends() {
-        for (&path, &choice) in SendPath::VARIANTS
-            .iter()
-            .flat_map(|path| Receiver::VARIANTS.iter().map(move |choice| (path, choice)))
+        // What goes to the sink is received by nobody.
+        let receivers = || Receiver::VARIANTS.iter().filter(|&&choice| choice != Receiver::Sink);
+        for (&path, &choice) in
+            SendPath::VARIANTS.iter().flat_map(|path| receivers().map(move |choice| (path, choice)))
         {
             let (server, client) = connected();
             let messages = (0..2).map(|_| Message::new(1003, Layout::Heap)).collect();
