@@ -520,7 +520,8 @@ fn interrupted() -> Result<(), Failed> {
 /// A short sweep into `out`.
 fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     let output = sendpath()
-        .args(["sweep", "--time", "1s", "--threads", "1", "--counters", "none", "--size", sizes, "--out"])
+        .args(["sweep", "--time", "1s", "--threads", "1", "--counters", "none", "--receiver", "buffer"])
+        .args(["--size", sizes, "--out"])
         .arg(out)
         .args(SMALL.split_whitespace())
         .output()?;

@@ -88,7 +88,7 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
     );
     assert_eq!(
         names(&result["zero_copy"]),
-        "completions copied copied_bytes copied_share enobufs notifications sends sent_bytes"
+        "completions copied copied_because copied_bytes copied_share enobufs notifications sends sent_bytes"
     );
     assert_eq!(result["case"], "rr/zero_copy/heap/8192B/1T/paired");
     Ok(())
@@ -194,11 +194,13 @@ fn text_has_each_figure() -> Result<(), Failed> {
         names,
         [
             "client",
+            "copied as",
             "cpu",
             "drain",
             "messages",
             "round trip",
             "round trips",
+            "seen",
             "server",
             "throughput",
             "verified",

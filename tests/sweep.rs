@@ -225,7 +225,7 @@ fn both_ways() -> Result<(), Failed> {
         let folder = tempfile::tempdir()?;
         let out = folder.path().join("sweep");
         let mut command = sendpath();
-        let few = "sweep --netns loopback --size 64,64K --counters none --time 1s --out";
+        let few = "sweep --netns loopback --size 64,64K --counters none --time 4s --out";
         command.args(few.split_whitespace()).arg(&out).args(more.split_whitespace());
         Ok::<_, Failed>((command.output()?, out, folder))
     };

@@ -47,6 +47,8 @@ pub fn page(sweep: &StoredSweep) -> Page {
     warnings.extend(tables::contradictions(manifest, &analysis));
     warnings.extend(facts.warnings());
     let folder = sweep.folder.display();
+    let mut copy_ledger = tables::ledger(manifest, &analysis);
+    copy_ledger.claims.extend(tables::costs_per_kib(manifest, &ladders));
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
         commands: vec![manifest.command.join(" "), format!("{} report {folder}", program(&manifest.command))],
@@ -63,10 +65,7 @@ pub fn page(sweep: &StoredSweep) -> Page {
             table: tables::cost_model(&fits),
             claims: Vec::new(),
         },
-        copy_ledger: Section {
-            claims: tables::costs_per_kib(manifest, &ladders),
-            ..tables::ledger(manifest, &analysis)
-        },
+        copy_ledger,
         questions: facts.questions(),
         cases: tables::cases(manifest, &analysis),
         comparisons: tables::comparisons(&analysis),
