@@ -572,7 +572,7 @@ impl Instance<'_> {
         let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
         match self.token {
             Some(_) => client_process.watch.arm(burst.mode, connections_of(ends)),
-            None => client_process.watch.arm_sink(connections_of(ends)),
+            None => client_process.watch.arm_sink(burst.mode, connections_of(ends)),
         }
         let result = match self.token {
             Some(token) => self.reports(threads, client_process, ends, token, burst),
@@ -594,6 +594,7 @@ impl Instance<'_> {
                     }
                     None => match client_process.watch.take_cause() {
                         Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
+                        Some(cause) if error.is_echo() => cause,
                         _ => error,
                     },
                 };
@@ -632,11 +633,18 @@ impl Instance<'_> {
         let (Some(ends), None) = (&self.ends, self.token) else { return Ok(None) };
         let Inner { threads, client_process, .. } = &mut *self.testbed.inner.borrow_mut();
         let watch = Arc::clone(&client_process.watch);
-        watch.arm_sink(connections_of(ends));
+        watch.arm_sink(Mode::Time, connections_of(ends));
         let injection =
             |end: &mut PairEnd<Server>| end.state.injector.as_deref().map(sink::injection_ns).transpose();
         let cost_ns = self.testbed.on_every_end(threads, &watch, &ends[..1], injection, || Ok(()));
         watch.disarm();
+        let cost_ns = cost_ns.map_err(|error| match watch.take_cause() {
+            Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
+            _ => error,
+        });
+        if cost_ns.is_err() {
+            self.ends = None;
+        }
         Ok(cost_ns?.pop().flatten())
     }
 
@@ -734,7 +742,8 @@ fn serve_sink(end: &mut PairEnd<Server>, burst: Burst, gate: &Gate, watch: &Watc
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
-    report.retransmitted_segments = retransmitted_segments(injector.connection()) - retransmitted_before;
+    report.retransmitted_segments =
+        retransmitted_segments(injector.connection()).saturating_sub(retransmitted_before);
     if mode == Mode::Verify {
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
     }
@@ -763,7 +772,7 @@ fn serve(end: &mut PairEnd<Server>, burst: Burst) -> Result<SideReport> {
     report.zero_copy =
         before.and_then(|before| sender.zero_copy_counts().map(|counts| counts.since(&before)));
     report.copies = sender.copies().since(&copies_before);
-    report.retransmitted_segments = retransmitted_segments(connection) - retransmitted_before;
+    report.retransmitted_segments = retransmitted_segments(connection).saturating_sub(retransmitted_before);
     if burst.mode == Mode::Verify {
         // The bodies that timed bursts leave as they are.
         sender.prepare(&mut |message| message.fill(TIMED_SEED))?;

@@ -37,7 +37,9 @@ const THEIR_SEQUENCE: u32 = 2_000_000;
 /// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
 const ACKNOWLEDGED_BYTES: usize = 64 << 10;
 /// Acknowledgements in a row before this thread lets others run: what was sent may wait for the kernel's own thread.
-const AT_ONCE: u32 = 64;
+const AT_ONCE: u64 = 64;
+/// An acknowledgement that brought nothing about for so long may have been dropped on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The peer of one connection, played by the thread that sends.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(super) struct Injector {
     direction: Direction,
     /// The sequence number after the last byte that was written. One thread counts: no order is needed.
     written: AtomicU32,
+    /// The number that was acknowledged last.
+    acknowledged: AtomicU32,
     /// The sequence number of the next request.
     requested: AtomicU32,
 }
@@ -78,10 +82,11 @@ impl Injector {
                 to: from,
             },
             written: AtomicU32::new(OUR_SEQUENCE),
+            acknowledged: AtomicU32::new(OUR_SEQUENCE),
             requested: AtomicU32::new(THEIR_SEQUENCE),
         };
         // Opens the window, which no handshake has done.
-        injector.acknowledge()?;
+        injector.acknowledge(true)?;
         Ok(injector)
     }
 
@@ -92,30 +97,45 @@ impl Injector {
     /// Asks for `messages`, as a client does. Everything that was written has been acknowledged before.
     fn request(&self, messages: u64) -> Result<()> {
         let sequence = self.requested.load(Ordering::Relaxed);
-        self.inject(sequence, 0, Some(messages.to_le_bytes()))?;
+        self.inject(sequence, self.written.load(Ordering::Relaxed), Some(messages.to_le_bytes()))?;
         self.requested.store(sequence.wrapping_add(REQUEST_BYTES as u32), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Acknowledges what has left; returns how many bytes had not.
-    fn acknowledge(&self) -> Result<u32> {
+    /// Acknowledges what has left since the last time; returns how many bytes have not left. The same acknowledgement
+    /// twice would be a duplicate, and three of these are how TCP learns of a loss. So only `again` repeats one, which
+    /// may itself have been lost.
+    fn acknowledge(&self, again: bool) -> Result<u32> {
         let unsent_bytes = self.unsent_bytes()?;
-        self.inject(self.requested.load(Ordering::Relaxed), unsent_bytes, None)?;
+        let left = self.written.load(Ordering::Relaxed).wrapping_sub(unsent_bytes);
+        if again || self.acknowledged.load(Ordering::Relaxed) != left {
+            self.inject(self.requested.load(Ordering::Relaxed), left, None)?;
+            self.acknowledged.store(left, Ordering::Relaxed);
+        }
         Ok(unsent_bytes)
     }
 
     /// Acknowledges until everything has left. More than once where the congestion window is not yet open.
     fn acknowledge_all(&self) -> Result<()> {
-        if self.acknowledge()? == 0 {
+        let mut unsent_bytes = self.acknowledge(false)?;
+        if unsent_bytes == 0 {
             return Ok(());
         }
-        let since = Instant::now();
-        let mut times = 1;
-        while self.acknowledge()? > 0 {
-            times += 1;
-            if times % AT_ONCE == 0 {
-                if since.elapsed() > STALL_SINK {
+        let mut progressed = Instant::now();
+        for times in 1_u64.. {
+            let still_unsent_bytes = self.acknowledge(false)?;
+            if still_unsent_bytes == 0 {
+                break;
+            }
+            if still_unsent_bytes < unsent_bytes {
+                (unsent_bytes, progressed) = (still_unsent_bytes, Instant::now());
+            }
+            if times.is_multiple_of(AT_ONCE) {
+                if progressed.elapsed() > STALL_SINK {
                     return Err(Error::SinkStalled { waited: STALL_SINK });
+                }
+                if progressed.elapsed() > LOOK_AGAIN {
+                    self.acknowledge(true)?;
                 }
                 // Where another pair failed, this connection was shut down, and may have been reset since.
                 match self.connection.peek(&mut [0]) {
@@ -131,8 +151,7 @@ impl Injector {
         Ok(())
     }
 
-    fn inject(&self, sequence: u32, unsent_bytes: u32, payload: Option<[u8; REQUEST_BYTES]>) -> Result<()> {
-        let acknowledged = self.written.load(Ordering::Relaxed).wrapping_sub(unsent_bytes);
+    fn inject(&self, sequence: u32, acknowledged: u32, payload: Option<[u8; REQUEST_BYTES]>) -> Result<()> {
         let frame = Frame::new(&self.direction, sequence, acknowledged, payload);
         loop {
             match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
@@ -321,14 +340,15 @@ impl Socket for SinkSocket {
     }
 
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
-        /// What left after the last acknowledgement needs another one.
-        const LOOK_AGAIN: Duration = Duration::from_millis(1);
         if interest == Interest::Readable {
             return self.0.connection.wait(interest, timeout);
         }
         let since = Instant::now();
+        let mut again = false;
         loop {
-            self.0.acknowledge().map_err(io::Error::other)?;
+            // What left after the last acknowledgement needs another one.
+            self.0.acknowledge(again).map_err(io::Error::other)?;
+            again = true;
             let left = timeout.saturating_sub(since.elapsed());
             let readiness = self.0.connection.wait(interest, left.min(LOOK_AGAIN))?;
             if readiness != Readiness::TimedOut || left.is_zero() {
@@ -409,7 +429,7 @@ pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
     for _ in 0..TIMES {
         injector.request(1)?;
         receive_request(injector.connection())?;
-        injector.acknowledge_all()?;
+        injector.acknowledge(true)?;
     }
     Ok((monotonic_ns()? - start_ns) as f64 / f64::from(TIMES))
 }

@@ -65,9 +65,11 @@ impl Watch {
     }
 
     /// Begins to look after a burst of connections into the sink.
-    pub(super) fn arm_sink(&self, connections: Vec<Arc<TcpStream>>) {
-        self.arm(Mode::Time, connections);
-        self.state().stall = Some(STALL_SINK);
+    pub(super) fn arm_sink(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
+        self.arm(mode, connections);
+        if mode != Mode::Verify {
+            self.state().stall = Some(STALL_SINK);
+        }
     }
 
     /// Begins to look after work on these connections that moves no byte.

@@ -4,7 +4,7 @@ use super::page::Claim;
 use super::tables::ladder_name;
 use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Ways, case_row, comparison_row};
-use crate::case::{Layout, Receiver, SendPath, Series, Source};
+use crate::case::{Receiver, SendPath, Series, Source};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, crossing, passes_one};
@@ -135,9 +135,14 @@ impl Facts<'_> {
     /// From which sizes on zero-copy is faster than each other path, with a space before it: by the ratios, which have an
     /// answer where a verdict at the sizes themselves has none.
     fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
-        let (zero, layout) = (SendPath::ZeroCopy, Layout::Heap);
+        let zero = SendPath::ZeroCopy;
+        // The plan's first layout of each path.
+        let series = |path: SendPath| {
+            let arms = &ladder.cells.first()?.arms;
+            arms.iter().map(|arm| arm.arm.case.series()).find(|series| series.0 == path)
+        };
         let passes = |path: SendPath| {
-            let place = crossing(ladder, (zero, layout), (path, layout)).and_then(words::crossing)?;
+            let place = crossing(ladder, series(zero)?, series(path)?).and_then(words::crossing)?;
             Some(format!("{path} from {place}"))
         };
         let pairs: Vec<String> =
