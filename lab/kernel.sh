@@ -165,13 +165,13 @@ ip link set lo up
 stty -F /dev/ttyS1 raw
 exec >/dev/ttyS1
 echo "== kernel \$(uname -r)"
-su root -c '/bin/sh /session root'
-su user -c '/bin/sh /session user'
+su root -c '/bin/sh /guest root'
+su user -c '/bin/sh /guest user'
 echo "== end"
 sleep 1
 poweroff -f
 END
-cat >"$work/root/session" <<END
+cat >"$work/root/guest" <<END
 run() { # NAME ARGUMENT...
     local name=\$1 code=0
     shift
