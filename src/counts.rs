@@ -85,6 +85,7 @@ impl ZeroCopyCounts {
     }
 }
 
+#[cfg(feature = "cli")]
 /// What a receiver found in messages whose every byte the sender changed right after the call that sent them had
 /// returned. A test of whether they were copied that does not ask the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub struct Seen {
     pub late_bytes: u64,
 }
 
+#[cfg(feature = "cli")]
 impl Seen {
     /// What contradicts the kernel's word on the sends of the same path, `None` for the paths without completions.
     /// `is_local`: from one end to the other, no device reads the sender's memory but CPUs of this machine.
@@ -124,6 +126,7 @@ impl Seen {
     }
 }
 
+#[cfg(feature = "cli")]
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { old_bytes, new_bytes, .. } = self;
@@ -143,6 +146,7 @@ impl fmt::Display for Seen {
     }
 }
 
+#[cfg(feature = "cli")]
 impl AddAssign for Seen {
     fn add_assign(&mut self, other: Self) {
         self.old_bytes += other.old_bytes;
@@ -173,7 +177,7 @@ impl AddAssign for ZeroCopyCounts {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 

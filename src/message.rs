@@ -13,6 +13,7 @@
 use std::io::{IoSlice, IoSliceMut};
 
 use crate::case::Layout;
+#[cfg(feature = "cli")]
 use crate::counts::Seen;
 
 /// Fields in every message.
@@ -211,6 +212,7 @@ impl Received<'_> {
     ///
     /// # Errors
     /// The first byte that is neither.
+    #[cfg(feature = "cli")]
     pub(crate) fn seen(&self, seed: u64, sequence: u64) -> Option<Result<Seen, Mismatch>> {
         let fields: Vec<&[u8]> = match *self {
             Self::Fields(message) => message.fields.iter().map(Field::bytes).collect(),
@@ -372,6 +374,7 @@ mod tests {
     }
 
     proptest! {
+        #[cfg(feature = "cli")]
         #[test]
         fn every_byte_is_seen_as_old_new_or_neither(
             payload in 8usize..600, seed: u64, sequence: u64, place: prop::sample::Index, flip in 1u8..0xff,
