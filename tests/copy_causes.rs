@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use common::{in_namespaces, measure, run, sendpath, skip, stderr};
+use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::net::if_::if_nametoindex;
 use sendpath::case::{Case, Layout, Placement, Receiver, SendPath};
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
         .collect();
     trials.push(Trial::ignorable_test(TAP.0, || {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
-            return skip(&format!("/dev/net/tun: {error}"));
+            return skip_without_root(&format!("/dev/net/tun: {error}"));
         }
         if Command::new("ip").arg("-V").output().is_err() {
             return skip("the ip program is missing (package iproute2)");

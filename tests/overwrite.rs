@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use common::{clean, in_namespaces, measure, skip};
+use common::{clean, in_namespaces, measure, skip_without_root};
 use libtest_mimic::{Failed, Trial};
 use nix::sched::{CloneFlags, setns};
 use sendpath::case::{Case, Layout, SendPath};
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         let text = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
             Some(0) => Ok(libtest_mimic::Completion::Completed),
-            Some(SKIPPED) => skip(&text),
+            Some(SKIPPED) => skip_without_root(&text),
             _ => Err(format!("{}\n{text}", output.status).into()),
         }
     }));

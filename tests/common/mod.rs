@@ -66,6 +66,11 @@ pub fn skip(reason: &str) -> Result<Completion, Failed> {
     Ok(Completion::ignored_with(reason.trim()))
 }
 
+/// Skips what only root may do, whatever the one who runs the tests knows of the machine.
+pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
+    if nix::unistd::geteuid().is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
+}
+
 /// Runs the trials one after the other: they measure, and two CPUs are few.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
