@@ -314,6 +314,7 @@ impl Socket for SinkSocket {
         self.counted(self.0.connection.send_vectored(slices))
     }
 
+    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: the caller keeps the same promise.
         self.counted(unsafe { self.0.connection.send_zero_copy(slices) })

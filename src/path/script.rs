@@ -161,6 +161,7 @@ impl Socket for Script {
         self.move_out(slices, false)
     }
 
+    // SAFETY: unsafe by the trait alone. The script copies the bytes before it returns, and keeps no pointer to them.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.move_out(slices, true)
     }

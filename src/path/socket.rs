@@ -117,8 +117,9 @@ impl Socket for TcpStream {
         Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
     }
 
+    // SAFETY: unsafe by the trait, whose promise the caller keeps: the kernel reads the slices after the call. There is
+    // no unsafe block, since rustix, which has no name for the flag, takes it in a safe call.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // rustix has no name for the flag, and takes it in a safe call.
         let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
         Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), flags)?)
     }
@@ -209,6 +210,7 @@ impl<S: Socket> Socket for Arc<S> {
     fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         S::send_vectored(self, slices)
     }
+    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: the caller keeps the same promise.
         unsafe { S::send_zero_copy(self, slices) }

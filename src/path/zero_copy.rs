@@ -234,11 +234,9 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
             let mut slices = self.ring.current().io_slices();
             let mut rest = &mut slices[..];
             IoSlice::advance_slices(&mut rest, sent_bytes);
-            // SAFETY: the fields lie on the heap, and this sender owns them. They are written only through
-            // `message` and `prepare`, which first wait for the completions of all calls that sent them (and by
-            // `overwrite`, which a test of the kernel uses and no program should). They
-            // are freed only when this sender is dropped, which waits for every completion, and leaks them
-            // if one does not arrive.
+            // SAFETY: this sender owns the fields, which lie on the heap. `message` and `prepare` let them be written
+            // only after the completions of all calls that sent them; `drop` frees them only then, and leaks them
+            // where a completion is missing. `overwrite` alone breaks this, and says why that harms no other owner.
             let result = unsafe { self.socket.send_zero_copy(rest) };
             match result {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
