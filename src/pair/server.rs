@@ -728,7 +728,8 @@ fn serve_sink(end: &mut PairEnd<Server>, burst: Burst, gate: &Gate, watch: &Watc
         let lead_in = (sink::Until::Messages(burst.lead_in_messages), None);
         sink::send_messages(injector, sender, case, mode, next_sequence, lead_in)?;
     }
-    let each = (mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let is_timed_each = mode == Mode::TimeEach && case.workload == Workload::Rr;
+    let each = is_timed_each.then(|| round_trips.get_or_insert_with(Recorder::new));
     let until = match burst.extent {
         Extent::Messages(messages) => sink::Until::Messages(messages),
         Extent::Time(duration) => sink::Until::Elapsed(duration),

@@ -254,7 +254,7 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
         .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
-    // Closing resets: nobody is there to take leave of.
+    // Closing resets. No peer answers a FIN, so the kernel would send it again and again.
     socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
     socket
         .bind(&SocketAddrV4::new(Sink::SENDER_ADDRESS, 0).into())
@@ -371,8 +371,9 @@ pub(super) enum Until {
 /// Sends messages into the sink, and plays the peer.
 ///
 /// `rr`: a request is injected with the acknowledgement of all before, received, answered by a message, and this
-/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more where
-/// that is more often. The window is from before the first request to after the last acknowledgement.
+/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more
+/// where that is more often. The window is from before the first request to after the last acknowledgement. `each`
+/// takes the time of every round trip: of `rr` alone, since a stream has none.
 pub(super) fn send_messages(
     injector: &Injector,
     sender: &mut dyn SendMessage,
