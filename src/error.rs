@@ -164,7 +164,9 @@ pub enum Error {
     /// The sink's connection keeps bytes back, though everything that left was acknowledged.
     #[error(
         "the sink stalled: for {} ms a connection sent nothing, though all that it had sent was acknowledged (is the \
-         sink's link down, were its acknowledgements dropped, or is RLIMIT_MEMLOCK too small for a zero_copy message?)", .waited.as_millis()
+         sink's link down, were its acknowledgements dropped, or is RLIMIT_MEMLOCK too small for a zero_copy \
+         message?)",
+        .waited.as_millis()
     )]
     SinkStalled {
         /// For how long.

@@ -11,8 +11,8 @@
 //!
 //! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over
 //! veth and loopback the kernel copies what was sent with `MSG_ZEROCOPY` after all, and says so: there they show what
-//! `MSG_ZEROCOPY` costs in that case. `sendpath run --receiver sink` measures the sender alone, whose frames are dropped
-//! before anything copies them.
+//! `MSG_ZEROCOPY` costs in that case. `sendpath run --receiver sink` measures the sender alone, whose frames are
+//! dropped before anything copies them.
 //!
 //! Every receiver takes in what any sender sends: [`path::BufferReceiver`] into one buffer,
 //! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from there into the

@@ -147,8 +147,8 @@ for bad in 'up --mtu' 'up --mtu x' 'up --nic a' 'up --nic a a' 'down x' 'sideway
 done
 "#;
 
-// A bridge stands in for sit0, tunl0, gre0 and their like: where those modules are loaded, the kernel makes such a device
-// in every namespace, and as with a bridge, it cannot be moved to another.
+// A bridge stands in for sit0, tunl0, gre0 and their like: where those modules are loaded, the kernel makes such a
+// device in every namespace, and as with a bridge, it cannot be moved to another.
 const IMMOVABLE: &str = r#"
 ip link add port_a type veth peer name port_b
 for arguments in '' '--nic port_a port_b'; do

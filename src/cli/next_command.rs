@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-/// A command line of this program with `arguments`, quoted for a shell. It runs as it is pasted, in the folder that this
-/// process was started in.
+/// A command line of this program with `arguments`, quoted for a shell. It runs as it is pasted, in the folder that
+/// this process was started in.
 pub(super) fn next_command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
     let surroundings = Surroundings {
         called_as: env::args_os().next().unwrap_or_default().into(),

@@ -245,7 +245,8 @@ impl Files {
     fn fragments(&self) -> Check {
         let most = self.number("/proc/sys/net/core/max_skb_frags").unwrap_or(17);
         let found = format!(
-            "a packet holds {most} pieces of pages: a 64 KiB message of the heap layout lies on up to 24, and is cut in two"
+            "a packet holds {most} pieces of pages: a 64 KiB message of the heap layout lies on up to 24, and is cut \
+             in two"
         );
         Check::ok("fragments", found)
     }
@@ -258,8 +259,8 @@ impl Files {
                 name,
                 State::Limited,
                 format!(
-                    "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it is \
-                     stopped until the next period"
+                    "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it \
+                     is stopped until the next period"
                 ),
                 None,
             ),

@@ -111,7 +111,8 @@ impl fmt::Display for CopyCause {
             }
             Self::ReceiverXdp { device } => write!(
                 f,
-                "an XDP program on the receiving port {device} has every packet copied, and the completions do not say so"
+                "an XDP program on the receiving port {device} has every packet copied, and the completions do not \
+                 say so"
             ),
             Self::NoScatterGather { device } => write!(
                 f,
@@ -127,7 +128,8 @@ impl fmt::Display for CopyCause {
             ),
             Self::EncryptedMemory { device } => write!(
                 f,
-                "this virtual machine's memory is encrypted: what port {device} sends goes through bounce buffers (swiotlb), and the completions do not say so"
+                "this virtual machine's memory is encrypted: what port {device} sends goes through bounce buffers \
+                 (swiotlb), and the completions do not say so"
             ),
         }
     }

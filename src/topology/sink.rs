@@ -85,8 +85,8 @@ impl Sink {
             for name in ["lo", BRIDGE, PORT, SENDER] {
                 netlink.set_up(name)?;
             }
-            // Its carrier comes with that of the sender's end, so it is activated later. A first request that is dropped
-            // there would never be answered.
+            // Its carrier comes with that of the sender's end, so it is activated later. A first request that is
+            // dropped there would never be answered.
             for name in [PORT, SENDER] {
                 netlink.wait_until_active(name)?;
             }
