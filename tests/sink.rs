@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use common::{in_namespaces, measure, run, sendpath, skip, stderr};
 use libtest_mimic::{Completion, Failed, Trial};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use sendpath::case::{Case, Layout, Receiver, SendPath, Workload};
@@ -70,20 +69,9 @@ fn messages() -> Result<u64, Failed> {
     }
 }
 
-/// Runs `work` on a thread inside the sink's namespace.
-fn inside<R: Send>(netns: &File, work: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|threads| {
-        let inside = || {
-            setns(netns, CloneFlags::CLONE_NEWNET).expect("the sink's namespace can be entered");
-            work()
-        };
-        threads.spawn(inside).join().expect("the thread ends")
-    })
-}
-
 /// TCP segments that were sent more than once, of all connections into the sink so far.
 fn retransmitted_segments(testbed: &Testbed) -> Result<u64, Failed> {
-    let text = inside(&testbed.sink_netns()?, || fs::read_to_string("/proc/thread-self/net/snmp"))?;
+    let text = testbed.within_sink(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")))??;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return Err("no Tcp".into()) };
     let mut pairs = names.split(' ').zip(values.split(' '));
@@ -172,8 +160,8 @@ fn struck(name: &str, arguments: &'static str, named: &'static str) -> Trial {
                 let case = Case { threads: 2, ..case(path, workload, 1 << 20) };
                 let mut instance = testbed.open(case)?;
                 of_messages(&mut instance, 2, Mode::Time)?;
-                let ip = || Command::new("ip").args(arguments.split(' ')).output();
-                let output = inside(&testbed.sink_netns()?, ip)?;
+                let output =
+                    testbed.within_sink(|| Ok(Command::new("ip").args(arguments.split(' ')).output()))??;
                 assert!(output.status.success(), "{}", stderr(&output));
                 let started = Instant::now();
                 let result = time(&mut instance, Duration::from_millis(100), Mode::Time);

@@ -234,7 +234,7 @@ impl Testbed {
         Ok(causes)
     }
 
-    /// Runs `work` in the sink's namespace: tests plant there what copies.
+    /// Runs `work` on a thread in the sink's namespace, for tests that look at what is in it, or change it.
     ///
     /// # Errors
     /// What `work` ends with, or what keeps the sink from being made.
@@ -269,15 +269,6 @@ impl Testbed {
             socket: EffectiveSocket::read(connection)?,
             is_alone: false,
         })
-    }
-
-    /// The sink's network namespace, for tests that change what is in it.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    #[doc(hidden)]
-    pub fn sink_netns(&self) -> Result<std::fs::File> {
-        self.inner.borrow_mut().sink(&self.setup)?.netns()
     }
 
     /// Makes the connections of a case that nobody receives, and their senders.

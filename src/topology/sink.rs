@@ -128,14 +128,6 @@ impl Sink {
         })
     }
 
-    /// The namespace itself.
-    ///
-    /// # Errors
-    /// A failed `dup(2)`.
-    pub fn netns(&self) -> Result<File> {
-        self.netns.try_clone().map_err(Error::call("dup(2) of the sink's network namespace"))
-    }
-
     /// What copies in it: nothing, unless somebody has put it there.
     ///
     /// # Errors
