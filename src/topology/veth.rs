@@ -52,20 +52,9 @@ impl Netlink {
         peer_pid: u32,
         mtu_bytes: Option<u32>,
     ) -> Result<()> {
-        let named = |name: &str| {
-            let mut link = LinkMessage::default();
-            link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-            link.attributes.extend(mtu_bytes.map(LinkAttribute::Mtu));
-            link
-        };
-        let mut peer = named(peer_name);
+        let mut peer = named(peer_name, mtu_bytes);
         peer.attributes.push(LinkAttribute::NetNsPid(peer_pid));
-        let mut link = named(name);
-        link.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]));
-        self.create("netlink RTM_NEWLINK of a veth pair", link)
+        self.create_veth_pair(named(name, mtu_bytes), peer)
     }
 
     /// Makes a veth pair of which both ends are here.
@@ -75,28 +64,22 @@ impl Netlink {
         peer_name: &str,
         mtu_bytes: u32,
     ) -> Result<()> {
-        let mut peer = LinkMessage::default();
-        peer.attributes = vec![LinkAttribute::IfName(peer_name.to_owned()), LinkAttribute::Mtu(mtu_bytes)];
-        let mut link = LinkMessage::default();
-        link.attributes = vec![
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::Mtu(mtu_bytes),
-            LinkAttribute::Address(mac.to_vec()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ];
+        let mut link = named(name, Some(mtu_bytes));
+        link.attributes.push(LinkAttribute::Address(mac.to_vec()));
+        self.create_veth_pair(link, named(peer_name, Some(mtu_bytes)))
+    }
+
+    fn create_veth_pair(&mut self, mut link: LinkMessage, peer: LinkMessage) -> Result<()> {
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
         self.create("netlink RTM_NEWLINK of a veth pair", link)
     }
 
     pub(super) fn create_bridge(&mut self, name: &str, mtu_bytes: u32) -> Result<()> {
-        let mut link = LinkMessage::default();
-        link.attributes = vec![
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::Mtu(mtu_bytes),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-        ];
+        let mut link = named(name, Some(mtu_bytes));
+        link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
         self.create("netlink RTM_NEWLINK of a bridge", link)
     }
 
@@ -236,4 +219,12 @@ impl Netlink {
             }
         }
     }
+}
+
+/// The description of a link that is to be made; of the kernel's default MTU if none is given.
+fn named(name: &str, mtu_bytes: Option<u32>) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link.attributes.extend(mtu_bytes.map(LinkAttribute::Mtu));
+    link
 }
