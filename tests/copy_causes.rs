@@ -10,10 +10,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
 use sendpath::case::{Case, Layout, Placement, Receiver, SendPath};
 use sendpath::environment::CopyCause;
 use sendpath::measure::burst::of_messages;
@@ -21,9 +25,8 @@ use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
 use serde_json::Value;
 
-/// The sending end of the sink, and its bridge.
+/// The sending end of the sink.
 const SENDER: &str = "sink_s";
-const BRIDGE: &str = "sink_b";
 /// Packets of every protocol; those of LLDP alone.
 const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_LLDP: u16 = 0x88cc;
@@ -82,6 +85,18 @@ const TAP: Plant = ("a_tap_is_named", tap, |share, causes| {
     assert_eq!(causes, [CopyCause::Tun { device: "tap_test".to_owned() }]);
 });
 
+const VETHS: [Plant; 2] = [
+    (
+        "a_veth_that_is_added_to_the_bridge_is_named",
+        || veth(true),
+        |share, causes| {
+            assert!(share > 0.0);
+            assert_eq!(causes, [CopyCause::BridgePort { device: "veth_test".to_owned() }]);
+        },
+    ),
+    ("a_veth_that_is_no_port_of_the_bridge_is_not_named", || veth(false), nothing_is_copied),
+];
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     if let [_, word, name] = &arguments[..]
@@ -97,10 +112,18 @@ fn main() -> ExitCode {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
             return skip_without_root(&format!("/dev/net/tun: {error}"));
         }
-        if Command::new("ip").arg("-V").output().is_err() {
+        if ip("-V").is_err() {
             return skip("the ip program is missing (package iproute2)");
         }
         in_a_process(TAP.0).map(|()| Completion::Completed).map_err(Failed::from)
+    }));
+    trials.extend(VETHS.iter().map(|&(name, ..)| {
+        in_namespaces(name, move || {
+            if ip("-V").is_err() {
+                return skip("the ip program is missing (package iproute2)").map(drop);
+            }
+            in_a_process(name).map_err(Failed::from)
+        })
     }));
     trials.extend([
         in_namespaces("a_local_receiver_is_named_by_run", local_receiver_is_named),
@@ -121,7 +144,7 @@ fn in_a_process(name: &str) -> Result<(), String> {
 /// Plants, sends, looks, and has it judged.
 fn plant(name: &str) -> ExitCode {
     let (_, plant, judge) =
-        PLANTS.into_iter().chain([TAP]).find(|plant| plant.0 == name).expect("a known name");
+        PLANTS.into_iter().chain([TAP]).chain(VETHS).find(|plant| plant.0 == name).expect("a known name");
     let testbed = Testbed::start(&Setup {
         topology: Topology::Anonymous,
         mtu_bytes: None,
@@ -221,8 +244,44 @@ fn tap() -> io::Result<Planted> {
     if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let output = Command::new("ip").args(["link", "set", "tap_test", "master", BRIDGE, "up"]).output()?;
-    if output.status.success() { Ok(Some(file.into())) } else { Err(io::Error::other(stderr(&output))) }
+    ip("link set tap_test master sink_b up")?;
+    Ok(Some(file.into()))
+}
+
+/// A veth pair to another namespace, where nobody's address belongs to somebody. The near end is a port of the bridge,
+/// or is not.
+fn veth(is_port: bool) -> io::Result<Planted> {
+    let sink = gettid();
+    let somebody = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        ip("link add veth_peer address 02:53:50:00:00:02 type veth peer name veth_test")?;
+        ip(&format!("link set veth_test netns {sink}"))?;
+        ip("link set veth_peer up")?;
+        ip("address add 10.200.2.2/32 dev veth_peer")?;
+        // What it answers, a reset, goes to an Ethernet address that nobody has.
+        ip("route add 10.200.2.1 dev veth_peer")?;
+        ip("neighbour add 10.200.2.1 lladdr 02:53:50:00:00:03 dev veth_peer")?;
+        File::open("/proc/thread-self/ns/net")
+    };
+    let netns = thread::scope(|threads| threads.spawn(somebody).join().expect("the thread ends"))?;
+    if is_port {
+        ip("link set veth_test master sink_b")?;
+    }
+    ip("link set veth_test up")?;
+    // The kernel activates it some time later, on a thread of its own.
+    let since = Instant::now();
+    while is_port && !ip("-d link show dev veth_test")?.contains("state forwarding") {
+        assert!(since.elapsed() < Duration::from_secs(4), "the port does not forward");
+    }
+    Ok(Some(netns.into()))
+}
+
+fn ip(arguments: &str) -> io::Result<String> {
+    let output = Command::new("ip").args(arguments.split(' ')).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(stderr(&output)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn local_receiver_is_named() -> Result<(), Failed> {

@@ -43,6 +43,12 @@ pub enum CopyCause {
         /// The port.
         device: String,
     },
+    /// Somebody has added a port to the sink's bridge, and every frame is flooded to it. The kernel copies it if a
+    /// socket or a process takes it in there.
+    BridgePort {
+        /// The port.
+        device: String,
+    },
     /// The memory of this virtual machine is encrypted, and its devices cannot read it.
     EncryptedMemory {
         /// The sending port.
@@ -84,6 +90,9 @@ impl CopyCause {
                 format!("`sudo ethtool -K {device} tx on sg on`, in the sender's namespace")
             }
             Self::Tun { .. } => "send through another port than one of tun or tap".to_owned(),
+            Self::BridgePort { device } => {
+                format!("`sudo ip link set dev {device} nomaster`, in the sink's network namespace")
+            }
             Self::EncryptedMemory { .. } => {
                 "measure on a machine or virtual machine without memory encryption".to_owned()
             }
@@ -125,6 +134,11 @@ impl fmt::Display for CopyCause {
             Self::Tun { device } => write!(
                 f,
                 "port {device} is a tun or tap device, and the kernel copies what a process will read"
+            ),
+            Self::BridgePort { device } => write!(
+                f,
+                "port {device} was added to the sink's bridge: every frame is flooded to it, and the kernel copies it \
+                 where it is received"
             ),
             Self::EncryptedMemory { device } => write!(
                 f,
@@ -184,6 +198,7 @@ mod tests {
             CopyCause::NoScatterGather { device: device() },
             CopyCause::NoTxChecksum { device: device() },
             CopyCause::Tun { device: device() },
+            CopyCause::BridgePort { device: device() },
             CopyCause::EncryptedMemory { device: device() },
         ]
     }

@@ -39,7 +39,7 @@ pub fn at_receiver(device: &str) -> Result<Vec<CopyCause>> {
     Ok(causes)
 }
 
-/// In the sink: its sending end, the bridge's port, and whatever else has come into its namespace.
+/// In the sink: its sending end, the bridge's port, and whatever has been added to it.
 ///
 /// # Errors
 /// As [`at_sender`].
@@ -48,16 +48,27 @@ pub(super) fn in_sink() -> Result<Vec<CopyCause>> {
     let mut causes = packet_sockets(None)?;
     causes.extend(of_offloads(&ethtool, sink::SENDER));
     causes.extend(of_xdp(sink::PORT)?);
-    // A second port of the bridge gets what is flooded.
-    let devices = if_nameindex().map_err(Error::call("if_nameindex(3)"))?;
-    for device in &devices {
-        let name = device.name().to_string_lossy();
-        causes.extend(
-            (ethtool.driver(&name).as_deref() == Some(TUN))
-                .then(|| CopyCause::Tun { device: name.into_owned() }),
-        );
+    for device in other_ports_of_the_bridge()? {
+        let is_tun = ethtool.driver(&device).as_deref() == Some(TUN);
+        causes.push(if is_tun { CopyCause::Tun { device } } else { CopyCause::BridgePort { device } });
     }
     Ok(causes)
+}
+
+/// The ports that somebody has added to the sink's bridge. What is flooded goes to each of them. Whether it is copied
+/// there depends on who takes it in, which cannot be seen from here.
+fn other_ports_of_the_bridge() -> Result<Vec<String>> {
+    let mut netlink = Netlink::open()?;
+    let Some(bridge) = netlink.controller(sink::PORT)? else { return Ok(Vec::new()) };
+    let devices = if_nameindex().map_err(Error::call("if_nameindex(3)"))?;
+    let mut ports = Vec::new();
+    for device in &devices {
+        let name = device.name().to_string_lossy().into_owned();
+        if name != sink::PORT && netlink.controller(&name)? == Some(bridge) {
+            ports.push(name);
+        }
+    }
+    Ok(ports)
 }
 
 /// Whether a link ends on this machine, as far as that can be told from its two ends.

@@ -96,6 +96,15 @@ impl Netlink {
             .map(drop)
     }
 
+    /// The number of the bridge that `name` is a port of; none if it is a port of none.
+    pub(super) fn controller(&mut self, name: &str) -> Result<Option<u32>> {
+        let controller = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        };
+        Ok(self.link(name)?.attributes.iter().find_map(controller))
+    }
+
     /// Says once and for all which Ethernet address `address` has, so that nobody is asked.
     pub(super) fn add_neighbour(&mut self, name: &str, address: Ipv4Addr, mac: Mac) -> Result<()> {
         let mut neighbour = NeighbourMessage::default();
