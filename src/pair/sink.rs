@@ -18,15 +18,12 @@ use std::time::{Duration, Instant};
 use rustix::net::SendFlags;
 use socket2::{Domain, Type};
 
+use super::SocketOptions;
 use super::frame::{Direction, Frame, REQUEST_BYTES, WINDOW_SHIFT};
-use super::recorder::Recorder;
 use super::watch::STALL_SINK;
-use super::{Mode, SocketOptions, in_flight_messages, monotonic_ns, receive_request, server::send_message};
-use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::path::{Interest, Readiness, SendMessage, Socket};
-use crate::sample::SideReport;
+use crate::path::{Interest, Readiness, Socket};
 use crate::topology::Sink;
 
 /// The port that connections are made to. Nobody is there.
@@ -34,8 +31,6 @@ const NOBODY_PORT: u16 = 9;
 /// Sequence numbers to begin with: far enough below the wrap that the first bursts are easily read in a trace.
 const OUR_SEQUENCE: u32 = 1_000_000;
 const THEIR_SEQUENCE: u32 = 2_000_000;
-/// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
-const ACKNOWLEDGED_BYTES: usize = 64 << 10;
 /// Acknowledgements in a row before this thread lets others run: what was sent may wait for the kernel's own thread.
 const AT_ONCE: u64 = 64;
 /// An acknowledgement that brought nothing about for so long may have been dropped on its way.
@@ -95,7 +90,7 @@ impl Injector {
     }
 
     /// Asks for `messages`, as a client does. Everything that was written has been acknowledged before.
-    fn request(&self, messages: u64) -> Result<()> {
+    pub(super) fn request(&self, messages: u64) -> Result<()> {
         let sequence = self.requested.load(Ordering::Relaxed);
         self.inject(sequence, self.written.load(Ordering::Relaxed), Some(messages.to_le_bytes()))?;
         self.requested.store(sequence.wrapping_add(REQUEST_BYTES as u32), Ordering::Relaxed);
@@ -105,7 +100,7 @@ impl Injector {
     /// Acknowledges what has left since the last time; returns how many bytes have not left. The same acknowledgement
     /// twice would be a duplicate, and three of these are how TCP learns of a loss. So only `again` repeats one, which
     /// may itself have been lost.
-    fn acknowledge(&self, again: bool) -> Result<u32> {
+    pub(super) fn acknowledge(&self, again: bool) -> Result<u32> {
         let unsent_bytes = self.unsent_bytes()?;
         let left = self.written.load(Ordering::Relaxed).wrapping_sub(unsent_bytes);
         if again || self.acknowledged.load(Ordering::Relaxed) != left {
@@ -116,7 +111,7 @@ impl Injector {
     }
 
     /// Acknowledges until everything has left. More than once where the congestion window is not yet open.
-    fn acknowledge_all(&self) -> Result<()> {
+    pub(super) fn acknowledge_all(&self) -> Result<()> {
         let mut unsent_bytes = self.acknowledge(false)?;
         if unsent_bytes == 0 {
             return Ok(());
@@ -357,81 +352,4 @@ impl Socket for SinkSocket {
             }
         }
     }
-}
-
-/// When a pair stops to send.
-#[derive(Clone, Copy)]
-pub(super) enum Until {
-    /// After so many messages.
-    Messages(u64),
-    /// When so much time has passed.
-    Elapsed(Duration),
-}
-
-/// Sends messages into the sink, and plays the peer.
-///
-/// `rr`: a request is injected with the acknowledgement of all before, received, answered by a message, and this
-/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more
-/// where that is more often. The window is from before the first request to after the last acknowledgement. `each`
-/// takes the time of every round trip: of `rr` alone, since a stream has none.
-pub(super) fn send_messages(
-    injector: &Injector,
-    sender: &mut dyn SendMessage,
-    case: &Case,
-    mode: Mode,
-    next_sequence: &mut u64,
-    (until, mut each): (Until, Option<&mut Recorder>),
-) -> Result<SideReport> {
-    let at_a_time = match case.workload {
-        Workload::Rr => 1,
-        Workload::Stream => {
-            (ACKNOWLEDGED_BYTES / case.payload_bytes).min(in_flight_messages(case).div_ceil(2)).max(1) as u64
-        }
-    };
-    let first = *next_sequence;
-    let start_ns = monotonic_ns()?;
-    let mut last_ns = start_ns;
-    loop {
-        if case.workload == Workload::Rr {
-            injector.request(1)?;
-            receive_request(injector.connection())?;
-        }
-        for _ in 0..at_a_time {
-            send_message(sender, mode, *next_sequence)?;
-            *next_sequence += 1;
-        }
-        injector.acknowledge_all()?;
-        let now_ns = monotonic_ns()?;
-        if let Some(recorder) = &mut each {
-            recorder.record(now_ns - last_ns);
-        }
-        last_ns = now_ns;
-        let is_over = match until {
-            Until::Messages(messages) => *next_sequence - first >= messages,
-            Until::Elapsed(duration) => u128::from(now_ns - start_ns) >= duration.as_nanos(),
-        };
-        if is_over {
-            break;
-        }
-    }
-    sender.flush()?;
-    Ok(SideReport {
-        messages: *next_sequence - first,
-        start_ns,
-        end_ns: last_ns,
-        drain_ns: monotonic_ns()? - last_ns,
-        ..SideReport::default()
-    })
-}
-
-/// What the peer costs: the mean time of a request and an acknowledgement with no message between, in nanoseconds.
-pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
-    const TIMES: u32 = 2000;
-    let start_ns = monotonic_ns()?;
-    for _ in 0..TIMES {
-        injector.request(1)?;
-        receive_request(injector.connection())?;
-        injector.acknowledge(true)?;
-    }
-    Ok((monotonic_ns()? - start_ns) as f64 / f64::from(TIMES))
 }

@@ -1,0 +1,105 @@
+//! One life of a case's pairs, and the bursts that they run.
+
+use super::into_sink::injection_ns;
+use super::sending::Sending;
+use super::{Testbed, overwrite};
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::pair::threads::{PairEnd, SharedEnd};
+use crate::pair::watch::Watch;
+use crate::pair::{Burst, Mode, Token};
+use crate::sample::{Seen, SideReport};
+
+/// One life of a case's pairs. Dropped, or failed, it closes the connections.
+pub struct Instance<'testbed> {
+    testbed: &'testbed Testbed,
+    /// What the client knows it by; none where there is no client.
+    token: Option<Token>,
+    case: Case,
+    /// None once a burst has failed.
+    ends: Option<Vec<SharedEnd<Sending>>>,
+    /// How long a message of the last burst took on its pair.
+    message_ns: Option<f64>,
+}
+
+impl<'testbed> Instance<'testbed> {
+    pub(super) fn new(
+        testbed: &'testbed Testbed,
+        token: Option<Token>,
+        case: Case,
+        ends: Vec<SharedEnd<Sending>>,
+    ) -> Self {
+        Self { testbed, token, case, ends: Some(ends), message_ns: None }
+    }
+
+    /// The case that this is an instance of.
+    #[must_use]
+    pub fn case(&self) -> Case {
+        self.case
+    }
+
+    /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.
+    #[must_use]
+    pub fn message_ns(&self) -> Option<f64> {
+        self.message_ns
+    }
+
+    /// Runs one burst on every pair, and returns what the server's and the client's threads saw.
+    ///
+    /// # Errors
+    /// Whatever went wrong first, on either side. The instance is closed then, and others can go on.
+    pub fn burst(&mut self, burst: Burst) -> Result<(SideReport, SideReport)> {
+        let Some(ends) = &self.ends else {
+            return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
+        };
+        let inner = &mut *self.testbed.inner.borrow_mut();
+        let reports = match self.token {
+            Some(token) => self.testbed.burst_to_client(inner, ends, token, burst),
+            None => self.testbed.burst_into_sink(inner, ends, &self.case, burst),
+        };
+        match &reports {
+            Ok((_, client)) => self.message_ns = Some(client.pairs_ns as f64 / client.messages.max(1) as f64),
+            Err(_) => self.ends = None,
+        }
+        reports
+    }
+
+    /// Runs a burst of a few messages in which each is overwritten right after it was sent ([`Mode::Overwrite`]), and
+    /// returns what the client found. None where the client keeps no bytes, and where a message might not fit the
+    /// sockets' buffers: the client reads it when it has been overwritten, so all of it must have arrived by then.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    pub fn overwrite(&mut self) -> Result<Option<Seen>> {
+        if !overwrite::is_possible(&self.case, &self.testbed.effective) {
+            return Ok(None);
+        }
+        Ok(self.burst(overwrite::BURST)?.1.seen)
+    }
+
+    /// Of a case without a receiver: what the peer that the sender plays for itself costs by message, in nanoseconds.
+    /// It is part of every message's time, and the same for every path.
+    ///
+    /// # Errors
+    /// A failed call, or [`Error::SinkStalled`].
+    pub fn injection_ns(&mut self) -> Result<Option<f64>> {
+        let (Some(ends), None) = (&self.ends, self.token) else { return Ok(None) };
+        let inner = &mut *self.testbed.inner.borrow_mut();
+        let injection = |end: &mut PairEnd<Sending>, _: &Watch| {
+            end.state.injector.as_deref().map(injection_ns).transpose()
+        };
+        let cost_ns = self.testbed.on_every_end_into_sink(inner, &ends[..1], Mode::Time, injection);
+        if cost_ns.is_err() {
+            self.ends = None;
+        }
+        Ok(cost_ns?.pop().flatten())
+    }
+}
+
+impl Drop for Instance<'_> {
+    fn drop(&mut self) {
+        if let (Some(_), Some(token)) = (&self.ends, self.token) {
+            self.testbed.inner.borrow_mut().client_process.close(token);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Cases that nobody receives: their connections lead into the sink, and the pair's own thread plays the peer.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
+use super::{Inner, Testbed};
+use crate::case::{Case, Workload};
+use crate::environment::{EffectiveSocket, SinkLink};
+use crate::error::{Error, Result};
+use crate::event::Reading;
+use crate::pair::recorder::Recorder;
+use crate::pair::sink::{Injector, SinkParts};
+use crate::pair::threads::{Gate, PairEnd, SharedEnd, metered};
+use crate::pair::watch::Watch;
+use crate::pair::{Burst, Extent, Fault, Mode, in_flight_messages, monotonic_ns, receive_request};
+use crate::path::SendMessage;
+use crate::sample::SideReport;
+use crate::topology::Sink;
+
+/// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
+const ACKNOWLEDGED_BYTES: usize = 64 << 10;
+
+impl Testbed {
+    /// The link and the sockets of cases that nobody receives, read from the kernel. Makes the sink, if no case did.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn sink_link(&self) -> Result<SinkLink> {
+        let mut inner = self.inner.borrow_mut();
+        let sink = inner.sink(&self.setup)?;
+        let injectors = Injector::connect(sink, &self.setup.socket, 1)?;
+        let connection = injectors[0].connection();
+        Ok(SinkLink {
+            interface: sink.interface()?,
+            peer: Sink::NOBODY_ADDRESS,
+            mss_bytes: getsockopt(connection, sockopt::TcpMaxSeg)
+                .map_err(Error::call("getsockopt(2) TCP_MAXSEG"))?,
+            socket: EffectiveSocket::read(connection)?,
+            is_alone: false,
+        })
+    }
+
+    /// A connection into the sink, in parts.
+    #[doc(hidden)]
+    pub fn sink_parts(&self) -> Result<SinkParts> {
+        SinkParts::open(self.inner.borrow_mut().sink(&self.setup)?, &self.setup.socket)
+    }
+
+    /// Runs `work` on a thread in the sink's namespace, for tests that look at what is in it, or change it.
+    ///
+    /// # Errors
+    /// What `work` ends with, or what keeps the sink from being made.
+    #[doc(hidden)]
+    pub fn within_sink<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        self.inner.borrow_mut().sink(&self.setup)?.within(work)
+    }
+
+    /// Makes the connections of a case that nobody receives, and their senders.
+    pub(super) fn open_into_sink(
+        &self,
+        inner: &mut Inner,
+        case: Case,
+        fault: Option<Fault>,
+    ) -> Result<Vec<SharedEnd<Sending>>> {
+        let sink = inner.sink(&self.setup)?;
+        let injectors = Injector::connect(sink, &self.setup.socket, case.threads)?;
+        let Inner { threads, client_process, .. } = inner;
+        let connections = injectors.into_iter().map(|injector| {
+            let injector = Arc::new(injector);
+            (Arc::clone(injector.connection()), Some(injector))
+        });
+        self.make_ends(threads, &Arc::clone(&client_process.watch), case, fault, connections)
+    }
+
+    /// A burst of a case that nobody receives: the sender's report, and in the client's place the timed window alone.
+    pub(super) fn burst_into_sink(
+        &self,
+        inner: &mut Inner,
+        ends: &[SharedEnd<Sending>],
+        case: &Case,
+        burst: Burst,
+    ) -> Result<(SideReport, SideReport)> {
+        let gate = Gate::new(ends.len());
+        let work = move |end: &mut PairEnd<Sending>, watch: &Watch| serve_sink(end, burst, &gate, watch);
+        let server = SideReport::merge(self.on_every_end_into_sink(inner, ends, burst.mode, work)?);
+        let mut window = SideReport {
+            messages: server.messages,
+            start_ns: server.start_ns,
+            end_ns: server.end_ns,
+            pairs_ns: server.pairs_ns,
+            counters: server.counters.keys().map(|&event| (event, no_client())).collect(),
+            ..SideReport::default()
+        };
+        if times_round_trips(burst.mode, case) {
+            let mut sum = Recorder::new();
+            for end in ends {
+                sum.take(end.lock().unwrap_or_else(PoisonError::into_inner).state.round_trips.as_mut());
+            }
+            window.round_trips = Some(sum.round_trips());
+        }
+        Ok((server, window))
+    }
+
+    /// As [`on_every_end`](Self::on_every_end), while the watch looks after the connections into the sink.
+    ///
+    /// # Errors
+    /// What went wrong first. A stall that the watch has found is [`Error::SinkStalled`].
+    pub(super) fn on_every_end_into_sink<R: Send + 'static>(
+        &self,
+        Inner { threads, client_process, .. }: &mut Inner,
+        ends: &[SharedEnd<Sending>],
+        mode: Mode,
+        work: impl Fn(&mut PairEnd<Sending>, &Watch) -> Result<R> + Send + Sync + 'static,
+    ) -> Result<Vec<R>> {
+        let watch = Arc::clone(&client_process.watch);
+        watch.arm_sink(mode, connections_of(ends));
+        let work = {
+            let watch = Arc::clone(&watch);
+            move |end: &mut PairEnd<Sending>| work(end, &watch)
+        };
+        let results = self.on_every_end(threads, &watch, ends, work, || Ok(()));
+        watch.disarm();
+        results.map_err(|error| match watch.take_cause() {
+            Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
+            Some(cause) if error.is_echo() => cause,
+            _ => error,
+        })
+    }
+}
+
+/// Whether every round trip is timed. A stream has none.
+fn times_round_trips(mode: Mode, case: &Case) -> bool {
+    mode == Mode::TimeEach && case.workload == Workload::Rr
+}
+
+/// What a client that does not exist has counted.
+fn no_client() -> Reading {
+    Reading::Unavailable { reason: "of the client: nobody receives (receiver sink)".to_owned() }
+}
+
+/// One burst of one pair that nobody receives.
+fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Watch) -> Result<SideReport> {
+    let Sending { injector, sender, next_sequence, case, round_trips, .. } = &mut end.state;
+    let (Some(sender), Some(injector)) = (sender, injector) else { return Err(burst_before_sender()) };
+    let (sender, mode) = (&mut **sender, burst.mode);
+    if burst.lead_in_messages > 0 {
+        let lead_in = (Until::Messages(burst.lead_in_messages), None);
+        send_messages(injector, sender, case, mode, next_sequence, lead_in)?;
+    }
+    let each = times_round_trips(mode, case).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let until = match burst.extent {
+        Extent::Messages(messages) => Until::Messages(messages),
+        Extent::Time(duration) => Until::Elapsed(duration),
+    };
+    let before = Counted::read(injector.connection(), sender);
+    gate.pass(watch)?;
+    let mut report = metered(&mut end.counting, || {
+        send_messages(injector, sender, case, mode, next_sequence, (until, each))
+    })?;
+    before.report(injector.connection(), sender, &mut report);
+    restore(sender, mode)?;
+    Ok(report)
+}
+
+/// When a pair stops to send.
+#[derive(Clone, Copy)]
+enum Until {
+    /// After so many messages.
+    Messages(u64),
+    /// When so much time has passed.
+    Elapsed(Duration),
+}
+
+/// Sends messages into the sink, and plays the peer.
+///
+/// `rr`: a request is injected with the acknowledgement of all before, received, answered by a message, and this
+/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more
+/// where that is more often. The window is from before the first request to after the last acknowledgement. `each`
+/// takes the time of every round trip: of `rr` alone, since a stream has none.
+fn send_messages(
+    injector: &Injector,
+    sender: &mut dyn SendMessage,
+    case: &Case,
+    mode: Mode,
+    next_sequence: &mut u64,
+    (until, mut each): (Until, Option<&mut Recorder>),
+) -> Result<SideReport> {
+    let at_a_time = match case.workload {
+        Workload::Rr => 1,
+        Workload::Stream => {
+            (ACKNOWLEDGED_BYTES / case.payload_bytes).min(in_flight_messages(case).div_ceil(2)).max(1) as u64
+        }
+    };
+    let first = *next_sequence;
+    let start_ns = monotonic_ns()?;
+    let mut last_ns = start_ns;
+    loop {
+        if case.workload == Workload::Rr {
+            injector.request(1)?;
+            receive_request(injector.connection())?;
+        }
+        for _ in 0..at_a_time {
+            send_message(sender, mode, *next_sequence)?;
+            *next_sequence += 1;
+        }
+        injector.acknowledge_all()?;
+        let now_ns = monotonic_ns()?;
+        if let Some(recorder) = &mut each {
+            recorder.record(now_ns - last_ns);
+        }
+        last_ns = now_ns;
+        let is_over = match until {
+            Until::Messages(messages) => *next_sequence - first >= messages,
+            Until::Elapsed(duration) => u128::from(now_ns - start_ns) >= duration.as_nanos(),
+        };
+        if is_over {
+            break;
+        }
+    }
+    sender.flush()?;
+    Ok(SideReport {
+        messages: *next_sequence - first,
+        start_ns,
+        end_ns: last_ns,
+        drain_ns: monotonic_ns()? - last_ns,
+        ..SideReport::default()
+    })
+}
+
+/// What the peer costs: the mean time of a request and an acknowledgement with no message between, in nanoseconds.
+pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
+    const TIMES: u32 = 2000;
+    let start_ns = monotonic_ns()?;
+    for _ in 0..TIMES {
+        injector.request(1)?;
+        receive_request(injector.connection())?;
+        injector.acknowledge(true)?;
+    }
+    Ok((monotonic_ns()? - start_ns) as f64 / f64::from(TIMES))
+}

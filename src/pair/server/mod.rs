@@ -1,0 +1,296 @@
+//! The server process: joins the two namespaces, opens instances, and runs one end of every pair.
+
+mod instance;
+mod into_sink;
+mod listener;
+mod overwrite;
+mod sending;
+mod to_client;
+
+use std::cell::{Cell, RefCell};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+pub use self::instance::Instance;
+use self::listener::Listener;
+use self::sending::{Sending, connections_of};
+use super::client_process::ClientProcess;
+use super::control::{ToClient, ToServer, VERSION, check_version};
+use super::sink::Injector;
+use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined};
+use super::watch::Watch;
+use super::{Fault, SocketOptions, Token, buffer_bytes};
+use crate::case::{Case, Receiver};
+use crate::environment::{CopyCause, Cpus, Effective, Topology};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::limits;
+use crate::sample::Side;
+use crate::topology::affinity::pin;
+use crate::topology::{Sink, copy_causes, link};
+
+/// What a testbed is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where the two processes run.
+    pub topology: Topology,
+    /// The MTU of the veth pair; the kernel's default if none.
+    pub mtu_bytes: Option<u32>,
+    /// What is set on the data sockets.
+    pub socket: SocketOptions,
+    /// The `sendpath` command, which is the client.
+    pub program: PathBuf,
+}
+
+/// Two processes, joined by a topology, ready to run cases.
+///
+/// The thread that starts it is server thread 0; the others are made when a case first needs them,
+/// and kept. Dropped, it ends the client, and with it whatever was made for the two.
+///
+/// Any number of instances may be open at a time, of which one runs a burst.
+pub struct Testbed {
+    effective: Effective,
+    listener: Listener,
+    client_pid: u32,
+    inner: RefCell<Inner>,
+    events: Vec<Event>,
+    setup: Setup,
+    /// A test has asked that the next unpinning fails.
+    unpin_fails: Cell<bool>,
+}
+
+/// What the instances share.
+struct Inner {
+    threads: Threads,
+    client_process: ClientProcess,
+    /// Made when a case first asks for it.
+    sink: Option<Sink>,
+}
+
+impl Inner {
+    fn sink(&mut self, setup: &Setup) -> Result<&Sink> {
+        Ok(match &mut self.sink {
+            Some(sink) => sink,
+            none => none.insert(Sink::make(setup.mtu_bytes)?),
+        })
+    }
+}
+
+impl Testbed {
+    /// Moves the calling thread to the server's namespace, starts the client in its own, and joins
+    /// the two.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids it;
+    /// else the call that failed.
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let Setup { topology, mtu_bytes, socket, program } = setup;
+        topology.check(*mtu_bytes)?;
+        let cpus = Cpus::allowed()?;
+        topology.enter(Side::Server)?;
+        let mut client_process = ClientProcess::open(program)?;
+
+        let enter = ToClient::Enter { version: VERSION, topology: topology.clone() };
+        let ToServer::Entered { version } = client_process.ask(&enter)? else { return Err(out_of_turn()) };
+        check_version(version)?;
+        topology.join(client_process.client_pid(), *mtu_bytes)?;
+        topology.bring_up(Side::Server)?;
+        let bring_up = ToClient::BringUp { options: socket.clone() };
+        let ToServer::Up { interfaces, socket: client_socket } = client_process.ask(&bring_up)? else {
+            return Err(out_of_turn());
+        };
+        let (server_link, client_link) = link(&topology.interfaces()?, &interfaces)?;
+        let listener = Listener::open(server_link.address, socket)?;
+        let server_socket = listener.effective()?;
+        let topology = topology.clone();
+        let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
+        let client_pid = client_process.client_pid();
+        let inner = Inner { threads: Threads::new(Side::Server), client_process, sink: None };
+        Ok(Self {
+            effective,
+            listener,
+            client_pid,
+            inner: RefCell::new(inner),
+            events: Vec::new(),
+            setup: setup.clone(),
+            unpin_fails: Cell::new(false),
+        })
+    }
+
+    /// The settings as they came out.
+    #[must_use]
+    pub fn effective(&self) -> &Effective {
+        &self.effective
+    }
+
+    /// Whether the client process is there. Without it nothing can be opened any more.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.inner.borrow_mut().client_process.is_alive()
+    }
+
+    /// Has the threads of both sides count `events` of themselves, in every instance opened from now on.
+    pub fn count(&mut self, events: &[Event]) {
+        self.events = events.to_vec();
+    }
+
+    /// The client's process id.
+    #[must_use]
+    pub fn client_pid(&self) -> u32 {
+        self.client_pid
+    }
+
+    /// Opens an instance of `case`: new connections, new messages, new buffers.
+    ///
+    /// # Errors
+    /// A limit that makes the case impossible, or whatever went wrong on either side.
+    pub fn open(&self, case: Case) -> Result<Instance<'_>> {
+        self.open_with_fault(case, None)
+    }
+
+    /// As [`open`](Self::open), with a fault planted, to see both sides notice.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_with_fault(&self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
+        // Refused before the client is asked for anything.
+        case.check()?;
+        self.effective.cpus.place(case.placement, Side::Server, 0)?;
+        check_memory(&case)?;
+        let mut inner = self.inner.borrow_mut();
+        let Inner { threads, client_process, .. } = &mut *inner;
+        threads.grow(case.threads - 1)?;
+        if case.receiver == Receiver::Sink {
+            let ends = self.open_into_sink(&mut inner, case, fault)?;
+            return Ok(Instance::new(self, None, case, ends));
+        }
+        let server = self.listener.address()?;
+        let (cpus, token) = (self.effective.cpus.clone(), Token::random());
+        let open = ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault };
+        let opened = client_process.ask(&open).and_then(|answer| match answer {
+            ToServer::Opened => {
+                let watch = Arc::clone(&client_process.watch);
+                self.accept(threads, &watch, case, token, fault)
+            }
+            _ => Err(out_of_turn()),
+        });
+        match opened {
+            Ok(ends) => Ok(Instance::new(self, Some(token), case, ends)),
+            Err(error) => {
+                let error = client_process.root_cause(error);
+                client_process.close(token);
+                self.listener.drop_waiting();
+                Err(error)
+            }
+        }
+    }
+
+    /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be found. The calling
+    /// thread is the one that started the testbed.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    pub fn copy_causes(&self, receiver: Receiver) -> Result<Vec<CopyCause>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if receiver == Receiver::Sink {
+            return inner.sink(&self.setup)?.copy_causes();
+        }
+        let Effective { topology, server_link, client_link, .. } = &self.effective;
+        let mut causes: Vec<CopyCause> =
+            copy_causes::of_link(topology, server_link, client_link).into_iter().collect();
+        causes.extend(copy_causes::at_sender(&server_link.name)?);
+        let find = ToClient::FindCopyCauses { device: client_link.name.clone() };
+        let ToServer::CopyCauses(theirs) = inner.client_process.ask(&find)? else {
+            return Err(out_of_turn());
+        };
+        for cause in theirs {
+            // Over loopback both ends are one.
+            if !causes.contains(&cause) {
+                causes.push(cause);
+            }
+        }
+        Ok(causes)
+    }
+
+    /// Has each pair's thread make its end of the path.
+    fn make_ends(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        case: Case,
+        fault: Option<Fault>,
+        connections: impl Iterator<Item = (Arc<TcpStream>, Option<Arc<Injector>>)>,
+    ) -> Result<Vec<SharedEnd<Sending>>> {
+        let ends = connections.enumerate().map(|(pair, (connection, injector))| {
+            let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
+            let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
+            let state = Sending::new(connection, injector, case, fault);
+            Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
+        });
+        let ends = ends.collect::<Result<Vec<_>>>()?;
+        watch.arm_idle(connections_of(&ends));
+        let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
+        watch.disarm();
+        made.map(|_| ends)
+    }
+
+    /// Runs `work` on every end, each on its own thread: the first on the calling one, which is given back the
+    /// CPUs of the whole process. `begun` is called when the others are at work.
+    fn on_every_end<R: Send + 'static>(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        ends: &[SharedEnd<Sending>],
+        work: impl Fn(&mut PairEnd<Sending>) -> Result<R> + Send + Sync + 'static,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<R>> {
+        let work = Arc::new(work);
+        let running = threads.start(&ends[1..], watch, &work)?;
+        let begun = begun();
+        if begun.is_err() {
+            watch.abort();
+        }
+        let own = guarded(Side::Server, &ends[0], watch, work.as_ref());
+        let mut results = running.wait(watch);
+        results.push(own);
+        let unpinned = self.unpin();
+        begun.and_then(|()| joined(results)).and_then(|results| unpinned.map(|()| results))
+    }
+
+    /// Gives the calling thread the CPUs of the whole process.
+    fn unpin(&self) -> Result<()> {
+        // The kernel refuses an empty set, as it does one of which no CPU is left to this process.
+        pin(if self.unpin_fails.take() { &[] } else { self.effective.cpus.numbers() })
+    }
+
+    /// Makes the next burst fail when its messages are through: as if the process had lost its CPUs meanwhile.
+    #[doc(hidden)]
+    pub fn fail_next_unpin(&self) {
+        self.unpin_fails.set(true);
+    }
+}
+
+fn out_of_turn() -> Error {
+    Error::Protocol("the client sent another answer than the one that was expected".to_owned())
+}
+
+/// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
+/// same, and then end some process for want of it.
+fn check_memory(case: &Case) -> Result<()> {
+    let need_bytes = buffer_bytes(case, Side::Server) + buffer_bytes(case, Side::Client);
+    match limits::available_memory_bytes() {
+        Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
+            call: "malloc(3) of the case's buffers",
+            errno: std::io::Error::from_raw_os_error(libc::ENOMEM),
+            remedy: format!(
+                "both sides take {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
+                 cgroup's memory limit leaves): use fewer pairs or smaller messages",
+                need_bytes >> 20,
+                available_bytes >> 20
+            ),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,120 @@
+//! The server's end of a pair: the path's sending half, with what it sends and what it has counted.
+
+use std::net::TcpStream;
+use std::sync::{Arc, PoisonError};
+
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::pair::fault::FaultySender;
+use crate::pair::recorder::Recorder;
+use crate::pair::sink::{Injector, SinkSocket};
+use crate::pair::threads::SharedEnd;
+use crate::pair::watch::retransmitted_segments;
+use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_messages};
+use crate::path::{self, SendMessage};
+use crate::sample::{Copies, SideReport, ZeroCopyCounts};
+
+/// The server's end of a pair.
+pub(super) struct Sending {
+    pub(super) connection: Arc<TcpStream>,
+    /// What plays the client, where there is none.
+    pub(super) injector: Option<Arc<Injector>>,
+    pub(super) case: Case,
+    fault: Option<Fault>,
+    /// None until the pair's thread has made it.
+    pub(super) sender: Option<Box<dyn SendMessage>>,
+    /// The number of the next message.
+    pub(super) next_sequence: u64,
+    /// Made when round trips into the sink are first timed one by one.
+    pub(super) round_trips: Option<Recorder>,
+}
+
+impl Sending {
+    pub(super) fn new(
+        connection: Arc<TcpStream>,
+        injector: Option<Arc<Injector>>,
+        case: Case,
+        fault: Option<Fault>,
+    ) -> Self {
+        Self { connection, injector, case, fault, sender: None, next_sequence: 0, round_trips: None }
+    }
+
+    /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
+    /// touch their memory: the kernel then takes it from the thread's own node.
+    pub(super) fn make_sender(&mut self) -> Result<()> {
+        let Case { path, payload_bytes, layout, .. } = self.case;
+        let messages = (0..source_messages(&self.case)).map(|_| {
+            let mut message = Message::new(payload_bytes, layout);
+            message.fill(TIMED_SEED);
+            message
+        });
+        // As many wait for their completions with a cold source as with a hot one.
+        let (messages, most_in_flight) = (messages.collect(), hot_messages(&self.case));
+        let mut sender = match &self.injector {
+            Some(injector) => path::sender(path, SinkSocket(Arc::clone(injector)), messages, most_in_flight)?,
+            None => path::sender(path, Arc::clone(&self.connection), messages, most_in_flight)?,
+        };
+        if let Some(fault) = self.fault {
+            let connection = Arc::clone(&self.connection);
+            sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
+        }
+        self.sender = Some(sender);
+        Ok(())
+    }
+}
+
+pub(super) fn connections_of(ends: &[SharedEnd<Sending>]) -> Vec<Arc<TcpStream>> {
+    let connection = |end: &SharedEnd<Sending>| {
+        Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
+    };
+    ends.iter().map(connection).collect()
+}
+
+/// What the sender and the kernel have counted so far.
+pub(super) struct Counted {
+    zero_copy: Option<ZeroCopyCounts>,
+    copies: Copies,
+    retransmitted_segments: u64,
+}
+
+impl Counted {
+    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Self {
+        Self {
+            zero_copy: sender.zero_copy_counts(),
+            copies: sender.copies(),
+            retransmitted_segments: retransmitted_segments(connection),
+        }
+    }
+
+    /// Puts into `report` what was counted since.
+    pub(super) fn report(&self, connection: &TcpStream, sender: &dyn SendMessage, report: &mut SideReport) {
+        let now = Self::read(connection, sender);
+        report.zero_copy =
+            self.zero_copy.as_ref().and_then(|before| now.zero_copy.map(|counts| counts.since(before)));
+        report.copies = now.copies.since(&self.copies);
+        report.retransmitted_segments =
+            now.retransmitted_segments.saturating_sub(self.retransmitted_segments);
+    }
+}
+
+pub(super) fn burst_before_sender() -> Error {
+    Error::Protocol("a burst came before the pair's sender was made".to_owned())
+}
+
+/// After a burst that wrote every message anew: writes the bytes that timed bursts send, and leave as they are.
+pub(super) fn restore(sender: &mut dyn SendMessage, mode: Mode) -> Result<()> {
+    if mode == Mode::Verify {
+        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+    }
+    Ok(())
+}
+
+pub(super) fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
+    let message = sender.message()?;
+    if mode == Mode::Verify {
+        message.fill(seed(mode, sequence));
+    }
+    message.stamp(sequence);
+    sender.send()
+}

@@ -1,0 +1,130 @@
+//! Cases that the client receives: their connections are those that it has made, and it asks for each message.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use super::overwrite::overwrite;
+use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
+use super::{Inner, Testbed, out_of_turn};
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::pair::client_process::ClientProcess;
+use crate::pair::control::{ToClient, ToServer};
+use crate::pair::threads::{PairEnd, SharedEnd, Threads, metered};
+use crate::pair::watch::Watch;
+use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, receive_request};
+use crate::path::{SendMessage, send_all};
+use crate::sample::SideReport;
+
+impl Testbed {
+    /// Takes the connections that the client has made, and makes the senders.
+    pub(super) fn accept(
+        &self,
+        threads: &mut Threads,
+        watch: &Arc<Watch>,
+        case: Case,
+        token: Token,
+        fault: Option<Fault>,
+    ) -> Result<Vec<SharedEnd<Sending>>> {
+        let connections = self.listener.connections(token, case.threads)?.into_iter();
+        self.make_ends(threads, watch, case, fault, connections.map(|connection| (connection, None)))
+    }
+
+    /// A burst of a case that the client receives: what the server's and the client's threads saw.
+    pub(super) fn burst_to_client(
+        &self,
+        Inner { threads, client_process, .. }: &mut Inner,
+        ends: &[SharedEnd<Sending>],
+        token: Token,
+        burst: Burst,
+    ) -> Result<(SideReport, SideReport)> {
+        client_process.watch.arm(burst.mode, connections_of(ends));
+        let reports = self.reports(threads, client_process, ends, token, burst);
+        // The watch ends with the burst, also where it failed.
+        client_process.watch.disarm();
+        reports.map_err(|error| {
+            let error = client_process.root_cause(error);
+            client_process.close(token);
+            error
+        })
+    }
+
+    fn reports(
+        &self,
+        threads: &mut Threads,
+        client_process: &mut ClientProcess,
+        ends: &[SharedEnd<Sending>],
+        token: Token,
+        burst: Burst,
+    ) -> Result<(SideReport, SideReport)> {
+        let watch = Arc::clone(&client_process.watch);
+        // The server's threads wait for requests before the client is told to send any.
+        let tell = || client_process.tell(&ToClient::Burst { token, burst });
+        let server = self.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
+        let server = SideReport::merge(server);
+        match client_process.answer()? {
+            ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),
+            ToServer::Done(client) => Err(Error::Protocol(format!(
+                "the server sent {} messages, and the client received {}",
+                server.messages, client.messages
+            ))),
+            _ => Err(out_of_turn()),
+        }
+    }
+}
+
+/// One burst of one pair that the client receives.
+fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
+    let Sending { connection, sender, next_sequence, .. } = &mut end.state;
+    let Some(sender) = sender else { return Err(burst_before_sender()) };
+    let sender = &mut **sender;
+    if burst.lead_in_messages > 0 {
+        let lead_in = send_messages(connection, sender, burst.mode, next_sequence)?;
+        // The lead-in's completions are no part of the window: the client begins it when they are reaped.
+        send_all(connection, &lead_in.messages.to_le_bytes())?;
+    }
+    let before = Counted::read(connection, sender);
+    let mut report =
+        metered(&mut end.counting, || send_messages(connection, sender, burst.mode, next_sequence))?;
+    // The client may check its last message now. On a shared CPU that work would otherwise come before this
+    // thread's last steps, and be timed.
+    send_all(connection, &report.messages.to_le_bytes())?;
+    before.report(connection, sender, &mut report);
+    restore(sender, burst.mode)?;
+    Ok(report)
+}
+
+/// Sends as many messages as each request asks for, until one asks for none; then waits until the kernel has let
+/// go of the last.
+fn send_messages(
+    connection: &TcpStream,
+    sender: &mut dyn SendMessage,
+    mode: Mode,
+    next_sequence: &mut u64,
+) -> Result<SideReport> {
+    let first = *next_sequence;
+    let start_ns = monotonic_ns()?;
+    loop {
+        let messages = receive_request(connection)?;
+        if messages == 0 {
+            break;
+        }
+        for _ in 0..messages {
+            send_message(sender, mode, *next_sequence)?;
+            if mode == Mode::Overwrite {
+                overwrite(connection, sender)?;
+            }
+            *next_sequence += 1;
+        }
+    }
+    let received_ns = monotonic_ns()?;
+    sender.flush()?;
+    let end_ns = monotonic_ns()?;
+    Ok(SideReport {
+        messages: *next_sequence - first,
+        start_ns,
+        end_ns,
+        drain_ns: end_ns - received_ns,
+        ..SideReport::default()
+    })
+}
