@@ -380,6 +380,8 @@ impl Pair<'_> {
         const LIMIT: Duration = Duration::from_secs(4);
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
         let arrival_bytes = self.case.payload_bytes + MARKER_BYTES;
+        // Not by SO_RCVLOWAT and poll(2): where the receive buffer's size was not set, that option enlarges the buffer,
+        // and the bursts that are timed later on this connection would have another one.
         let since = Instant::now();
         while unread_bytes(self.connection)? < arrival_bytes {
             if since.elapsed() > LIMIT {
