@@ -1,6 +1,6 @@
 //! Wall-clock throughput by message size, at 1 and 4 pairs.
 //!
-//! A group is one chart, such as `throughput/rr/4T/paired`: sizes along the x axis, a line for each path with its layout.
+//! A group is one chart, such as `bw/04`: sizes along the x axis, a line for each path with its layout.
 //! An iteration is one message on every pair; `thrpt` counts payload bits over all pairs.
 
 mod support;
@@ -8,36 +8,27 @@ mod support;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
+use criterion::Throughput;
+use criterion::measurement::WallTime;
 use sendpath::case::{Case, Matrix};
-use sendpath::error::Result;
-use sendpath::sample::Sample;
-use support::{Burst, Pairs};
+use support::{Pairs, Sampling, timed};
+
+/// Short, since there are many cases. What one run cannot settle, a longer one does: `--sample-size`.
+const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(640), resamples: 20_000 };
 
 fn main() -> ExitCode {
     support::main([Matrix::by_size()], |pairs, matrices| {
-        // Short, since there are many cases. What one run cannot settle, a longer one does: `--measurement-time`.
-        let mut criterion = Criterion::default()
-            .sample_size(25)
-            .warm_up_time(Duration::from_millis(200))
-            .measurement_time(Duration::from_secs(2))
-            .nresamples(20_000)
-            .configure_from_args();
+        let mut criterion = pairs.criterion(SAMPLING, WallTime);
         pairs.record_or_check_baseline("throughput");
+        // The time of all pairs together, from the first request to the last byte received.
+        let window = timed("bw", |sample| sample.elapsed_ns as f64);
         // Over all pairs.
         let bits = |case: &Case| Some(Throughput::Bits((case.payload_bytes * case.threads * 8) as u64));
         for matrix in matrices {
             for group in Pairs::groups("throughput", matrix) {
-                pairs.bench_group(&mut criterion, "throughput", matrix.x, &group, bits, window);
+                pairs.bench_group(&mut criterion, &window, matrix.x, &group, bits);
             }
         }
         criterion.final_summary();
     })
-}
-
-/// The time of all pairs together, from the first request to the last byte received.
-fn window(iterations: u64, burst: Burst<'_>) -> Result<(Duration, Sample)> {
-    let sample = burst()?;
-    let iteration_ns = sample.elapsed_ns as f64 / support::iterations_of(&sample);
-    Ok((Duration::from_nanos((iteration_ns * iterations as f64) as u64), sample))
 }

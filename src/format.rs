@@ -11,6 +11,36 @@ pub fn bytes(bytes: f64) -> String {
     format!("{} {unit}", significant(scaled, 3))
 }
 
+/// A size that is an estimate, with one decimal at most and none from 100 on: `812 B`, `9.1 KiB`, `195 KiB`.
+#[must_use]
+pub fn rough_bytes(bytes: f64) -> String {
+    let (number, unit) = rough_size(bytes);
+    format!("{number} {unit}")
+}
+
+/// A range of such sizes, with the unit once where both ends have it: `4.8 to 11.7 KiB`, `812 B to 1.3 KiB`.
+#[must_use]
+pub fn rough_bytes_range(low: f64, high: f64) -> String {
+    let ((low, unit), (high, high_unit)) = (rough_size(low), rough_size(high));
+    if unit == high_unit {
+        format!("{low} to {high} {unit}")
+    } else {
+        format!("{low} {unit} to {high} {high_unit}")
+    }
+}
+
+fn rough_size(bytes: f64) -> (String, &'static str) {
+    let (scaled, unit) = match bytes {
+        // From where the smaller unit would be written as 1024.
+        size if size >= 1023.5 * 1024.0 => (bytes / f64::from(1 << 20), "MiB"),
+        size if size >= 1023.5 => (bytes / 1024.0, "KiB"),
+        _ => (bytes, "B"),
+    };
+    let decimals = usize::from(unit != "B" && scaled < 99.95);
+    let text = format!("{scaled:.decimals$}");
+    (text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned), unit)
+}
+
 /// A measured number, with its zeros: four significant digits, all of those before the point.
 #[must_use]
 pub fn number(value: f64) -> String {
@@ -61,10 +91,14 @@ pub fn time(ns: f64) -> String {
 #[must_use]
 pub fn share(share: f64) -> String {
     match share * 100.0 {
-        whole if whole.fract() == 0.0 => format!("{whole:.0} %"),
+        all @ (0.0 | 100.0) => format!("{all:.0} %"),
         percent if percent > 99.9 => "almost 100 %".to_owned(),
         percent if percent < 0.1 => "almost 0 %".to_owned(),
-        percent => format!("{percent:.1} %"),
+        percent => {
+            let text = format!("{percent:.1}");
+            // What is written alike is read as equal.
+            format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
+        }
     }
 }
 
@@ -73,6 +107,12 @@ pub fn share(share: f64) -> String {
 pub fn difference(ratio: f64) -> String {
     let percent = (ratio - 1.0) * 100.0;
     format!("{percent:+.*} %", decimals(percent))
+}
+
+/// As [`difference`], to a tenth of a percent throughout: `+2.1 %`.
+#[must_use]
+pub fn rough_difference(ratio: f64) -> String {
+    format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
 /// As [`difference`], with an interval: `+2.14 % [+1.80 %, +2.41 %]`.
@@ -113,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn estimated_sizes_are_rough_and_share_their_unit() {
+        let written =
+            [64.0, 812.4, 1023.7, 9318.4, 16384.0, 200_000.0, 1_048_500.0, 1_363_149.0].map(rough_bytes);
+        assert_eq!(written, ["64 B", "812 B", "1 KiB", "9.1 KiB", "16 KiB", "195 KiB", "1 MiB", "1.3 MiB"]);
+        assert_eq!(rough_bytes_range(4915.2, 11980.8), "4.8 to 11.7 KiB");
+        assert_eq!(rough_bytes_range(812.0, 1331.2), "812 B to 1.3 KiB");
+    }
+
+    #[test]
     fn numbers_keep_four_digits_and_those_before_the_point() {
         assert_eq!(
             [0.0, 0.012_345, 1.0, 27.4741, 123_456.0, -2.5].map(number),
@@ -136,8 +185,8 @@ mod tests {
     #[test]
     fn a_share_is_all_or_nothing_only_if_it_is() {
         assert_eq!(
-            [0.0, 0.0001, 0.5, 0.9999, 1.0].map(share),
-            ["0 %", "almost 0 %", "50 %", "almost 100 %", "100 %"]
+            [0.0, 0.0001, 0.3, 0.300_01, 0.125, 0.9999, 1.0].map(share),
+            ["0 %", "almost 0 %", "30 %", "30 %", "12.5 %", "almost 100 %", "100 %"]
         );
     }
 
@@ -146,6 +195,7 @@ mod tests {
         assert_eq!([1.0214, 0.877, 1.0].map(difference), ["+2.14 %", "-12.3 %", "+0.00 %"]);
         assert_eq!(difference_with_interval(1.02, 1.01, 1.03), "+2.00 % [+1.00 %, +3.00 %]");
         assert_eq!(distance(0.0052), "0.52 %");
+        assert_eq!([0.95, 1.06, 1.0004].map(rough_difference), ["-5.0 %", "+6.0 %", "+0.0 %"]);
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! Events of the CPU, counted on the server's threads.
 
-use criterion::measurement::Measurement;
-use sendpath::error::Result;
-use sendpath::event::Event;
+use sendpath::event::{Event, Reading};
 use sendpath::sample::Sample;
 
 use super::perf::EventMeter;
-use super::{Burst, Pairs, iterations_of};
+use super::{Metric, Pairs};
 
 /// What is measured where an event that was asked for is missing.
 const INSTEAD: [Event; 2] = [Event::TaskClock, Event::RefCycles];
 
-impl Pairs {
+impl Pairs<'_> {
     /// Opens what can be opened of `events`, and says what cannot. Where one is missing, what there is instead
     /// is opened too, under its own name.
     ///
@@ -43,12 +41,26 @@ impl Pairs {
     }
 }
 
-/// The count of a burst, scaled to `iterations`.
-pub fn count(meter: &EventMeter, iterations: u64, burst: Burst<'_>) -> Result<(u64, Sample)> {
-    meter.start();
-    let sample = burst();
-    let count = meter.end(()); // also after a failure, so that the next sample starts from zero
-    let sample = sample?;
-    let scale = iterations as f64 / iterations_of(&sample);
-    Ok(((count as f64 * scale).round() as u64, sample))
+/// What `meter` counts of `event`, by iteration.
+pub fn counted(event: Event, meter: &EventMeter) -> Metric<'_, u64> {
+    let count = move |sample: &Sample| sample.server.counters.get(&event).and_then(Reading::value);
+    Metric {
+        id: id(event),
+        meter: Some((event, meter)),
+        amount: Box::new(move |sample| count(sample).unwrap_or_default() as f64),
+        value: |amount| amount.round() as u64,
+    }
+}
+
+/// An event's name in ids, for which Criterion's charts have little room.
+fn id(event: Event) -> &'static str {
+    match event {
+        Event::Cycles => "cyc",
+        Event::L1dLoadMisses => "l1d",
+        Event::LlcLoadMisses => "llc",
+        Event::CacheMisses => "mis",
+        Event::TaskClock => "clk",
+        Event::RefCycles => "tsc",
+        other => unreachable!("no bench measures {other}"),
+    }
 }

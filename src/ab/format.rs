@@ -4,20 +4,21 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::format::{difference, distance};
+use crate::format::{difference, distance, significant};
 use crate::results::comparison::{Comparison, Outcome};
 use crate::results::metric::{Direction, Metric};
-use crate::results::stats::{Estimate, Verdict};
+use crate::results::stats::Estimate;
+use crate::results::verdict::Verdict;
 
 /// What a run as a whole says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conclusion {
-    /// A comparison is slower.
+    /// A comparison is worse.
     Regression,
-    /// None is, and the throughput of each case could be told to within the margin.
+    /// None is, and no case's throughput is worse by more than the margin.
     None,
-    /// None is, and some could not be told.
-    TooNoisy,
+    /// None is, and of some cases it cannot be told whether they are worse by more than the margin.
+    Undecided,
     /// Nothing was compared.
     Nothing,
 }
@@ -25,37 +26,49 @@ pub(crate) enum Conclusion {
 /// Concludes.
 #[must_use]
 pub(crate) fn conclude(outcome: &Outcome) -> Conclusion {
-    let any = |verdict, metric: Option<Metric>| {
-        outcome.comparisons.iter().any(|comparison| {
-            comparison.verdict == verdict && metric.is_none_or(|metric| comparison.metric == metric)
-        })
-    };
     if outcome.comparisons.is_empty() {
         Conclusion::Nothing
-    } else if any(Verdict::Slower, None) {
+    } else if outcome.comparisons.iter().any(|comparison| comparison.verdict == Verdict::Slower) {
         Conclusion::Regression
-    } else if any(Verdict::TooNoisy, Some(Metric::Throughput)) {
-        Conclusion::TooNoisy
+    } else if open(outcome).next().is_some() {
+        Conclusion::Undecided
     } else {
         Conclusion::None
     }
+}
+
+/// Cases whose throughput may be worse by more than the margin.
+fn open(outcome: &Outcome) -> impl Iterator<Item = &Comparison> {
+    let may_be_worse = |comparison: &&Comparison| {
+        comparison.metric == Metric::Throughput && comparison.lower_bound <= 1.0 - outcome.margin
+    };
+    outcome.comparisons.iter().filter(may_be_worse)
 }
 
 /// The conclusion in a sentence.
 #[must_use]
 pub(crate) fn sentence(outcome: &Outcome) -> String {
     let of = |verdict| outcome.comparisons.iter().filter(|comparison| comparison.verdict == verdict).count();
-    let (slower, faster, noisy) = (of(Verdict::Slower), of(Verdict::Faster), of(Verdict::TooNoisy));
+    let (slower, faster) = (of(Verdict::Slower), of(Verdict::Faster));
     let all = outcome.comparisons.len();
+    let margin = format!("{} %", significant(outcome.margin * 100.0, 3));
     match conclude(outcome) {
         Conclusion::Nothing => "Nothing was compared: it takes three blocks at least.".to_owned(),
         Conclusion::Regression => {
             format!("Regression: {slower} of {all} comparisons are worse, {faster} better.")
         }
-        Conclusion::None => format!("No regression: of {all} comparisons none is worse, {faster} better."),
-        Conclusion::TooNoisy => {
+        Conclusion::None => format!(
+            "No regression: of {all} comparisons none is worse, {faster} better, and no case has lost {margin} of its \
+             throughput."
+        ),
+        Conclusion::Undecided => {
+            let open: Vec<&Comparison> = open(outcome).collect();
+            let worst = open.iter().map(|comparison| comparison.lower_bound).fold(1.0, f64::min);
             format!(
-                "Too noisy to say: of {all} comparisons none is worse, {faster} better, {noisy} cannot be told."
+                "Undecided: of {all} comparisons none is worse, {faster} better, but {} of the cases may have lost \
+                 {margin} of their throughput or more (the widest bound is {}): a longer --time narrows this.",
+                open.len(),
+                difference(worst)
             )
         }
     }
@@ -79,19 +92,20 @@ fn base(comparison: &Comparison) -> String {
 #[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
     let mut text = format!(
-        "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8}  {}\n",
-        "case", "metric", "base", "change", "95 %", "could see", "verdict"
+        "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8} {:>9}  {}\n",
+        "case", "metric", "base", "change", "interval", "at worst", "could see", "verdict"
     );
     for comparison in &outcome.comparisons {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8}  {}",
+            "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8} {:>9}  {}",
             comparison.case,
             comparison.metric.name(),
             base(comparison),
             difference(change_of(comparison).value),
             interval(change_of(comparison)),
+            at_worst(comparison),
             distance(comparison.smallest_effect),
             verdict(comparison)
         );
@@ -113,15 +127,20 @@ fn alone(outcome: &Outcome) -> &'static str {
     }
 }
 
-const LEGEND: &str = "More throughput is better, more time is worse. \"could see\": the smallest difference that this run would \
-                      have found in 95 of 100 times.";
+const LEGEND: &str = "More throughput is better, more time is worse. In 95 of 100 runs all intervals hold. \"at worst\": what the \
+                      value changed to at most, for the worse, with 95 % confidence in that case alone. \"could see\": the \
+                      smallest difference that such a run would call in 95 of 100 times.";
 
-fn verdict(comparison: &Comparison) -> &'static str {
+/// What became of the value at worst.
+fn at_worst(comparison: &Comparison) -> String {
+    difference(comparison.metric.direction().of_gain(comparison.lower_bound))
+}
+
+fn verdict(comparison: &Comparison) -> String {
     match comparison.verdict {
-        Verdict::Faster => "better",
-        Verdict::Slower => "WORSE",
-        Verdict::NoDifference => "no difference",
-        Verdict::TooNoisy => "too noisy",
+        Verdict::Faster => "better".to_owned(),
+        Verdict::Slower => "WORSE".to_owned(),
+        same => comparison.metric.verdict(same, comparison.gain, comparison.metric.least_difference()),
     }
 }
 
@@ -135,18 +154,20 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
     );
     let row = |comparison: &Comparison| {
         format!(
-            "| `{}` | {} | {} | {} {} | {} | {} |\n",
+            "| `{}` | {} | {} | {} {} | {} | {} | {} |\n",
             comparison.case,
             comparison.metric.name(),
             base(comparison),
             difference(change_of(comparison).value),
             interval(change_of(comparison)),
+            at_worst(comparison),
             distance(comparison.smallest_effect),
             verdict(comparison)
         )
     };
-    let head = "| case | metric | base | change | could see | verdict |\n|---|---|---|---|---|---|\n";
-    let called = |comparison: &&Comparison| matches!(comparison.verdict, Verdict::Faster | Verdict::Slower);
+    let head =
+        "| case | metric | base | change | at worst | could see | verdict |\n|---|---|---|---|---|---|---|\n";
+    let called = |comparison: &&Comparison| comparison.verdict.is_call();
     let first: Vec<&Comparison> = outcome.comparisons.iter().filter(called).collect();
     if !first.is_empty() {
         text += head;
@@ -159,7 +180,7 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
     for failure in &outcome.failures {
         // A bar would end the cell.
         let _ =
-            writeln!(text, "| `{}` | | | failed: {} | | |", failure.case, failure.error.replace('|', "/"));
+            writeln!(text, "| `{}` | | | failed: {} | | | |", failure.case, failure.error.replace('|', "/"));
     }
     let _ = write!(text, "\n{LEGEND}{}\n\n</details>\n", alone(outcome));
     text
@@ -213,24 +234,25 @@ mod tests {
             metric,
             gain: Estimate { value: 0.8, low: 0.75, high: 0.9 },
             control: None,
+            lower_bound: if verdict == Verdict::Undecided { 0.97 } else { 0.99 },
             verdict,
             smallest_effect: 0.01,
             base: Some(1000.0),
         };
         let comparisons = verdicts.iter().map(comparison).collect();
-        Outcome { blocks: 9, comparisons, failures: Vec::new(), interrupted: false }
+        Outcome { blocks: 9, margin: 0.02, comparisons, failures: Vec::new(), interrupted: false }
     }
 
     #[test]
     fn a_run_concludes_from_its_worst_verdict() {
         use Metric::{P99, Throughput};
-        use Verdict::{Faster, NoDifference, Slower, TooNoisy};
+        use Verdict::{Faster, Same, Slower, Undecided};
         for (verdicts, conclusion) in [
             (&[][..], Conclusion::Nothing),
-            (&[(Throughput, NoDifference), (P99, TooNoisy)], Conclusion::None),
+            (&[(Throughput, Same), (P99, Undecided)], Conclusion::None),
             (&[(Throughput, Faster)], Conclusion::None),
-            (&[(Throughput, TooNoisy), (P99, NoDifference)], Conclusion::TooNoisy),
-            (&[(Throughput, TooNoisy), (P99, Slower)], Conclusion::Regression),
+            (&[(Throughput, Undecided), (P99, Same)], Conclusion::Undecided),
+            (&[(Throughput, Undecided), (P99, Slower)], Conclusion::Regression),
         ] {
             assert_eq!(conclude(&outcome(verdicts)), conclusion, "{verdicts:?}");
         }
@@ -273,7 +295,7 @@ mod tests {
     #[test]
     fn markdown_shows_what_was_called_first() {
         let text = markdown(
-            &outcome(&[(Metric::Throughput, Verdict::NoDifference), (Metric::P50, Verdict::Slower)]),
+            &outcome(&[(Metric::Throughput, Verdict::Same), (Metric::P50, Verdict::Slower)]),
             "main",
             "a branch",
         );

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::measure::burst::{calibrate_short, time_short, warm_up};
+use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Setup, Testbed};
 use crate::results::store::Program;
 use crate::sample::{Sample, Side};
@@ -237,7 +237,7 @@ pub fn serve(
                 open = None; // closed before the next is opened
                 testbed.open_with_fault(case, fault).and_then(|mut instance| {
                     warm_up(&mut instance)?;
-                    let burst_ns = calibrate_short(&mut instance)?.as_nanos() as u64;
+                    let burst_ns = short_duration(probe_message_ns(&mut instance)?).as_nanos() as u64;
                     open = Some(instance);
                     Ok(Answer::Opened { burst_ns })
                 })

@@ -207,10 +207,41 @@ pub enum ChartAxis {
     Threads,
 }
 
+impl ChartAxis {
+    /// Where a case stands on the axis, in an id of Criterion's: `K064`, or `04` pairs. Criterion sorts ids as texts,
+    /// and its charts have room for some twenty letters.
+    #[must_use]
+    pub fn id(self, case: &Case) -> String {
+        match self {
+            Self::PayloadBytes => size_id(case.payload_bytes),
+            Self::Threads => format!("{:02}", case.threads),
+        }
+    }
+}
+
+/// A line of a chart in an id of Criterion's, as in `zero/page`.
+#[must_use]
+pub fn series_id((path, layout): Series) -> String {
+    format!("{}/{layout}", path.to_string().trim_end_matches("_copy"))
+}
+
+/// A size in an id of Criterion's: the unit and three digits, as in `B064`, `K256` and `M001`, and decimals where the
+/// size is no multiple of the unit. The order of such texts is the order of the sizes.
+fn size_id(bytes: usize) -> String {
+    let (letter, unit) = match bytes {
+        0..1000 => ('B', 1),
+        1000..1_024_000 => ('K', 1 << 10),
+        _ => ('M', 1 << 20),
+    };
+    let decimals = (bytes % unit) as f64 / f64::from(unit as u32);
+    let decimals = if decimals > 0.0 { decimals.to_string() } else { String::new() };
+    format!("{letter}{:03}{}", bytes / unit, decimals.trim_start_matches('0'))
+}
+
 /// The cases of one chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// What the cases have in common, as in `rr/4T/paired`.
+    /// What the cases have in common, as in `04` pairs or `K064`; what departs from the default axes follows.
     pub name: String,
     /// Series after series, each along the x axis.
     pub cases: Vec<Case>,
@@ -305,9 +336,9 @@ impl Matrix {
     /// Cuts the matrix into charts.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let (outer, unit, inner) = match self.x {
-            ChartAxis::PayloadBytes => (&self.threads, 'T', &self.payload_bytes),
-            ChartAxis::Threads => (&self.payload_bytes, 'B', &self.threads),
+        let (outer, inner) = match self.x {
+            ChartAxis::PayloadBytes => (&self.threads, &self.payload_bytes),
+            ChartAxis::Threads => (&self.payload_bytes, &self.threads),
         };
         let mut groups = Vec::new();
         for (workload, placement, receiver, source) in self.situations() {
@@ -323,8 +354,18 @@ impl Matrix {
                     Case { workload, path, layout, payload_bytes, threads, placement, receiver, source }
                 };
                 let along = |series| inner.iter().map(move |&along| case(series, along));
+                let mut name = match self.x {
+                    ChartAxis::PayloadBytes => format!("{common:02}"),
+                    ChartAxis::Threads => size_id(common),
+                };
+                if workload != Workload::Rr {
+                    name = format!("{name}/{workload}");
+                }
+                if placement != Placement::Paired {
+                    name = format!("{name}/{placement}");
+                }
                 groups.push(Group {
-                    name: format!("{workload}/{common}{unit}/{placement}{}", departures(receiver, source)),
+                    name: name + &departures(receiver, source),
                     cases: self.series.iter().flat_map(along).collect(),
                 });
             }
@@ -466,10 +507,7 @@ mod tests {
     #[test]
     fn a_matrix_is_cut_into_charts_along_its_x_axis() {
         let by_size = Matrix::by_size().groups();
-        assert_eq!(
-            by_size.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(),
-            ["rr/1T/paired", "rr/4T/paired"]
-        );
+        assert_eq!(by_size.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["01", "04"]);
         assert!(by_size.iter().all(|group| group.cases.len() == 4 * 9));
         let sizes: Vec<_> =
             by_size[1].cases[..3].iter().map(|case| (case.payload_bytes, case.threads)).collect();
@@ -479,9 +517,40 @@ mod tests {
         by_threads.workloads = vec![Workload::Rr, Workload::Stream];
         let groups = by_threads.groups();
         assert_eq!(groups.len(), 1, "a stream has no round trip");
-        assert_eq!(groups[0].name, "rr/65536B/paired");
+        assert_eq!(groups[0].name, "K064");
         let threads: Vec<_> = groups[0].cases[..4].iter().map(|case| case.threads).collect();
         assert_eq!(threads, [1, 2, 4, 8]);
+    }
+
+    #[test]
+    fn sizes_in_ids_sort_as_the_sizes_do() {
+        let ids = [64, 999, 1000, 1024, 1500, 65536, 1000 << 10, 1 << 20, 16 << 20].map(size_id);
+        assert_eq!(
+            ids,
+            ["B064", "B999", "K000.9765625", "K001", "K001.46484375", "K064", "M000.9765625", "M001", "M016"]
+        );
+        let mut last = String::new();
+        for bytes in (MIN_PAYLOAD_BYTES..70_000).chain((70_000..=MAX_PAYLOAD_BYTES).step_by(997)) {
+            let id = size_id(bytes);
+            assert!(last < id, "{last} before {id}, which is {bytes} bytes");
+            last = id;
+        }
+    }
+
+    #[test]
+    fn the_ids_of_the_default_charts_sort_along_the_x_axis_and_are_short() {
+        for matrix in [Matrix::by_size(), Matrix::by_threads()] {
+            let id = |case: &Case| format!("{}/{}", series_id(case.series()), matrix.x.id(case));
+            let groups = matrix.groups();
+            assert!(groups.is_sorted_by_key(|group| &group.name));
+            for group in groups {
+                for series in group.cases.chunk_by(|one, other| one.series() == other.series()) {
+                    assert!(series.iter().map(id).is_sorted(), "{:?}", group.name);
+                }
+                // Criterion's smallest chart has 94 pixels for a label: these letters, and up to `rtt/` before them.
+                assert!(group.cases.iter().all(|case| group.name.len() + 1 + id(case).len() <= 17));
+            }
+        }
     }
 
     #[test]
@@ -525,10 +594,16 @@ mod tests {
         let matrix = Matrix::by_size().overridden(&axes);
         assert_eq!(matrix.cells().count(), 4 * 9);
         let names: Vec<String> = matrix.groups().into_iter().map(|group| group.name).collect();
-        assert_eq!(
-            names,
-            ["rr/1T/paired", "rr/1T/paired/cold", "rr/1T/paired/discard", "rr/1T/paired/discard/cold"]
-        );
+        assert_eq!(names, ["01", "01/cold", "01/discard", "01/discard/cold"]);
+        let axes = Axes {
+            workloads: Some(vec![Workload::Stream]),
+            placements: Some(vec![Placement::Split, Placement::Paired]),
+            threads: Some(vec![1]),
+            ..Axes::default()
+        };
+        let names: Vec<String> =
+            Matrix::by_size().overridden(&axes).groups().into_iter().map(|group| group.name).collect();
+        assert_eq!(names, ["01/stream/split", "01/stream"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 #[doc(hidden)]
 pub use matrix::{
     Axes, Case, Cell, ChartAxis, Group, Matrix, Series, Situation, departures, parse_bytes, parse_list,
-    parse_payload_bytes, parse_threads,
+    parse_payload_bytes, parse_threads, series_id,
 };
 
 #[cfg(feature = "cli")]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::progress::Shown;
 use super::sweep::{MatrixOptions, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, TOO_NOISY, interrupt};
+use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, UNDECIDED, interrupt};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
@@ -38,11 +38,18 @@ How it compares:
   tree is built where it is. All builds use target/ab, which is kept: dependencies are compiled
   once. Each block starts a process of the base, one of the change, and one more of the base as
   the control. Bursts of 4 ms alternate between them, and ratios are taken inside a round. The
-  block is the unit of replication. A verdict is corrected for the number of comparisons, and has
-  to clear 0.5 % and what the control shows.
+  block is the unit of replication. After eight blocks, cases that are settled are left out, so that
+  the others get their time; when all are, it ends before --time.
 
-Exit codes: 0 no regression, 1 a regression, 2 bad input (nothing was set up), 3 too noisy to say,
-4 not measured (a build or a case failed), 130 interrupted (what was measured by then is printed).";
+How it decides:
+  A case is worse or better where its interval excludes no change, and is not within 0.5 % of it (p99:
+  2 %). The intervals are so wide that in 95 of 100 runs of two equal builds not one of them excludes
+  it. \"at worst\" is what a case has lost at most,
+  with 95 % confidence in that case alone.
+
+Exit codes: 0 no case's throughput has lost --margin or more at worst, and nothing is worse;
+1 a regression: something is worse; 2 bad input (nothing was set up); 3 undecided: more --time is
+needed; 4 not measured (a build or a case failed); 130 interrupted (what was measured is printed).";
 
 /// Compare two revisions, interleaved: is the change slower?
 #[expect(clippy::struct_excessive_bools, reason = "one for each format; clap lets only one be given")]
@@ -73,8 +80,8 @@ pub(super) struct Options {
     /// End after this many blocks, if the time is not over before
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     blocks: Option<u32>,
-    /// Differences up to this size count as no difference
-    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    /// How much worse a case's throughput may be, as far as the data can tell, for exit code 0
+    #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = parse_percent)]
     margin: f64,
     /// The seed of the random order [default: a new one, which is printed]
     #[arg(long, value_name = "NUMBER")]
@@ -185,7 +192,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     Ok(match conclude(&outcome) {
         _ if outcome.interrupted => INTERRUPTED,
         _ if !outcome.failures.is_empty() => NOT_MEASURED,
-        Conclusion::Nothing | Conclusion::TooNoisy => TOO_NOISY,
+        Conclusion::Nothing | Conclusion::Undecided => UNDECIDED,
         Conclusion::Regression => FAILED,
         Conclusion::None => DONE,
     })

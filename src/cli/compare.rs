@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::print;
 use super::sweep::parse_percent;
-use super::{DONE, FAILED, TOO_NOISY};
+use super::{DONE, FAILED, UNDECIDED};
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::results::{compare, store};
 
@@ -17,9 +17,11 @@ Examples:
   sendpath compare monday tuesday --margin 5% --json
 
 The second sweep is compared with the first. The two were not interleaved: a change of the machine
-between them is in every number and in no interval. To compare two revisions on one machine, use ab.
+between them is in every number and in no interval. So the exit code says nothing of what is found,
+unless --fail-on-regression asks for it. To compare two revisions on one machine, use ab.
 
-Exit codes: 0 nothing is worse, 1 something is worse, 2 bad input, 3 too noisy to say.";
+Exit codes: 0 compared, 2 bad input. With --fail-on-regression: 0 nothing is worse, 1 something is
+worse, 3 undecided: a case may have lost more than --margin.";
 
 /// Compare two stored sweeps: other days, kernels or machines
 #[derive(Args)]
@@ -31,9 +33,12 @@ pub(super) struct Options {
     /// The folder of the second sweep, which is compared with the first
     #[arg(value_name = "DIR_B")]
     second: PathBuf,
-    /// Differences up to this size count as no difference
-    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
+    /// How much worse a case's throughput may be, as far as the data can tell
+    #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = parse_percent)]
     margin: f64,
+    /// Exit with 1 where something is worse, and with 3 where it cannot be told
+    #[arg(long)]
+    fail_on_regression: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -75,8 +80,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     };
     print(&text)?;
     Ok(match conclude(&compared.outcome) {
+        _ if !options.fail_on_regression => DONE,
         Conclusion::None => DONE,
         Conclusion::Regression => FAILED,
-        Conclusion::TooNoisy | Conclusion::Nothing => TOO_NOISY,
+        Conclusion::Undecided | Conclusion::Nothing => UNDECIDED,
     })
 }

@@ -33,7 +33,7 @@ const BAD_INPUT: u8 = 2;
 /// What `doctor` was told to require is not there.
 const MISSING: u8 = 3;
 /// `ab` cannot tell.
-const TOO_NOISY: u8 = 3;
+const UNDECIDED: u8 = 3;
 /// `ab` could not measure.
 const NOT_MEASURED: u8 = 4;
 /// Ended by Ctrl-C or SIGTERM; what had been measured was printed.

@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::pair::Testbed;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
-use crate::results::{record::Record, summary};
+use crate::results::{record::Record, stats::CONFIDENCE, summary};
 use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
@@ -45,11 +45,13 @@ Profiles:
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
 
 How it measures:
-  The paths of a cell (same size, threads, workload, placement, receiver, source) run in turn, in bursts of 4 ms, in
-  random order; their connections and buffers are made anew every 10 rounds, which is a generation.
-  two_copy runs twice: the difference between the two is the noise. One generation in six carries the
-  counters, and its times are not used. A path that fails is tried again in the next generation, until
-  it has failed three times in a row. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
+  The paths of a cell (same size, threads, workload, placement, receiver, source) run in turn, in
+  bursts of 4 ms, in random order. Their connections and buffers are made anew every 10 rounds, which
+  is a generation; the rounds come in five visits, with visits of other cells between. two_copy runs
+  twice: the difference between the two is the noise. After four generations, time goes to the cells
+  whose comparisons are the least precise for what they cost. Counters cost time, and are carried in
+  one visit of each cell at the end; a sweep that is interrupted has none. A path that fails is tried again in the next generation, until it
+  has failed three times in a row. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
 
 Exit codes: 0 measured, 1 a case failed (the others are there), 2 bad input (nothing was set up or
 written over), 130 interrupted (what was measured is there; --resume goes on).";
@@ -67,7 +69,7 @@ pub(super) struct Options {
     /// The folder to make [default: target-reports/UTC-REVISION-HOST]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Stop sooner, when each comparison's interval (at the confidence that its verdict takes) is narrower
+    /// Stop sooner, when each printed interval against the baseline is narrower
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = parse_percent)]
     precision: f64,
     /// Go on with a sweep that was interrupted, or make a longer one of it
@@ -406,10 +408,10 @@ impl Lines<'_> {
             return;
         }
         let what = || {
-            let standing = (progress.standing)().into_iter().map(|(arm, effect, verdict)| {
-                let percent = effect.log_mean.exp_m1() * 100.0;
-                let verdict = verdict.to_string().replace('_', " ");
-                format!("{}/{} {percent:+.1} % ({verdict})", arm.case.path, arm.case.layout)
+            let standing = (progress.standing)().into_iter().map(|(arm, effect)| {
+                let (percent, half) =
+                    (effect.log_mean.exp_m1() * 100.0, effect.half_width(CONFIDENCE).exp_m1() * 100.0);
+                format!("{}/{} {percent:+.1} ± {half:.1} %", arm.case.path, arm.case.layout)
             });
             let standing = standing.collect::<Vec<_>>().join(", ");
             format!("{planned}, generation {}, round {} of {ROUNDS}  {standing}", generation + 1, round + 1)

@@ -44,23 +44,30 @@ pub fn long_duration(instance: &Instance<'_>) -> Duration {
 /// a round is over before the machine has changed.
 const SHORT: Duration = Duration::from_millis(4);
 /// A burst is long enough for about this many messages on each pair.
-const SHORT_MESSAGES: f64 = 8.0;
+const SHORT_MESSAGES: f64 = 4.0;
 /// The lead-in is the burst's length by this. It is not timed: other paths ran on these CPUs since this one's last
 /// burst.
 const LEAD_IN: f64 = 16.0;
 
-/// How long the short bursts of a round are to be on this instance. All arms of a cell use the longest that any of
-/// them needs.
+/// What a message takes on a pair, in nanoseconds: the median of three bursts of some milliseconds, so that one hiccup
+/// does not decide.
 ///
 /// # Errors
 /// Whatever went wrong on either side.
-pub fn calibrate_short(instance: &mut Instance<'_>) -> Result<Duration> {
-    let mut message_ns: Vec<f64> = Vec::new();
-    for _ in 0..3 {
-        message_ns.push(time(instance, SHORT / 2, Mode::Time)?.message_ns());
+pub fn probe_message_ns(instance: &mut Instance<'_>) -> Result<f64> {
+    let mut message_ns = [0.0; 3];
+    for probed_ns in &mut message_ns {
+        *probed_ns = time(instance, SHORT / 2, Mode::Time)?.message_ns();
     }
     message_ns.sort_unstable_by(f64::total_cmp);
-    Ok(SHORT.max(Duration::from_nanos((message_ns[1] * SHORT_MESSAGES) as u64)))
+    Ok(message_ns[1])
+}
+
+/// How long the short bursts of a round are to be where a message takes so long. All arms of a cell use the longest
+/// that any of them needs.
+#[must_use]
+pub fn short_duration(message_ns: f64) -> Duration {
+    SHORT.max(Duration::from_nanos((message_ns * SHORT_MESSAGES) as u64))
 }
 
 /// Runs one of the short bursts that rounds are made of: with a lead-in, and each round trip timed.
@@ -69,6 +76,14 @@ pub fn calibrate_short(instance: &mut Instance<'_>) -> Result<Duration> {
 /// Whatever went wrong on either side.
 pub fn time_short(instance: &mut Instance<'_>, duration: Duration) -> Result<Sample> {
     let mode = if instance.case().workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
+    time_after_lead_in(instance, duration, mode)
+}
+
+/// Runs one timed burst of `duration`, after a lead-in.
+///
+/// # Errors
+/// Whatever went wrong on either side.
+pub fn time_after_lead_in(instance: &mut Instance<'_>, duration: Duration, mode: Mode) -> Result<Sample> {
     let messages = instance.message_ns().map_or(0.0, |message_ns| duration.as_nanos() as f64 / message_ns);
     let lead_in_messages = ((messages / LEAD_IN) as u64).max(2);
     sample(instance, Burst { lead_in_messages, extent: Extent::Time(duration), mode })

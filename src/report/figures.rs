@@ -5,7 +5,7 @@ use super::winners::versus;
 use super::words::{self, Copied, Ways};
 use crate::case::{Placement, Receiver, Series, Workload};
 use crate::event::Event;
-use crate::format::bytes;
+use crate::format::{bytes, list};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
 use crate::results::cost_model::Ladder;
 use crate::results::manifest::Manifest;
@@ -68,21 +68,33 @@ pub(super) fn figures(
         let names = ("fig5-cpu-time-per-byte", title, "CPU ns per byte");
         figures.push(size_figure(series, ladder, ways, names, |arm| arm.cpu_ns_per_byte));
     }
-    // A figure that has nothing to show stands once, whatever the number of pairs.
-    let mut empty: Vec<String> = Vec::new();
-    figures.retain(|figure| {
-        let is_empty = figure.lines.iter().all(|line| line.points.is_empty());
-        let id = figure.id.trim_end_matches(ALONE);
-        let stem = id.rsplit_once('-').map_or("", |(stem, _)| stem).to_owned();
-        if is_empty && empty.contains(&stem) {
-            return false;
-        }
-        if is_empty {
-            empty.push(stem);
-        }
-        true
-    });
+    // Why there is nothing to see is said in one line for all: see `not_drawn`.
+    figures.retain(|figure| figure.lines.iter().any(|line| !line.points.is_empty()));
     figures
+}
+
+/// Which figures of counters there are not, and why, in a sentence.
+pub(super) fn not_drawn(manifest: &Manifest, analysis: &Analysis) -> Option<String> {
+    let arms = || analysis.cells.iter().flat_map(|cell| &cell.arms);
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for event in [Event::L1dLoadMisses, Event::LlcLoadMisses, Event::Cycles] {
+        if arms().any(|arm| arm.counted.per_message(Side::Server, event).is_some()) {
+            continue;
+        }
+        let reason = manifest.not_counted.get(&event.to_string());
+        let reason = reason.cloned().unwrap_or_else(|| {
+            let asked = manifest.events.contains(&event);
+            if asked { "no burst with counters was recorded" } else { "--counters did not name them" }
+                .to_owned()
+        });
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, events)) => events.push(event.unit().to_owned()),
+            None => reasons.push((reason, vec![event.unit().to_owned()])),
+        }
+    }
+    let parts: Vec<String> =
+        reasons.into_iter().map(|(reason, events)| format!("{} ({reason})", list(&events))).collect();
+    (!parts.is_empty()).then(|| format!("Not drawn, since they were not counted: {}.", parts.join("; ")))
 }
 
 /// What ends the id of a figure of the sender alone.
@@ -147,7 +159,7 @@ fn size_figure(
             ways.suffix(ladder.situation.receiver)
         ),
         caption: format!(
-            "{} Bands are 95 % intervals over instances (new connections and buffers).",
+            "{} Intervals (95 %) are over instances (new connections and buffers).",
             words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
@@ -191,8 +203,9 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
             ways.suffix(ladder.situation.receiver)
         ),
         caption: format!(
-            "{} Ratios are taken within a round, which removes the machine's drift. Bands are 95 % intervals \
-             over instances. Above 0 is faster than {baseline}.",
+            "{} Ratios are taken within a round, which removes the machine's drift. Intervals are those that \
+             the verdicts are read off: \
+             as wide as the number of comparisons takes. Above 0 is faster than {baseline}.",
             words::situation_sentence(ladder.situation)
         ),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
@@ -245,7 +258,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
                 ways.suffix(situation.receiver)
             ),
             caption: format!(
-                "{} Bands are 95 % intervals over instances. With more pairs than CPUs a round trip includes waiting for \
+                "{} Intervals (95 %) are over instances. With more pairs than CPUs a round trip includes waiting for \
                  the other pairs.",
                 words::situation_sentence(situation)
             ),

@@ -1,17 +1,20 @@
 //! The sentences: each is made of the data, and names the rows that it rests on.
 
 use super::page::Claim;
+use super::settle;
 use super::tables::ladder_name;
 use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Ways, case_row, comparison_row};
-use crate::case::{Receiver, SendPath, Series, Source};
+use crate::case::{Receiver, SendPath, Series, Situation, Source};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
-use crate::results::cost_model::{Fit, Ladder, crossing, passes_one};
+use crate::results::cost_model::{Fit, Ladder, crossing};
+use crate::results::crossing::Place;
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
-use crate::results::stats::{Verdict, median};
+use crate::results::summary;
 use crate::results::summary::injections;
+use crate::results::verdict::Verdict;
 
 /// What all answers are made of.
 pub(super) struct Facts<'a> {
@@ -23,12 +26,55 @@ pub(super) struct Facts<'a> {
 }
 
 /// What is said of one size of a ladder.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Said {
-    /// This path is faster than every other.
-    Path(SendPath),
-    /// Something else, in words.
-    Words(String),
+    /// This one is faster than every other.
+    Use(Series),
+    /// None of these is known to be faster, and they differ by less than a share (0.05: 5 %).
+    Close(Vec<Series>, f64),
+    /// None of these is known to be faster, and they may differ by more.
+    Open(Vec<Series>),
+    /// Nothing was compared.
+    Nothing,
+}
+
+/// How sizes and paths are put.
+#[derive(Clone, Copy)]
+enum Style {
+    /// By path, whatever its layout, with this word before it.
+    Headline(&'static str),
+    /// With layout and what the kernel did.
+    Claim,
+}
+
+/// Sizes in a row of which the same is said.
+struct Range<'a> {
+    said: Said,
+    cells: Vec<&'a CellResult>,
+}
+
+impl Range<'_> {
+    fn size(cell: Option<&&CellResult>) -> String {
+        cell.map_or_else(String::new, |cell| bytes(cell.cell.payload_bytes as f64))
+    }
+
+    /// `at 4 KiB`, `up to 8 KiB` where larger sizes follow, or `from 64 B to 8 KiB`.
+    fn sizes(&self, is_first: bool, is_last: bool) -> String {
+        let (first, last) = (Self::size(self.cells.first()), Self::size(self.cells.last()));
+        if self.cells.len() == 1 {
+            format!("at {first}")
+        } else if is_first && !is_last {
+            format!("up to {last}")
+        } else {
+            format!("from {first} to {last}")
+        }
+    }
+}
+
+/// The smallest and the largest size of a ladder.
+pub(super) fn sizes_of(ladder: &Ladder<'_>) -> (usize, usize) {
+    let size = |cell: Option<&&CellResult>| cell.map_or(0, |cell| cell.cell.payload_bytes);
+    (size(ladder.cells.first()), size(ladder.cells.last()))
 }
 
 fn is_alone(ladder: &Ladder<'_>) -> bool {
@@ -70,10 +116,6 @@ impl Facts<'_> {
         Copied::of(self.arms().filter(|arm| arm.arm.case.series() == series))
     }
 
-    pub(super) fn name(&self, series: Series) -> String {
-        words::series(series, self.copied_of(series))
-    }
-
     /// A series with what the kernel did in one ladder.
     pub(super) fn name_in(ladder: &Ladder<'_>, series: Series) -> String {
         words::series(series, Copied::of(ladder.arms(series)))
@@ -103,25 +145,43 @@ impl Facts<'_> {
             .cells
             .iter()
             .flat_map(|cell| &cell.comparisons)
-            .filter(move |comparison| comparison.metric == metric && !comparison.control)
+            .filter(move |comparison| comparison.metric == metric)
     }
 
-    /// What is to be used: in one sentence, or where the sender was measured alone and with a receiver, in two.
+    /// What is to be used: in one sentence, or where the sender was measured alone and with a receiver, in two. And
+    /// what would settle what is undecided.
     pub(super) fn headline(&self) -> String {
         let Some(ladder) = self.ladders.first() else { return "Nothing was measured.".to_owned() };
-        if let Some(alone) = self.ladders.iter().find(|ladder| is_alone(ladder)) {
-            let received = self.ladders.iter().find(|ladder| !is_alone(ladder));
-            let sentences = [Some(Self::sending_alone(alone)), received.map(|ladder| self.received(ladder))];
-            return sentences.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        }
-        let use_what = Self::ranges(ladder);
-        let zero = self.copied_sentence();
-        format!("On this machine, by throughput with {}: {use_what}.{zero}", ladder_name(ladder))
+        let alone = self.ladders.iter().find(|ladder| is_alone(ladder));
+        let received = self.ladders.iter().find(|ladder| !is_alone(ladder));
+        let mut sentences = if alone.is_some() {
+            vec![alone.map(|ladder| self.sending_alone(ladder)), received.map(|ladder| self.received(ladder))]
+        } else {
+            let by_size = Self::by_size(ladder, Style::Headline("use "));
+            let zero = self.copied_sentence();
+            vec![Some(format!(
+                "On this machine, by throughput with {}: {by_size}.{zero}",
+                ladder_name(ladder)
+            ))]
+        };
+        sentences.push(Self::settled_by(&[alone, received]));
+        sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// `Sending alone, not copied: two_copy up to about 4 KiB, one_copy to about 60 KiB, zero_copy from there, 2.3 times as
+    /// ` with 1 pair (rr, paired)`, where there are several ladders of the same way.
+    fn which(&self, ladder: &Ladder<'_>) -> String {
+        let alike = self.ladders.iter().filter(|other| is_alone(other) == is_alone(ladder)).count();
+        let Situation { workload, placement, .. } = ladder.situation;
+        if alike > 1 {
+            format!(" with {} ({workload}, {placement})", words::pairs(ladder.threads))
+        } else {
+            String::new()
+        }
+    }
+
+    /// `Sending alone, not copied: two_copy up to 4 KiB (95 %: 3.1 to 5.2 KiB), zero_copy from there, 2.3 times as
     /// fast as one_copy at 256 KiB.`
-    fn sending_alone(ladder: &Ladder<'_>) -> String {
+    fn sending_alone(&self, ladder: &Ladder<'_>) -> String {
         let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
         let mut arms = ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero).peekable();
         let copied = match (arms.peek().is_some(), Copied::of(arms)) {
@@ -129,93 +189,184 @@ impl Facts<'_> {
             (true, Copied::Shares(_, 0.0)) => ", not copied".to_owned(),
             (true, copied) => format!(" (zero_copy: {copied})"),
         };
-        format!("Sending alone{copied}: {}.{}", Self::paths_by_size(ladder), Self::zero_copy_passes(ladder))
+        let which = self.which(ladder);
+        let by_size = Self::by_size(ladder, Style::Headline(""));
+        let passes = Self::zero_copy_passes(ladder);
+        format!("Sending alone{which}{copied}: {by_size}.{passes}")
     }
 
     /// From which sizes on zero-copy is faster than each other path, with a space before it: by the ratios, which have an
-    /// answer where a verdict at the sizes themselves has none.
+    /// answer where a verdict at the sizes themselves has none. The path that it takes over from is not named again.
     fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
-        let zero = SendPath::ZeroCopy;
+        let ranges = Self::ranges(ladder, Style::Headline(""));
+        let taken_over = ranges.windows(2).find_map(|pair| match (&pair[0].said, &pair[1].said) {
+            (Said::Use(old), Said::Use(new)) if new.0 == SendPath::ZeroCopy => {
+                Self::takes_over(ladder, (*old, *new), &pair[0]).map(|_| old.0)
+            }
+            _ => None,
+        });
         // The plan's first layout of each path.
         let series = |path: SendPath| {
             let arms = &ladder.cells.first()?.arms;
             arms.iter().map(|arm| arm.arm.case.series()).find(|series| series.0 == path)
         };
         let passes = |path: SendPath| {
-            let place = crossing(ladder, series(zero)?, series(path)?).and_then(words::crossing)?;
-            Some(format!("{path} from {place}"))
+            let found = crossing(ladder, series(SendPath::ZeroCopy)?, series(path)?)?;
+            Some(format!("{path} from {}", words::crossing(found, sizes_of(ladder))?))
         };
-        let pairs: Vec<String> =
-            [SendPath::TwoCopy, SendPath::OneCopy].into_iter().filter_map(passes).collect();
+        let pairs: Vec<String> = [SendPath::TwoCopy, SendPath::OneCopy]
+            .into_iter()
+            .filter(|path| Some(*path) != taken_over)
+            .filter_map(passes)
+            .collect();
         if pairs.is_empty() {
             String::new()
         } else {
-            format!(" Alone, {zero} is faster than {}.", pairs.join(", and than "))
+            format!(" Alone, zero_copy is faster than {}.", pairs.join(", and than "))
         }
     }
 
-    /// Which path is faster than all others over which sizes. Where one takes over from another is where the ratio of
-    /// the two passes 1 between two measured sizes.
-    fn paths_by_size(ladder: &Ladder<'_>) -> String {
-        let said = |cell: &CellResult| match (fastest_path(cell), winner(cell, Metric::Throughput)) {
-            (Some((path, _)), _) => Said::Path(path),
-            (None, Winner::Tied(series, _)) => {
-                let names: Vec<String> = series.into_iter().map(words::plain).collect();
-                Said::Words(format!("{} do not differ", list(&names)))
-            }
-            (None, _) => Said::Words("the data cannot say".to_owned()),
+    /// What is said of the sizes of a ladder, in ranges. Where the fastest two are the layouts of one path, that path
+    /// is the one to use.
+    fn ranges<'a>(ladder: &Ladder<'a>, style: Style) -> Vec<Range<'a>> {
+        let is_alike = |one: &Series, other: &Series| match style {
+            Style::Headline(_) => one.0 == other.0,
+            Style::Claim => one == other,
         };
-        let mut ranges: Vec<(Said, Vec<&CellResult>)> = Vec::new();
+        let said = |cell: &CellResult| match (winner(cell, Metric::Throughput), fastest_path(cell)) {
+            (Winner::Clear(series, _), _) | (_, Some(series)) => Said::Use(series),
+            (Winner::Close(series, within, _), None) => Said::Close(series, within),
+            (Winner::Open(series, _), None) => Said::Open(series),
+            (Winner::Nothing(_), None) => Said::Nothing,
+        };
+        let mut ranges: Vec<Range<'a>> = Vec::new();
         for &cell in &ladder.cells {
             let said = said(cell);
-            match ranges.last_mut() {
-                Some((last, cells)) if *last == said => cells.push(cell),
-                _ => ranges.push((said, vec![cell])),
+            match (ranges.last_mut(), &said) {
+                (Some(Range { said: Said::Use(last), cells }), Said::Use(series))
+                    if is_alike(last, series) =>
+                {
+                    cells.push(cell);
+                }
+                (Some(Range { said: Said::Close(last, share), cells }), Said::Close(series, within))
+                    if last == series =>
+                {
+                    *share = within.max(*share);
+                    cells.push(cell);
+                }
+                (Some(Range { said: last, cells }), said) if last == said => cells.push(cell),
+                _ => ranges.push(Range { said, cells: vec![cell] }),
             }
         }
-        let size = |cell: &CellResult| bytes(cell.cell.payload_bytes as f64);
-        let part = |(index, (said, cells)): (usize, &(Said, Vec<&CellResult>))| {
-            let (first, last) = (cells.first()?, cells.last()?);
-            let range = || {
-                if cells.len() == 1 {
-                    format!("at {}", size(first))
-                } else {
-                    format!("from {} to {}", size(first), size(last))
-                }
-            };
-            let path = match said {
-                Said::Words(words) => return Some(format!("{} {words}", range())),
-                Said::Path(path) => path,
-            };
-            let is_path = |index: usize| matches!(ranges.get(index), Some((Said::Path(_), _)));
-            let follows = index > 0 && is_path(index - 1);
-            let until = is_path(index + 1)
-                .then(|| Self::takes_over(last, ranges[index + 1].1.first()?))
-                .flatten()
-                .map_or_else(|| size(last), |at| format!("about {}", bytes(at)));
-            Some(match (index, index + 1 == ranges.len()) {
-                (0, true) if cells.len() > 1 => format!("{path} at every size {}", range()),
-                (_, true) if follows => format!("{path} from there"),
-                (_, true) if cells.len() > 1 => format!("{path} from {}", size(first)),
-                (0, false) => format!("{path} up to {until}"),
-                (_, false) if follows => format!("{path} to {until}"),
-                _ => format!("{path} {}", range()),
-            })
+        ranges
+    }
+
+    /// Which path is to be used over which sizes. Where one takes over from another is where the ratio of the two
+    /// passes 1. A headline says as well by how much the last one is ahead.
+    fn by_size(ladder: &Ladder<'_>, style: Style) -> String {
+        let ranges = Self::ranges(ladder, style);
+        let (word, is_headline) = match style {
+            Style::Headline(word) => (word, true),
+            Style::Claim => ("use ", false),
         };
-        let mut parts: Vec<String> = ranges.iter().enumerate().filter_map(part).collect();
-        if let Some((Said::Path(_), cells)) = ranges.last() {
+        let series_at = |index: usize| match ranges.get(index) {
+            Some(Range { said: Said::Use(series), .. }) => Some(*series),
+            _ => None,
+        };
+        let name = |series: Series| match style {
+            Style::Headline(_) => series.0.to_string(),
+            Style::Claim => Self::name_in(ladder, series),
+        };
+        let part = |(index, range): (usize, &Range<'_>)| {
+            let (is_first, is_last) = (index == 0, index + 1 == ranges.len());
+            let sizes = || range.sizes(is_first, is_last);
+            let names =
+                |series: &[Series]| list(&series.iter().map(|series| name(*series)).collect::<Vec<_>>());
+            let series = match &range.said {
+                Said::Nothing => return format!("the data cannot say {}", sizes()),
+                Said::Open(series) => {
+                    return format!(
+                        "the data cannot say which of {} is {} {}",
+                        names(series),
+                        if series.len() == 2 { "faster" } else { "the fastest" },
+                        sizes()
+                    );
+                }
+                Said::Close(series, within) => {
+                    let simplest = words::simplest(series).map_or_else(String::new, words::plain);
+                    let simple = if series.len() == 2 { "simpler" } else { "simplest" };
+                    let whole = |series: &Series| match style {
+                        Style::Headline(_) => words::plain(*series),
+                        Style::Claim => name(*series),
+                    };
+                    return format!(
+                        "{} are within {} of each other {} (take {simplest}, the {simple})",
+                        list(&series.iter().map(whole).collect::<Vec<_>>()),
+                        share(*within),
+                        sizes()
+                    );
+                }
+                Said::Use(series) => *series,
+            };
+            let path = name(series);
+            let follows = index > 0 && series_at(index - 1).is_some();
+            let next = series_at(index + 1);
+            let until = next
+                .and_then(|next| Self::takes_over(ladder, (series, next), range))
+                .unwrap_or_else(|| Range::size(range.cells.last()));
+            match (is_first, is_last) {
+                (true, true) if range.cells.len() > 1 => format!("{word}{path} at every size {}", sizes()),
+                (_, true) if follows => format!("{path} from there"),
+                (_, true) if range.cells.len() > 1 => {
+                    format!("{word}{path} from {}", Range::size(range.cells.first()))
+                }
+                (_, false) if follows && next.is_some() => format!("{path} to {until}"),
+                (true, false) if next.is_some() || range.cells.len() > 1 => {
+                    format!("{word}{path} up to {until}")
+                }
+                _ => format!("{word}{path} {}", sizes()),
+            }
+        };
+        let mut parts: Vec<String> = ranges.iter().enumerate().map(part).collect();
+        if let Some(Range { said: Said::Use(_), cells }) = ranges.last().filter(|_| is_headline) {
             parts.extend(Self::largest_gain(cells));
         }
         parts.join(", ")
     }
 
-    /// The size at which the fastest path of `after` passes that of `before`.
-    fn takes_over(before: &CellResult, after: &CellResult) -> Option<f64> {
-        let (old, new) = (fastest_path(before)?, fastest_path(after)?);
-        let ratio = |cell| Some(versus(cell, Metric::Throughput, new, old)?.0.value);
-        let (low, high) = (ratio(before)?, ratio(after)?);
-        let sizes = (before.cell.payload_bytes, after.cell.payload_bytes);
-        (low < 1.0 && high > 1.0).then(|| passes_one((sizes.0, low), (sizes.1, high)))
+    /// The size at which the path of the next range passes that of `range`, where the ratios pass 1 between the two.
+    fn takes_over(ladder: &Ladder<'_>, (old, new): (Series, Series), range: &Range<'_>) -> Option<String> {
+        let last = range.cells.last()?.cell.payload_bytes;
+        let next = ladder.cells.iter().map(|cell| cell.cell.payload_bytes).find(|size| *size > last)?;
+        let found = crossing(ladder, new, old)?;
+        let is_between = matches!(found.value, Place::At(at) if (last as f64..=next as f64).contains(&at));
+        words::crossing(found, sizes_of(ladder)).filter(|_| is_between)
+    }
+
+    /// `A sweep with --size 8K --time 30s would settle what is undecided (an estimate from the spread seen).`
+    fn settled_by(ladders: &[Option<&Ladder<'_>>]) -> Option<String> {
+        let options: Vec<String> = ladders
+            .iter()
+            .flatten()
+            .filter_map(|ladder| {
+                let ranges = Self::ranges(ladder, Style::Claim);
+                let open: Vec<(&CellResult, &[Series])> = ranges
+                    .iter()
+                    .filter_map(|range| match &range.said {
+                        Said::Close(series, _) | Said::Open(series) => Some((range, series.as_slice())),
+                        Said::Use(_) | Said::Nothing => None,
+                    })
+                    .flat_map(|(range, series)| range.cells.iter().map(move |cell| (*cell, series)))
+                    .collect();
+                settle::options(&open)
+            })
+            .collect();
+        let sweeps = match &options[..] {
+            [] => return None,
+            [one] => format!("A sweep with {one}"),
+            several => format!("Sweeps with {}", several.join(", and with ")),
+        };
+        Some(format!("{sweeps} would settle what is undecided (an estimate from the spread seen)."))
     }
 
     /// By how much the fastest path is ahead of the next, where it is the most.
@@ -239,9 +390,9 @@ impl Facts<'_> {
     /// `Over veth to a local receiver the kernel copies it after all: zero_copy takes 12 % to 25 % longer than the best
     /// other path at every size from 64 B to 64 KiB.`
     fn received(&self, ladder: &Ladder<'_>) -> String {
-        let way = self.ways.to_a_receiver();
+        let way = format!("{}{}", self.ways.to_a_receiver(), self.which(ladder));
         if self.zero_copy_series().is_empty() {
-            return format!("{way}: {}.", Self::paths_by_size(ladder));
+            return format!("{way}: {}.", Self::by_size(ladder, Style::Headline("use ")));
         }
         let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
         let kernel = match Copied::of(ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero)) {
@@ -249,34 +400,22 @@ impl Facts<'_> {
             Copied::Shares(_, 0.0) => "the kernel does not copy it".to_owned(),
             Copied::Shares(1.0, _) => "the kernel copies it after all".to_owned(),
             Copied::Shares(least, most) => {
-                format!("the kernel copies {} to {} of the sends, by case", share(least), share(most))
+                format!("the kernel copies {}", words::shares(least, most, " of the sends"))
             }
         };
-        let (mut longer, mut faster, mut open) = (Vec::new(), Vec::new(), Vec::new());
+        let mut longer = Vec::new();
         for &cell in &ladder.cells {
             let both = best_of(cell, SendPath::ZeroCopy, true).zip(best_of(cell, SendPath::ZeroCopy, false));
             let found = both.and_then(|(zero, other)| versus(cell, Metric::Throughput, zero, other));
-            let size = bytes(cell.cell.payload_bytes as f64);
-            match found {
-                Some((ratio, Verdict::Slower, _)) => longer.push((1.0 / ratio.value - 1.0, size)),
-                // Faster than the best by its number may not be faster than each.
-                Some((_, Verdict::Faster, _))
-                    if fastest_path(cell).is_some_and(|(path, _)| path == SendPath::ZeroCopy) =>
-                {
-                    faster.push(size);
-                }
-                _ => open.push(size),
+            if let Some((ratio, Verdict::Slower, _)) = found {
+                longer.push((1.0 / ratio.value - 1.0, bytes(cell.cell.payload_bytes as f64)));
             }
         }
-        let mut parts = Vec::new();
+        let mut parts = vec![format!("{way} {kernel}")];
         if let (Some((_, first)), Some((_, last))) = (longer.first(), longer.last()) {
             let costs = || longer.iter().map(|(cost, _)| *cost);
             let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
-            let cost = if longer.len() == 1 {
-                distance(most)
-            } else {
-                format!("{} to {}", distance(least), distance(most))
-            };
+            let (cost, _) = words::least_to_most(&distance(least), &distance(most));
             let smallest = ladder.cells.first().map(|cell| bytes(cell.cell.payload_bytes as f64));
             let largest_is =
                 |index: usize| ladder.cells.get(index).map(|cell| bytes(cell.cell.payload_bytes as f64));
@@ -290,15 +429,8 @@ impl Facts<'_> {
             };
             parts.push(format!("zero_copy takes {cost} longer than the best other path {at}"));
         }
-        if !faster.is_empty() {
-            parts.push(format!("zero_copy is faster than all others at {}", list(&faster)));
-        }
-        if longer.is_empty() && faster.is_empty() {
-            parts.push("whether zero_copy is slower there, the data cannot say".to_owned());
-        } else if !open.is_empty() {
-            parts.push(format!("no difference can be told at {}", list(&open)));
-        }
-        format!("{way} {kernel}: {}.", parts.join("; "))
+        let costs = parts.join(": ");
+        format!("{costs}; {}.", Self::by_size(ladder, Style::Headline("use ")))
     }
 
     /// A ladder's name, and in a sweep that has both ways, which of them it is.
@@ -324,46 +456,32 @@ impl Facts<'_> {
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
             Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Shares(least, most) => match (share(least), share(most)) {
-                (least, most) if least == most => {
-                    format!(" The kernel copied {most} of the MSG_ZEROCOPY sends after all.")
-                }
-                (least, most) => {
-                    format!(
-                        " The kernel copied {least} to {most} of the MSG_ZEROCOPY sends after all, by case."
-                    )
-                }
-            },
+            Copied::Shares(least, most) => {
+                let sends = words::shares(least, most, " of the MSG_ZEROCOPY sends after all");
+                format!(" The kernel copied {sends}.")
+            }
         }
     }
 
-    /// Which series is the cheapest over which sizes of a ladder.
-    fn ranges(ladder: &Ladder<'_>) -> String {
-        let said = |cell: &CellResult| match winner(cell, Metric::Throughput) {
-            Winner::Clear(series, _) => format!("use {}", Self::name_in(ladder, series)),
-            Winner::Tied(series, _) => {
-                let names: Vec<String> =
-                    series.into_iter().map(|series| Self::name_in(ladder, series)).collect();
-                format!("{} do not differ", list(&names))
-            }
-            Winner::Unknown(..) => "the data cannot say".to_owned(),
+    /// From which size on each path is faster than the baseline, with a space before it; where that was not said
+    /// already.
+    fn break_evens(ladder: &Ladder<'_>, said: &str) -> String {
+        let Some((baseline, others)) = ladder.cells.first().and_then(|cell| cell.arms.split_first()) else {
+            return String::new();
         };
-        let mut ranges: Vec<(String, usize, usize)> = Vec::new();
-        for cell in &ladder.cells {
-            let (said, size) = (said(cell), cell.cell.payload_bytes);
-            match ranges.last_mut() {
-                Some((last, _, end)) if *last == said => *end = size,
-                _ => ranges.push((said, size, size)),
-            }
+        let baseline = baseline.arm.case.series();
+        let found = others.iter().filter(|arm| !arm.arm.control).filter_map(|arm| {
+            let series = arm.arm.case.series();
+            let found = crossing(ladder, series, baseline)?;
+            let at = words::crossing(found, sizes_of(ladder)).filter(|at| !said.contains(at.as_str()))?;
+            Some(format!("{} from {at}", Self::name_in(ladder, series)))
+        });
+        let found: Vec<String> = found.collect();
+        if found.is_empty() {
+            String::new()
+        } else {
+            format!(" Faster than {}: {}.", words::plain(baseline), list(&found))
         }
-        let ranges: Vec<String> = ranges
-            .into_iter()
-            .map(|(said, from, to)| {
-                let (from, to) = (bytes(from as f64), bytes(to as f64));
-                if from == to { format!("{said} at {from}") } else { format!("{said} from {from} to {to}") }
-            })
-            .collect();
-        ranges.join("; ")
     }
 
     /// What stands below the headline.
@@ -373,13 +491,18 @@ impl Facts<'_> {
         let mut claims: Vec<Claim> = ladders
             .into_iter()
             .take(SHOWN_LADDERS)
-            .map(|ladder| Claim {
-                text: format!("With {}: {}.", self.ladder_with_way(ladder), Self::ranges(ladder)),
+            .map(|ladder| (ladder, Self::by_size(ladder, Style::Claim)))
+            .map(|(ladder, by_size)| Claim {
+                text: format!(
+                    "With {}: {by_size}.{}",
+                    self.ladder_with_way(ladder),
+                    Self::break_evens(ladder, &by_size)
+                ),
                 rows: ladder
                     .cells
                     .iter()
                     .flat_map(|cell| cell.comparisons.iter())
-                    .filter(|comparison| comparison.metric == Metric::Throughput && !comparison.control)
+                    .filter(|comparison| comparison.metric == Metric::Throughput)
                     .map(comparison_row)
                     .collect(),
             })
@@ -477,43 +600,12 @@ impl Facts<'_> {
         Claim { text, rows }
     }
 
-    /// What the control arm says of the noise.
+    /// What the control arms say of the noise.
     fn control(&self) -> Claim {
-        let controls: Vec<&SeriesComparison> = self
-            .analysis
-            .cells
-            .iter()
-            .flat_map(|cell| &cell.comparisons)
-            .filter(|comparison| comparison.control && comparison.metric == Metric::Throughput)
-            .collect();
-        let outcomes: Vec<_> =
-            controls.iter().filter_map(|comparison| comparison.outcome.as_ref().ok()).collect();
-        if outcomes.is_empty() {
-            return claim(
-                "There is no control arm, so the data cannot say how much of a difference is noise.",
-            );
-        }
-        let called = outcomes
-            .iter()
-            .filter(|outcome| matches!(outcome.verdict, Verdict::Faster | Verdict::Slower))
-            .count();
-        let mut halves: Vec<f64> = outcomes
-            .iter()
-            .map(|outcome| {
-                let ratio = outcome.effect.ratio();
-                (ratio.high / ratio.low).sqrt() - 1.0
-            })
-            .collect();
-        let half = median(&mut halves).unwrap_or_default();
+        let is_control = |arm: &&ArmResult| arm.arm.control;
         Claim {
-            text: format!(
-                "The control arm, which is {} a second time, was called different from it in {called} of {} cells. Half \
-                 of the width of its interval is {} in the median cell.",
-                self.name(self.manifest.plan.series[0]),
-                outcomes.len(),
-                distance(half)
-            ),
-            rows: controls.into_iter().map(comparison_row).collect(),
+            text: summary::control(self.analysis),
+            rows: self.arms().filter(is_control).map(|arm| case_row(arm.arm)).collect(),
         }
     }
 
@@ -536,17 +628,20 @@ impl Facts<'_> {
                 warnings.push(format!("{} failed: {error}", arm.arm.case));
             }
         }
-        let noisy = self
-            .comparisons(Metric::Throughput)
-            .filter(|comparison| {
-                comparison.outcome.as_ref().is_ok_and(|outcome| outcome.verdict == Verdict::TooNoisy)
-            })
-            .count();
-        if noisy > 0 {
-            let all = self.comparisons(Metric::Throughput).count();
+        let with_baseline = || {
+            let baseline = self.manifest.plan.series.first();
+            self.comparisons(Metric::Throughput).filter(move |found| Some(&found.baseline) == baseline)
+        };
+        let is_undecided = |found: &&SeriesComparison| {
+            found.outcome.as_ref().is_ok_and(|outcome| outcome.verdict == Verdict::Undecided)
+        };
+        let undecided = with_baseline().filter(is_undecided).count();
+        if undecided > 0 {
+            let all = with_baseline().count();
             warnings.push(format!(
-                "{noisy} of {all} comparisons by throughput are too noisy for a verdict: a longer sweep (--resume with \
-                 --time) narrows their intervals."
+                "{undecided} of {all} comparisons with the baseline by throughput are undecided: a longer sweep \
+                 (--time) narrows their intervals. To go on with this one (--resume) is a second look, which has to be \
+                 surer: it pays from about twice the time."
             ));
         }
         if self.manifest.program.dirty {

@@ -11,7 +11,7 @@ use super::words::{self, Copied};
 use crate::case::{Case, Cell, Series};
 use crate::format::{bytes, list};
 use crate::results::analysis::{Analysis, Measure, analyse_stored};
-use crate::results::stats::{Effect, FAMILY_ERROR};
+use crate::results::stats::Effect;
 use crate::results::store::StoredSweep;
 
 /// What stands on the x axis.
@@ -30,6 +30,8 @@ pub enum By {
 const MIN_SWEEPS: usize = 3;
 /// And at most, of those nearest to it.
 const NEAR: usize = 6;
+/// The chance of a step where there is none, among all places of a line that were tried.
+const STEP_ERROR: f64 = 0.01;
 /// Steps that are smaller are not worth a word.
 const MIN_STEP: f64 = 0.01;
 
@@ -122,6 +124,7 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
         verdict,
         warnings: too_few,
         figures,
+        not_drawn: None,
         maps: Vec::new(),
         cost_model: no_section(),
         copy_ledger: no_section(),
@@ -249,7 +252,7 @@ fn figure(
             words::situation(cell.situation())
         ),
         caption: format!(
-            "{machine}. Bands are 95 % intervals: over instances where a point is one sweep, over sweeps where it is \
+            "{machine}. Intervals (95 %) are over instances where a point is one sweep, and over sweeps where it is \
              several. The table says which sweeps stand at which x."
         ),
         x: Scale { label: by.to_string(), log: false, kind: Kind::Count },
@@ -290,7 +293,7 @@ fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Leve
     });
     let surest = at.min_by(|(_, one), (_, other)| one.p_value().total_cmp(&other.p_value()));
     let Some((at, change)) = surest.filter(|(_, change)| {
-        change.p_value() * tried as f64 <= FAMILY_ERROR && change.log_mean.abs() >= MIN_STEP.ln_1p()
+        change.p_value() * tried as f64 <= STEP_ERROR && change.log_mean.abs() >= MIN_STEP.ln_1p()
     }) else {
         return;
     };

@@ -86,8 +86,8 @@ impl Data {
             column("series", "The line of the figure.", false),
             column(&figure.x.label, "The horizontal axis.", true),
             column(&figure.y.label, "The vertical axis.", true),
-            column("95 % from", "The lower end of the 95 % interval.", true),
-            column("95 % to", "The upper end of the 95 % interval.", true),
+            column("from", "The lower end of the interval: see the caption.", true),
+            column("to", "The upper end of the interval: see the caption.", true),
         ];
         let mut data = Self { table: Table { columns, rows: Vec::new() }, links: Vec::new() };
         for line in &figure.lines {

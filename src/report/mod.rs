@@ -7,6 +7,7 @@ mod history;
 mod html;
 pub mod page;
 mod plots;
+mod settle;
 mod study_questions;
 mod tables;
 mod winners;
@@ -56,6 +57,7 @@ pub fn page(sweep: &StoredSweep) -> Page {
         verdict: facts.verdict(),
         warnings,
         figures: figures::figures(manifest, &analysis, &ladders, &ways),
+        not_drawn: figures::not_drawn(manifest, &analysis),
         maps: Metric::OF_A_SWEEP
             .into_iter()
             .flat_map(|metric| winners::maps(&analysis, metric, &ways))
@@ -80,9 +82,13 @@ fn program(command: &[String]) -> &str {
     if called.ends_with("sendpath") { called } else { "sendpath" }
 }
 
-const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size, fitted by least squares of \
-                          relative distances over the sizes that were measured. The intervals (95 %) show how much \
-                          instances differ. The misfit shows how far a straight line is from the measured times.";
+const COST_MODEL: &str = "Time of a message on a pair = fixed cost + cost per KiB × size, fitted by least squares \
+                          of relative distances over the sizes that were measured. The intervals (95 %) are the \
+                          middle of a thousand lines, each through drawn times: the baseline's time, drawn by its \
+                          spread between lives and the same for every path, by a ratio that is drawn by the \
+                          spread of the paired ratios. So what moves all paths alike cancels in the difference of \
+                          two. Where a measured time is more than 10 % off the line, a message does not cost what \
+                          the line says: the row says so and has no interval.";
 
 /// What the numbers cannot show.
 fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
@@ -129,6 +135,8 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
              measures this.",
             "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have. \
              Messages before each burst, which are not measured, remove most of this effect.",
+            "Gb/s and CPU time are those of a typical round, the median of a life's rounds: a pause that hits few rounds is \
+             not in them. It is in the mean, in p99 and in the longest round trip.",
             "A verdict says that two paths differ on this machine, with this kernel and these settings. It does not \
              carry over to another.",
         ]

@@ -17,6 +17,8 @@ pub struct Page {
     pub warnings: Vec<String>,
     /// The figures, in order.
     pub figures: Vec<Figure>,
+    /// Which figures there are not, and why: in a sentence for all.
+    pub not_drawn: Option<String>,
     /// Which path is the cheapest, by size and threads: a map for each metric.
     pub maps: Vec<DecisionMap>,
     /// Fixed cost and cost per KiB of each path, with what follows from them.
@@ -161,7 +163,7 @@ pub struct Line {
     pub points: Vec<Point>,
 }
 
-/// A point of a line, with its 95 % interval.
+/// A point of a line, with its interval: the figure's caption says which.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Where it stands.

@@ -66,7 +66,7 @@ pub fn svg(figure: &Figure, look: Look) -> Result<String> {
         svg += "\">\n";
         svg += &layer(&|canvas| plan.draw_line(canvas, index))?;
         if look != Look::File {
-            svg += &plan.hit_circles(line);
+            svg += &plan.hit_circles(index);
         }
         svg += "</g>\n";
     }
@@ -189,10 +189,30 @@ mod tests {
     fn no_interval_no_band() {
         let mut figure = fixture::page().figures.swap_remove(0);
         let bands = |figure: &Figure| svg(figure, Look::File).unwrap().matches("opacity=\"0.2\"").count();
+        assert_eq!(bands(&figure), 0, "they overlap, and so are bars");
+        for (line, factor) in figure.lines.iter_mut().zip([1.0, 10.0, 100.0, 1000.0]) {
+            for point in &mut line.points {
+                point.y *= factor;
+                point.interval = point.interval.map(|(low, high)| (low * factor, high * factor));
+            }
+        }
         assert_eq!(bands(&figure), 8, "each line has a point without an interval in its midst");
         let points = figure.lines.iter_mut().flat_map(|line| &mut line.points);
         points.for_each(|point| point.interval = None);
         assert_eq!(bands(&figure), 0);
+    }
+
+    #[test]
+    fn where_bands_would_hide_each_other_lines_stand_side_by_side() {
+        let figure = &fixture::page().figures[0];
+        let svg = svg(figure, Look::Wide).unwrap();
+        let mut firsts: Vec<i32> = between(&svg, "<g data-series=\"", "</g>")
+            .filter_map(|group| between(group, "\"hit\" cx=\"", "\"").next()?.parse().ok())
+            .collect();
+        let all = firsts.len();
+        firsts.sort_unstable();
+        firsts.dedup();
+        assert_eq!(firsts.len(), all, "{firsts:?}");
     }
 
     #[test]

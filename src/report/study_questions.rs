@@ -1,22 +1,23 @@
 //! Six questions about the paths, answered from the data, or not at all. docs/STUDIES.md says where they come from.
 
 use super::figures::FIGURES_OF_COUNTERS;
-use super::headline::{Facts, claim};
+use super::headline::{Facts, claim, sizes_of};
 use super::page::{Claim, Question};
 use super::tables::{ladder_name, ledger_row, model_row, stands_in_ledger};
-use super::winners::versus;
+use super::winners::{CLOSE, versus};
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Layout, Receiver, SendPath, Series, Source};
 use crate::event::Event;
-use crate::format::{bytes, difference, distance, list, number, significant};
+use crate::format::{bytes, difference, list, number, rough_difference, share, significant};
+use crate::results::analysis::SeriesOutcome;
 use crate::results::analysis::{ArmResult, CellResult};
-use crate::results::cost_model::{Crossover, Ladder, crossing, crossover, standing};
+use crate::results::cost_model::{Ladder, crossing, standing};
+use crate::results::crossing::Place;
 use crate::results::metric::Metric;
-use crate::results::stats::{Effect, Estimate, Verdict, median};
+use crate::results::stats::{Effect, Estimate, median};
+use crate::results::verdict::Verdict;
 use crate::sample::Side;
 
-/// A straight line that misses a size by more is not used to conclude from.
-const MOST_MISFIT: f64 = 0.1;
 /// A quantity of an arm, and what the field calls it.
 type Quantity<'a> = (&'a str, &'a dyn Fn(&ArmResult) -> Option<f64>);
 
@@ -152,28 +153,24 @@ impl Facts<'_> {
         for ladder in self.ladders {
             for series in self.zero_copy_series() {
                 let (Some(zero), Some(one)) = (fit(ladder, series), fit(ladder, ONE_COPY)) else { continue };
-                if [zero, one].iter().any(|fit| fit.worst_misfit().ln().abs() > MOST_MISFIT.ln_1p()) {
-                    continue; // the cost model's own table says how far it is off
-                }
-                let (Some(z), Some(o)) = (zero.fixed_ns.interval, one.fixed_ns.interval) else { continue };
-                let clear = if z.0 > o.1 {
-                    "more"
-                } else if z.1 < o.0 {
-                    "less"
-                } else {
-                    continue;
+                // Where one of the two is no straight line, there is no interval, and the model's own table says so.
+                let (fixed, by_kib) = zero.minus(one);
+                let clear = match fixed.interval {
+                    Some((low, _)) if low > 0.0 => "more",
+                    Some((_, high)) if high < 0.0 => "less",
+                    Some(_) | None => continue,
                 };
                 let layout =
                     if series.1 == ONE_COPY.1 { "" } else { " (its fields lie on pages of their own)" };
                 claims.push(Claim {
                     text: format!(
                         "With {}, a message by {}{layout} costs {} ns {clear} than by one_copy before its first byte, \
-                         and each KiB {} instead of {} ns (cost model).",
+                         and each KiB {} ns {} (cost model).",
                         ladder_name(ladder),
                         Self::name_in(ladder, series),
-                        number((zero.fixed_ns.value - one.fixed_ns.value).abs()),
-                        number(zero.ns_per_kib.value),
-                        number(one.ns_per_kib.value),
+                        words::size_of(fixed),
+                        words::size_of(by_kib),
+                        if by_kib.value < 0.0 { "less" } else { "more" },
                     ),
                     rows: vec![model_row(ladder, series), model_row(ladder, ONE_COPY)],
                 });
@@ -422,9 +419,7 @@ impl Facts<'_> {
                     .collect();
                 let (known, said) = Self::crossing(ladder, series, &points);
                 answered |= known;
-                let by_model = self.crossing_by_model(ladder, series);
-                let text =
-                    format!("{}, {}: {said}.{by_model}", Self::name_in(ladder, series), ladder_name(ladder));
+                let text = format!("{}, {}: {said}.", Self::name_in(ladder, series), ladder_name(ladder));
                 answer.push(Claim { text, rows });
             }
         }
@@ -435,12 +430,12 @@ impl Facts<'_> {
     fn crossing(
         ladder: &Ladder<'_>,
         series: Series,
-        points: &[(usize, Option<(Estimate, Verdict)>)],
+        points: &[(usize, Option<&SeriesOutcome>)],
     ) -> (bool, String) {
         let sizes: Vec<usize> = points.iter().map(|point| point.0).collect();
-        let (Some(&least), Some(&most)) = (sizes.first(), sizes.last()) else {
+        if sizes.is_empty() {
             return (false, "nothing was measured".to_owned());
-        };
+        }
         let judged = points.iter().filter(|point| point.1.is_some()).count();
         if judged == 0 {
             // Single runs: the plain numbers, and that they are no more.
@@ -464,93 +459,41 @@ impl Facts<'_> {
                 ),
             );
         }
-        let noisy: Vec<String> = points
+        let open: Vec<String> = points
             .iter()
-            .filter(|point| !matches!(point.1, Some((_, verdict)) if verdict != Verdict::TooNoisy))
-            .map(|point| bytes(point.0 as f64))
+            .filter_map(|(size, outcome)| Some((size, (*outcome)?)))
+            .filter(|(_, outcome)| outcome.verdict == Verdict::Undecided)
+            .map(|(size, outcome)| {
+                let (low, high) = (rough_difference(outcome.ratio.low), rough_difference(outcome.ratio.high));
+                format!("{low} to {high} at {}", bytes(*size as f64))
+            })
             .collect();
-        let by_ratios = crossing(ladder, series, TWO_COPY).and_then(words::crossing);
-        let mut said = match crossover(ladder, series, TWO_COPY) {
-            Crossover::Always => {
-                format!("faster at every size from {} to {}", bytes(least as f64), bytes(most as f64))
-            }
-            Crossover::Never if noisy.len() == points.len() => "the data cannot say at any size".to_owned(),
-            Crossover::Never => format!("no crossover up to {}", bytes(most as f64)),
-            Crossover::UpTo(end) => {
-                format!(
-                    "faster below {}, and not from there on (measured to {})",
-                    bytes(end as f64),
-                    bytes(most as f64)
-                )
-            }
-            Crossover::From(_) if let Some(place) = by_ratios => format!("from {place}"),
-            Crossover::From(at) => match at.interval {
-                Some((low, high)) => format!(
-                    "from about {}: at {} it is not faster, from {} on it is",
-                    bytes(at.value),
-                    bytes(low),
-                    bytes(high)
-                ),
-                None => format!("faster from {} on; below, the data cannot say", bytes(at.value)),
-            },
+        let Some(found) = crossing(ladder, series, TWO_COPY) else {
+            return (false, "the data cannot say: only one size was measured".to_owned());
         };
-        if !noisy.is_empty() && noisy.len() < points.len() {
-            said = format!("{said} (too noisy to say at {})", list(&noisy));
-        }
-        (noisy.len() < points.len(), said)
-    }
-
-    fn crossing_by_model(&self, ladder: &Ladder<'_>, series: Series) -> String {
-        let fit = |series: Series| {
-            let found = self.fits.iter().find(|(at, of, _)| at.name() == ladder.name() && *of == series);
-            found.and_then(|(_, _, fit)| fit.as_ref())
-        };
-        let (Some(ours), Some(theirs)) = (fit(series), fit(TWO_COPY)) else { return String::new() };
-        let sizes: Vec<usize> = ladder.cells.iter().map(|cell| cell.cell.payload_bytes).collect();
-        let (Some(&least), Some(&most)) = (sizes.first(), sizes.last()) else { return String::new() };
-        let misfit =
-            [ours, theirs].map(|fit| fit.worst_misfit().ln().abs()).into_iter().fold(0.0, f64::max).exp_m1();
-        if misfit > MOST_MISFIT {
-            return format!(
-                " The cost model cannot say: its straight lines miss a size by {}.",
-                distance(misfit)
-            );
-        }
-        match ours.crossover(theirs, least, most) {
-            Crossover::Always => " By the cost model: at every size.".to_owned(),
-            Crossover::Never | Crossover::UpTo(_) => {
-                " By the cost model: no crossover up to the largest size.".to_owned()
+        let open = if open.is_empty() { String::new() } else { format!(" (undecided: {})", list(&open)) };
+        if found.low == Place::Below && found.high == Place::Beyond {
+            let mut outcomes = points.iter().filter_map(|point| point.1);
+            if outcomes.all(|outcome| Verdict::of(outcome.ratio, CLOSE) == Verdict::Same) {
+                let said =
+                    format!("within {} of two_copy at every size, on neither side for certain", share(CLOSE));
+                return (true, format!("{said}{open}"));
             }
-            Crossover::From(at) => {
-                let interval = at.interval.map_or_else(
-                    || "(without an interval)".to_owned(),
-                    |(low, high)| words::size_range(low, high),
-                );
-                let from = if at.value.is_finite() {
-                    format!("from {}", bytes(at.value))
-                } else {
-                    "beyond what was measured".to_owned()
-                };
-                format!(" By the cost model: {from} {interval}.")
-            }
+            return (false, format!("the data cannot say{open}"));
         }
+        (true, format!("{}{open}", words::break_even(found, sizes_of(ladder), "two_copy")))
     }
 
     /// What fits the cost model worst, or has the longest tail, and what was measured of it.
     fn unexpected(&self) -> Question {
         let text = "One unexpected result, explained by an OS or hardware concept.".to_owned();
-        let mut worst: Option<(f64, &ArmResult, f64)> = None;
-        for (ladder, series, fit) in self.fits {
-            for &(size, ratio, clear) in fit.iter().flat_map(|fit| &fit.misfits) {
-                let arm = ladder.arms(*series).find(|arm| arm.arm.case.payload_bytes == size);
-                if let Some(arm) = arm.filter(|_| clear)
-                    && worst.is_none_or(|(far, _, _)| ratio.ln().abs() > far)
-                {
-                    worst = Some((ratio.ln().abs(), arm, ratio));
-                }
-            }
-        }
-        if let Some((_, arm, ratio)) = worst.filter(|(far, _, _)| *far > MOST_MISFIT) {
+        let missed = self.fits.iter().filter_map(|(ladder, series, fit)| {
+            let (size, ratio) = fit.as_ref()?.missed()?;
+            Some((ladder.arms(*series).find(|arm| arm.arm.case.payload_bytes == size)?, ratio))
+        });
+        let far = |ratio: f64| (ratio - 1.0).abs();
+        let worst = missed.max_by(|(_, one), (_, other)| far(*one).total_cmp(&far(*other)));
+        if let Some((arm, ratio)) = worst {
             let rows = vec![case_row(arm.arm)];
             let found = Claim {
                 text: format!(

@@ -3,14 +3,16 @@
 use std::ops::AddAssign;
 
 use super::page::{Claim, Column, Entry, Section, Table, TableRow};
+use super::settle;
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Placement, Receiver, Series, Source, departures};
 use crate::environment::copy_cause;
 use crate::event::Event;
-use crate::format::{self, bytes, difference, number};
-use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
+use crate::format::{self, bytes, difference, distance, number};
+use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
+use crate::results::states::OtherState;
 use crate::sample::{Side, why_not_seen};
 
 const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
@@ -89,11 +91,17 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
         words_column("placement", PLACEMENT),
         words_column("receiver", RECEIVER),
         words_column("source", SOURCE),
-        number_column("Gb/s", "payload bits received, divided by the time"),
-        number_column("mean µs", "mean round trip"),
-        number_column("p50 µs", "median round trip"),
-        number_column("p99 µs", "the round trip that 99 of 100 do not exceed"),
-        number_column("p99.9 µs", "the round trip that 999 of 1000 do not exceed"),
+        number_column(
+            "Gb/s",
+            "payload bits received, divided by the time. Typical: the median of a life's rounds, averaged over \
+             lives. Of the \
+             baseline it is measured; of another path it is the baseline's times the ratio of the two, which is \
+             taken inside of rounds",
+        ),
+        number_column("mean µs", "mean round trip: aggregate, with the slow ones in it"),
+        number_column("p50 µs", "the median of all round trips of the case together"),
+        number_column("p99 µs", "of all round trips of the case together, what 99 of 100 do not exceed"),
+        number_column("p99.9 µs", "of all round trips of the case together, what 999 of 1000 do not exceed"),
         number_column("max µs", "the longest round trip"),
         number_column(
             "drain µs",
@@ -102,8 +110,8 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
         ),
         number_column(
             "CPU ns per byte",
-            "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other): what is \
-             compared",
+            "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other). \
+             Typical, and as Gb/s: of another path than the baseline it is the baseline's by the ratio of the two",
         ),
         number_column("server CPU ns", &by_side("CPU time of the server's threads per message")),
         number_column("client CPU ns", &by_side("CPU time of the client's threads per message")),
@@ -204,7 +212,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
 
 /// A row for each comparison.
 pub(super) fn comparisons(analysis: &Analysis) -> Table {
-    let columns = vec![
+    let mut columns = vec![
         words_column("metric", "what is compared"),
         words_column("workload", WORKLOAD),
         number_column("size", "payload of a message"),
@@ -214,18 +222,34 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         words_column("source", SOURCE),
         words_column("path", "the path that is compared"),
         words_column("against", "the path that it is compared with"),
-        number_column("difference", "of the value itself: more throughput is better, more time is worse"),
-        number_column("from", "lower end of the 95 % interval over instances"),
-        number_column("to", "upper end of the 95 % interval over instances"),
+        number_column(
+            "difference",
+            "of the value itself: more throughput is better, more time is worse. Throughput and CPU time: of \
+             typical rounds, each path against the other inside of a round; p99: of all round trips together",
+        ),
+        number_column("from", &format!("the interval's lower end. {INTERVAL}")),
+        number_column("to", &format!("the interval's upper end. {INTERVAL}")),
         number_column("instances", "independent observations"),
         words_column(
             "verdict",
-            "faster or slower: significant after Holm's correction, larger than 0.5 %, and larger than what the control shows",
+            "read off the interval, and nothing else: same within the margin (2 %, of p99 10 %) where all of it \
+             lies inside; faster or slower where it excludes 0; else undecided",
         ),
     ];
-    let row = |comparison: &SeriesComparison| {
+    // In the order in which they are read: with the baseline first, which the text and summary.csv show as well.
+    let baseline = analysis.cells.first().and_then(|cell| Some(cell.arms.first()?.arm.case.series()));
+    let all =
+        || analysis.cells.iter().flat_map(|cell| cell.comparisons.iter().map(move |found| (cell, found)));
+    let is_with_baseline = |(_, found): &(&CellResult, &SeriesComparison)| Some(found.baseline) == baseline;
+    let ordered: Vec<_> =
+        all().filter(is_with_baseline).chain(all().filter(|found| !is_with_baseline(found))).collect();
+    let remarks: Vec<String> = ordered.iter().map(|(cell, found)| remarks(cell, found).join("; ")).collect();
+    if remarks.iter().any(|remark| !remark.is_empty()) {
+        columns.push(words_column("remarks", "what else is to be known of the comparison"));
+    }
+    let has_remarks = columns.len() > COMPARED;
+    let row = |(comparison, remark): (&SeriesComparison, &String)| {
         let cell = comparison.cell;
-        let of = if comparison.control { "control".to_owned() } else { words::plain(comparison.series) };
         let mut cells = vec![
             word(comparison.metric.name()),
             word(cell.workload.to_string()),
@@ -234,22 +258,57 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
             word(cell.placement.to_string()),
             word(cell.receiver.to_string()),
             word(cell.source.to_string()),
-            word(of),
+            word(words::plain(comparison.series)),
             word(words::plain(comparison.baseline)),
         ];
         match &comparison.outcome {
             Ok(outcome) => {
-                let ratio = comparison.metric.change(outcome.effect.ratio());
+                let ratio = comparison.metric.change(outcome.ratio);
                 let percent = |ratio: f64| value(difference(ratio), ratio);
                 cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
                 cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
-                cells.push(word(comparison.metric.verdict(outcome.verdict)));
+                let margin = comparison.metric.margin();
+                cells.push(word(comparison.metric.verdict(outcome.verdict, outcome.ratio, margin)));
             }
             Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
         }
+        if has_remarks {
+            cells.push(if remark.is_empty() { empty("nothing else") } else { word(remark.clone()) });
+        }
         TableRow { id: comparison_row(comparison), cells }
     };
-    Table { columns, rows: analysis.cells.iter().flat_map(|cell| &cell.comparisons).map(row).collect() }
+    let rows = ordered.iter().map(|(_, found)| *found).zip(&remarks).map(row).collect();
+    Table { columns, rows }
+}
+
+/// Columns of the comparisons before the remarks.
+const COMPARED: usize = 14;
+
+/// What an interval of the comparisons is.
+const INTERVAL: &str = "It is as wide as the number of comparisons takes that are read together, so that of \
+     those which are called \
+     faster or slower at most 5 % are so by chance (false coverage rate, Benjamini and Yekutieli 2005). The \
+     comparisons with the baseline are read together, and those of two other paths, each by one metric";
+
+/// What is to be known of a comparison beside its verdict. Each is a sentence of its own.
+fn remarks(cell: &CellResult, comparison: &SeriesComparison) -> Vec<String> {
+    let needed = settle::seconds(cell, comparison.metric, comparison.series, comparison.baseline);
+    let settled = needed.filter(|seconds| *seconds <= settle::MOST_S).map(|seconds| {
+        format!(
+            "a sweep of this size alone for {} would settle it",
+            settle::time(seconds.max(settle::LEAST_S))
+        )
+    });
+    let in_the_other = |state: &OtherState| {
+        format!(
+            "while the machine was {} ({} of the sweep's visits), which is not in the estimate: {}",
+            if state.is_slower { "slower" } else { "faster" },
+            format::share(state.share),
+            words::gain(comparison.metric.change(state.effect.ratio()))
+        )
+    };
+    let other = comparison.outcome.as_ref().ok().and_then(|outcome| outcome.other_state.as_ref());
+    settled.into_iter().chain(other.map(in_the_other)).collect()
 }
 
 /// The row of a line of the cost model.
@@ -268,9 +327,26 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
         words_column("source", SOURCE),
         number_column("fixed ns", "the time that a message takes on a pair, whatever its size"),
         number_column("ns per KiB", "the time that each KiB adds"),
+        number_column(
+            "fixed, more than the baseline",
+            "the difference of the two lines' fixed costs, in ns, from ratios that are taken inside of rounds: \
+             what moves both alike is not in its interval",
+        ),
+        number_column(
+            "per KiB, more than the baseline",
+            "the difference of what each KiB adds, in ns, likewise",
+        ),
         number_column("worst misfit", "the largest distance between a measured time and the line"),
         number_column("at", "the size with the worst misfit"),
+        words_column(
+            "straight",
+            "whether the line is within 10 % of each measured time: else it has no interval",
+        ),
     ];
+    let fit_of = |of: &Ladder<'_>, series: Series| {
+        let found = fits.iter().find(|(ladder, one, _)| ladder.name() == of.name() && *one == series);
+        found.and_then(|(_, _, fit)| fit.as_ref())
+    };
     let row = |(ladder, series, fit): &(&Ladder<'_>, Series, Option<Fit>)| {
         let situation = ladder.situation;
         let mut cells = vec![
@@ -281,24 +357,45 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
             word(situation.receiver.to_string()),
             word(situation.source.to_string()),
         ];
-        match fit {
-            None => cells.extend((0..4).map(|_| empty("a line needs three measured sizes"))),
-            Some(fit) => {
-                let entry = |measure: Measure| value(words::measure(measure), measure.value);
-                cells.extend([entry(fit.fixed_ns), entry(fit.ns_per_kib)]);
-                let worst = fit
-                    .misfits
-                    .iter()
-                    .max_by(|(_, one, _), (_, other, _)| one.ln().abs().total_cmp(&other.ln().abs()));
-                match worst {
-                    Some(&(at, ratio, _)) => cells.extend([
-                        value(difference(ratio), ratio.ln().abs()),
-                        value(bytes(at as f64), at as f64),
-                    ]),
-                    None => cells.extend([empty("no size"), empty("no size")]),
-                }
+        let Some(fit) = fit else {
+            cells.extend((0..7).map(|_| empty("a line needs three measured sizes")));
+            return TableRow { id: model_row(ladder, *series), cells };
+        };
+        let baseline = fits.first().map(|(_, baseline, _)| *baseline).filter(|baseline| baseline != series);
+        let baseline = baseline.and_then(|baseline| fit_of(ladder, baseline));
+        let no_interval = |fits: &[&Fit]| {
+            if fits.iter().any(|fit| fit.missed().is_some()) {
+                "no interval: the times do not lie on a straight line"
+            } else {
+                "no interval: too few instances"
             }
+        };
+        let entry = |measure: Measure, fits: &[&Fit]| Entry {
+            note: measure.interval.is_none().then(|| no_interval(fits).to_owned()),
+            ..value(words::measure(measure), measure.value)
+        };
+        cells.extend([entry(fit.fixed_ns, &[fit]), entry(fit.ns_per_kib, &[fit])]);
+        match baseline {
+            Some(baseline) => {
+                let (fixed, by_kib) = fit.minus(baseline);
+                cells.extend([fixed, by_kib].map(|measure| entry(measure, &[fit, baseline])));
+            }
+            None => cells.extend((0..2).map(|_| empty("this is the baseline, or the baseline has no line"))),
         }
+        match fit.worst_misfit() {
+            Some((at, ratio)) => cells
+                .extend([value(difference(ratio), (ratio - 1.0).abs()), value(bytes(at as f64), at as f64)]),
+            None => cells.extend([empty("no size"), empty("no size")]),
+        }
+        cells.push(word(match fit.missed() {
+            None => "yes".to_owned(),
+            Some((at, ratio)) => format!(
+                "no: {} takes {} {} than the line says",
+                bytes(at as f64),
+                distance((ratio - 1.0).abs()),
+                if ratio > 1.0 { "longer" } else { "less" }
+            ),
+        }));
         TableRow { id: model_row(ladder, *series), cells }
     };
     Table { columns, rows: fits.iter().map(row).collect() }

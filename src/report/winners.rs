@@ -3,24 +3,31 @@
 use super::page::{DecisionMap, Square};
 use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
-use crate::format::{bytes, list};
+use crate::format::bytes;
 use crate::results::analysis::{Analysis, ArmResult, CellResult, SeriesComparison};
 use crate::results::metric::Metric;
-use crate::results::stats::{Effect, Estimate, Verdict};
+use crate::results::stats::Estimate;
+use crate::results::verdict::Verdict;
 
 /// What can be said of a cell by one metric.
 pub(super) enum Winner<'a> {
     /// This series is better than every other.
     Clear(Series, Vec<&'a SeriesComparison>),
-    /// These are better than all others, and do not differ.
-    Tied(Vec<Series>, Vec<&'a SeriesComparison>),
-    /// It cannot be said, and why.
-    Unknown(String, Vec<&'a SeriesComparison>),
+    /// None of these is known to be better than another, and all differ by less than a share (0.05: 5 %).
+    Close(Vec<Series>, f64, Vec<&'a SeriesComparison>),
+    /// None of these is known to be better than another, and they may differ by more.
+    Open(Vec<Series>, Vec<&'a SeriesComparison>),
+    /// There is nothing to compare, and why.
+    Nothing(String),
 }
 
-/// The comparisons of a cell by a metric, without the control's.
+/// Paths that differ by less than this (0.05: 5 %), or by less than the margin, are close: which of them is the better
+/// may be open, but not whether it matters much.
+pub(super) const CLOSE: f64 = 0.05;
+
+/// The comparisons of a cell by a metric.
 pub(super) fn comparisons(cell: &CellResult, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
-    cell.comparisons.iter().filter(move |comparison| comparison.metric == metric && !comparison.control)
+    cell.comparisons.iter().filter(move |comparison| comparison.metric == metric)
 }
 
 /// How one series stands against another: the ratio (above 1 is better) and the verdict, turned round if that is
@@ -33,7 +40,7 @@ pub(super) fn versus(
 ) -> Option<(Estimate, Verdict, &SeriesComparison)> {
     comparisons(cell, metric).find_map(|comparison| {
         let outcome = comparison.outcome.as_ref().ok()?;
-        let (ratio, verdict) = (outcome.effect.ratio(), outcome.verdict);
+        let (ratio, verdict) = (outcome.ratio, outcome.verdict);
         if (comparison.series, comparison.baseline) == (series, other) {
             return Some((ratio, verdict, comparison));
         }
@@ -53,49 +60,62 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     if let Some(reason) = comparisons(cell, metric).find_map(|comparison| comparison.outcome.as_ref().err())
         && comparisons(cell, metric).all(|comparison| comparison.outcome.is_err())
     {
-        return Winner::Unknown(reason.clone(), Vec::new());
+        return Winner::Nothing(reason.clone());
     }
     if series.len() < 2 {
-        return Winner::Unknown("only one path was measured".to_owned(), Vec::new());
+        return Winner::Nothing("only one path was measured".to_owned());
     }
-    let beaten = |&one: &Series| {
-        series.iter().any(|&other| matches!(versus(cell, metric, other, one), Some((_, Verdict::Faster, _))))
+    let beats = |one: Series, other: Series| {
+        matches!(versus(cell, metric, one, other), Some((_, Verdict::Faster, _)))
     };
-    let left: Vec<Series> = series.iter().copied().filter(|one| !beaten(one)).collect();
-    let among = |left: &[Series]| -> Vec<&SeriesComparison> {
-        comparisons(cell, metric)
-            .filter(|comparison| left.contains(&comparison.series) || left.contains(&comparison.baseline))
-            .collect()
-    };
-    let rows = among(&left);
-    if let [one] = left[..]
-        && series.iter().all(|&other| {
-            other == one || matches!(versus(cell, metric, one, other), Some((_, Verdict::Faster, _)))
-        })
+    if let Some(&one) =
+        series.iter().find(|&&one| series.iter().all(|&other| other == one || beats(one, other)))
     {
-        return Winner::Clear(one, rows);
+        return Winner::Clear(one, among(cell, metric, &[one]));
     }
-    let alike = |one: Series, other: Series| {
-        one == other || matches!(versus(cell, metric, one, other), Some((_, Verdict::NoDifference, _)))
+    let is_beaten = |one: &Series| series.iter().any(|&other| beats(other, *one));
+    let mut left: Vec<Series> = series.iter().copied().filter(|one| !is_beaten(one)).collect();
+    if let [one] = left[..] {
+        // Whom it does not beat is beaten by a third alone.
+        left.extend(series.iter().copied().filter(|&other| other != one && !beats(one, other)));
+    }
+    let rows = among(cell, metric, &left);
+    let within = |share: f64| {
+        pairs_of(&left).all(|(one, other)| {
+            versus(cell, metric, one, other)
+                .is_some_and(|(ratio, _, _)| Verdict::of(ratio, share) == Verdict::Same)
+        })
     };
-    let noise = comparisons(cell, metric)
-        .find_map(|comparison| comparison.outcome.as_ref().ok()?.control.filter(Effect::is_significant));
-    let names = |left: &[Series]| list(&left.iter().copied().map(words::plain).collect::<Vec<_>>());
-    if let Some(control) = noise {
-        let shown = words::gain(metric.change(control.ratio()));
-        return Winner::Unknown(
-            format!(
-                "the control arm, which is the baseline a second time, differs from it by {shown}, so this cell is too \
-                 noisy; no path was faster than {}",
-                names(&left)
-            ),
-            rows,
-        );
+    match [metric.margin(), CLOSE].into_iter().find(|share| within(*share)) {
+        Some(share) if !left.is_empty() => Winner::Close(left, share, rows),
+        _ => Winner::Open(left, rows),
     }
-    if left.len() > 1 && left.iter().all(|&one| left.iter().all(|&other| alike(one, other))) {
-        return Winner::Tied(left, rows);
-    }
-    Winner::Unknown(format!("too noisy to tell {} apart", names(&left)), rows)
+}
+
+/// The comparisons in which one of `left` stands.
+fn among<'a>(cell: &'a CellResult, metric: Metric, left: &[Series]) -> Vec<&'a SeriesComparison> {
+    comparisons(cell, metric)
+        .filter(|comparison| left.contains(&comparison.series) || left.contains(&comparison.baseline))
+        .collect()
+}
+
+/// Every two of some series.
+pub(super) fn pairs_of(series: &[Series]) -> impl Iterator<Item = (Series, Series)> {
+    series
+        .iter()
+        .enumerate()
+        .flat_map(move |(index, &one)| series[..index].iter().map(move |&other| (one, other)))
+}
+
+/// What is known of every two of `left`: `undecided: -3.0 % to +1.2 % (one_copy against two_copy)`.
+fn how_they_stand(cell: &CellResult, metric: Metric, left: &[Series]) -> String {
+    let stand = pairs_of(left).filter_map(|(one, other)| {
+        let (ratio, verdict, _) = versus(cell, metric, one, other)?;
+        let verdict = metric.verdict(verdict, ratio, metric.margin());
+        Some(format!("{verdict} ({} against {})", words::plain(one), words::plain(other)))
+    });
+    let stand: Vec<String> = stand.collect();
+    if stand.is_empty() { "too few repetitions to compare them".to_owned() } else { stand.join("; ") }
 }
 
 /// The path that is faster than every other path in a cell, whatever its layout, with the fastest of its series.
@@ -183,28 +203,35 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
     let ids = |rows: Vec<&SeriesComparison>| rows.into_iter().map(comparison_row).collect();
     match winner(cell, metric) {
         Winner::Clear(series, rows) => {
-            // By how much it is better than the next.
+            // By how much it is better than the one that is next to it.
             let margins = cell.arms.iter().filter(|arm| !arm.arm.control).filter_map(|arm| {
                 let other = arm.arm.case.series();
-                versus(cell, metric, series, other).map(|(ratio, _, _)| (ratio, other))
+                versus(cell, metric, series, other).map(|(ratio, verdict, _)| (ratio, verdict, other))
             });
-            let next = margins.min_by(|(one, _), (other, _)| one.value.total_cmp(&other.value));
-            let note = next.map_or_else(String::new, |(ratio, other)| {
-                format!("{} against {}, the next", words::gain(metric.change(ratio)), words::plain(other))
+            let next = margins.min_by(|(one, ..), (other, ..)| one.value.total_cmp(&other.value));
+            let note = next.map_or_else(String::new, |(ratio, verdict, other)| {
+                let verdict = metric.verdict(verdict, ratio, metric.margin());
+                let gain = words::gain(metric.change(ratio));
+                format!("{gain}, {verdict} than {}", words::plain(other))
             });
             Square { text: words::plain(series), style: Some(words::style(series)), note, rows: ids(rows) }
         }
-        Winner::Tied(series, rows) => {
+        Winner::Close(series, _, rows) => {
+            let note = how_they_stand(cell, metric, &series);
+            let is_same =
+                |(one, other)| matches!(versus(cell, metric, one, other), Some((_, Verdict::Same, _)));
+            let sign = if pairs_of(&series).all(is_same) { " = " } else { " ≈ " };
             let names: Vec<String> = series.into_iter().map(words::plain).collect();
-            Square {
-                text: names.join(" = "),
-                style: None,
-                note: "no difference between them".to_owned(),
-                rows: ids(rows),
-            }
+            Square { text: names.join(sign), style: None, note, rows: ids(rows) }
         }
-        Winner::Unknown(reason, rows) => {
-            Square { text: String::new(), style: None, note: reason, rows: ids(rows) }
+        Winner::Open(series, rows) => Square {
+            text: String::new(),
+            style: None,
+            note: how_they_stand(cell, metric, &series),
+            rows: ids(rows),
+        },
+        Winner::Nothing(reason) => {
+            Square { text: String::new(), style: None, note: reason, rows: Vec::new() }
         }
     }
 }

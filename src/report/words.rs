@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
-use crate::environment::Topology;
-use crate::format::{bytes, difference_with_interval, number_with_interval, share};
+use crate::environment::{Effective, Topology};
+use crate::format::{
+    bytes, difference_with_interval, number_with_interval, rough_bytes, rough_bytes_range, share,
+};
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
 use crate::results::manifest::Manifest;
@@ -16,19 +18,18 @@ pub(super) fn measure(measure: Measure) -> String {
     number_with_interval(measure.value, measure.interval)
 }
 
+/// How large a difference is, whichever its sign: `712.3 [660.1, 764.0]`.
+pub(super) fn size_of(difference: Measure) -> String {
+    if difference.value < 0.0 {
+        let turned = |(low, high): (f64, f64)| (-high, -low);
+        return measure(Measure { value: -difference.value, interval: difference.interval.map(turned) });
+    }
+    measure(difference)
+}
+
 /// A ratio as a difference: `+2.10 % [+1.80 %, +2.40 %]`.
 pub(super) fn gain(ratio: Estimate) -> String {
     difference_with_interval(ratio.value, ratio.low, ratio.high)
-}
-
-/// The end of a range of sizes that may be open.
-pub(super) fn size_range(low: f64, high: f64) -> String {
-    match (low > 0.0, high.is_finite()) {
-        (true, true) => format!("[{}, {}]", bytes(low), bytes(high)),
-        (false, true) => format!("[no lower end, {}]", bytes(high)),
-        (true, false) => format!("[{}, no upper end]", bytes(low)),
-        (false, false) => "[no end]".to_owned(),
-    }
 }
 
 pub(super) fn pairs(threads: usize) -> String {
@@ -73,21 +74,53 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
     format!("Workload {workload}, placement {placement}. Messages {source}, {receiver}.")
 }
 
-/// Where a path becomes the faster one, where the ratios pass 1 inside what was measured: `about 45 KiB (95 %
-/// interval: 38 KiB to 52 KiB)`.
-pub(super) fn crossing(crossing: Crossing) -> Option<String> {
-    let place = |place: Place| match place {
-        Place::Below => "below the smallest size".to_owned(),
-        Place::At(at) => bytes(at),
-        Place::Beyond => "beyond the largest size".to_owned(),
-    };
+/// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7 KiB)`. None where the
+/// ratios pass 1 nowhere inside of what was measured.
+pub(super) fn crossing(crossing: Crossing, (smallest, largest): (usize, usize)) -> Option<String> {
     let Place::At(value) = crossing.value else { return None };
-    Some(format!(
-        "about {} (95 % interval: {} to {})",
-        bytes(value),
-        place(crossing.low),
-        place(crossing.high)
-    ))
+    let interval = match (crossing.low, crossing.high) {
+        (Place::At(low), Place::At(high)) => rough_bytes_range(low, high),
+        (low, high) => {
+            let place = |place: Place| match place {
+                Place::Below => format!("below {}", bytes(smallest as f64)),
+                Place::At(at) => rough_bytes(at),
+                Place::Beyond => format!("beyond {}", bytes(largest as f64)),
+            };
+            format!("{} to {}", place(low), place(high))
+        }
+    };
+    Some(format!("{} (95 %: {interval})", rough_bytes(value)))
+}
+
+/// From which size on a path is faster than `other`, or that it is so at all sizes that were measured, or not yet at
+/// the largest: `faster than two_copy from 9.1 KiB on (95 %: 4.8 to 11.7 KiB)`.
+pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) -> String {
+    let (smallest, largest) = (bytes(sizes.0 as f64), bytes(sizes.1 as f64));
+    match (found.value, crossing(found, sizes)) {
+        (_, Some(at)) => format!("faster than {other} from {at}"),
+        (Place::Beyond, None) => {
+            let or = match found.low {
+                Place::At(low) => format!(" (95 %: from {} on)", rough_bytes(low)),
+                Place::Below => format!(" (95 %: anywhere, also below {smallest})"),
+                Place::Beyond => String::new(),
+            };
+            format!("not yet faster than {other} at {largest}: a break-even would lie beyond it{or}")
+        }
+        (_, None) => {
+            let or = match found.high {
+                Place::At(high) => format!(" (95 %: up to {})", rough_bytes(high)),
+                Place::Beyond => format!(" (95 %: anywhere, also beyond {largest})"),
+                Place::Below => String::new(),
+            };
+            format!("faster than {other} from {smallest} on: a break-even would lie below it{or}")
+        }
+    }
+}
+
+/// The simplest of some paths, to be used where they differ too little to be chosen by speed: what copies more has
+/// less to go wrong, and needs nothing of the kernel.
+pub(super) fn simplest(series: &[Series]) -> Option<Series> {
+    series.iter().copied().min_by_key(|&(path, layout)| (path as usize, layout as usize))
 }
 
 /// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
@@ -114,9 +147,13 @@ impl Ways {
     pub(super) fn of(manifest: &Manifest, analysis: &Analysis) -> Self {
         let is_there =
             |alone| analysis.cells.iter().any(|cell| (cell.cell.receiver == Receiver::Sink) == alone);
-        let over = match manifest.environment.as_ref().map(|environment| &environment.effective.topology) {
+        let effective = manifest.environment.as_ref().map(|environment| &environment.effective);
+        let is_in_memory = effective.is_some_and(Effective::stays_in_memory);
+        let over = match effective.map(|effective| &effective.topology) {
             Some(Topology::Anonymous) => " over veth",
             Some(Topology::Loopback) => " over loopback",
+            // Between named namespaces lies veth too, or the ports of network cards.
+            Some(Topology::Named { .. }) if is_in_memory => " over veth",
             Some(Topology::Named { .. }) | None => "",
         };
         Self { both: is_there(true) && is_there(false), over }
@@ -189,11 +226,23 @@ impl Copied {
     }
 }
 
+/// Two numbers in words, or one where both are written alike: `12 % to 25 %`, `30 %`. And whether they are two.
+pub(super) fn least_to_most(least: &str, most: &str) -> (String, bool) {
+    if least == most { (most.to_owned(), false) } else { (format!("{least} to {most}"), true) }
+}
+
+/// The least and the greatest share of arms, which are never pooled: `30 %`, `30 % to 50 %` with what follows a range.
+pub(super) fn shares(least: f64, most: f64, of: &str) -> String {
+    match least_to_most(&share(least), &share(most)) {
+        (range, true) => format!("{range}{of}, by case"),
+        (one, false) => format!("{one}{of}"),
+    }
+}
+
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Shares(least, most) if share(least) == share(most) => write!(f, "{} copied", share(most)),
-            Self::Shares(least, most) => write!(f, "{} to {} copied, by case", share(least), share(most)),
+            Self::Shares(least, most) => f.write_str(&shares(least, most, " copied")),
             Self::Unknown => f.write_str("copied or not: not recorded"),
         }
     }
@@ -209,8 +258,7 @@ pub(super) fn case_row(arm: Arm) -> String {
 pub(super) fn comparison_row(comparison: &SeriesComparison) -> String {
     let cell = comparison.cell.to_string().replace('/', "-");
     let name = |(path, layout): Series| format!("{path}-{layout}");
-    let against = if comparison.control { "control".to_owned() } else { name(comparison.series) };
-    format!("{}-{cell}-{against}-{}", comparison.metric, name(comparison.baseline))
+    format!("{}-{cell}-{}-{}", comparison.metric, name(comparison.series), name(comparison.baseline))
 }
 
 /// Which colour and marker a series has, in every chart.
@@ -239,6 +287,34 @@ mod tests {
         assert_eq!(name(Copied::Shares(0.5, 1.0)), "zero_copy, page (50 % to 100 % copied, by case)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
         assert_eq!(series((SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
+    }
+
+    #[test]
+    fn equal_shares_are_written_once() {
+        assert_eq!(shares(0.3, 0.300_01, " of the sends"), "30 % of the sends");
+        assert_eq!(shares(0.3, 0.5, " of the sends"), "30 % to 50 % of the sends, by case");
+    }
+
+    #[test]
+    fn a_break_even_lies_inside_of_what_was_measured_or_is_said_to_lie_outside() {
+        let kib = |kib: f64| Place::At(kib * 1024.0);
+        let said = |low, value, high| break_even(Crossing { value, low, high }, (64, 1 << 20), "two_copy");
+        assert_eq!(
+            said(kib(4.8), kib(9.1), kib(11.7)),
+            "faster than two_copy from 9.1 KiB (95 %: 4.8 to 11.7 KiB)"
+        );
+        assert_eq!(
+            said(Place::Below, kib(9.1), Place::Beyond),
+            "faster than two_copy from 9.1 KiB (95 %: below 64 B to beyond 1 MiB)"
+        );
+        assert_eq!(
+            said(Place::Below, Place::Below, kib(1.25)),
+            "faster than two_copy from 64 B on: a break-even would lie below it (95 %: up to 1.2 KiB)"
+        );
+        assert_eq!(
+            said(Place::Beyond, Place::Beyond, Place::Beyond),
+            "not yet faster than two_copy at 1 MiB: a break-even would lie beyond it"
+        );
     }
 
     #[test]

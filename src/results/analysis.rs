@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
+use super::family::{ControlCheck, Family, moderate};
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
-use super::observation::{Batches, Rounds, cpu_ns, enough_round_trips, observation};
-use super::record::{Arm, Record};
-use super::stats::{Effect, MARGIN, MIN_INSTANCES, Verdict, judge, median};
+use super::observation::{Rounds, cost_ns_per_message, cpu_ns, log_ratios};
+use super::record::{Arm, ROUNDS_PER_VISIT, Record};
+use super::states::{OtherState, States, Visit};
+use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
+use super::tail::{Pool, histogram};
+use super::verdict::Verdict;
 use crate::case::{Cell, Series, Workload};
 use crate::event::{self, Event, Reading, Readings};
 use crate::sample::{Copies, Sample, Seen, Side, ZeroCopyCounts};
@@ -32,20 +36,15 @@ impl Measure {
         }
     }
 
-    /// The trimmed geometric mean of one positive number for each instance, or of fewer than an interval takes
-    /// their plain one; none if one is not positive.
+    /// The geometric mean of one positive number for each instance; none if one is not positive.
     #[must_use]
     pub fn of(by_instance: &[f64]) -> Option<Self> {
         if by_instance.is_empty() || by_instance.iter().any(|value| *value <= 0.0 || !value.is_finite()) {
             return None;
         }
         let logs: Vec<f64> = by_instance.iter().map(|value| value.ln()).collect();
-        let plain = || (logs.iter().sum::<f64>() / logs.len() as f64).exp();
-        let ratio = Effect::of(&logs).map(|effect| effect.ratio());
-        Some(Self {
-            value: ratio.map_or_else(plain, |ratio| ratio.value),
-            interval: ratio.map(|ratio| (ratio.low, ratio.high)),
-        })
+        let interval = Effect::of(&logs).map(|effect| effect.ratio()).map(|ratio| (ratio.low, ratio.high));
+        Some(Self { value: (logs.iter().sum::<f64>() / logs.len() as f64).exp(), interval })
     }
 }
 
@@ -54,6 +53,8 @@ impl Measure {
 pub struct Analysis {
     /// The plan's cells, in its order.
     pub cells: Vec<CellResult>,
+    /// What the control arms say of the sweep as a whole, by metric.
+    pub controls: BTreeMap<Metric, ControlCheck>,
 }
 
 /// What a sweep says of one cell.
@@ -63,8 +64,10 @@ pub struct CellResult {
     pub cell: Cell,
     /// The plan's series, in its order; then the control, if there is one.
     pub arms: Vec<ArmResult>,
-    /// Every two series, by every metric; then the control against the baseline.
+    /// Every two series, by every metric.
     pub comparisons: Vec<SeriesComparison>,
+    /// The control against the baseline, which it is, by each metric that it was measured by.
+    pub controls: BTreeMap<Metric, Effect>,
 }
 
 /// What a sweep says of one arm.
@@ -84,8 +87,10 @@ pub struct ArmResult {
     pub elapsed_ns: u64,
     /// From the last byte received until the path was done with the burst, in nanoseconds: the median of the bursts.
     pub drain_ns_per_burst: Option<f64>,
-    /// Payload bits divided by time, in Gb/s.
+    /// Payload bits divided by time, in Gb/s: of the baseline, and of another arm the baseline's by the ratio of the two.
     pub throughput_gbps: Option<Measure>,
+    /// The logarithm of the arm's own Gb/s, with its spread over instances.
+    pub throughput_log: Option<Effect>,
     /// The mean round trip, in nanoseconds.
     pub rtt_mean_ns: Option<Measure>,
     /// Quantiles of the round trips, in nanoseconds: (share, value).
@@ -158,8 +163,6 @@ pub struct SeriesComparison {
     pub cell: Cell,
     /// What is held against `baseline`.
     pub series: Series,
-    /// Whether `series` is the control, and so the baseline itself.
-    pub control: bool,
     /// What it is held against.
     pub baseline: Series,
     /// What came out, or why nothing did.
@@ -169,13 +172,19 @@ pub struct SeriesComparison {
 /// What a comparison came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SeriesOutcome {
-    /// How much better the series is than the baseline.
+    /// How much better the series is than the baseline, on the log scale.
     pub effect: Effect,
-    /// What the control arm of the same cell shows by the same metric.
-    pub control: Option<Effect>,
-    /// What that allows to be said.
+    /// The same as a ratio, above 1 where it is better, with the interval that is printed: at the confidence that the
+    /// number of comparisons takes which are read together.
+    pub ratio: Estimate,
+    /// What is read off that interval.
     pub verdict: Verdict,
+    /// The same in the machine's other state, where it was met in two and that one differs.
+    pub other_state: Option<OtherState>,
 }
+
+/// The effect in the machine's usual state, and in the other, where it differs.
+type Found = (Effect, Option<OtherState>);
 
 /// The timed rounds of a cell, by generation.
 #[derive(Default)]
@@ -201,46 +210,80 @@ impl<'a> Timed<'a> {
         })
     }
 
-    fn effect(&self, metric: Metric, arm: Arm, baseline: Arm) -> Result<Effect, String> {
-        let observations = match metric {
-            Metric::P99 => self.tails(arm, baseline, 0.99)?,
-            _ => self.0.values().filter_map(|rounds| observation(rounds, metric, arm, baseline)).collect(),
-        };
-        Effect::of(&observations).ok_or_else(|| match observations.len() {
+    fn effect(&self, metric: Metric, arm: Arm, baseline: Arm, states: &States) -> Result<Found, String> {
+        if let Some(share) = metric.quantile() {
+            let pool = |of: Arm| Pool::new(&self.histograms(of, [arm, baseline]));
+            return Ok((pool(arm).gain_over(&pool(baseline), share)?, None));
+        }
+        let [mut usual, mut other] =
+            [true, false].map(|is_usual| self.observations(metric, arm, baseline, states, is_usual));
+        if usual.len() < MIN_INSTANCES {
+            // Too short for a state of its own: both together.
+            usual = self.observations(metric, arm, baseline, &States::default(), true);
+            other.clear();
+        }
+        let effect = Effect::robust(&usual).ok_or_else(|| match usual.len() {
             0 => "no round in which both were measured".to_owned(),
             found => format!("{found} independent observations: an interval needs {MIN_INSTANCES}"),
-        })
+        })?;
+        Ok((effect, OtherState::of(states, &effect, &other, metric.margin())))
     }
 
-    /// The log ratio of two arms' quantiles, one for each batch of neighbouring generations that has enough
-    /// round trips.
-    fn tails(&self, arm: Arm, baseline: Arm, share: f64) -> Result<Vec<f64>, String> {
-        let mut batches = [Batches::new(share), Batches::new(share)];
-        let mut ratios = Vec::new();
-        for rounds in self.0.values() {
-            for (batch, arm) in batches.iter_mut().zip([arm, baseline]) {
-                rounds.values().filter_map(|round| round.get(&arm)).for_each(|sample| batch.add(sample));
-            }
-            if batches.iter().all(Batches::is_full)
-                && let [Some(ours), Some(theirs)] = [batches[0].take(), batches[1].take()]
-            {
-                ratios.push((theirs / ours).ln());
+    /// What each life says of two arms in one of the machine's states.
+    fn observations(
+        &self,
+        metric: Metric,
+        arm: Arm,
+        baseline: Arm,
+        states: &States,
+        is_usual: bool,
+    ) -> Vec<f64> {
+        let cell = arm.case.cell();
+        let in_state = |generation: u64, round: u64| {
+            states.is_usual((cell, generation, round / ROUNDS_PER_VISIT)) == is_usual
+        };
+        let of_life = |(&generation, rounds): (&u64, &Rounds<Arm, &'a Sample>)| {
+            let ratios = log_ratios(rounds, metric, arm, baseline);
+            let ratios = ratios.filter(|(round, _)| in_state(generation, *round));
+            median(&mut ratios.map(|(_, log)| log).collect::<Vec<_>>())
+        };
+        self.0.iter().filter_map(of_life).collect()
+    }
+
+    /// How long messages of `arms` took in each visit of their cell: the mean logarithm.
+    fn levels(&self, arms: [Arm; 2]) -> Vec<(Visit, f64)> {
+        let mut visits: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
+        for (&generation, rounds) in &self.0 {
+            for (&round, samples) in rounds {
+                let logs = arms
+                    .iter()
+                    .filter_map(|arm| Some(cost_ns_per_message(Metric::Throughput, samples.get(arm)?)?.ln()));
+                visits.entry((generation, round / ROUNDS_PER_VISIT)).or_default().extend(logs);
             }
         }
-        if ratios.is_empty() {
-            return Err(format!(
-                "a quantile of {share} needs {} round trips, each timed",
-                enough_round_trips(share)
-            ));
-        }
-        Ok(ratios)
+        visits.retain(|_, logs| !logs.is_empty());
+        let mean = |logs: &[f64]| logs.iter().sum::<f64>() / logs.len() as f64;
+        let cell = arms[0].case.cell();
+        visits.iter().map(|(&(generation, visit), logs)| ((cell, generation, visit), mean(logs))).collect()
+    }
+
+    /// The round trips of one arm, by generation, of those in which all of `present` were measured.
+    fn histograms(&self, of: Arm, present: [Arm; 2]) -> Vec<BTreeMap<u64, u64>> {
+        let has_all = |rounds: &&Rounds<Arm, &'a Sample>| {
+            present.iter().all(|arm| rounds.values().any(|round| round.contains_key(arm)))
+        };
+        let of_life = |rounds: &Rounds<Arm, &'a Sample>| {
+            histogram(rounds.values().filter_map(|round| round.get(&of).copied()))
+        };
+        self.0.values().filter(has_all).map(of_life).collect()
     }
 }
 
 /// Works out all that a stored sweep says. By CPU time it says nothing where the kernel leaves a part of it out.
 #[must_use]
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
-    let mut analysis = analyse(&manifest.plan, records);
+    let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let mut analysis = analyse(&manifest.plan, records, looks);
     if !cpu_time_is_whole(manifest) {
         let comparisons = analysis.cells.iter_mut().flat_map(|cell| &mut cell.comparisons);
         for comparison in comparisons.filter(|comparison| comparison.metric == Metric::CpuPerByte) {
@@ -254,88 +297,166 @@ pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
 pub const CPU_TIME_IS_NOT_WHOLE: &str = "this kernel leaves softirqs out of the threads' CPU time \
     (CONFIG_IRQ_TIME_ACCOUNTING), or it cannot be told, and over veth the softirq does a part of the work";
 
-/// Works out all that the rows say.
+/// Works out all that the rows say. It is the `looks`-th look at them, from 1: each time that a sweep goes on is another.
 #[must_use]
-pub fn analyse(plan: &Plan, records: &[Record]) -> Analysis {
+pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
     let mut by_cell: HashMap<Cell, Vec<&Record>> = HashMap::new();
     for record in records {
         by_cell.entry(record.arm.case.cell()).or_default().push(record);
     }
     let none = Vec::new();
-    let mut cells: Vec<CellResult> =
-        plan.cells.iter().map(|&cell| cell_result(plan, cell, by_cell.get(&cell).unwrap_or(&none))).collect();
-    for metric in Metric::OF_A_SWEEP {
-        assign_verdicts(&mut cells, metric);
-    }
-    Analysis { cells }
-}
-
-/// Gives each comparison by one metric its verdict. All of them are judged together, since the correction for many
-/// comparisons takes their number.
-fn assign_verdicts(cells: &mut [CellResult], metric: Metric) {
-    let mut outcomes: Vec<&mut SeriesOutcome> = cells
-        .iter_mut()
-        .flat_map(|cell| &mut cell.comparisons)
-        .filter(|comparison| comparison.metric == metric)
-        .filter_map(|comparison| comparison.outcome.as_mut().ok())
+    let timed = |&cell: &Cell| {
+        let records = by_cell.get(&cell).unwrap_or(&none);
+        (cell, records, Timed::new(records))
+    };
+    let timed: Vec<_> = plan.cells.iter().map(timed).collect();
+    let baseline = |cell: Cell, control: bool| Arm { case: cell.case(plan.series[0]), control };
+    let levels = timed
+        .iter()
+        .flat_map(|(cell, _, timed)| timed.levels([false, true].map(|control| baseline(*cell, control))));
+    let states = States::of(&levels.collect::<Vec<_>>());
+    let mut cells: Vec<CellResult> = timed
+        .iter()
+        .map(|(cell, records, timed)| cell_result(plan, *cell, records, timed, &states))
         .collect();
-    let effects: Vec<_> = outcomes.iter().map(|outcome| (outcome.effect, outcome.control)).collect();
-    for (outcome, verdict) in outcomes.iter_mut().zip(judge(&effects, MARGIN)) {
-        outcome.verdict = verdict;
+    let mut controls = BTreeMap::new();
+    for metric in Metric::OF_A_SWEEP {
+        controls.insert(metric, read_together(&mut cells, metric, plan.series[0], looks));
     }
+    for cell in &mut cells {
+        follow_the_baseline(cell);
+    }
+    Analysis { cells, controls }
 }
 
-fn cell_result(plan: &Plan, cell: Cell, records: &[&Record]) -> CellResult {
-    let timed = Timed::new(records);
+/// Gives each comparison by one metric its interval and its verdict. They are read together: those with the baseline,
+/// which the tables and the page show, and those of two other arms, which the decision maps take.
+fn read_together(cells: &mut [CellResult], metric: Metric, baseline: Series, looks: u32) -> ControlCheck {
+    moderate(cells.iter_mut().flat_map(|cell| {
+        let CellResult { comparisons, controls, .. } = cell;
+        let compared = outcomes(comparisons, metric, baseline, true).map(|outcome| &mut outcome.effect);
+        controls.get_mut(&metric).into_iter().chain(compared)
+    }));
+    moderate(cells.iter_mut().flat_map(|cell| {
+        outcomes(&mut cell.comparisons, metric, baseline, false).map(|outcome| &mut outcome.effect)
+    }));
+    let controls: Vec<Effect> = cells.iter().filter_map(|cell| cell.controls.get(&metric)).copied().collect();
+    let check = ControlCheck::of(&controls);
+    for with_baseline in [true, false] {
+        let mut outcomes: Vec<&mut SeriesOutcome> = cells
+            .iter_mut()
+            .flat_map(|cell| outcomes(&mut cell.comparisons, metric, baseline, with_baseline))
+            .collect();
+        for outcome in &mut outcomes {
+            outcome.effect = check.widened(outcome.effect);
+        }
+        let effects: Vec<Effect> = outcomes.iter().map(|outcome| outcome.effect).collect();
+        let Family { confidence } = Family::of(&effects, looks);
+        for outcome in outcomes {
+            outcome.ratio = outcome.effect.ratio_at(confidence);
+            outcome.verdict = Verdict::of(outcome.ratio, metric.margin());
+        }
+    }
+    check
+}
+/// What came of the comparisons by one metric: those with the baseline, or the others.
+fn outcomes(
+    comparisons: &mut [SeriesComparison],
+    metric: Metric,
+    baseline: Series,
+    with_baseline: bool,
+) -> impl Iterator<Item = &mut SeriesOutcome> {
+    comparisons
+        .iter_mut()
+        .filter(move |comparison| {
+            comparison.metric == metric && (comparison.baseline == baseline) == with_baseline
+        })
+        .filter_map(|comparison| comparison.outcome.as_mut().ok())
+}
+
+fn cell_result(
+    plan: &Plan,
+    cell: Cell,
+    records: &[&Record],
+    timed: &Timed<'_>,
+    states: &States,
+) -> CellResult {
     let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
     let baseline = arm(&plan.series[0]);
     let control = Arm { control: true, ..baseline };
-    let mut arms: Vec<Arm> = plan.series.iter().map(arm).collect();
-    arms.extend(records.iter().any(|record| record.arm == control).then_some(control));
-    let arms: Vec<ArmResult> = arms.into_iter().map(|arm| arm_result(arm, &timed, records)).collect();
-
-    let mut comparisons = Vec::new();
+    let series: Vec<ArmResult> =
+        plan.series.iter().map(|series| arm_result(arm(series), timed, records)).collect();
+    let (mut comparisons, mut controls) = (Vec::new(), BTreeMap::new());
+    let effect = |metric, of: Arm, to: Arm| timed.effect(metric, of, to, states);
     for metric in Metric::OF_A_SWEEP {
-        let noise = timed.effect(metric, control, baseline);
-        let outcome = |of: &ArmResult, to: &ArmResult, control: Option<Effect>| {
+        controls.extend(effect(metric, control, baseline).ok().map(|(effect, _)| (metric, effect)));
+        let outcome = |of: &ArmResult, to: &ArmResult| {
             if metric == Metric::P99 && cell.workload == Workload::Stream {
                 return Err("a stream has no round trips".to_owned());
             }
             // What was measured before a failure counts; with nothing, the failure is the reason.
-            let effect = timed
-                .effect(metric, of.arm, to.arm)
+            let (effect, other_state) = effect(metric, of.arm, to.arm)
                 .map_err(|reason| of.error.as_ref().or(to.error.as_ref()).cloned().unwrap_or(reason))?;
-            Ok(SeriesOutcome { effect, control, verdict: Verdict::TooNoisy })
+            // The interval and the verdict are those of all cells together: see `read_together`.
+            Ok(SeriesOutcome { effect, ratio: effect.ratio(), verdict: Verdict::Undecided, other_state })
         };
-        for (index, of) in arms.iter().enumerate() {
-            let series = of.arm.case.series();
-            let others = if of.arm.control { &arms[..1] } else { &arms[..index] };
-            for to in others {
-                let noise = if of.arm.control { None } else { noise.clone().ok() };
-                comparisons.push(SeriesComparison {
-                    metric,
-                    cell,
-                    series,
-                    control: of.arm.control,
-                    baseline: to.arm.case.series(),
-                    outcome: outcome(of, to, noise),
-                });
-            }
+        for (index, of) in series.iter().enumerate() {
+            comparisons.extend(series[..index].iter().map(|to| SeriesComparison {
+                metric,
+                cell,
+                series: of.arm.case.series(),
+                baseline: to.arm.case.series(),
+                outcome: outcome(of, to),
+            }));
         }
     }
-    CellResult { cell, arms, comparisons }
+    let has_control = records.iter().any(|record| record.arm == control);
+    let arms = series.into_iter().chain(has_control.then(|| arm_result(control, timed, records))).collect();
+    CellResult { cell, arms, comparisons, controls }
+}
+
+/// Gives each arm the baseline's throughput and CPU time, by the ratio of the two: a ratio is taken inside a round, and
+/// the machine's drift between rounds is not in it. So the values of two arms, divided, are the ratio that is printed.
+fn follow_the_baseline(cell: &mut CellResult) {
+    let CellResult { arms, comparisons, controls, .. } = cell;
+    let Some((baseline, others)) = arms.split_first_mut() else { return };
+    let gain = |arm: Arm, metric: Metric| {
+        if arm.control {
+            return controls.get(&metric).map(|effect| effect.log_mean.exp());
+        }
+        let of_arm = |comparison: &&SeriesComparison| {
+            (comparison.metric, comparison.series) == (metric, arm.case.series())
+                && comparison.baseline == baseline.arm.case.series()
+        };
+        let found = comparisons.iter().find(of_arm)?.outcome.as_ref().ok()?;
+        Some(found.ratio.value)
+    };
+    for arm in others {
+        let follow = |own: Option<Measure>, of: Option<Measure>, metric: Metric| {
+            let change = metric.direction().of_gain(gain(arm.arm, metric)?);
+            let own = own?;
+            // Its interval stays as wide as its own lives make it.
+            Some(own.scaled(of?.value * change / own.value))
+        };
+        arm.throughput_gbps =
+            follow(arm.throughput_gbps, baseline.throughput_gbps, Metric::Throughput).or(arm.throughput_gbps);
+        arm.cpu_ns_per_byte =
+            follow(arm.cpu_ns_per_byte, baseline.cpu_ns_per_byte, Metric::CpuPerByte).or(arm.cpu_ns_per_byte);
+    }
 }
 
 fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
     let payload_bytes = arm.case.payload_bytes as f64;
     let instances: Vec<Vec<&Sample>> = timed.of(arm).collect();
     let all = || instances.iter().flatten();
-    let by_instance = |of: &dyn Fn(&Sample) -> f64| {
-        let medians = instances
-            .iter()
-            .filter_map(|samples| median(&mut samples.iter().map(|sample| of(sample)).collect::<Vec<_>>()));
-        Measure::of(&medians.collect::<Vec<_>>())
+    let medians = |of: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
+        let of_instance =
+            |samples: &Vec<&Sample>| median(&mut samples.iter().map(|sample| of(sample)).collect::<Vec<_>>());
+        instances.iter().filter_map(of_instance).collect()
     };
+    let by_instance = |of: &dyn Fn(&Sample) -> f64| Measure::of(&medians(of));
+    let gbps = |sample: &Sample| sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64;
+    let log_gbps: Vec<f64> = medians(&gbps).into_iter().map(f64::ln).collect();
     let per_message = |ns: f64, sample: &Sample| ns / sample.messages as f64;
 
     let mean = |samples: &Vec<&Sample>| {
@@ -344,6 +465,8 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         (count > 0).then(|| trips().map(|trips| trips.sum_ns).sum::<u64>() as f64 / count as f64)
     };
     let means: Vec<f64> = instances.iter().filter_map(mean).collect();
+
+    let pool = Pool::new(&timed.histograms(arm, [arm, arm]));
 
     let mut result = ArmResult {
         arm,
@@ -355,11 +478,10 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         drain_ns_per_burst: median(
             &mut all().map(|sample| sample.server.drain_ns as f64).collect::<Vec<_>>(),
         ),
-        throughput_gbps: by_instance(&|sample| {
-            sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64
-        }),
+        throughput_gbps: by_instance(&gbps),
+        throughput_log: Effect::of(&log_gbps),
         rtt_mean_ns: Measure::of(&means),
-        rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, quantile(&instances, share))),
+        rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, quantile(&pool, share))),
         rtt_max_ns: all().filter_map(|sample| Some(sample.client.round_trips.as_ref()?.max_ns)).max(),
         server_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.server), sample)),
         client_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.client), sample)),
@@ -406,18 +528,9 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
     result
 }
 
-/// A quantile: the geometric mean of batches of instances, with its interval, or where those are too few, of
-/// all round trips together.
-fn quantile(instances: &[Vec<&Sample>], share: f64) -> Option<Measure> {
-    let (mut whole, mut batch) = (Batches::new(share), Batches::new(share));
-    let mut by_batch = Vec::new();
-    for samples in instances {
-        for sample in samples {
-            whole.add(sample);
-            batch.add(sample);
-        }
-        by_batch.extend(batch.take());
-    }
-    let over_batches = Measure::of(&by_batch).filter(|measure| measure.interval.is_some());
-    over_batches.or(whole.take().map(|value| Measure { value, interval: None }))
+/// A quantile of all of an arm's round trips, with its interval over instances.
+fn quantile(pool: &Pool, share: f64) -> Option<Measure> {
+    let value = pool.quantile_ns(share)?;
+    let ratio = pool.effect(share).map(|effect| effect.ratio());
+    Some(Measure { value, interval: ratio.map(|ratio| (ratio.low, ratio.high)) })
 }

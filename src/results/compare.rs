@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::analysis::CPU_TIME_IS_NOT_WHOLE;
 use super::comparison::{Comparison, Outcome};
+use super::family::{Family, moderate};
 use super::manifest::cpu_time_is_whole;
 use super::metric::{Direction, Metric};
 use super::observation::{Rounds, value};
 use super::record::Record;
-use super::stats::{Effect, judge, median};
+use super::stats::{Effect, median};
 use super::store::StoredSweep;
+use super::tail::{Pool, histogram};
+use super::verdict::Verdict;
 use crate::case::Case;
 use crate::sample::Sample;
 
@@ -61,18 +64,24 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
             found.push((case, metric, change.minus(&base), value));
         }
     }
-    let verdicts = judge(&found.iter().map(|(_, _, effect, _)| (*effect, None)).collect::<Vec<_>>(), margin);
-    let comparisons = found.len();
-    let comparisons =
-        found.into_iter().zip(verdicts).map(|((case, metric, effect, base), verdict)| Comparison {
+    for metric in Metric::OF_AB {
+        let of_metric = found.iter_mut().filter(|(_, of, _, _)| *of == metric);
+        moderate(of_metric.map(|(_, _, effect, _)| effect));
+    }
+    let Family { confidence } = Family::without_a_false_call(found.len(), 1.0);
+    let comparisons = found.into_iter().map(|(case, metric, effect, base)| {
+        let gain = effect.ratio_at(confidence);
+        Comparison {
             case: case.to_string(),
             metric,
-            gain: effect.ratio(),
+            gain,
+            lower_bound: effect.lower_bound(),
             control: None,
-            verdict,
-            smallest_effect: effect.smallest_effect(comparisons),
+            verdict: Verdict::of(gain, metric.least_difference()),
+            smallest_effect: effect.smallest_effect(confidence),
             base,
-        });
+        }
+    });
     let mut differences = match (&first.manifest.environment, &second.manifest.environment) {
         (Some(then), Some(now)) => then.differences(now),
         _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
@@ -84,6 +93,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
     Compared {
         outcome: Outcome {
             blocks: blocks(&ours).min(blocks(&theirs)),
+            margin,
             comparisons: comparisons.collect(),
             failures: Vec::new(),
             interrupted: false,
@@ -112,9 +122,17 @@ fn effect(
     metric: Metric,
     case: &Case,
 ) -> Option<(Effect, Option<f64>)> {
+    let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
+    if let Some(share) = metric.quantile() {
+        let life = |rounds: &Rounds<(), &Sample>| {
+            histogram(rounds.values().filter_map(|round| round.get(&()).copied()))
+        };
+        let pool = Pool::new(&generations.values().map(life).collect::<Vec<_>>());
+        let effect = pool.effect(share)?;
+        return Some((Effect { log_mean: sign * effect.log_mean, ..effect }, pool.quantile_ns(share)));
+    }
     let mut values: Vec<f64> =
         generations.values().filter_map(|rounds| value(rounds, metric, (), case)).collect();
-    let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
     let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
     Some((Effect::of(&logs)?, median(&mut values)))
 }

@@ -3,13 +3,16 @@
 use serde::Serialize;
 
 use super::metric::Metric;
-use super::stats::{Estimate, Verdict};
+use super::stats::Estimate;
+use super::verdict::Verdict;
 
 /// All comparisons of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// Blocks that were measured to their end.
     pub blocks: usize,
+    /// How much worse a case may be, as far as the data can tell, without being a reason to object (0.02: 2 %).
+    pub margin: f64,
     /// A comparison for each case and metric.
     pub comparisons: Vec<Comparison>,
     /// Cases that could not be measured, and why.
@@ -34,12 +37,14 @@ pub struct Comparison {
     pub case: String,
     /// What is compared.
     pub metric: Metric,
-    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With the 95 %
-    /// interval over blocks.
+    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With an interval over
+    /// blocks that is so wide that in 95 of 100 runs all intervals of the run hold.
     pub gain: Estimate,
-    /// The same for the control, where there is one.
+    /// What the gain is not below, with 95 % confidence in this case alone.
+    pub lower_bound: f64,
+    /// The gain of the control, where there is one, with its 95 % interval.
     pub control: Option<Estimate>,
-    /// The verdict that follows from the two.
+    /// What is read off the gain's interval.
     pub verdict: Verdict,
     /// The smallest difference that 95 of 100 such runs would find (0.01: 1 %).
     pub smallest_effect: f64,

@@ -1,14 +1,13 @@
-//! The cost model: what a message costs whatever its size, and what each KiB adds. And from which size on one
-//! series is better than another, by the model and by the ratios themselves.
+//! The cost model: what a message costs whatever its size, and what each KiB adds. And how two series stand against each
+//! other over the sizes of a ladder.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::analysis::{Analysis, ArmResult, CellResult, Measure};
+use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
 use super::crossing::Crossing;
 use super::metric::Metric;
-use super::stats::{Estimate, Verdict, degrees_of_freedom};
+use super::stats::Effect;
 use crate::case::{Series, Situation, departures};
 
 /// Draws that an interval of the model rests on.
@@ -76,6 +75,15 @@ pub fn message_ns(arm: &ArmResult) -> Option<Measure> {
     Some(Measure { value: ns(gbps.value), interval: gbps.interval.map(|(low, high)| (ns(high), ns(low))) })
 }
 
+/// Where a measured time is further than this from the line (0.1: 10 %), the line is not what a message costs, and
+/// has no interval.
+pub const MISFIT: f64 = 0.1;
+
+/// Whether a time, by the line, is further from it than [`MISFIT`].
+fn misses(ratio: f64) -> bool {
+    (ratio - 1.0).abs() > MISFIT
+}
+
 /// A straight line through the times of one series in one ladder.
 #[derive(Clone, Debug)]
 pub struct Fit {
@@ -83,9 +91,9 @@ pub struct Fit {
     pub fixed_ns: Measure,
     /// Nanoseconds of each KiB.
     pub ns_per_kib: Measure,
-    /// How far each size's time is from the line: (bytes, time by line, whether its interval is clear of it).
-    pub misfits: Vec<(usize, f64, bool)>,
-    /// The line of each draw: (fixed, by byte).
+    /// How far each size's time is from the line: (bytes, time by line).
+    pub misfits: Vec<(usize, f64)>,
+    /// The line of each draw: (fixed, by byte). None where there is no interval.
     draws: Vec<(f64, f64)>,
     line: (f64, f64),
 }
@@ -93,48 +101,24 @@ pub struct Fit {
 impl Fit {
     /// Fits `series`; none from fewer than three sizes.
     ///
-    /// Least squares of *relative* distances, since times span decades. The intervals come from a thousand
-    /// draws of each size's time by its own interval, so they hold what instances differ by, and not that a
-    /// straight line is a simplification: `misfits` says that.
+    /// Least squares of *relative* distances, since times span decades. The intervals come from a thousand draws. A
+    /// draw's times are the baseline's, drawn by their own spread and the same for every series, by a ratio that is
+    /// drawn by the spread of the paired ratios: so what moves all paths alike cancels in the difference of two. They
+    /// hold what lives differ by, and not that a straight line is a simplification: `misfits` says that, and
+    /// where one is above [`MISFIT`] there is no interval.
     #[must_use]
     pub fn of(ladder: &Ladder<'_>, series: Series) -> Option<Self> {
-        let points: Vec<(usize, Measure, f64)> = ladder
-            .arms(series)
-            .filter_map(|arm| {
-                Some((
-                    arm.arm.case.payload_bytes,
-                    message_ns(arm)?,
-                    degrees_of_freedom(arm.instances as usize) as f64,
-                ))
-            })
-            .collect();
+        let points: Vec<Point> = ladder.cells.iter().filter_map(|cell| Point::of(cell, series)).collect();
         if points.len() < 3 {
             return None;
         }
-        let line = straight(points.iter().map(|(bytes, ns, _)| (*bytes as f64, ns.value)))?;
-        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-        // Independent of the other series' draws.
-        rng.set_stream(series.0 as u64 * 2 + series.1 as u64);
-        let mut draws = Vec::new();
-        if points.iter().all(|(_, ns, degrees)| ns.interval.is_some() && *degrees >= 1.0) {
-            for _ in 0..DRAWS {
-                let draw = |&(bytes, ns, degrees): &(usize, Measure, f64)| {
-                    let student = StudentsT::new(0.0, 1.0, degrees).ok()?;
-                    let (low, high) = ns.interval?;
-                    let standard_error = (high / low).ln() / 2.0 / student.inverse_cdf(0.975);
-                    let t = student.inverse_cdf(rng.random_range(1e-6..1.0 - 1e-6));
-                    Some((bytes as f64, ns.value * (standard_error * t).exp()))
-                };
-                let times: Option<Vec<_>> = points.iter().map(draw).collect();
-                draws.extend(times.and_then(|times| straight(times.into_iter())));
-            }
-        }
-        let misfits = points.iter().map(|(bytes, ns, _)| {
-            let fitted = line.0 + line.1 * *bytes as f64;
-            let clear = ns.interval.is_some_and(|(low, high)| fitted < low || fitted > high);
-            (*bytes, ns.value / fitted, clear)
-        });
-        let misfits = misfits.filter(|(_, ratio, _)| ratio.is_finite() && *ratio > 0.0);
+        let line = straight(points.iter().map(|point| (point.bytes as f64, point.ns)))?;
+        let misfit = |point: &Point| (point.bytes, point.ns / (line.0 + line.1 * point.bytes as f64));
+        let misfits: Vec<(usize, f64)> =
+            points.iter().map(misfit).filter(|(_, ratio)| ratio.is_finite() && *ratio > 0.0).collect();
+        // A line that is not above 0 at a size has no ratio there, and misses it.
+        let is_straight = misfits.len() == points.len() && misfits.iter().all(|(_, ratio)| !misses(*ratio));
+        let draws = if is_straight { draws(&points, series) } else { Vec::new() };
         let measure = |value: f64, of: fn(&(f64, f64)) -> f64| Measure {
             value,
             interval: middle(draws.iter().map(of).collect()),
@@ -142,57 +126,97 @@ impl Fit {
         Some(Self {
             fixed_ns: measure(line.0, |line| line.0),
             ns_per_kib: measure(line.1 * 1024.0, |line| line.1 * 1024.0),
-            misfits: misfits.collect(),
+            misfits,
             draws,
             line,
         })
     }
 
-    /// The furthest that a size's time is from the line, as a ratio.
+    /// The size whose time is furthest from the line, with its time by the line.
     #[must_use]
-    pub fn worst_misfit(&self) -> f64 {
-        let far =
-            self.misfits.iter().map(|(_, ratio, _)| ratio).filter(|ratio| ratio.is_finite() && **ratio > 0.0);
-        far.copied().max_by(|one, other| one.ln().abs().total_cmp(&other.ln().abs())).unwrap_or(1.0)
+    pub fn worst_misfit(&self) -> Option<(usize, f64)> {
+        let far = |(_, ratio): &(usize, f64)| (ratio - 1.0).abs();
+        self.misfits.iter().copied().max_by(|one, other| far(one).total_cmp(&far(other)))
     }
 
-    /// From which size on this line is below `other`'s, up to `most` bytes. An end of the interval is 0 where
-    /// more than 2.5 % of the draws have it below from the start, and infinite where as many have it never so.
+    /// The same where it is further from the line than [`MISFIT`], so that the line is not what a message costs.
     #[must_use]
-    pub fn crossover(&self, other: &Self, least: usize, most: usize) -> Crossover {
-        let (least, most) = (least as f64, most as f64);
-        let from = |ours: (f64, f64), theirs: (f64, f64)| {
-            let below_at = |bytes: f64| ours.0 + ours.1 * bytes < theirs.0 + theirs.1 * bytes;
-            match (below_at(least), below_at(most)) {
-                (_, false) => f64::INFINITY,
-                (true, true) => 0.0,
-                (false, true) => (ours.0 - theirs.0) / (theirs.1 - ours.1),
-            }
+    pub fn missed(&self) -> Option<(usize, f64)> {
+        self.worst_misfit().filter(|(_, ratio)| misses(*ratio))
+    }
+
+    /// By what this line's fixed cost, and its cost of a KiB, exceed those of another series in the same ladder, in
+    /// nanoseconds.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> (Measure, Measure) {
+        let difference = |of: fn((f64, f64)) -> f64| Measure {
+            value: of(self.line) - of(other.line),
+            interval: middle(
+                self.draws.iter().zip(&other.draws).map(|(ours, theirs)| of(*ours) - of(*theirs)).collect(),
+            ),
         };
-        let value = from(self.line, other.line);
-        let drawn = self.draws.iter().zip(&other.draws).map(|(ours, theirs)| from(*ours, *theirs));
-        let interval = middle(drawn.collect());
-        match interval {
-            Some((low, _)) if low > most => Crossover::Never,
-            Some((_, high)) if high < least => Crossover::Always,
-            None if value > most => Crossover::Never,
-            None if value < least => Crossover::Always,
-            interval => Crossover::From(Measure { value, interval }),
-        }
+        (difference(|line| line.0), difference(|line| line.1 * 1024.0))
     }
 }
 
-/// From which size on one series is better than another.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Crossover {
-    /// At every size that was measured.
-    Always,
-    /// At none.
-    Never,
-    /// From about so many bytes on.
-    From(Measure),
-    /// Below so many bytes alone.
-    UpTo(usize),
+/// What a message of one size takes on a pair by one series.
+struct Point {
+    bytes: usize,
+    ns: f64,
+    /// The logarithm of the baseline's time, which all series of the cell share; none of fewer lives than an interval
+    /// takes.
+    baseline: Option<Effect>,
+    /// The ratio to the baseline; none of the baseline itself.
+    gain: Option<Effect>,
+}
+
+impl Point {
+    fn of(cell: &CellResult, series: Series) -> Option<Self> {
+        let arm = cell.arms.iter().find(|arm| arm.arm.case.series() == series && !arm.arm.control)?;
+        let baseline = cell.arms.first()?;
+        let is_baseline = baseline.arm == arm.arm;
+        let gain = compared(cell, series, baseline.arm.case.series());
+        let gain = gain.and_then(|comparison| Some(comparison.outcome.as_ref().ok()?.effect));
+        Some(Self {
+            bytes: cell.cell.payload_bytes,
+            ns: message_ns(arm)?.value,
+            baseline: baseline.throughput_log.filter(|_| is_baseline || gain.is_some()),
+            gain,
+        })
+    }
+}
+
+/// Lines through drawn times.
+fn draws(points: &[Point], series: Series) -> Vec<(f64, f64)> {
+    if points.iter().any(|point| point.baseline.is_none()) {
+        return Vec::new();
+    }
+    // The baseline's draws at a size are those of every other series there, the ratios' are independent of theirs.
+    let stream = |bytes: usize, of: u64| {
+        let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+        rng.set_stream((of << 40) + bytes as u64);
+        rng
+    };
+    let own = 1 + series.0 as u64 * 2 + series.1 as u64;
+    let mut streams: Vec<_> =
+        points.iter().map(|point| (stream(point.bytes, 0), stream(point.bytes, own))).collect();
+    let deviation = |effect: &Effect, rng: &mut ChaCha8Rng| {
+        effect.quantile(rng.random_range(1e-6..1.0 - 1e-6)) - effect.log_mean
+    };
+    let mut draw = || {
+        let times: Vec<(f64, f64)> = points
+            .iter()
+            .zip(&mut streams)
+            .map(|(point, (shared, own))| {
+                // More throughput is less time.
+                let baseline = point.baseline.as_ref().map_or(0.0, |effect| deviation(effect, shared));
+                let gain = point.gain.as_ref().map_or(0.0, |effect| deviation(effect, own));
+                (point.bytes as f64, point.ns * (-baseline - gain).exp())
+            })
+            .collect();
+        straight(times.into_iter())
+    };
+    (0..DRAWS).filter_map(|_| draw()).collect()
 }
 
 /// Weighted least squares of a straight line: (fixed, by byte).
@@ -218,89 +242,40 @@ fn middle(mut draws: Vec<f64>) -> Option<(f64, f64)> {
     Some((at(0.025)?, at(0.975)?))
 }
 
-/// How `series` stands against `baseline` at each size, by throughput.
+/// How `series` was compared with `baseline` in a cell, by throughput.
+fn compared(cell: &CellResult, series: Series, baseline: Series) -> Option<&SeriesComparison> {
+    cell.comparisons.iter().find(|comparison| {
+        comparison.metric == Metric::Throughput
+            && (comparison.series, comparison.baseline) == (series, baseline)
+    })
+}
+
+/// How `series` stands against `baseline` at each size, by throughput; none where there is no interval.
 #[must_use]
-pub fn standing(
-    ladder: &Ladder<'_>,
+pub fn standing<'a>(
+    ladder: &Ladder<'a>,
     series: Series,
     baseline: Series,
-) -> Vec<(usize, Option<(Estimate, Verdict)>)> {
-    let of = |cell: &&CellResult| {
-        let direct = cell.comparisons.iter().find(|comparison| {
-            comparison.metric == Metric::Throughput
-                && !comparison.control
-                && (comparison.series, comparison.baseline) == (series, baseline)
-        });
-        let outcome = direct.and_then(|comparison| comparison.outcome.as_ref().ok());
-        (cell.cell.payload_bytes, outcome.map(|outcome| (outcome.effect.ratio(), outcome.verdict)))
+) -> Vec<(usize, Option<&'a SeriesOutcome>)> {
+    let of = |cell: &&'a CellResult| {
+        let outcome = compared(cell, series, baseline).and_then(|found| found.outcome.as_ref().ok());
+        (cell.cell.payload_bytes, outcome)
     };
     ladder.cells.iter().map(of).collect()
 }
 
-/// Where a ratio that is below 1 at one size and above it at another passes 1, on logarithmic axes.
-#[must_use]
-pub fn passes_one((before_bytes, before): (usize, f64), (first_bytes, first): (usize, f64)) -> f64 {
-    let share = before.ln() / (before.ln() - first.ln());
-    (before_bytes as f64) * (first_bytes as f64 / before_bytes as f64).powf(share)
-}
-
-/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an interval; none where a size
-/// has no effect.
+/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an interval; none where fewer
+/// than two sizes have one.
 #[must_use]
 pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
-    let effect = |cell: &&CellResult| {
-        let found = cell.comparisons.iter().find(|comparison| {
-            comparison.metric == Metric::Throughput
-                && !comparison.control
-                && (comparison.series, comparison.baseline) == (series, baseline)
-        });
-        Some((cell.cell.payload_bytes, found?.outcome.as_ref().ok()?.effect))
-    };
-    Crossing::of(&ladder.cells.iter().map(effect).collect::<Option<Vec<_>>>()?)
-}
-
-/// From which size on `series` is faster than `baseline`, by the verdicts: the smallest size from which on
-/// every verdict says so. Where it lies is between the last size that does not and the first that does;
-/// the value is where the ratio passes 1 between the two, on a logarithmic axis.
-#[must_use]
-pub fn crossover(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Crossover {
-    let standing = standing(ladder, series, baseline);
-    let faster = |point: &(usize, Option<(Estimate, Verdict)>)| matches!(point.1, Some((_, Verdict::Faster)));
-    let from = standing.iter().rposition(|point| !faster(point)).map_or(0, |last| last + 1);
-    let Some(&(first_bytes, first)) = standing.get(from) else {
-        return match standing.iter().position(|point| !faster(point)) {
-            Some(end) if end > 0 => Crossover::UpTo(standing[end].0),
-            _ => Crossover::Never,
-        };
-    };
-    if from == 0 {
-        return Crossover::Always;
-    }
-    // The last size at which it is clearly not faster bounds the place from below.
-    let clear = |point: &&(usize, Option<(Estimate, Verdict)>)| {
-        matches!(point.1, Some((_, Verdict::Slower | Verdict::NoDifference)))
-    };
-    let low = standing[..from].iter().rfind(clear).map(|point| point.0);
-    let (before_bytes, before) = standing[from - 1];
-    let value = match (before, first) {
-        (Some((before, _)), Some((first, _))) if low.is_some() && before.value < 1.0 && first.value > 1.0 => {
-            passes_one((before_bytes, before.value), (first_bytes, first.value))
-        }
-        _ => first_bytes as f64,
-    };
-    Crossover::From(Measure { value, interval: low.map(|low| (low as f64, first_bytes as f64)) })
+    let standing = standing(ladder, series, baseline).into_iter();
+    Crossing::of(&standing.filter_map(|(bytes, outcome)| Some((bytes, outcome?.effect))).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fit(fixed: f64, by_byte: f64, spread: f64) -> Fit {
-        let draws =
-            (0..100).map(|i| (fixed * (1.0 + spread * (f64::from(i) - 50.0) / 50.0), by_byte)).collect();
-        let measure = Measure { value: 0.0, interval: None };
-        Fit { fixed_ns: measure, ns_per_kib: measure, misfits: Vec::new(), draws, line: (fixed, by_byte) }
-    }
+    use crate::case::{Layout, SendPath};
 
     #[test]
     fn a_line_goes_through_points_that_lie_on_one() {
@@ -310,22 +285,38 @@ mod tests {
         assert_eq!(straight([(64.0, 1.0), (64.0, 2.0)].into_iter()), None, "one size makes no line");
     }
 
+    fn effect(log_mean: f64, standard_error: f64) -> Effect {
+        Effect { log_mean, standard_error, instances: 12, degrees_of_freedom: 11.0 }
+    }
+
     #[test]
-    fn lines_cross_where_they_do_and_not_outside_of_what_was_measured() {
-        let plain = fit(6000.0, 0.2, 0.0);
-        let Crossover::From(at) = fit(7000.0, 0.1, 0.01).crossover(&plain, 64, 65536) else { panic!() };
-        assert!((at.value - 10_000.0).abs() < 1e-6, "{at:?}");
-        let (low, high) = at.interval.unwrap();
-        assert!(low < 10_000.0 && 10_000.0 < high, "{at:?}");
-        assert_eq!(fit(7000.0, 0.1, 0.0).crossover(&plain, 64, 4096), Crossover::Never);
-        assert_eq!(fit(5000.0, 0.1, 0.0).crossover(&plain, 64, 4096), Crossover::Always);
-        assert_eq!(
-            fit(5000.0, 0.4, 0.0).crossover(&plain, 64, 65536),
-            Crossover::Never,
-            "not at the largest"
-        );
-        // Half of the draws have it below from the start: the interval has no lower end.
-        let Crossover::From(at) = fit(6000.0, 0.1, 0.1).crossover(&plain, 64, 65536) else { panic!() };
-        assert_eq!(at.interval.map(|(low, _)| low), Some(0.0), "{at:?}");
+    fn what_moves_all_paths_alike_cancels_in_the_difference_of_two() {
+        let sizes = [64_usize, 1024, 8192, 65536];
+        let fit = |series: Series, gain: Option<f64>| {
+            let points: Vec<Point> = sizes
+                .iter()
+                .map(|&bytes| {
+                    let plain = 6000.0 + 0.1 * bytes as f64;
+                    Point {
+                        bytes,
+                        ns: plain / gain.unwrap_or(1.0),
+                        baseline: Some(effect(0.0, 0.05)),
+                        gain: gain.map(|gain| effect(gain.ln(), 0.002)),
+                    }
+                })
+                .collect();
+            let line = straight(points.iter().map(|point| (point.bytes as f64, point.ns))).unwrap();
+            let none = Measure { value: 0.0, interval: None };
+            let draws = draws(&points, series);
+            Fit { fixed_ns: none, ns_per_kib: none, misfits: Vec::new(), draws, line }
+        };
+        let two_copy = fit((SendPath::TwoCopy, Layout::Heap), None);
+        let zero_copy = fit((SendPath::ZeroCopy, Layout::Heap), Some(0.9));
+        let width = |measure: Measure| measure.interval.map(|(low, high)| high - low).unwrap();
+        let (fixed, _) = zero_copy.minus(&two_copy);
+        let (low, high) = fixed.interval.unwrap();
+        assert!(low < 666.7 && 666.7 < high, "{fixed:?}");
+        let own = middle(zero_copy.draws.iter().map(|line| line.0).collect()).unwrap();
+        assert!(width(fixed) < 0.3 * (own.1 - own.0), "{fixed:?} beside {own:?}");
     }
 }

@@ -1,18 +1,15 @@
 //! From which size on one path is cheaper than another, with an interval.
 //!
-//! What is known at each size is an [`Effect`]: the mean of log ratios, one for each visit, and its standard error.
-//! Between two sizes the log ratio is taken to be straight over the logarithm of the size. The interval is that of
-//! draws: each size's effect is drawn from Student's t around its mean, the crossing of the drawn curve is found, and
-//! the middle 95 % of all crossings is the interval. Sizes are measured apart, so that they are drawn apart.
-
-use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF, StudentsT};
+//! What is known at each size is an [`Effect`]: the mean of log ratios, one for each life, and its standard error.
+//! Between two sizes the log ratio is taken to be straight over the logarithm of the size. The interval holds the sizes
+//! at which the ratio, so interpolated, may be 1: it begins where the upper end of the ratio's interval passes 1 for the
+//! last time, and ends where the lower end does. This is Fieller's construction (*Some problems in interval estimation*,
+//! 1954): at the true crossing the ratio is 1, and its interval there has 1 in it 95 times of 100.
 
 use super::stats::{CONFIDENCE, Effect};
 
-/// So many draws leave 50 on each side of a 95 % interval.
-const DRAWS: usize = 2000;
+/// So many points between two sizes, at which the ends of the interpolated ratio's interval are worked out.
+const STEPS: u32 = 32;
 
 /// Where a path becomes the cheaper one.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -43,31 +40,36 @@ impl Crossing {
         if points.len() < 2 {
             return None;
         }
-        let means: Vec<(f64, f64)> =
-            points.iter().map(|(bytes, effect)| ((*bytes as f64).ln(), effect.log_mean)).collect();
-        // Seeded, so that the same samples give the same interval.
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut drawn = means.clone();
-        let mut places: Vec<Place> = (0..DRAWS)
-            .map(|_| {
-                for ((drawn, mean), (_, effect)) in drawn.iter_mut().zip(&means).zip(points) {
-                    drawn.1 = mean.1 + effect.standard_error * student(effect.degrees_of_freedom, &mut rng);
+        let mut curves: [Vec<(f64, f64)>; 3] = Default::default();
+        for (index, (bytes, effect)) in points.iter().enumerate() {
+            let (next_bytes, next) = points.get(index + 1).unwrap_or(&points[index]);
+            // The last size is a point by itself.
+            let steps = if index + 1 < points.len() { STEPS } else { 1 };
+            for step in 0..steps {
+                let share = f64::from(step) / f64::from(steps);
+                let between = |from: f64, to: f64| from + share * (to - from);
+                let at = between((*bytes as f64).ln(), (*next_bytes as f64).ln());
+                let effect = interpolated(effect, next, share);
+                let half = effect.half_width(CONFIDENCE);
+                for (curve, offset) in curves.iter_mut().zip([0.0, half, -half]) {
+                    curve.push((at, effect.log_mean + offset));
                 }
-                place(&drawn)
-            })
-            .collect();
-        places.sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-        let outside = (DRAWS as f64 * (1.0 - CONFIDENCE) / 2.0) as usize;
-        Some(Self { value: place(&means), low: places[outside], high: places[DRAWS - 1 - outside] })
+            }
+        }
+        let [value, low, high] = curves.map(|curve| place(&curve));
+        Some(Self { value, low, high })
     }
 }
 
-/// A draw from Student's t.
-fn student(degrees_of_freedom: usize, rng: &mut impl Rng) -> f64 {
-    // Location 0, scale 1 and a positive number of degrees of freedom are always accepted.
-    let t = StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1) as f64)
-        .unwrap_or_else(|error| unreachable!("constant parameters: {error}"));
-    t.inverse_cdf(rng.random_range(1e-9..1.0 - 1e-9))
+/// The effect between two sizes, a `share` of the way from the one to the other.
+fn interpolated(one: &Effect, other: &Effect, share: f64) -> Effect {
+    let errors = [(1.0 - share) * one.standard_error, share * other.standard_error];
+    Effect {
+        log_mean: (1.0 - share) * one.log_mean + share * other.log_mean,
+        standard_error: errors[0].hypot(errors[1]),
+        instances: one.instances.min(other.instances),
+        degrees_of_freedom: one.degrees_of_freedom.min(other.degrees_of_freedom),
+    }
 }
 
 /// From which place on the curve (logarithm of the size, log ratio) stays above 0.
@@ -85,10 +87,12 @@ fn place(curve: &[(f64, f64)]) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
     use rand_distr::{Distribution, Normal};
 
     fn effect(log_mean: f64, standard_error: f64) -> Effect {
-        Effect { log_mean, standard_error, instances: 12, degrees_of_freedom: 11 }
+        Effect { log_mean, standard_error, instances: 12, degrees_of_freedom: 11.0 }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Manifest {
     /// The command lines that went on with it.
     #[serde(default)]
     pub resumed: Vec<Vec<String>>,
-    /// What is counted, in generations of its own.
+    /// What is counted, in a visit of its own of each cell.
     #[serde(default)]
     pub events: Vec<Event>,
     /// What is measured.

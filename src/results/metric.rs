@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::stats::{Estimate, Verdict};
+use super::stats::Estimate;
+use super::verdict::Verdict;
 use crate::format;
 
 /// What paths are compared by.
@@ -30,6 +31,17 @@ pub enum Direction {
     More,
     /// Less is better.
     Less,
+}
+
+impl Direction {
+    /// What a value is multiplied by, where it got better by `gain`.
+    #[must_use]
+    pub fn of_gain(self, gain: f64) -> f64 {
+        match self {
+            Self::More => gain,
+            Self::Less => 1.0 / gain,
+        }
+    }
 }
 
 impl Metric {
@@ -107,18 +119,46 @@ impl Metric {
         }
     }
 
-    /// A verdict in words that fit the metric.
+    /// The difference that does not matter in a sweep (0.02: 2 %). Tails vary more, and nobody chooses a path for a
+    /// tenth of them.
     #[must_use]
-    pub fn verdict(self, verdict: Verdict) -> &'static str {
+    pub fn margin(self) -> f64 {
+        match self {
+            Self::P99 => 0.1,
+            Self::Throughput | Self::P50 | Self::CpuPerByte => 0.02,
+        }
+    }
+
+    /// The difference that does not matter between two builds: a gate says of everything above it that it is worse, if
+    /// the data do.
+    #[must_use]
+    pub fn least_difference(self) -> f64 {
+        match self {
+            Self::P99 => 0.02,
+            Self::Throughput | Self::P50 | Self::CpuPerByte => 0.005,
+        }
+    }
+
+    /// A verdict in words that fit the metric, read off the interval of a gain: `faster`, `same within 2 %`,
+    /// `undecided: -5.0 % to +6.0 %`.
+    #[must_use]
+    pub fn verdict(self, verdict: Verdict, gain: Estimate, margin: f64) -> String {
         match (verdict, self) {
-            (Verdict::NoDifference, _) => "no difference",
-            (Verdict::TooNoisy, _) => "too noisy to say",
-            (Verdict::Faster, Self::Throughput) => "faster",
-            (Verdict::Slower, Self::Throughput) => "slower",
-            (Verdict::Faster, Self::P50 | Self::P99) => "shorter",
-            (Verdict::Slower, Self::P50 | Self::P99) => "longer",
-            (Verdict::Faster, Self::CpuPerByte) => "less CPU",
-            (Verdict::Slower, Self::CpuPerByte) => "more CPU",
+            (Verdict::Same, _) => format!("same within {} %", format::significant(margin * 100.0, 3)),
+            (Verdict::Undecided, _) => {
+                let change = self.change(gain);
+                format!(
+                    "undecided: {} to {}",
+                    format::rough_difference(change.low),
+                    format::rough_difference(change.high)
+                )
+            }
+            (Verdict::Faster, Self::Throughput) => "faster".to_owned(),
+            (Verdict::Slower, Self::Throughput) => "slower".to_owned(),
+            (Verdict::Faster, Self::P50 | Self::P99) => "shorter".to_owned(),
+            (Verdict::Slower, Self::P50 | Self::P99) => "longer".to_owned(),
+            (Verdict::Faster, Self::CpuPerByte) => "less CPU".to_owned(),
+            (Verdict::Slower, Self::CpuPerByte) => "more CPU".to_owned(),
         }
     }
 }
@@ -137,6 +177,18 @@ mod tests {
         for metric in [Metric::P50, Metric::P99, Metric::CpuPerByte] {
             assert_eq!(metric.change(gain), less, "{metric}");
         }
+    }
+
+    #[test]
+    fn verdicts_are_put_in_numbers() {
+        let of = |metric: Metric, low, high| {
+            let gain = Estimate { value: f64::midpoint(low, high), low, high };
+            metric.verdict(Verdict::of(gain, metric.margin()), gain, metric.margin())
+        };
+        assert_eq!(of(Metric::Throughput, 0.99, 1.01), "same within 2 %");
+        assert_eq!(of(Metric::P99, 0.95, 1.01), "same within 10 %");
+        assert_eq!(of(Metric::Throughput, 0.95, 1.06), "undecided: -5.0 % to +6.0 %");
+        assert_eq!(of(Metric::CpuPerByte, 1.05, 1.06), "less CPU");
     }
 
     #[test]

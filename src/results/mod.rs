@@ -3,8 +3,10 @@
 //! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what `environment.json` holds,
 //! [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a row of it.
 //!
-//! [`metric`] is what paths are compared by. [`observation`] is what one visit says of two arms, [`stats`] what many
-//! observations allow to be concluded, and [`analysis`] applies both to a whole sweep. [`cost_model`] fits costs to it,
+//! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms, [`stats`] makes an effect
+//! of many observations, [`family`] says what many effects allow to be said together, and [`verdict`] reads a verdict
+//! off an interval. [`tail`] has the quantiles, and [`states`]
+//! tells the machine's slow visits from the others. [`analysis`] applies them to a whole sweep. [`cost_model`] fits costs to it,
 //! and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as `summary.csv`. [`compare`] holds
 //! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured.
 
@@ -13,11 +15,15 @@ pub mod compare;
 pub mod comparison;
 pub mod cost_model;
 pub mod crossing;
+pub mod family;
 pub mod manifest;
 pub mod metric;
 pub mod observation;
 pub mod record;
 pub mod samples_csv;
+pub mod states;
 pub mod stats;
 pub mod store;
 pub mod summary;
+pub mod tail;
+pub mod verdict;

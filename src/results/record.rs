@@ -3,6 +3,9 @@
 use crate::case::Case;
 use crate::sample::Sample;
 
+/// Rounds of a visit: what is measured of a cell before another is visited.
+pub const ROUNDS_PER_VISIT: u64 = 2;
+
 /// What was measured of one arm in one round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

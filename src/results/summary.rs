@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use strum::VariantArray;
 
 use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
+use super::family::ControlCheck;
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::event_name;
@@ -129,7 +130,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
 
     for metric in Metric::OF_A_SWEEP {
         let outcome = against_baseline(cell, result, metric).and_then(|found| found.outcome.as_ref().ok());
-        let ratio = outcome.map(|outcome| outcome.effect.ratio());
+        let ratio = outcome.map(|outcome| outcome.ratio);
         let measure =
             ratio.map(|ratio| Measure { value: ratio.value, interval: Some((ratio.low, ratio.high)) });
         put_measure(&mut row, &format!("{metric}_gain"), measure);
@@ -138,7 +139,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
     row
 }
 
-/// The comparison of an arm with its cell's baseline.
+/// The comparison of an arm with its cell's baseline; none of the baseline itself and of the control.
 #[must_use]
 pub fn against_baseline<'a>(
     cell: &'a CellResult,
@@ -148,9 +149,8 @@ pub fn against_baseline<'a>(
     let baseline = cell.arms.first()?.arm.case.series();
     cell.comparisons.iter().find(|comparison| {
         comparison.metric == metric
-            && comparison.series == result.arm.case.series()
-            && comparison.control == result.arm.control
-            && comparison.baseline == baseline
+            && !result.arm.control
+            && (comparison.series, comparison.baseline) == (result.arm.case.series(), baseline)
     })
 }
 
@@ -161,21 +161,17 @@ pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
     let mut table =
         format!("{:<46} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");
     for cell in &analysis.cells {
-        for result in &cell.arms {
-            let name = if result.arm.control {
-                format!("{} (control)", result.arm.case)
-            } else {
-                result.arm.case.to_string()
-            };
+        for result in cell.arms.iter().filter(|result| !result.arm.control) {
+            let name = result.arm.case.to_string();
             let gbps = text(result.throughput_gbps.map(|measure| format::number(measure.value)));
             let (change, verdict) = match against_baseline(cell, result, metric).map(|found| &found.outcome) {
-                None => (String::new(), ""),
-                Some(Err(reason)) => (String::new(), reason.as_str()),
+                None => (String::new(), String::new()),
+                Some(Err(reason)) => (String::new(), reason.clone()),
                 Some(Ok(outcome)) => {
-                    let change = metric.change(outcome.effect.ratio());
+                    let change = metric.change(outcome.ratio);
                     (
                         format::difference_with_interval(change.value, change.low, change.high),
-                        metric.verdict(outcome.verdict),
+                        metric.verdict(outcome.verdict, outcome.ratio, metric.margin()),
                     )
                 }
             };
@@ -183,10 +179,40 @@ pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
             let _ = writeln!(table, "{name:<46} {gbps:>9}  {change:>30}  {verdict}");
         }
     }
+    let _ = writeln!(table, "{}", control(analysis));
     if let Some(injections) = injections(manifest) {
         let _ = writeln!(table, "{injections}");
     }
     table
+}
+
+/// What the control arms say, in a sentence for each metric that has to be spoken of.
+#[must_use]
+pub fn control(analysis: &Analysis) -> String {
+    let widened = |metric: Metric| {
+        let check = analysis.controls.get(&metric).filter(|check| check.widening > 1.0)?;
+        let times = format::significant(check.widening, 2);
+        Some(format!(" The intervals of {} are widened {times} times, by its own controls.", metric.name()))
+    };
+    let others = Metric::OF_A_SWEEP.into_iter().filter(|metric| *metric != Metric::Throughput);
+    let others: String = others.filter_map(widened).collect();
+    let throughput = analysis.controls.get(&Metric::Throughput).filter(|check| check.controls > 0);
+    let Some(&ControlCheck { controls, scatter, widening }) = throughput else {
+        return "There is no control arm, so the data cannot say how much of a difference is noise."
+            .to_owned();
+    };
+    let found = format!(
+        "Control (the baseline a second time, in {controls} cells): its distance from the baseline is {} times what its \
+         spread explains",
+        format::significant(scatter, 2)
+    );
+    if widening > 1.0 {
+        format!(
+            "{found}, which is more than chance: every interval of throughput is widened by that.{others}"
+        )
+    } else {
+        format!("{found}: no more than chance.{others}")
+    }
 }
 
 /// What is part of every message's time where nobody receives, in a sentence; none where there is no such cell.

@@ -1,10 +1,17 @@
-//! A sweep: every cell visited again and again, each time with new instances of all its arms, which then
-//! run short bursts in turn, in random order, until the comparisons are precise or the time is over.
+//! A sweep: every cell visited again and again, until the comparisons are precise or the time is over.
 //!
-//! What a visit measures is on disk before the next round begins. METHODOLOGY.md says why it is done so.
+//! The instances of a cell's arms live for ten rounds, which are spent as five visits of two rounds. Between two visits
+//! other cells are visited: what the machine does to a path for a second at a time is then met five times in a life,
+//! and not once. In a round every arm runs one short burst, in random order. Counters cost time, so that they are
+//! carried in one visit of each cell at the end.
+//!
+//! What a round measures is on disk before the next begins. METHODOLOGY.md says why it is done so.
 
+mod allocation;
+mod life;
 pub(crate) mod plan;
 pub(crate) mod rig;
+mod visits;
 
 #[cfg(test)]
 mod simulation;
@@ -15,46 +22,49 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Event;
 use crate::results::metric::Metric;
 use crate::results::observation::observe;
-use crate::results::record::{Arm, Record};
-use crate::results::stats::{Effect, MARGIN, Verdict, judge};
+use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
+use crate::results::stats::Effect;
 use crate::results::store::Plan;
+use life::{Kind, Visited};
 
-pub use rig::{PairRig, Rig};
+pub use rig::{Bursts, PairRig, Rig};
+pub use visits::{Visit, Visits};
 
+/// Visits that the instances of a cell live for.
+pub const VISITS_PER_LIFE: u64 = 5;
 /// Rounds that the instances of a cell live for.
-pub const ROUNDS: u64 = 10;
-/// One generation in this many carries the counters.
-const COUNTED_EVERY: u64 = 6;
-/// No comparison is precise before this many generations: fewer say too little about their own spread.
-const MIN_GENERATIONS: usize = 6;
-/// A failed arm is tried again in the next generation, because the cause may pass: a shortage of memory, a busy
+pub const ROUNDS: u64 = ROUNDS_PER_VISIT * VISITS_PER_LIFE;
+/// A failed arm is tried again in the next life, because the cause may pass: a shortage of memory, a busy
 /// machine. After this many failures in a row it is left alone, because each may take a deadline of some
 /// seconds, and the other arms need that time.
 const MAX_FAILURES_IN_A_ROW: u32 = 3;
 
+/// Counted visits may go on until the time that there is has been used so many times.
+const COUNTING_MAY_END: f64 = 1.1;
+
 /// What a sweep needs to be told besides its plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How long it may take.
     pub limit: Duration,
-    /// What is counted, in generations of its own.
+    /// What is counted, in a visit of its own of each cell.
     pub events: Vec<Event>,
 }
 
 /// How an arm stands against the baseline.
-pub type Standing = (Arm, Effect, Verdict);
+pub type Standing = (Arm, Effect);
 
 /// Where a sweep stands.
 pub struct Progress<'a> {
-    /// The generation, from 0.
+    /// The generation, from 0. In each, the instances of the cells that it visits are made anew.
     pub generation: u64,
     /// The cell that is visited, by its number in the plan.
     pub cell: usize,
-    /// The round, from 0.
+    /// The round of the instances' life, from 0.
     pub round: u64,
     /// Time that has been used.
     pub elapsed: Duration,
@@ -89,16 +99,20 @@ pub struct Sweep<'a, R> {
 /// What is known of a cell so far.
 struct CellState {
     arms: Vec<ArmState>,
-    /// Whether a generation with counters was measured.
+    /// Whether a visit with counters was made.
     counted: bool,
     /// Whether no more visits are needed.
     done: bool,
+    /// Lives in which something was timed.
+    lives: usize,
+    /// What it costs.
+    cost: Cost,
 }
 
 /// What is known of an arm so far. The first of a cell is the baseline, the last the control.
 struct ArmState {
     arm: Arm,
-    /// The log ratio of throughput to the baseline's, one for each generation that was timed.
+    /// The log ratio of throughput to the baseline's, one for each life that was timed.
     observations: Vec<f64>,
     failures_in_a_row: u32,
 }
@@ -109,13 +123,36 @@ impl ArmState {
     }
 }
 
-/// What a visit is told, and where its results go.
+/// What was spent on a cell by this run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    lives: u32,
+    opening: Duration,
+    visits: u32,
+    visiting: Duration,
+}
+
+impl Cost {
+    /// Of a life that has so many visits; none before the first.
+    fn of_life(&self, visits: u64) -> Option<Duration> {
+        (self.lives > 0 && self.visits > 0)
+            .then(|| self.opening / self.lives + (self.visiting / self.visits).mul_f64(visits as f64))
+    }
+}
+
+/// Where the results go, and what ends it.
 struct Outside<'o> {
     take: &'o mut dyn FnMut(&[Record]) -> Result<()>,
     interrupted: &'o AtomicBool,
     progress: &'o mut dyn FnMut(&Progress<'_>),
     /// When the run began, on the rig's clock.
     began: Duration,
+}
+
+impl Outside<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 impl<'a, R: Rig> Sweep<'a, R> {
@@ -127,25 +164,27 @@ impl<'a, R: Rig> Sweep<'a, R> {
             arms: plan::arms(plan, cell).into_iter().map(state).collect(),
             counted: options.events.is_empty(),
             done: false,
+            lives: 0,
+            cost: Cost::default(),
         };
         let cells = plan.cells.iter().copied().map(cell_state).collect();
         let generation = records.iter().map(|record| record.generation.saturating_add(1)).max().unwrap_or(0);
         let mut sweep = Self { plan, options, rig, cells, generation };
-        let mut visits: BTreeMap<(u64, usize), Vec<Record>> = BTreeMap::new();
+        let mut lives: BTreeMap<(u64, usize), Vec<Record>> = BTreeMap::new();
         for record in records {
             let cell = record.arm.case.cell();
             if let Some(index) = plan.cells.iter().position(|planned| *planned == cell) {
-                visits.entry((record.generation, index)).or_default().push(record.clone());
+                lives.entry((record.generation, index)).or_default().push(record.clone());
             }
         }
-        for ((_, cell), records) in &visits {
+        for ((_, cell), records) in &lives {
             sweep.learn(*cell, records);
         }
         // The cause of a former failure may have passed.
         for cell in &mut sweep.cells {
             cell.arms.iter_mut().for_each(|arm| arm.failures_in_a_row = 0);
         }
-        (0..sweep.cells.len()).for_each(|cell| sweep.update_done(cell));
+        sweep.update_done();
         sweep
     }
 
@@ -161,110 +200,92 @@ impl<'a, R: Rig> Sweep<'a, R> {
         progress: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<StopReason> {
         let mut outside = Outside { take, interrupted, progress, began: self.rig.elapsed() };
+        let reason = self.run_timed(&mut outside)?;
+        self.run_counted(&mut outside)?;
+        Ok(if outside.is_interrupted() { StopReason::Interrupted } else { reason })
+    }
+
+    fn run_timed(&mut self, outside: &mut Outside<'_>) -> Result<StopReason> {
         loop {
-            let mut cells: Vec<usize> =
-                (0..self.cells.len()).filter(|&cell| !self.cells[cell].done).collect();
+            let left = self.left_for_times(outside);
+            let mut cells = allocation::next_cells(&self.cells, left);
             if cells.is_empty() {
                 return Ok(StopReason::Precise);
             }
             let mut orders = plan::orders(self.plan, self.generation);
             orders.shuffle(&mut cells);
-            for cell in cells {
-                if self.rig.elapsed().saturating_sub(outside.began) >= self.options.limit {
+            for group in plan::groups(self.plan, &cells) {
+                let left = self.left_for_times(outside);
+                // Its instances are opened and visited once, whatever that takes.
+                let least: Duration = group.iter().filter_map(|&cell| self.cells[cell].cost.of_life(1)).sum();
+                if left.is_zero() || left < least || outside.is_interrupted() {
+                    self.generation += 1; // what was begun of it stands
                     return Ok(StopReason::Time);
                 }
-                if interrupted.load(Ordering::Relaxed) {
-                    return Ok(StopReason::Interrupted);
-                }
-                self.visit(cell, &mut orders, &mut outside)?;
+                let until = self.rig.elapsed() + left;
+                self.live(&group, &Kind::Timed { until }, &mut orders, outside)?;
             }
+            self.update_done();
             self.generation += 1;
         }
     }
 
-    fn is_counted(&self) -> bool {
-        !self.options.events.is_empty() && self.generation % COUNTED_EVERY == 1
-    }
-
-    /// Opens an instance of every arm, and runs the rounds.
-    fn visit(&mut self, cell: usize, orders: &mut plan::Orders, outside: &mut Outside<'_>) -> Result<()> {
-        let timed = !self.is_counted();
-        self.rig.count(if timed { &[] } else { &self.options.events });
-        let (generation, state, rig) = (self.generation, &self.cells[cell], &self.rig);
-        let arms: Vec<Arm> = state.arms.iter().map(|arm| arm.arm).collect();
-        let mut order: Vec<usize> = (0..arms.len()).filter(|&arm| !state.arms[arm].is_given_up()).collect();
-        let mut visited = Vec::new();
-        let mut failures: Vec<(usize, Error)> = Vec::new();
-        let done_cells = self.cells.iter().filter(|cell| cell.done).count();
-        let (began, progress) = (outside.began, &mut outside.progress);
-        let mut report = |round, failed: Option<(Arm, &str)>| {
-            let elapsed = rig.elapsed().saturating_sub(began);
-            let standing = &|| state.standing();
-            progress(&Progress { generation, cell, round, elapsed, standing, failed, done_cells });
-        };
-
-        orders.shuffle(&mut order);
-        let mut open = BTreeMap::new();
-        for &arm in &order {
-            match rig.open(arms[arm]) {
-                Ok(instance) => drop(open.insert(arm, instance)),
-                Err(error) => {
-                    failures.push((arm, error));
-                    if !rig.is_alive() {
-                        open.clear();
-                        break;
-                    }
-                }
-            }
-        }
-        for round in 0..ROUNDS {
-            if open.is_empty() || outside.interrupted.load(Ordering::Relaxed) && round > 0 {
+    /// The counted visits: one of each cell that has none.
+    fn run_counted(&mut self, outside: &mut Outside<'_>) -> Result<()> {
+        let mut orders = plan::orders(self.plan, self.generation);
+        let mut cells: Vec<usize> = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell)).collect();
+        orders.shuffle(&mut cells);
+        // The time for them was kept free by an estimate: they may take somewhat longer.
+        let limit = self.options.limit.mul_f64(COUNTING_MAY_END);
+        for cell in cells {
+            let is_over = self.rig.elapsed().saturating_sub(outside.began) >= limit;
+            if is_over || outside.is_interrupted() {
                 break;
             }
-            report(round, None);
-            orders.shuffle(&mut order);
-            let mut records = Vec::new();
-            for (position, &arm) in order.iter().enumerate() {
-                let Some(instance) = open.get_mut(&arm) else { continue };
-                let position = position as u64;
-                match rig.burst(instance) {
-                    Ok(sample) => {
-                        let (arm, outcome) = (arms[arm], Ok(sample));
-                        records.push(Record { generation, round, position, arm, timed, outcome });
-                    }
-                    Err(error) => {
-                        open.remove(&arm);
-                        failures.push((arm, error));
-                        // Without the client no other arm can go on; they have not failed.
-                        if !rig.is_alive() {
-                            open.clear();
-                        }
-                    }
-                }
+            self.live(&[cell], &Kind::Counted, &mut orders, outside)?;
+        }
+        Ok(())
+    }
+
+    fn is_to_count(&self, cell: usize) -> bool {
+        !self.cells[cell].counted && !self.cells[cell].arms.iter().all(ArmState::is_given_up)
+    }
+
+    /// How much of the time is left for what is timed: without what the counted visits are likely to take.
+    fn left_for_times(&self, outside: &Outside<'_>) -> Duration {
+        let counted = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell));
+        let counting: Duration = counted.filter_map(|cell| self.cells[cell].cost.of_life(1)).sum();
+        let elapsed = self.rig.elapsed().saturating_sub(outside.began);
+        self.options.limit.saturating_sub(counting).saturating_sub(elapsed)
+    }
+
+    /// One life of some cells' instances.
+    fn live(
+        &mut self,
+        cells: &[usize],
+        kind: &Kind,
+        orders: &mut plan::Orders,
+        outside: &mut Outside<'_>,
+    ) -> Result<()> {
+        self.rig.count(if matches!(kind, Kind::Timed { .. }) { &[] } else { &self.options.events });
+        let visited = self.visit_in_turn(cells, kind, orders, outside)?;
+        for (&cell, Visited { records, cost }) in cells.iter().zip(&visited) {
+            self.learn(cell, records);
+            if matches!(kind, Kind::Timed { .. }) {
+                self.cells[cell].cost.add(cost);
             }
-            (outside.take)(&records)?;
-            visited.append(&mut records);
         }
-        drop(open);
-        for (arm, error) in failures {
-            let (arm, error) = (arms[arm], error.to_string());
-            report(0, Some((arm, &error)));
-            let record = Record { generation, round: 0, position: 0, arm, timed, outcome: Err(error) };
-            (outside.take)(std::slice::from_ref(&record))?;
-            visited.push(record);
-        }
-        self.learn(cell, &visited);
-        self.update_done(cell);
         if !self.rig.is_alive() {
             self.rig.restart()?;
         }
         Ok(())
     }
 
-    /// Takes in what a visit measured.
+    /// Takes in what a life measured.
     fn learn(&mut self, cell: usize, records: &[Record]) {
         let state = &mut self.cells[cell];
         state.counted |= records.iter().any(|record| !record.timed && record.outcome.is_ok());
+        state.lives += usize::from(records.iter().any(|record| record.timed && record.outcome.is_ok()));
         let baseline = state.arms[0].arm;
         for (index, state) in state.arms.iter_mut().enumerate() {
             let mut own = records.iter().filter(|record| record.arm == state.arm).peekable();
@@ -279,33 +300,35 @@ impl<'a, R: Rig> Sweep<'a, R> {
         }
     }
 
-    /// Works out whether more visits of a cell are needed.
-    fn update_done(&mut self, cell: usize) {
-        let state = &self.cells[cell];
-        // As many as are judged together: every two series, and the control.
-        let series = self.plan.series.len();
-        let comparisons = self.plan.cells.len() * (series * (series - 1) / 2 + 1);
-        let is_precise = |arm: &ArmState| {
-            arm.observations.len() >= MIN_GENERATIONS
-                && Effect::of(&arm.observations)
-                    .is_some_and(|effect| effect.is_precise(comparisons, self.plan.precision))
-        };
-        let (baseline, others) = (&state.arms[0], &state.arms[1..]);
-        let nothing_to_compare = baseline.is_given_up() || others.iter().all(ArmState::is_given_up);
-        let done = nothing_to_compare
-            || state.counted && others.iter().all(|arm| arm.is_given_up() || is_precise(arm));
-        self.cells[cell].done = done;
+    /// Works out of which cells more visits are needed.
+    fn update_done(&mut self) {
+        let precise = allocation::precise(&self.cells, self.plan.precision);
+        for (cell, is_precise) in self.cells.iter_mut().zip(precise) {
+            // Without the baseline, the others are still compared with each other, as long as there is time.
+            let baseline = &cell.arms[0];
+            let left = cell.judged().chain([baseline]).filter(|arm| !arm.is_given_up()).count();
+            cell.done = left < 2 || is_precise && !baseline.is_given_up();
+        }
+    }
+}
+
+impl Cost {
+    fn add(&mut self, other: &Self) {
+        self.lives += other.lives;
+        self.opening += other.opening;
+        self.visits += other.visits;
+        self.visiting += other.visiting;
     }
 }
 
 impl CellState {
+    /// The arms that are held against the baseline. Where there is one path alone, that is its control.
+    fn judged(&self) -> impl Iterator<Item = &ArmState> {
+        let control_alone = self.arms.len() == 2;
+        self.arms.iter().skip(1).filter(move |arm| control_alone || !arm.arm.control)
+    }
+
     fn standing(&self) -> Vec<Standing> {
-        let effect = |arm: &ArmState| Effect::of(&arm.observations);
-        let (control, arms) =
-            self.arms.split_last().map_or((None, &[][..]), |(last, arms)| (effect(last), arms));
-        let found: Vec<(Arm, Effect)> =
-            arms.iter().skip(1).filter_map(|arm| Some((arm.arm, effect(arm)?))).collect();
-        let verdicts = judge(&found.iter().map(|(_, effect)| (*effect, control)).collect::<Vec<_>>(), MARGIN);
-        found.into_iter().zip(verdicts).map(|((arm, effect), verdict)| (arm, effect, verdict)).collect()
+        self.judged().filter_map(|arm| Some((arm.arm, Effect::robust(&arm.observations)?))).collect()
     }
 }

@@ -5,8 +5,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Cell, ChartAxis, Layout, Matrix, Receiver, SendPath, Series};
+use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
 use crate::results::store::Plan;
+use crate::sample::Side;
 
 /// A named choice of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
@@ -106,6 +108,43 @@ pub(crate) fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
     plan.series.iter().map(arm).chain([control]).collect()
 }
 
+/// Cells whose instances are open at once: so many that a second passes between the first visit of one and its last.
+const GROUP_CELLS: usize = 6;
+/// Pairs that are open at once, over all arms. Each is a thread, a connection and a buffer on both sides.
+const GROUP_PAIRS: usize = 160;
+/// Memory of the messages and buffers that are open at once.
+const GROUP_BYTES: usize = 1 << 30;
+
+/// Cuts `cells` into groups whose instances are open at once, and which are visited in turn.
+#[must_use]
+pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Vec<Vec<usize>> {
+    let weight = |cell: usize| {
+        let cases = arms(plan, plan.cells[cell]).into_iter().map(|arm| arm.case);
+        cases.fold((0, 0), |(pairs, bytes), case| {
+            let both = [Side::Server, Side::Client].map(|side| buffer_bytes(&case, side));
+            (pairs + case.threads, bytes + both.iter().sum::<usize>())
+        })
+    };
+    // As many in each group as in the others, give or take one.
+    let most = cells.len().div_ceil(cells.len().div_ceil(GROUP_CELLS).max(1)).max(1);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut open = (0, 0);
+    for &cell in cells {
+        let (pairs, bytes) = weight(cell);
+        let fits = |group: &&mut Vec<usize>| {
+            group.len() < most && open.0 + pairs <= GROUP_PAIRS && open.1 + bytes <= GROUP_BYTES
+        };
+        if let Some(group) = groups.last_mut().filter(fits) {
+            group.push(cell);
+            open = (open.0 + pairs, open.1 + bytes);
+        } else {
+            groups.push(vec![cell]);
+            open = (pairs, bytes);
+        }
+    }
+    groups
+}
+
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
 #[must_use]
 pub(crate) fn orders(plan: &Plan, generation: u64) -> Orders {
@@ -170,6 +209,24 @@ mod tests {
             assert_eq!(arms.iter().filter(|arm| arm.case == arms[0].case).count(), 2);
             assert!(arms[3].control && !arms[0].control);
         }
+    }
+
+    #[test]
+    fn groups_hold_every_cell_once_and_no_more_than_may_be_open() {
+        let matrices = Profile::Quick.matrices();
+        let (cells, series) = (cells(&matrices), matrices[0].series.clone());
+        let mut plan = Plan { profile: "quick".to_owned(), seed: 7, precision: 0.01, series, cells };
+        let all: Vec<usize> = (0..plan.cells.len()).collect();
+        let sizes =
+            |plan: &Plan, cells: &[usize]| groups(plan, cells).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&plan, &all), [6, 6, 6]);
+        assert_eq!(sizes(&plan, &all[..7]), [4, 3]);
+        assert_eq!(sizes(&plan, &[]), [0; 0]);
+        assert_eq!(groups(&plan, &all).concat(), all);
+        for cell in &mut plan.cells {
+            cell.threads = 64;
+        }
+        assert_eq!(sizes(&plan, &all[..3]), [1, 1, 1], "one is always let in");
     }
 
     #[test]

@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::case::{Cell, Receiver};
+use crate::case::Receiver;
 use crate::error::Result;
 use crate::event::Event;
-use crate::measure::burst::{calibrate_short, time_short, warm_up};
-use crate::pair::{Fault, FaultKind, Instance, Setup, Testbed};
+use crate::measure::burst::{
+    probe_message_ns, short_duration, time, time_after_lead_in, time_short, warm_up,
+};
+use crate::pair::{Fault, FaultKind, Instance, Mode, Setup, Testbed};
 use crate::results::manifest::Injection;
 use crate::results::record::Arm;
+use crate::results::stats::median;
 use crate::sample::{Sample, Seen, Side};
 
 /// What the scheduler needs of the pairs and of the clock. There is one for the real pairs, and one that tests simulate.
@@ -49,14 +52,60 @@ pub trait Rig {
     fn elapsed(&self) -> Duration;
 }
 
+/// So that a scheduler can leave a rig to the next one.
+impl<R: Rig> Rig for &mut R {
+    type Instance<'rig>
+        = R::Instance<'rig>
+    where
+        Self: 'rig;
+
+    fn count(&mut self, events: &[Event]) {
+        (**self).count(events);
+    }
+
+    fn open(&self, arm: Arm) -> Result<Self::Instance<'_>> {
+        (**self).open(arm)
+    }
+
+    fn burst(&self, instance: &mut R::Instance<'_>) -> Result<Sample> {
+        (**self).burst(instance)
+    }
+
+    fn is_alive(&self) -> bool {
+        (**self).is_alive()
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        (**self).restart()
+    }
+
+    fn elapsed(&self) -> Duration {
+        (**self).elapsed()
+    }
+}
+
+/// What the bursts of a [`PairRig`] are like. All are long enough for some messages on each pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bursts {
+    /// A sweep's: short, after a lead-in, and with each round trip timed.
+    #[default]
+    Sweep,
+    /// At least so long, after a lead-in, and timed as a whole.
+    Whole(Duration),
+    /// As `Whole`, but without a lead-in: for a counter that is started and ended around a burst.
+    Bare(Duration),
+}
+
 /// The real pairs: a testbed, its instances, and the monotonic clock.
 pub struct PairRig<'a> {
     setup: &'a Setup,
     testbed: Testbed,
+    bursts: Bursts,
     planted: Option<FaultKind>,
     made: Instant,
-    /// How long a burst is, by cell: the longest that an arm of its first visit needs. Settled once a burst has run.
-    burst_durations: RefCell<HashMap<Cell, (Duration, bool)>>,
+    /// What a message of each arm takes on a pair, in nanoseconds: of its last life's bursts, and before the first of
+    /// a few probes. A cell's bursts are as long as the slowest of its arms needs.
+    message_ns: RefCell<HashMap<Arm, f64>>,
     injections: Rc<RefCell<Vec<Injection>>>,
 }
 
@@ -67,11 +116,23 @@ impl<'a> PairRig<'a> {
         Self {
             setup,
             testbed,
+            bursts: Bursts::default(),
             planted: None,
             made: Instant::now(),
-            burst_durations: RefCell::default(),
+            message_ns: RefCell::default(),
             injections: Rc::default(),
         }
+    }
+
+    /// The testbed.
+    #[must_use]
+    pub fn testbed(&self) -> &Testbed {
+        &self.testbed
+    }
+
+    /// Sets what the bursts are like from now on.
+    pub fn set_bursts(&mut self, bursts: Bursts) {
+        self.bursts = bursts;
     }
 
     /// What injections cost in the cells that nobody receives, once measured: each once, on its first instance.
@@ -90,9 +151,21 @@ impl<'a> PairRig<'a> {
 
 /// An instance of the real pairs.
 pub struct Opened<'rig> {
+    rig: &'rig PairRig<'rig>,
+    arm: Arm,
     instance: Instance<'rig>,
+    message_ns: Vec<f64>,
     /// What the client saw of overwritten messages; the first burst's sample takes it along.
     seen: Option<Seen>,
+}
+
+impl Drop for Opened<'_> {
+    /// The next life's bursts are as long as this one's would have had to be.
+    fn drop(&mut self) {
+        if let Some(message_ns) = median(&mut self.message_ns) {
+            self.rig.message_ns.borrow_mut().insert(self.arm, message_ns);
+        }
+    }
 }
 
 impl Rig for PairRig<'_> {
@@ -110,7 +183,7 @@ impl Rig for PairRig<'_> {
         let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
         let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
         warm_up(&mut instance)?;
-        let seen = instance.overwrite()?;
+        let seen = if self.bursts == Bursts::Sweep { instance.overwrite()? } else { None };
         let cell = arm.case.cell();
         let has_injection =
             |injections: &[Injection]| injections.iter().any(|injection| injection.cell == cell);
@@ -120,21 +193,28 @@ impl Rig for PairRig<'_> {
         {
             self.injections.borrow_mut().push(Injection { cell, injection_ns });
         }
-        let known = self.burst_durations.borrow().get(&cell).copied();
-        if let None | Some((_, false)) = known {
-            let duration = calibrate_short(&mut instance)?;
-            let longest = known.map_or(duration, |(longest, _)| longest.max(duration));
-            self.burst_durations.borrow_mut().insert(cell, (longest, false));
+        if !self.message_ns.borrow().contains_key(&arm) {
+            let probed_ns = probe_message_ns(&mut instance)?;
+            self.message_ns.borrow_mut().insert(arm, probed_ns);
         }
-        Ok(Opened { instance, seen })
+        Ok(Opened { rig: self, arm, instance, message_ns: Vec::new(), seen })
     }
 
-    fn burst(&self, Opened { instance, seen }: &mut Opened<'_>) -> Result<Sample> {
-        let mut durations = self.burst_durations.borrow_mut();
-        let (duration, settled) = durations.entry(instance.case().cell()).or_default();
-        *settled = true;
-        let mut sample = time_short(instance, *duration)?;
-        sample.client.seen = seen.take();
+    fn burst(&self, opened: &mut Opened<'_>) -> Result<Sample> {
+        let cell = opened.arm.case.cell();
+        let slowest_ns = {
+            let known = self.message_ns.borrow();
+            let of_cell = known.iter().filter(|(arm, _)| arm.case.cell() == cell);
+            of_cell.fold(0.0, |slowest: f64, (_, &message_ns)| slowest.max(message_ns))
+        };
+        let (instance, least) = (&mut opened.instance, short_duration(slowest_ns));
+        let mut sample = match self.bursts {
+            Bursts::Sweep => time_short(instance, least),
+            Bursts::Whole(duration) => time_after_lead_in(instance, duration.max(least), Mode::Time),
+            Bursts::Bare(duration) => time(instance, duration.max(least), Mode::Time),
+        }?;
+        opened.message_ns.push(sample.message_ns());
+        sample.client.seen = opened.seen.take();
         Ok(sample)
     }
 

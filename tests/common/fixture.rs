@@ -247,6 +247,7 @@ pub fn page() -> Page {
             "Six of 48 comparisons stay noisier than 1 %: the control arm moved.".to_owned(),
         ],
         figures: vec![throughput(), tail(), ratio(), cost(), nothing()],
+        not_drawn: Some(format!("Not drawn, since they were not counted: cycles ({HOSTILE}).")),
         maps: vec![map("By throughput"), map("By 99th percentile of the round trip")],
         cost_model: Section {
             method:

@@ -36,7 +36,7 @@ impl DrawnAxis {
         range = (if low == 0.0 && number { 0.0 } else { range.0 - pad }, range.1 + pad);
         let mut axis = Self { log: scale.log, range, px, ticks: Vec::new() };
 
-        let candidates = if number { axis.round_values() } else { measured.to_vec() };
+        let candidates = if number { axis.round_values() } else { enough_ticks(measured, scale.kind) };
         let mut free_until = f64::INFINITY;
         for value in candidates.into_iter().rev() {
             let label = tick_label(value, scale.kind);
@@ -49,7 +49,25 @@ impl DrawnAxis {
                 axis.ticks.push((value, fits.then_some(label)));
             }
         }
+        if number {
+            axis.ticks.extend(axis.minor_values().into_iter().map(|value| (value, None)));
+        }
         axis
+    }
+
+    /// What lies between the ticks of a logarithmic axis: 1, 2 and 5 of each decade, where they have no label and are
+    /// not too many.
+    fn minor_values(&self) -> Vec<f64> {
+        let (low, high) = self.range;
+        let length = (self.px.1 - self.px.0).abs();
+        if !self.log || high - low <= 0.7 || length / (high - low) < 24.0 {
+            return Vec::new();
+        }
+        let has_tick = |value: f64| self.ticks.iter().any(|(tick, _)| (tick / value).ln().abs() < 1e-6);
+        let inside = |value: &f64| (low..=high).contains(&value.log10());
+        let decades = low.floor() as i32..=high.ceil() as i32;
+        let all = decades.flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(n)));
+        all.filter(inside).filter(|value| !has_tick(*value)).collect()
     }
 
     pub(super) fn at(&self, value: f64) -> f64 {
@@ -69,19 +87,48 @@ impl DrawnAxis {
             let inside = |value: &f64| (low..=high).contains(&value.log10());
             let all: Vec<f64> =
                 decades.clone().flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * power(n))).filter(inside).collect();
-            if (all.len() as f64) <= room * 1.5 {
+            if (all.len() as f64) <= room * 1.5 && all.len() > 2 {
                 return all;
             }
-            let stride = ((high - low) / room).ceil().max(1.0) as i32;
-            return decades.filter(|n| n % stride == 0).map(power).filter(inside).collect();
+            if all.len() > 2 {
+                let whole: Vec<f64> = decades.clone().map(power).filter(inside).collect();
+                if whole.len() <= 2 {
+                    return all;
+                }
+                let stride = ((high - low) / room).ceil().max(1.0) as i32;
+                return decades.filter(|n| n % stride == 0).map(power).filter(inside).collect();
+            }
         }
         let (low, high) = if self.log { (10f64.powf(low), 10f64.powf(high)) } else { (low, high) };
         let exponent = ((high - low) / room).log10().floor().clamp(-300.0, 300.0) as i32;
-        let steps = [(1, 0), (2, 0), (5, 0), (1, 1)].map(|(m, n)| f64::from(m) * power(exponent + n));
-        let step = steps.into_iter().find(|step| (high - low) / step <= room).unwrap_or(steps[3]);
-        let first = (low / step).ceil() as i64;
-        (first..).map(|n| n as f64 * step).take_while(|value| *value <= high).take(50).collect()
+        let steps =
+            [(5, -1), (1, 0), (2, 0), (5, 0), (1, 1)].map(|(m, n)| f64::from(m) * power(exponent + n));
+        let widest = steps[1..].iter().position(|step| (high - low) / step <= room).map_or(4, |at| at + 1);
+        let multiples = |step: f64| -> Vec<f64> {
+            let first = (low / step).ceil() as i64;
+            (first..).map(|n| n as f64 * step).take_while(|value| *value <= high).take(50).collect()
+        };
+        // Two ticks are too few to read a value between them.
+        let values = multiples(steps[widest]);
+        if values.len() > 2 { values } else { multiples(steps[widest - 1]) }
     }
+}
+
+/// Where it was measured; and where that is at two places, at round ones between them.
+fn enough_ticks(measured: &[f64], kind: Kind) -> Vec<f64> {
+    let [low, high] = *measured else { return measured.to_vec() };
+    let between: Vec<f64> = match kind {
+        Kind::Bytes => (0..40).map(|power| f64::from(power).exp2()).collect(),
+        Kind::Count | Kind::Number => (0..12).map(|step| low.floor() + f64::from(step)).collect(),
+    };
+    let mut between: Vec<f64> = between.into_iter().filter(|value| low < *value && *value < high).collect();
+    if kind == Kind::Count && high - low > 12.0 {
+        between.clear();
+    }
+    // Three of them at most.
+    let stride = between.len().div_ceil(3).max(1);
+    let between = between.into_iter().skip(stride / 2).step_by(stride);
+    [low].into_iter().chain(between).chain([high]).collect()
 }
 
 pub(super) fn tick_label(value: f64, kind: Kind) -> String {
@@ -118,6 +165,11 @@ mod tests {
         let sizes = [64.0, 1024.0, 65536.0, 1_048_576.0, 6_291_456.0];
         assert_eq!(labels(&sizes, true, Kind::Bytes, 800.0), ["64 B", "1 KiB", "64 KiB", "1 MiB", "6 MiB"]);
         assert_eq!(labels(&[1.0, 4.0, 12.0], false, Kind::Count, 300.0), ["1", "4", "12"]);
+        assert_eq!(labels(&[1.0, 4.0], false, Kind::Count, 300.0), ["1", "2", "3", "4"], "two are too few");
+        assert_eq!(
+            labels(&[64.0, 8192.0], true, Kind::Bytes, 800.0),
+            ["64 B", "256 B", "1 KiB", "4 KiB", "8 KiB"]
+        );
     }
 
     #[test]
@@ -151,6 +203,7 @@ mod tests {
         assert_eq!(ticks(12.0, 4_000_000.0, true), "10 100 1000 10k 100k 1M");
         assert_eq!(ticks(20.0, 170.0, false), "0 50 100 150");
         assert_eq!(ticks(0.0, 0.0, false), "0 0.02 0.04 0.06 0.08 0.1");
+        assert_eq!(ticks(1.2, 9.0, true), "2 4 6 8", "2 and 5 alone would be too few");
         assert_eq!(ticks(-3.0, 3.0, false), "\u{2212}3 \u{2212}2 \u{2212}1 0 1 2 3");
     }
 
@@ -162,7 +215,7 @@ mod tests {
         ) {
             prop_assume!(!log || values.iter().any(|value| *value > 0.0));
             let labels = labels(&values, log, Kind::Number, 330.0);
-            prop_assert!(labels.len() <= 13, "{:?}", labels);
+            prop_assert!((3..=13).contains(&labels.len()), "{:?}", labels);
             prop_assert!(labels.iter().all(|label| !label.contains('e')), "{:?}", labels);
         }
     }

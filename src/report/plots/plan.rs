@@ -22,6 +22,8 @@ pub(super) struct Drawing<'a> {
     legend: Vec<(f64, f64)>,
     /// Whether the legend stands beside the lines' ends.
     beside: bool,
+    /// Whether intervals are bars, and each line stands a little beside the others: where bands would hide each other.
+    bars: bool,
     /// The frame's words.
     texts: Vec<Text>,
 }
@@ -47,6 +49,7 @@ impl<'a> Drawing<'a> {
             axes: None,
             legend: Vec::new(),
             beside: false,
+            bars: false,
             texts: Vec::new(),
         };
         let mut top = if look == Look::File { 12.0 } else { 2.0 };
@@ -60,6 +63,7 @@ impl<'a> Drawing<'a> {
             return Ok(plan);
         }
 
+        plan.bars = hide_each_other(&plan.lines);
         let points =
             || plan.lines.iter().flat_map(|line| &line.points).filter(|point| drawable(figure, point));
         let widest = plan.lines.iter().map(|line| text_px(&line.label, em)).fold(0.0, f64::max);
@@ -99,6 +103,14 @@ impl<'a> Drawing<'a> {
         plan.size.1 = (below + edge + 2.0).ceil();
         plan.axes = Some((x, y));
         Ok(plan)
+    }
+
+    /// How far a line stands beside where its points are.
+    fn aside_px(&self, index: usize) -> f64 {
+        if !self.bars {
+            return 0.0;
+        }
+        (index as f64 - (self.lines.len() - 1) as f64 / 2.0) * self.em * 0.6
     }
 
     pub(super) fn backend_size(&self) -> (u32, u32) {
@@ -198,8 +210,12 @@ impl<'a> Drawing<'a> {
         let (width, height) = self.size;
         canvas.polygon(&[(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)], Ink::Paper, 1.0)?;
         if let Some((x, y)) = &self.axes {
-            for (value, _) in &y.ticks {
-                canvas.line(&[(x.px.0, y.at(*value)), (x.px.1, y.at(*value))], Ink::Grid, 1.0)?;
+            for (value, label) in &y.ticks {
+                let to = if label.is_some() { x.px.1 } else { x.px.0 + 4.0 };
+                // Where values lie on both sides of nothing, it is the line to look for.
+                let is_zero = *value == 0.0 && y.at(*value) < y.px.0 - 1.0;
+                let ink = if is_zero || label.is_none() { Ink::Muted } else { Ink::Grid };
+                canvas.line(&[(x.px.0, y.at(*value)), (to, y.at(*value))], ink, 1.0)?;
             }
             for (value, label) in &x.ticks {
                 let length = if label.is_some() { 6.0 } else { 3.5 };
@@ -220,17 +236,20 @@ impl<'a> Drawing<'a> {
         let (Some((x, y)), line) = (&self.axes, self.lines[index]) else { return Ok(()) };
         let style = line.style % PALETTE.len();
         let stroke = if line.dashed { Ink::Dashes(style) } else { Ink::Series(style) };
-        let place = |point: &Point| (x.at(point.x), y.at(point.y));
+        let aside = self.aside_px(index);
+        let place = |point: &Point| (x.at(point.x) + aside, y.at(point.y));
         for run in self.drawable_runs(line) {
             let interval = |p: &Point| p.interval.filter(|(low, high)| low.is_finite() && high.is_finite());
-            let end = |p: &Point| interval(p).map(|(low, high)| (x.at(p.x), y.at(low), y.at(high)));
+            let end = |p: &Point| interval(p).map(|(low, high)| (x.at(p.x) + aside, y.at(low), y.at(high)));
             let intervals: Vec<_> = run.iter().map(end).collect();
             for band in intervals.split(Option::is_none) {
                 let band: Vec<_> = band.iter().copied().flatten().collect();
-                if let [(x, low, high)] = band[..] {
-                    canvas.line(&[(x, low), (x, high)], Ink::Series(style), 1.25)?;
-                    for end in [low, high] {
-                        canvas.line(&[(x - 4.0, end), (x + 4.0, end)], Ink::Series(style), 1.25)?;
+                if self.bars || band.len() == 1 {
+                    for (x, low, high) in band {
+                        canvas.line(&[(x, low), (x, high)], Ink::Series(style), 1.25)?;
+                        for end in [low, high] {
+                            canvas.line(&[(x - 3.0, end), (x + 3.0, end)], Ink::Series(style), 1.25)?;
+                        }
                     }
                 } else if !band.is_empty() {
                     let above = band.iter().map(|&(x, _, high)| (x, high));
@@ -259,10 +278,11 @@ impl<'a> Drawing<'a> {
     }
 
     /// Invisible discs over the points, large enough for a finger, which say the points' numbers.
-    pub(super) fn hit_circles(&self, line: &'a Line) -> String {
-        let Some((x, y)) = &self.axes else { return String::new() };
+    pub(super) fn hit_circles(&self, index: usize) -> String {
+        let (Some((x, y)), line) = (&self.axes, self.lines[index]) else { return String::new() };
+        let aside = self.aside_px(index);
         let circle = |point: &Point| {
-            let ((cx, cy), radius) = (at(&(x.at(point.x), y.at(point.y))), to_unit(self.em * 0.75));
+            let ((cx, cy), radius) = (at(&(x.at(point.x) + aside, y.at(point.y))), to_unit(self.em * 0.75));
             let (row, label, text) = (escape(&point.row), escape(&line.label), escape(&point.text));
             format!(
                 "<circle class=\"hit\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\" tabindex=\"0\" data-row=\"{row}\">\
@@ -271,6 +291,22 @@ impl<'a> Drawing<'a> {
         };
         self.drawable_runs(line).flatten().map(circle).collect()
     }
+}
+
+/// Whether some two lines have intervals at one place that overlap.
+fn hide_each_other(lines: &[&Line]) -> bool {
+    let ends = |line: &Line| -> Vec<(f64, (f64, f64))> {
+        line.points.iter().filter_map(|point| Some((point.x, point.interval?))).collect()
+    };
+    let overlap = |one: &Line, other: &Line| {
+        let others = ends(other);
+        ends(one).into_iter().any(|(x, (low, high))| {
+            others
+                .iter()
+                .any(|(at, (below, above))| at.total_cmp(&x).is_eq() && low < *above && *below < high)
+        })
+    };
+    lines.iter().enumerate().any(|(index, one)| lines[..index].iter().any(|other| overlap(one, other)))
 }
 
 /// `text`, or as much of it as there is room for.
