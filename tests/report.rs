@@ -360,14 +360,7 @@ fn timed(ns: impl Fn(Case) -> Option<f64>, spread: f64) -> Vec<Record> {
                     let client = SideReport { pairs_ns: elapsed_ns, ..SideReport::default() };
                     let sample = Sample { elapsed_ns, messages, pairs: 1, server, client };
                     let arm = Arm { case, control: index == 3 };
-                    records.push(Record {
-                        generation,
-                        round: 0,
-                        position: 0,
-                        arm,
-                        timed: true,
-                        outcome: Ok(sample),
-                    });
+                    records.push(row(generation, arm, sample));
                 }
             }
         }
@@ -440,6 +433,11 @@ fn first_sentences() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The only round of a life.
+fn row(generation: u64, arm: Arm, sample: Sample) -> Record {
+    Record { generation, round: 0, position: 0, arm, timed: true, outcome: Ok(sample) }
+}
+
 /// Rows of three paths in cells of 64 B, 1 KiB and so on: by which logarithm `one_copy` and `zero_copy` are faster than
 /// `two_copy` in each, how much visits differ, and how many visits there are.
 fn generated(gains: &[[f64; 2]], spread: f64, visits: u64, mut seed: u64) -> Vec<Record> {
@@ -482,14 +480,7 @@ fn generated(gains: &[[f64; 2]], spread: f64, visits: u64, mut seed: u64) -> Vec
                 };
                 let sample = Sample { elapsed_ns, messages, pairs: 1, server: SideReport::default(), client };
                 let arm = Arm { case, control };
-                records.push(Record {
-                    generation,
-                    round: 0,
-                    position: 0,
-                    arm,
-                    timed: true,
-                    outcome: Ok(sample),
-                });
+                records.push(row(generation, arm, sample));
             }
         }
     }

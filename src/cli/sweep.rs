@@ -153,7 +153,7 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
 pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
         Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err(format!("precision {text:?} is not a percentage from 0.01% to 100%")),
+        _ => Err(format!("{text:?} is not a percentage from 0.01% to 100%")),
     }
 }
 

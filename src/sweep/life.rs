@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{ArmState, Cost, Outside, Progress, Rig, Sweep, VISITS_PER_LIFE, plan};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
 
 /// What a life is for.
@@ -22,6 +22,13 @@ pub(super) struct Visited {
     pub(super) cost: Cost,
 }
 
+/// A cell whose life it is, and where its results go.
+struct Stop<'v> {
+    cell: usize,
+    timed: bool,
+    visited: &'v mut Visited,
+}
+
 /// A cell's instances that are open, by the arm's number.
 type Open<I> = BTreeMap<usize, I>;
 
@@ -34,16 +41,18 @@ impl<R: Rig> Sweep<'_, R> {
         orders: &mut plan::Orders,
         outside: &mut Outside<'_>,
     ) -> Result<Vec<Visited>> {
+        let timed = matches!(kind, Kind::Timed { .. });
         let mut visited: Vec<Visited> = cells.iter().map(|_| Visited::default()).collect();
         let mut open: Vec<Open<R::Instance<'_>>> = cells.iter().map(|_| Open::new()).collect();
         for (place, &cell) in cells.iter().enumerate() {
             let began = self.rig.elapsed();
-            self.open_arms(cell, &mut open[place], kind, orders, &mut visited[place], outside)?;
+            let mut stop = Stop { cell, timed, visited: &mut visited[place] };
+            self.open_arms(&mut stop, &mut open[place], orders, outside)?;
             visited[place].cost.lives += 1;
             visited[place].cost.opening += self.rig.elapsed().saturating_sub(began);
         }
         let mut places: Vec<usize> = (0..cells.len()).collect();
-        let visits = if matches!(kind, Kind::Timed { .. }) { VISITS_PER_LIFE } else { 1 };
+        let visits = if timed { VISITS_PER_LIFE } else { 1 };
         for visit in 0..visits {
             orders.shuffle(&mut places);
             for &place in &places {
@@ -52,10 +61,10 @@ impl<R: Rig> Sweep<'_, R> {
                 if visit > 0 && is_over || outside.is_interrupted() || !self.rig.is_alive() {
                     return Ok(visited);
                 }
-                let (open, visited) = (&mut open[place], &mut visited[place]);
-                self.visit(cells[place], visit, open, kind, orders, visited, outside)?;
-                visited.cost.visits += 1;
-                visited.cost.visiting += self.rig.elapsed().saturating_sub(began);
+                let mut stop = Stop { cell: cells[place], timed, visited: &mut visited[place] };
+                self.visit(&mut stop, visit, &mut open[place], orders, outside)?;
+                visited[place].cost.visits += 1;
+                visited[place].cost.visiting += self.rig.elapsed().saturating_sub(began);
             }
         }
         Ok(visited)
@@ -64,14 +73,12 @@ impl<R: Rig> Sweep<'_, R> {
     /// Opens an instance of every arm of a cell that is not given up.
     fn open_arms<'s>(
         &'s self,
-        cell: usize,
+        stop: &mut Stop<'_>,
         open: &mut Open<R::Instance<'s>>,
-        kind: &Kind,
         orders: &mut plan::Orders,
-        visited: &mut Visited,
         outside: &mut Outside<'_>,
     ) -> Result<()> {
-        let arms = &self.cells[cell].arms;
+        let arms = &self.cells[stop.cell].arms;
         let mut order: Vec<usize> = (0..arms.len()).filter(|&arm| !arms[arm].is_given_up()).collect();
         orders.shuffle(&mut order);
         for arm in order {
@@ -80,31 +87,27 @@ impl<R: Rig> Sweep<'_, R> {
             }
             match self.rig.open(arms[arm].arm) {
                 Ok(instance) => drop(open.insert(arm, instance)),
-                Err(error) => self.fail(cell, &arms[arm], &error, kind, visited, outside)?,
+                Err(error) => self.fail(stop, &arms[arm], &error, outside)?,
             }
         }
         Ok(())
     }
 
     /// The rounds of one visit.
-    #[expect(clippy::too_many_arguments, reason = "what is visited, and where its results go")]
     fn visit(
         &self,
-        cell: usize,
+        stop: &mut Stop<'_>,
         visit: u64,
         open: &mut Open<R::Instance<'_>>,
-        kind: &Kind,
         orders: &mut plan::Orders,
-        visited: &mut Visited,
         outside: &mut Outside<'_>,
     ) -> Result<()> {
-        let arms = &self.cells[cell].arms;
-        let timed = matches!(kind, Kind::Timed { .. });
+        let arms = &self.cells[stop.cell].arms;
         for round in visit * ROUNDS_PER_VISIT..(visit + 1) * ROUNDS_PER_VISIT {
             if open.is_empty() || outside.is_interrupted() && round > 0 {
                 break;
             }
-            self.report(cell, round, None, outside);
+            self.report(stop.cell, round, None, outside);
             let mut order: Vec<usize> = open.keys().copied().collect();
             orders.shuffle(&mut order);
             let (mut records, mut failures) = (Vec::new(), Vec::new());
@@ -116,7 +119,7 @@ impl<R: Rig> Sweep<'_, R> {
                         round,
                         position: position as u64,
                         arm: arms[arm].arm,
-                        timed,
+                        timed: stop.timed,
                         outcome: Ok(sample),
                     }),
                     Err(error) => {
@@ -130,9 +133,9 @@ impl<R: Rig> Sweep<'_, R> {
                 }
             }
             (outside.take)(&records)?;
-            visited.records.append(&mut records);
+            stop.visited.records.append(&mut records);
             for (arm, error) in failures {
-                self.fail(cell, &arms[arm], &error, kind, visited, outside)?;
+                self.fail(stop, &arms[arm], &error, outside)?;
             }
         }
         Ok(())
@@ -141,25 +144,23 @@ impl<R: Rig> Sweep<'_, R> {
     /// Writes down a failure, once in a life of the arm: its instance is gone.
     fn fail(
         &self,
-        cell: usize,
+        stop: &mut Stop<'_>,
         arm: &ArmState,
-        error: &crate::error::Error,
-        kind: &Kind,
-        visited: &mut Visited,
+        error: &Error,
         outside: &mut Outside<'_>,
     ) -> Result<()> {
         let error = error.to_string();
-        self.report(cell, 0, Some((arm.arm, &error)), outside);
+        self.report(stop.cell, 0, Some((arm.arm, &error)), outside);
         let record = Record {
             generation: self.generation,
             round: 0,
             position: 0,
             arm: arm.arm,
-            timed: matches!(kind, Kind::Timed { .. }),
+            timed: stop.timed,
             outcome: Err(error),
         };
         (outside.take)(std::slice::from_ref(&record))?;
-        visited.records.push(record);
+        stop.visited.records.push(record);
         Ok(())
     }
 

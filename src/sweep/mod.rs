@@ -43,8 +43,8 @@ pub const ROUNDS: u64 = ROUNDS_PER_VISIT * VISITS_PER_LIFE;
 /// seconds, and the other arms need that time.
 const MAX_FAILURES_IN_A_ROW: u32 = 3;
 
-/// Counted visits may go on until the time that there is has been used so many times.
-const COUNTING_MAY_END: f64 = 1.1;
+/// Counted visits may go on after the time is over, for as long as the time by this.
+const COUNTING_MAY_TAKE: u32 = 10;
 
 /// What a sweep needs to be told besides its plan.
 #[derive(Clone, Debug, Default)]
@@ -222,7 +222,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
                     self.generation += 1; // what was begun of it stands
                     return Ok(StopReason::Time);
                 }
-                let until = self.rig.elapsed() + left;
+                let until = self.rig.elapsed().saturating_add(left);
                 self.live(&group, &Kind::Timed { until }, &mut orders, outside)?;
             }
             self.update_done();
@@ -236,7 +236,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
         let mut cells: Vec<usize> = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell)).collect();
         orders.shuffle(&mut cells);
         // The time for them was kept free by an estimate: they may take somewhat longer.
-        let limit = self.options.limit.mul_f64(COUNTING_MAY_END);
+        let limit = self.options.limit.saturating_add(self.options.limit / COUNTING_MAY_TAKE);
         for cell in cells {
             let is_over = self.rig.elapsed().saturating_sub(outside.began) >= limit;
             if is_over || outside.is_interrupted() {
