@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
-use sendpath::case::{Case, Cell, Layout, SendPath};
+use sendpath::case::{Case, Cell, Layout, SendPath, Series};
 use sendpath::environment::CopyCauses;
 use sendpath::measure::burst::time;
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
@@ -86,7 +86,7 @@ fn sweep(
         profile: "campaign".to_owned(),
         seed,
         precision: 0.01,
-        series: vec![(SendPath::TwoCopy, Layout::Heap)],
+        series: vec![Series::new(SendPath::TwoCopy, Layout::Heap)],
         cells: cells.to_vec(),
     };
     let manifest = Manifest {
@@ -137,7 +137,7 @@ fn sweep(
 /// A round trip of 64 KiB by `two_copy`, in nanoseconds.
 fn round_trip_ns(setup: &Setup) -> anyhow::Result<f64> {
     let testbed = Testbed::start(setup)?;
-    let mut instance = testbed.open(cell(64 << 10, 1).case((SendPath::TwoCopy, Layout::Heap)))?;
+    let mut instance = testbed.open(cell(64 << 10, 1).case(Series::new(SendPath::TwoCopy, Layout::Heap)))?;
     let mut bursts: Vec<f64> = Vec::new();
     for _ in 0..40 {
         let sample = time(&mut instance, Duration::from_millis(50), Mode::Time)?;

@@ -16,6 +16,8 @@ pub struct Copies {
     pub deferred_bytes: u64,
     /// Copied out of the kernel.
     pub kernel_to_user_bytes: u64,
+    /// Received by mapping the pages that they came in: copied by nobody.
+    pub mapped_bytes: u64,
 }
 
 impl Copies {
@@ -27,6 +29,7 @@ impl Copies {
             user_to_kernel_bytes: self.user_to_kernel_bytes - earlier.user_to_kernel_bytes,
             deferred_bytes: self.deferred_bytes - earlier.deferred_bytes,
             kernel_to_user_bytes: self.kernel_to_user_bytes - earlier.kernel_to_user_bytes,
+            mapped_bytes: self.mapped_bytes - earlier.mapped_bytes,
         }
     }
 }
@@ -37,6 +40,7 @@ impl AddAssign for Copies {
         self.user_to_kernel_bytes += other.user_to_kernel_bytes;
         self.deferred_bytes += other.deferred_bytes;
         self.kernel_to_user_bytes += other.kernel_to_user_bytes;
+        self.mapped_bytes += other.mapped_bytes;
     }
 }
 

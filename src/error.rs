@@ -50,6 +50,17 @@ pub enum Error {
         /// How many.
         outstanding: u64,
     },
+    /// A message is to be written again that the receiver may not have, on a path where nothing else says when.
+    #[error(
+        "message {message} is to be written again, and the receiver has said that it has {received} messages: tell the \
+         sender what was received, or give it more messages to send in turn"
+    )]
+    NotReceived {
+        /// Which of all that were sent, from 0.
+        message: u64,
+        /// How many the receiver has, as far as it said.
+        received: u64,
+    },
     /// The burst was given up because something else in it failed.
     #[error("the burst was stopped because another pair failed")]
     Stopped,

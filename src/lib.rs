@@ -1,13 +1,15 @@
-//! Three ways to send a structured message over TCP on Linux, and what they cost on this machine.
+//! Ways to send a structured message over TCP on Linux, and what they cost on this machine.
 //!
-//! The three ways are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP
-//! socket:
+//! The ways are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP socket:
 //!
 //! | use | when |
 //! |---|---|
 //! | [`path::TwoCopySender`] | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
 //! | [`path::OneCopySender`] | fields are large and lie apart: it needs no pack buffer and no memcpy |
 //! | [`path::ZeroCopySender`] | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
+//!
+//! [`path::UringSender`] makes these three sends by `io_uring`. [`path::HybridSender`] copies small fields and gathers large
+//! ones. [`path::SpliceSender`] and [`path::FileSender`] hand pages on without a copy, to receivers that say what they have.
 //!
 //! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over
 //! veth and loopback the kernel copies what was sent with `MSG_ZEROCOPY` after all, and says so: there they show what
@@ -16,7 +18,7 @@
 //!
 //! Every receiver takes in what any sender sends: [`path::BufferReceiver`] into one buffer,
 //! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from there into the
-//! fields, [`path::DiscardReceiver`] nowhere.
+//! fields, [`path::DiscardReceiver`] nowhere; [`path::MappedReceiver`] maps whole pages.
 //!
 //! # Example
 //!
@@ -31,15 +33,15 @@
 //! let client = TcpStream::connect(listener.local_addr()?)?;
 //! let (server, _) = listener.accept()?;
 //!
-//! // A key and a value in memory of their own; the other fields are empty.
-//! let message = Message::with_field_bytes([5, 4096, 0, 0, 0, 0, 0, 0], Layout::Heap);
+//! // A key and a value, each in memory of its own.
+//! let message = Message::with_field_bytes(&[5, 4096], Layout::Heap);
 //! let mut sender = OneCopySender::new(server, vec![message]);
 //! let message = sender.message()?;
 //! message.field_mut(0).copy_from_slice(b"a key");
 //! message.field_mut(1).fill(7);
 //! sender.send()?;
 //!
-//! let mut receiver = BufferReceiver::new(client, 5 + 4096);
+//! let mut receiver = BufferReceiver::new(client, vec![vec![5, 4096]]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.bytes()[..5], *b"a key");
 //! # Ok(()) }
@@ -48,7 +50,7 @@
 //! # Features
 //!
 //! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program that wants the paths
-//!   alone sets `default-features = false`, and then builds `libc`, `rustix`, `strum` and `thiserror`.
+//!   alone sets `default-features = false`, and then builds `io-uring`, `libc`, `rustix`, `strum` and `thiserror`.
 //! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`]. Part of `cli`.
 //!
 //! # The modules
@@ -56,7 +58,7 @@
 //! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file to it.
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
-//!   [`message`]: the eight fields. [`error`]; `limits`: limits of process, cgroup and machine.
+//!   [`message`]: the fields. [`error`]; `limits`: limits of process, cgroup and machine.
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
 //! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
 //!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
@@ -65,8 +67,9 @@
 //! - `settings`: what options and variables say, read once for every command and bench.
 //! - `measure`: bursts become samples. `doctor`: what the machine can measure, and what it cannot.
 //! - `results`: samples on disk, and what may be concluded from them.
-//! - `sweep`: all cases, interleaved. `ab`: two builds, interleaved. `report`: a page of a sweep.
+//! - `sweep`: all cases, interleaved. `tune`: from which size on a path pays. `ab`: two builds, interleaved. `report`: a page of a sweep.
 //! - `cli`: one file per subcommand of `sendpath`.
+//! - `fuzzing`: what has to hold of any bytes that are read from outside, for `fuzz/` and `tests/fuzz.rs`.
 
 // The tests' fixture page names the crate, here as in tests/.
 #[cfg(test)]
@@ -105,6 +108,9 @@ pub mod event;
 pub mod format;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+pub mod fuzzing;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod measure;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -127,5 +133,8 @@ pub mod sweep;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod topology;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod tune;
 
 pub use error::{Error, Result};

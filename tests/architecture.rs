@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module with what it may use, in order: only what stands above it. What is said of `a` holds for
 /// all in it, and `a::b` allows that one module of `a`.
-const MAY_USE: [(&str, &str); 21] = [
+const MAY_USE: [(&str, &str); 23] = [
     ("case", ""),
     ("format", ""),
     ("counts", ""),
@@ -22,17 +22,20 @@ const MAY_USE: [(&str, &str); 21] = [
     ("pair", "case counters environment error event limits message path sample topology"),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),
-    ("doctor", "case counters environment error event limits measure pair path topology"),
+    ("doctor", "case counters environment error event limits measure message pair path topology"),
     // What was measured is read and judged without a socket, a namespace or a counter.
     ("results", "case doctor::model environment error event format sample"),
     ("sweep", "case error event measure pair results sample"),
+    ("tune", "case error event format results sample sweep"),
     ("ab", "case error format measure pair results sample"),
     ("report", "case doctor::model environment error event format results sample"),
     (
         "cli",
         "ab case counters doctor environment error event format limits measure pair report results sample settings \
-         sweep topology",
+         sweep topology tune",
     ),
+    // Reads any bytes as each of these does; only the tests and `fuzz/` use it.
+    ("fuzzing", "case error pair path results sample settings"),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -50,6 +50,15 @@ fn bad_input_is_one_line_and_exit_2() -> Result<(), Failed> {
         ("--netns loopback --mtu 9000", "loopback"),
         ("--buffers 1", "4K"),
         ("--counters cycles,flops", "flops"),
+        ("--engine epoll", "syscall, uring, uring_fixed, uring_sqpoll"),
+        ("--path one_copy --engine uring_fixed", "no engine uring_fixed"),
+        ("--path file --layout page", "no layout page"),
+        ("--copy-below 4K", "hybrid"),
+        ("--path hybrid --copy-below 0", "16M"),
+        ("--shape round", "fields:N"),
+        ("--shape 24,512K --size 64K", "524312 bytes"),
+        ("--shape header --size 16", "25 bytes or more"),
+        ("--shape @/nowhere/trace", "/nowhere/trace"),
         ("--bogus", "--bogus"),
     ] {
         let output = run(arguments);
@@ -82,7 +91,7 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
     assert_eq!(
         names(&result),
         "case client_system_ns client_user_ns contradiction counters cpu_split_is_reliable drain_ns_per_burst elapsed_ns \
-         environment injection_ns messages payload_bytes_total retransmitted_segments round_trips_per_s rtt_max_ns \
+         environment injection_ns mapped_share messages payload_bytes_total retransmitted_segments round_trips_per_s rtt_max_ns \
          rtt_mean_ns rtt_p50_ns rtt_p90_ns rtt_p999_ns rtt_p99_ns seen server_system_ns \
          server_user_ns throughput_gbps verified_messages zero_copy"
     );

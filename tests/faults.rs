@@ -14,10 +14,9 @@ use common::{anywhere, in_namespaces};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
+use sendpath::case::{Case, Layout, Placement, SendPath, Series, Workload};
 use sendpath::error::Error;
 use sendpath::measure::burst::{of_messages, time, time_short, verify};
-use sendpath::message::Message;
 use sendpath::pair::{Burst, Extent, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
@@ -142,8 +141,8 @@ fn write_to_closed(path: &str) -> ExitCode {
     drop(std::net::TcpStream::connect(address).expect("a peer"));
     let (socket, _) = listener.accept().expect("a connection");
     let path = SendPath::parse(path).expect("a path");
-    let messages = (0..64).map(|_| Message::new(4096, Layout::Heap)).collect();
-    let mut sender = sendpath::path::sender(path, socket, messages, 64).expect("a sender");
+    let way = Series::new(path, Layout::Heap);
+    let mut sender = sendpath::path::sender(way, socket, &vec![vec![512; 8]; 64], 64).expect("a sender");
     let failed = (0..32).any(|_| sender.message().is_err() || sender.send().is_err());
     if failed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -11,7 +11,9 @@ use common::anywhere;
 use libtest_mimic::Failed;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sendpath::case::{Case, Cell, Layout, Placement, Receiver, SendPath, Source, Workload};
+use sendpath::case::{
+    Case, Cell, Engine, Layout, Placement, Receiver, SendPath, Series, Shape, Source, Workload,
+};
 use sendpath::environment::CopyCauses;
 use sendpath::event::{Event, Reading};
 use sendpath::report::page::{Line, Page};
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         anywhere("receivers_and_sources_are_never_mixed", receivers),
         anywhere("copied_shares_are_never_pooled", copied_shares),
         anywhere("the_first_sentences_answer_for_the_sender_alone_and_for_a_receiver", first_sentences),
+        anywhere("other_ways_are_named_apart_and_stay_out_of_the_six_questions", other_ways),
         anywhere("text_csv_tables_maps_and_figures_hold_to_one_verdict", one_verdict),
         anywhere("paths_that_are_close_are_said_to_be_in_numbers", close_paths),
         anywhere("without_softirqs_cpu_time_gives_no_verdict", cpu_time),
@@ -63,6 +66,7 @@ fn study_a_records() -> Vec<Record> {
             placement: Placement::Free,
             receiver: Receiver::Matched,
             source: Source::default(),
+            ..Case::default()
         };
         let elapsed_ns = (number(4) * 1e9) as u64;
         let messages = (number(5) / number(2)) as u64;
@@ -335,12 +339,17 @@ fn copied_shares() -> Result<(), Failed> {
 
 /// Rows as of a quiet machine: a message's time is `ns`, and generations differ by `spread`.
 fn timed(ns: impl Fn(Case) -> Option<f64>, spread: f64) -> Vec<Record> {
+    timed_of(&SendPath::STUDIED.map(|path| Series::new(path, Layout::Heap)), Shape::default(), ns, spread)
+}
+
+/// The same of other series, the first of which is the baseline, and of another shape.
+fn timed_of(series: &[Series], shape: Shape, ns: impl Fn(Case) -> Option<f64>, spread: f64) -> Vec<Record> {
     let mut records = Vec::new();
     for receiver in [Receiver::Buffer, Receiver::Sink] {
         for payload_bytes in [64, 4 << 10, 64 << 10, 256 << 10] {
-            let paths = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy, SendPath::TwoCopy];
-            for (index, path) in paths.into_iter().enumerate() {
-                let case = Case { path, payload_bytes, receiver, ..Case::default() };
+            let cell = Case { payload_bytes, receiver, shape, ..Case::default() }.cell();
+            for (index, &one) in series.iter().chain(&series[..1]).enumerate() {
+                let case = cell.case(one);
                 let Some(ns) = ns(case) else { continue };
                 for generation in 0..12 {
                     let noise = ((generation * 7 + index as u64 * 5) % 11) as f64 / 5.0 - 1.0;
@@ -354,12 +363,12 @@ fn timed(ns: impl Fn(Case) -> Option<f64>, spread: f64) -> Vec<Record> {
                         ..Default::default()
                     };
                     let server = SideReport {
-                        zero_copy: (path == SendPath::ZeroCopy).then_some(counts),
+                        zero_copy: case.path.is_zero_copy().then_some(counts),
                         ..SideReport::default()
                     };
                     let client = SideReport { pairs_ns: elapsed_ns, ..SideReport::default() };
                     let sample = Sample { elapsed_ns, messages, pairs: 1, server, client };
-                    let arm = Arm { case, control: index == 3 };
+                    let arm = Arm { case, control: index == series.len() };
                     records.push(row(generation, arm, sample));
                 }
             }
@@ -377,7 +386,7 @@ fn first_sentences() -> Result<(), Failed> {
             SendPath::TwoCopy => 4000.0 + 170.0 * kib,
             SendPath::OneCopy => 5000.0 + 115.0 * kib,
             SendPath::ZeroCopy if alone => 8000.0 + 30.0 * kib,
-            SendPath::ZeroCopy => 1.25 * (4000.0 + 115.0 * kib),
+            _ => 1.25 * (4000.0 + 115.0 * kib),
         })
     };
     let headline = |records: &[Record]| -> Result<(Page, String), Failed> {
@@ -430,6 +439,77 @@ fn first_sentences() -> Result<(), Failed> {
     );
     let (_, alone) = headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Sink), 0.001))?;
     assert!(alone.starts_with("Sending alone") && !alone.contains("receiver"), "{alone}");
+    Ok(())
+}
+
+/// Eight ways to send, as the profile `zero-copy` has them, and a hybrid.
+fn other_ways() -> Result<(), Failed> {
+    let [two, one] = [SendPath::TwoCopy, SendPath::OneCopy].map(|path| Series::new(path, Layout::Heap));
+    let zero = Series::new(SendPath::ZeroCopy, Layout::Page);
+    let series = [
+        two,
+        one,
+        one.by(Engine::Uring),
+        zero,
+        zero.by(Engine::Uring),
+        zero.by(Engine::UringFixed),
+        Series::new(SendPath::Splice, Layout::Page),
+        Series::new(SendPath::File, Layout::Heap),
+        Series::new(SendPath::Hybrid, Layout::Heap).copying_below(1024),
+    ];
+    let ns = |case: Case| {
+        let kib = case.payload_bytes as f64 / 1024.0;
+        let by_engine = if case.engine == Engine::Syscall { 1.0 } else { 0.9 };
+        Some(match case.path {
+            SendPath::TwoCopy => 4000.0 + 170.0 * kib,
+            SendPath::OneCopy | SendPath::Hybrid => (5000.0 + 115.0 * kib) * by_engine,
+            SendPath::ZeroCopy => (8000.0 + 30.0 * kib) * by_engine,
+            _ => 12000.0 + 60.0 * kib,
+        })
+    };
+    let shape: Shape = "header".parse()?;
+    let folder = tempfile::tempdir()?;
+    let path = stored(&timed_of(&series, shape, ns, 0.001), folder.path())?;
+    let read = store::read(&path)?;
+    assert_eq!(read.manifest.plan.series, series, "{:?}", read.warnings);
+    assert!(read.manifest.plan.cells.iter().all(|cell| cell.shape == shape));
+    let page = page(&path)?;
+
+    // Two engines of zero_copy are equally fast at the largest size: the path is what is to be used.
+    for part in ["Sending alone, not copied: two_copy up to ", "zero_copy from there, "] {
+        assert!(page.headline.contains(part), "{}", page.headline);
+    }
+    assert!(page.headline.len() < 1500, "{}", page.headline);
+    assert!(page.verdict.iter().any(|claim| claim.text.contains("shape header")), "{:?}", page.verdict);
+
+    let drawn = page.figures.iter().find(|figure| figure.id.starts_with("fig1-throughput")).ok_or("none")?;
+    assert_eq!(drawn.lines.len(), series.len());
+    let mut looks: Vec<(usize, bool)> = drawn.lines.iter().map(|line| (line.style, line.dashed)).collect();
+    assert_eq!(looks.iter().filter(|(_, dashed)| *dashed).count(), 3, "a line by io_uring is dashed");
+    looks.sort_unstable();
+    looks.dedup();
+    assert_eq!(looks.len(), series.len(), "{looks:?}");
+    let labels: Vec<&str> = drawn.lines.iter().map(|line| line.label.as_str()).collect();
+    for label in ["zero_copy, page, uring_fixed (", "splice, page", "file", "hybrid, copies below 1 KiB"] {
+        assert!(labels.iter().any(|found| found.starts_with(label)), "{label}: {labels:?}");
+    }
+    assert!(drawn.caption.contains("of shape header (two fields: a header of 24 bytes, and the rest)"));
+    for table in [&page.cases, &page.comparisons, &page.cost_model.table] {
+        let at = table.columns.iter().position(|column| column.name == "shape").ok_or("no column")?;
+        assert!(table.rows.iter().all(|row| row.cells.len() == table.columns.len()));
+        assert!(table.rows.iter().all(|row| row.cells[at].text == "header"));
+    }
+    for word in
+        ["path splice", "path file", "path hybrid", "engine uring", "engine uring_fixed", "shape header"]
+    {
+        assert!(page.environment.iter().any(|(name, _)| name == word), "{word}");
+    }
+    for claim in page.questions.iter().flat_map(|question| &question.answer) {
+        for other in ["uring", "splice", "file", "hybrid"] {
+            let names = |text: &String| text.split([' ', '-', ',', '/']).any(|word| word.starts_with(other));
+            assert!(!names(&claim.text) && !claim.rows.iter().any(names), "{other}: {claim:?}");
+        }
+    }
     Ok(())
 }
 
@@ -523,7 +603,7 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
             assert_eq!(outcome.verdict, verdict, "{comparison:?}");
             let words = metric.verdict(verdict, outcome.ratio, metric.margin());
 
-            let name = |(path, layout)| format!("{path}-{layout}");
+            let name = |series: Series| series.to_string().replace('/', "-");
             let id = format!(
                 "{metric}-{}-{}-{}",
                 cell.cell.to_string().replace('/', "-"),
@@ -534,7 +614,7 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
             assert_eq!(row.cells[shown].text, words);
 
             let case = cell.cell.case(comparison.series);
-            if comparison.baseline.0 != SendPath::TwoCopy {
+            if comparison.baseline.path != SendPath::TwoCopy {
                 continue;
             }
             if metric == Metric::Throughput {
@@ -597,7 +677,7 @@ fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Fa
     let ratio = |one: SendPath, other: SendPath| {
         cell.comparisons.iter().filter(|found| found.metric == metric).find_map(|found| {
             let ratio = found.outcome.as_ref().ok()?.ratio;
-            match (found.series.0, found.baseline.0) {
+            match (found.series.path, found.baseline.path) {
                 both if both == (one, other) => Some(ratio),
                 both if both == (other, one) => Some(ratio.inverted()),
                 _ => None,

@@ -16,7 +16,7 @@ use common::{in_namespaces, measure, run, sendpath, skip, stderr};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use sendpath::case::{Case, Layout, Receiver, SendPath, Workload};
+use sendpath::case::{Case, Cell, Engine, Layout, Receiver, SendPath, Series, Workload};
 use sendpath::measure::burst::{of_messages, time, warm_up};
 use sendpath::pair::{Buffers, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
@@ -83,8 +83,10 @@ fn nothing_is_copied() -> Result<(), Failed> {
     let (testbed, messages) = (testbed()?, messages()?);
     for workload in WORKLOADS {
         for payload_bytes in [4 << 10, 64 << 10, 1 << 20] {
-            for layout in [Layout::Heap, Layout::Page] {
-                let case = Case { layout, ..case(SendPath::ZeroCopy, workload, payload_bytes) };
+            let zero_copy = |way: &Series| way.path == SendPath::ZeroCopy;
+            let ways = [Layout::Heap, Layout::Page].into_iter().flat_map(common::ways).filter(zero_copy);
+            for way in ways {
+                let case = case(SendPath::TwoCopy, workload, payload_bytes).cell().case(way);
                 let mut instance = testbed.open(case)?;
                 warm_up(&mut instance)?;
                 let sample = of_messages(&mut instance, messages, Mode::TimeEach)?;
@@ -106,11 +108,14 @@ fn nothing_is_copied() -> Result<(), Failed> {
 
 fn many_pairs() -> Result<(), Failed> {
     let testbed = testbed()?;
-    for path in PATHS {
-        let case = Case { threads: 256, ..case(path, Workload::Rr, 4096) };
+    for way in common::ways(Layout::Heap) {
+        // Each ring takes descriptors and locked memory of its own.
+        let threads = if way.engine == Engine::Syscall { 256 } else { 16 };
+        let cell = Cell { threads, ..case(SendPath::TwoCopy, Workload::Rr, 4096).cell() };
+        let case = cell.case(way);
         let mut instance = testbed.open(case)?;
         let sample = of_messages(&mut instance, 20, Mode::Time)?;
-        assert_eq!(sample.messages, 256 * 20, "{case}");
+        assert_eq!(sample.messages, threads as u64 * 20, "{case}");
         assert_eq!(sample.server.zero_copy.map_or(0, |counts| counts.copied), 0, "{case}");
     }
     Ok(())

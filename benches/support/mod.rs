@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::Measurement;
 use criterion::{AxisScale, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput};
 use indicatif::ProgressBar;
-use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement, Receiver, series_id};
+use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement, Receiver};
 use sendpath::error::Result;
 use sendpath::event::Event;
 use sendpath::measure::environment::Environment;
@@ -217,7 +217,7 @@ impl Pairs<'_> {
             ChartAxis::Threads => AxisScale::Linear,
         };
         let bench = |case: &Case| Bench {
-            line: series_id(case.series()),
+            line: case.series().id(),
             place: x.id(case),
             arm: Arm { case: *case, control: false },
             throughput: throughput(case),

@@ -26,7 +26,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use ratios::Quartiles;
 use raw::{Floor, Load};
-use sendpath::case::{Case, Layout, Placement, Receiver, SendPath};
+use sendpath::case::{Case, Engine, Layout, Placement, Receiver, SendPath, Series};
 use sendpath::error::{Error, Result};
 use sendpath::format::bytes;
 use sendpath::measure::burst::{long_duration, time, warm_up};
@@ -42,8 +42,8 @@ enum Rival {
     Floor(Floor),
     Suite(SendPath, Layout),
     /// The same through the sink, where only the sender is there.
-    SinkFloor(SendPath),
-    SinkSuite(SendPath),
+    SinkFloor(Series),
+    SinkSuite(Series),
 }
 
 const PLAIN: Rival = Rival::Floor(Floor::Plain);
@@ -65,7 +65,7 @@ struct Cell {
 
 /// A line of the table: how `of` compares with `to`, by time per round trip, and the bar for it.
 struct Line {
-    name: &'static str,
+    name: String,
     of: Rival,
     to: Rival,
     bar: Option<Bar>,
@@ -86,7 +86,7 @@ fn cells() -> Vec<Cell> {
         (64 << 10, None, 0.97),
         (256 << 10, None, 0.97),
     ] {
-        let line = |name, of, to, bar| Line { name, of, to, bar };
+        let line = |name: &str, of, to, bar| Line { name: name.to_owned(), of, to, bar };
         let mut lines = vec![
             line("two_copy, round trips/s of the pack floor's", TWO_COPY, PACK, two_copy),
             line(
@@ -114,24 +114,30 @@ fn cells() -> Vec<Cell> {
     }
     for threads in [4, 64, 256] {
         let bar = (threads > 4).then_some(Bar::AtLeast(0.95));
-        let lines =
-            vec![Line { name: "one_copy, round trips/s of the plain floor's", of: ONE_COPY, to: PLAIN, bar }];
+        let lines = vec![Line {
+            name: "one_copy, round trips/s of the plain floor's".to_owned(),
+            of: ONE_COPY,
+            to: PLAIN,
+            bar,
+        }];
         let burst = Duration::from_millis(500);
         cells.push(Cell { payload_bytes: 64 << 10, threads, rounds: 21, burst, lines });
     }
-    for payload_bytes in [64, 4 << 10, 64 << 10, 256 << 10] {
-        let line = |(name, path)| Line {
-            name,
-            of: Rival::SinkSuite(path),
-            to: Rival::SinkFloor(path),
-            bar: Some(Bar::AtLeast(0.95)),
+    for payload_bytes in [64, 4 << 10, 64 << 10, 256 << 10, 1 << 20] {
+        let is_studied =
+            |way: &Series| way.engine == Engine::Syscall && SendPath::STUDIED.contains(&way.path);
+        let line = |way: Series| Line {
+            name: format!("{}{} sink, messages/s of its floor's", way.path, way.departures()),
+            of: Rival::SinkSuite(way),
+            to: Rival::SinkFloor(way),
+            bar: Some(Bar::AtLeast(if is_studied(&way) { 0.95 } else { 0.97 })),
         };
-        let lines = [
-            ("two_copy sink, messages/s of its floor's", SendPath::TwoCopy),
-            ("one_copy sink, messages/s of its floor's", SendPath::OneCopy),
-            ("zero_copy sink, messages/s of its floor's", SendPath::ZeroCopy),
-        ];
-        let lines = lines.map(line).into();
+        let ways = Series::every(Layout::Heap).into_iter();
+        // The paths that are measured by default at every size, the others at three.
+        let lines: Vec<Line> = match payload_bytes {
+            0x40 | 0x1_0000 | 0x10_0000 => ways.map(line).collect(),
+            _ => ways.filter(is_studied).map(line).collect(),
+        };
         cells.push(Cell { payload_bytes, threads: 1, rounds: 60, burst: Duration::from_millis(20), lines });
     }
     cells
@@ -217,13 +223,13 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
             let outcome = raw::run(load, client_netns).map_err(Error::call("the floor"))?;
             Ok(outcome.round_trip_ns())
         }
-        Rival::SinkFloor(path) => {
+        Rival::SinkFloor(way) => {
             let cpus = &testbed.effective().cpus;
             pin(&cpus.place(case.placement, Side::Server, 0)?[..1])?;
             let raw = || {
                 let parts = testbed.sink_parts().map_err(std::io::Error::other)?;
                 let mut sender =
-                    sink::RawSender::new(path, case.payload_bytes, source_messages(&case), parts)?;
+                    sink::RawSender::new(way, case.payload_bytes, source_messages(&case), parts)?;
                 sender.run(cell.burst / 4)?;
                 sender.run(cell.burst.max(Duration::from_millis(50)))
             };
@@ -234,7 +240,7 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
         Rival::Suite(..) | Rival::SinkSuite(_) => {
             let case = match rival {
                 Rival::Suite(path, layout) => Case { path, layout, ..case },
-                Rival::SinkSuite(path) => Case { path, receiver: Receiver::Sink, ..case },
+                Rival::SinkSuite(way) => Case { receiver: Receiver::Sink, ..case.cell().case(way) },
                 Rival::Floor(_) | Rival::SinkFloor(_) => case,
             };
             let mut instance = testbed.open(case)?;
@@ -255,7 +261,7 @@ fn print_line(cell: &Cell, line: &Line, rounds: &[Vec<(Rival, f64)>]) {
         Some(Bar::AtMost(_)) => times.collect(),
         Some(Bar::AtLeast(_)) | None => times.map(f64::recip).collect(),
     };
-    print_ratio(&cell.name(), line.name, ratios, line.bar.as_ref());
+    print_ratio(&cell.name(), &line.name, ratios, line.bar.as_ref());
 }
 
 fn print_ratio(size: &str, name: &str, ratios: Vec<f64>, bar: Option<&Bar>) {

@@ -1,12 +1,17 @@
 //! The floor of the sink: the least code that sends messages to nobody and plays the peer, by the C library's calls.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
+use io_uring::types::Fd;
+use io_uring::{IoUring, cqueue, opcode};
 use libc::{c_int, iovec};
-use sendpath::case::SendPath;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use sendpath::case::{Engine, SendPath, Series};
 use sendpath::pair::SinkParts;
 
 /// Where a frame has its sequence number, the number of the acknowledgement, and the checksum of TCP.
@@ -20,9 +25,19 @@ const STALL: Duration = Duration::from_secs(2);
 
 /// A sender, its messages, and the peer that it plays.
 pub struct RawSender {
-    path: SendPath,
-    messages: Vec<[Vec<u8>; 8]>,
+    way: Series,
+    /// The eight fields of each message. They live as long as the process, since the kernel may read them until then.
+    messages: Vec<[iovec; 8]>,
+    payload_bytes: usize,
     packed: Vec<u8>,
+    /// Of `splice`, where pages are taken out and put in.
+    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// Of `splice`, bytes that are in the pipe.
+    piped: usize,
+    /// Of `file`: what the messages lie in.
+    file: Option<OwnedFd>,
+    /// Of the engines of `io_uring`.
+    ring: Option<IoUring>,
     next: usize,
     /// Bytes of requests and of messages so far.
     asked: u32,
@@ -35,7 +50,7 @@ pub struct RawSender {
 }
 
 impl RawSender {
-    pub fn new(path: SendPath, payload_bytes: usize, messages: usize, parts: SinkParts) -> io::Result<Self> {
+    pub fn new(way: Series, payload_bytes: usize, messages: usize, parts: SinkParts) -> io::Result<Self> {
         let on: c_int = 1;
         // SAFETY: the option's value is a live int.
         let result = unsafe {
@@ -43,19 +58,77 @@ impl RawSender {
             libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, value, size_of_val(&on) as u32)
         };
         moved(result as isize)?;
-        let messages = (0..messages).map(|_| [(); 8].map(|()| vec![1; payload_bytes / 8])).collect();
-        let packed = vec![1; payload_bytes];
-        Ok(Self {
-            path,
-            messages,
-            packed,
+        let mut raw = Self {
+            way,
+            messages: Vec::new(),
+            payload_bytes,
+            packed: vec![1; payload_bytes],
+            pipe: None,
+            piped: 0,
+            file: None,
+            ring: None,
             next: 0,
             asked: 0,
             written: 0,
             acknowledged: 0,
             outstanding: 0,
             parts,
-        })
+        };
+        let field = |start: *mut u8| iovec { iov_base: start.cast(), iov_len: payload_bytes / 8 };
+        let mut memory: *mut u8 = ptr::null_mut();
+        let stride = payload_bytes / 8 + 16;
+        if way.engine == Engine::UringFixed {
+            memory = vec![1_u8; stride * 8 * messages].leak().as_mut_ptr();
+        }
+        match way.engine {
+            Engine::Syscall => {}
+            Engine::UringSqpoll => raw.ring = Some(IoUring::builder().setup_sqpoll(1000).build(32)?),
+            Engine::Uring | Engine::UringFixed => {
+                let mut builder = IoUring::builder();
+                builder.setup_single_issuer().setup_defer_taskrun();
+                raw.ring = Some(builder.build(32)?);
+            }
+        }
+        if let (Some(ring), false) = (&raw.ring, memory.is_null()) {
+            let all = iovec { iov_base: memory.cast(), iov_len: stride * 8 * messages };
+            // SAFETY: the memory is never freed.
+            unsafe { ring.submitter().register_buffers(&[all])? };
+        }
+        if way.path == SendPath::File {
+            let file = memfd_create("floor", MemfdFlags::CLOEXEC)?;
+            let bytes = payload_bytes * messages;
+            ftruncate(&file, bytes as u64)?;
+            // SAFETY: a new mapping of a new file, which is never unmapped.
+            let start = unsafe {
+                let (fd, read_write) = (file.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE);
+                libc::mmap(ptr::null_mut(), bytes, read_write, libc::MAP_SHARED, fd, 0)
+            };
+            if start == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let start: *mut u8 = start.cast();
+            raw.messages = (0..messages)
+                .map(|place| {
+                    std::array::from_fn(|index| {
+                        field(start.wrapping_add(place * payload_bytes + index * (payload_bytes / 8)))
+                    })
+                })
+                .collect();
+            raw.file = Some(file);
+        } else if !memory.is_null() {
+            let at = |place: usize, index: usize| field(memory.wrapping_add((place * 8 + index) * stride));
+            raw.messages = (0..messages).map(|place| std::array::from_fn(|index| at(place, index))).collect();
+        } else {
+            let new = || field(vec![1_u8; payload_bytes / 8].leak().as_mut_ptr());
+            raw.messages = (0..messages).map(|_| [(); 8].map(|()| new())).collect();
+        }
+        if way.path == SendPath::Splice {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+            let pages = 8 * (payload_bytes / 8 / 4096 + 2);
+            let _ = fcntl_setpipe_size(&writer, pages.next_power_of_two() * 4096);
+            raw.pipe = Some((reader, writer));
+        }
+        Ok(raw)
     }
 
     /// Sends messages for `duration`; returns the nanoseconds by message.
@@ -82,12 +155,22 @@ impl RawSender {
         while self.outstanding as usize >= self.messages.len() {
             self.reap()?;
         }
-        let sent = self.send(fd)?;
-        self.next = (self.next + 1) % self.messages.len();
-        self.written = self.written.wrapping_add(sent as u32);
-        if sent != self.packed.len() {
-            return Err(io::Error::other(format!("a send of {sent} bytes")));
+        let mut sent = 0;
+        while sent < self.payload_bytes {
+            match self.send(fd, sent) {
+                Ok(bytes) => {
+                    sent += bytes;
+                    self.written = self.written.wrapping_add(bytes as u32);
+                }
+                // The buffer is full; so it was after a short send.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            if sent < self.payload_bytes {
+                self.acknowledge_all()?;
+            }
         }
+        self.next = (self.next + 1) % self.messages.len();
         self.acknowledge_all()
     }
 
@@ -115,36 +198,134 @@ impl RawSender {
         Ok(())
     }
 
-    fn send(&mut self, fd: c_int) -> io::Result<usize> {
-        let fields = &mut self.messages[self.next];
-        for field in &mut *fields {
-            // The suite stamps each field with the message's number.
-            field[..8.min(self.packed.len() / 8)].fill(self.written as u8);
+    /// Sends the next message from its byte `from` on.
+    fn send(&mut self, fd: c_int, from: usize) -> io::Result<usize> {
+        let mut fields = self.messages[self.next];
+        // The suite stamps each field with the message's number.
+        for field in fields.iter().filter(|_| from == 0) {
+            // SAFETY: the field is live, and nobody else writes it.
+            unsafe {
+                ptr::write_bytes(field.iov_base.cast::<u8>(), self.written as u8, 8.min(field.iov_len));
+            };
         }
-        if self.path == SendPath::TwoCopy {
-            for (to, from) in self.packed.chunks_exact_mut(fields[0].len()).zip(&*fields) {
-                to.copy_from_slice(from);
+        let is_hybrid = matches!(self.way.path, SendPath::Hybrid | SendPath::HybridZero);
+        let is_small = is_hybrid && fields[0].iov_len < self.way.copy_below_bytes;
+        if from == 0 && (is_small || self.way.path == SendPath::TwoCopy) {
+            self.pack(&fields);
+        }
+        let first = advance(&mut fields, from);
+        if self.ring.is_some() {
+            return self.send_by_ring(fd, &fields[first..], from);
+        }
+        match self.way.path {
+            SendPath::TwoCopy => {
+                let rest = &self.packed[from..];
+                // SAFETY: the pointer and the length are those of a live buffer.
+                moved(unsafe { libc::send(fd, rest.as_ptr().cast(), rest.len(), 0) })
             }
-            // SAFETY: the pointer and the length are those of a live buffer.
-            return moved(unsafe { libc::send(fd, self.packed.as_ptr().cast(), self.packed.len(), 0) });
+            SendPath::Hybrid | SendPath::HybridZero if is_small => {
+                let rest = &mut self.packed[from..];
+                send_pieces(fd, &[iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: rest.len() }], 0)
+            }
+            SendPath::OneCopy | SendPath::Hybrid => send_pieces(fd, &fields[first..], 0),
+            SendPath::ZeroCopy | SendPath::HybridZero => {
+                let sent = send_pieces(fd, &fields[first..], libc::MSG_ZEROCOPY)?;
+                self.outstanding += 1;
+                Ok(sent)
+            }
+            SendPath::Splice => self.splice(fd, fields, first),
+            SendPath::File => {
+                let Some(file) = &self.file else { return Err(io::ErrorKind::InvalidInput.into()) };
+                let mut offset_bytes =
+                    libc::off_t::try_from(self.next * self.payload_bytes + from).map_err(io::Error::other)?;
+                // SAFETY: the offset is live.
+                moved(unsafe {
+                    libc::sendfile(fd, file.as_raw_fd(), &raw mut offset_bytes, self.payload_bytes - from)
+                })
+            }
         }
-        let zero_copy = self.path == SendPath::ZeroCopy;
-        let mut pieces = fields
-            .each_mut()
-            .map(|field| iovec { iov_base: field.as_mut_ptr().cast(), iov_len: field.len() });
-        self.outstanding += u32::from(zero_copy);
-        // SAFETY: zero is a value for every field of msghdr; the iovecs are of live buffers, which are not freed before
-        // the process ends a connection that it has reset.
-        moved(unsafe {
-            let mut header: libc::msghdr = std::mem::zeroed();
-            header.msg_iov = pieces.as_mut_ptr();
-            header.msg_iovlen = 8;
-            libc::sendmsg(fd, &raw const header, if zero_copy { libc::MSG_ZEROCOPY } else { 0 })
-        })
+    }
+
+    /// One entry, and its answer.
+    fn send_by_ring(&mut self, fd: c_int, fields: &[iovec], from: usize) -> io::Result<usize> {
+        /// From `<linux/io_uring.h>`.
+        const FIXED_BUFFER: u16 = 1 << 2;
+        const REPORT_USAGE: u16 = 1 << 3;
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: zero is a value for every field of msghdr.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = fields.as_ptr().cast_mut();
+        header.msg_iovlen = fields.len();
+        let entry = match self.way.path {
+            SendPath::TwoCopy => {
+                let rest = &self.packed[from..];
+                opcode::Send::new(Fd(fd), rest.as_ptr(), rest.len() as u32).flags(flags).build()
+            }
+            SendPath::OneCopy => opcode::SendMsg::new(Fd(fd), &raw const header).flags(flags as u32).build(),
+            _ => {
+                self.outstanding += 1;
+                let fixed = if self.way.engine == Engine::UringFixed { FIXED_BUFFER } else { 0 };
+                let send = opcode::SendMsgZc::new(Fd(fd), &raw const header).flags(flags as u32);
+                send.ioprio(REPORT_USAGE | fixed).build()
+            }
+        };
+        let Some(ring) = &mut self.ring else { return Err(io::ErrorKind::InvalidInput.into()) };
+        // SAFETY: the fields are never freed, and header and packed bytes live until the answer.
+        unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+        ring.submit_and_wait(1)?;
+        loop {
+            while let Some(completion) = ring.completion().next() {
+                if cqueue::notif(completion.flags()) {
+                    self.outstanding = self.outstanding.saturating_sub(1);
+                } else if completion.result() < 0 {
+                    // Of a send that failed there is no notification.
+                    self.outstanding =
+                        self.outstanding.saturating_sub(u32::from(self.way.path == SendPath::ZeroCopy));
+                    return Err(io::Error::from_raw_os_error(-completion.result()));
+                } else {
+                    return Ok(completion.result() as usize);
+                }
+            }
+            ring.submit_and_wait(1)?;
+        }
+    }
+
+    fn pack(&mut self, fields: &[iovec; 8]) {
+        for (to, from) in self.packed.chunks_exact_mut(fields[0].iov_len).zip(fields) {
+            // SAFETY: the field is live, as long as the piece, and apart from it.
+            unsafe { ptr::copy_nonoverlapping(from.iov_base.cast(), to.as_mut_ptr(), from.iov_len) };
+        }
+    }
+
+    /// Puts pages into the pipe and moves them on, as much as goes.
+    fn splice(&mut self, fd: c_int, fields: [iovec; 8], first: usize) -> io::Result<usize> {
+        let Some((reader, writer)) = &self.pipe else { return Err(io::ErrorKind::InvalidInput.into()) };
+        if self.piped == 0 {
+            let rest = &fields[first..];
+            // SAFETY: the iovecs are of live fields, which are never freed.
+            self.piped = moved(unsafe {
+                libc::vmsplice(writer.as_raw_fd(), rest.as_ptr(), rest.len(), libc::SPLICE_F_NONBLOCK)
+            })?;
+        }
+        let left: usize = fields[first..].iter().map(|field| field.iov_len).sum();
+        let more = if self.piped < left { libc::SPLICE_F_MORE } else { 0 };
+        // SAFETY: no offsets are given.
+        let sent = moved(unsafe {
+            let (from, none) = (reader.as_raw_fd(), ptr::null_mut());
+            libc::splice(from, none, fd, ptr::null_mut(), self.piped, libc::SPLICE_F_MOVE | more)
+        })?;
+        self.piped -= sent;
+        Ok(sent)
     }
 
     /// Reads one notification, which completes a range of calls.
     fn reap(&mut self) -> io::Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.submit_and_wait(1)?;
+            let notified = ring.completion().filter(|completion| cqueue::notif(completion.flags())).count();
+            self.outstanding = self.outstanding.saturating_sub(notified as u32);
+            return Ok(());
+        }
         let mut control = [0_u64; 16];
         // SAFETY: zero is a value for every field of msghdr; the control buffer is live and as long as is said.
         moved(unsafe {
@@ -188,6 +369,30 @@ impl RawSender {
         moved(unsafe { libc::send(self.parts.packets.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) })
             .map(drop)
     }
+}
+
+/// Takes the first `gone` bytes off; returns the first field that has any left.
+fn advance(fields: &mut [iovec; 8], mut gone: usize) -> usize {
+    for (place, field) in fields.iter_mut().enumerate() {
+        let bytes = gone.min(field.iov_len);
+        field.iov_base = field.iov_base.wrapping_byte_add(bytes);
+        field.iov_len -= bytes;
+        gone -= bytes;
+        if field.iov_len > 0 {
+            return place;
+        }
+    }
+    fields.len()
+}
+
+fn send_pieces(fd: c_int, pieces: &[iovec], flags: c_int) -> io::Result<usize> {
+    // SAFETY: zero is a value for every field of msghdr; the iovecs are of live buffers, which are never freed.
+    moved(unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = pieces.as_ptr().cast_mut();
+        header.msg_iovlen = pieces.len();
+        libc::sendmsg(fd, &raw const header, flags)
+    })
 }
 
 fn moved(result: isize) -> io::Result<usize> {

@@ -24,7 +24,9 @@ use crate::sample::{Sample, Side};
 /// The version of this protocol. Two builds are compared only if both have the same one. It is raised whenever a
 /// line changes its form: a request, an answer, or the case or the sample in it. The files' layout has a version of
 /// its own ([`SCHEMA`](crate::results::store::SCHEMA)), which may differ between the two builds.
-pub const PROTOCOL: u32 = 1;
+///
+/// 2: a case has shape, engine and threshold. A worker of protocol 1 would leave them out and measure another case.
+pub const PROTOCOL: u32 = 2;
 
 /// How long a worker may take to answer: longer than any burst, and than the deadlines inside it.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);

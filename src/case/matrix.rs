@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use strum::VariantArray;
-
+use super::series::default_copy_below_bytes;
 use super::{
-    CaseError, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES, Placement, Receiver, SendPath,
-    Source, Workload,
+    CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES,
+    Placement, Receiver, SendPath, Series, Shape, Source, Workload,
 };
+use serde::{Deserialize, Serialize};
 
 /// Reads a number of bytes with an optional binary suffix: `64`, `4K`, `1M`.
 ///
@@ -38,6 +37,17 @@ pub fn parse_payload_bytes(text: &str) -> Result<usize, CaseError> {
         Ok(bytes)
     } else {
         Err(CaseError::SizeOutOfRange { found: text.to_owned() })
+    }
+}
+
+/// Reads the size below which the hybrid paths copy a field.
+///
+/// # Errors
+/// [`CaseError::Threshold`].
+pub fn parse_copy_below(text: &str) -> Result<usize, CaseError> {
+    match parse_bytes(text) {
+        Ok(bytes @ 1..=MAX_PAYLOAD_BYTES) => Ok(bytes),
+        _ => Err(CaseError::Threshold { found: text.to_owned() }),
     }
 }
 
@@ -71,6 +81,15 @@ pub struct Case {
     pub receiver: Receiver,
     /// Which messages are sent.
     pub source: Source,
+    /// How they are cut into fields.
+    #[serde(default)]
+    pub shape: Shape,
+    /// How the path's call is made.
+    #[serde(default)]
+    pub engine: Engine,
+    /// The hybrid paths copy fields of fewer bytes.
+    #[serde(default = "default_copy_below_bytes")]
+    pub copy_below_bytes: usize,
 }
 
 impl Default for Case {
@@ -85,24 +104,26 @@ impl Default for Case {
             placement: Placement::Paired,
             receiver: Receiver::default(),
             source: Source::default(),
+            shape: Shape::default(),
+            engine: Engine::default(),
+            copy_below_bytes: DEFAULT_COPY_BELOW_BYTES,
         }
     }
 }
 
 impl Case {
-    /// Holds the numbers to the ranges that a case can have.
+    /// Holds the numbers to the ranges that a case can have, and refuses what does not go together.
     ///
     /// # Errors
-    /// [`CaseError::SizeOutOfRange`], [`CaseError::Threads`].
+    /// [`CaseError::SizeOutOfRange`], [`CaseError::Threads`], [`CaseError::ShapeAndSize`], [`CaseError::Engine`],
+    /// [`CaseError::Layout`].
     pub fn check(&self) -> Result<(), CaseError> {
         parse_payload_bytes(&self.payload_bytes.to_string())?;
         parse_threads(&self.threads.to_string())?;
-        Ok(())
+        self.shape.check(self.payload_bytes)?;
+        self.series().check()
     }
 }
-
-/// A path with its layout: a line in a chart.
-pub type Series = (SendPath, Layout);
 
 /// What cases have in common whose paths are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,14 +140,30 @@ pub struct Cell {
     pub receiver: Receiver,
     /// Which messages are sent.
     pub source: Source,
+    /// How they are cut into fields.
+    #[serde(default)]
+    pub shape: Shape,
 }
 
 impl Cell {
     /// The cell's case of one series.
     #[must_use]
-    pub fn case(self, (path, layout): Series) -> Case {
-        let Self { workload, payload_bytes, threads, placement, receiver, source } = self;
-        Case { workload, path, layout, payload_bytes, threads, placement, receiver, source }
+    pub fn case(self, series: Series) -> Case {
+        let Self { workload, payload_bytes, threads, placement, receiver, source, shape } = self;
+        let Series { path, layout, engine, copy_below_bytes } = series;
+        Case {
+            workload,
+            path,
+            layout,
+            payload_bytes,
+            threads,
+            placement,
+            receiver,
+            source,
+            shape,
+            engine,
+            copy_below_bytes,
+        }
     }
 }
 
@@ -141,22 +178,42 @@ pub struct Situation {
     pub receiver: Receiver,
     /// Which messages are sent.
     pub source: Source,
+    /// How they are cut into fields.
+    pub shape: Shape,
 }
 
 impl Cell {
     /// What it has in common with the cells of one chart.
     #[must_use]
     pub fn situation(&self) -> Situation {
-        let &Self { workload, placement, receiver, source, .. } = self;
-        Situation { workload, placement, receiver, source }
+        let &Self { workload, placement, receiver, source, shape, .. } = self;
+        Situation { workload, placement, receiver, source, shape }
+    }
+}
+
+impl Situation {
+    /// The end of an id: receiver, source and shape, each left out where it is the default.
+    #[must_use]
+    pub fn departures(self) -> String {
+        let mut end = String::new();
+        if self.receiver != Receiver::default() {
+            end = format!("{end}/{}", self.receiver);
+        }
+        if self.source != Source::default() {
+            end = format!("{end}/{}", self.source);
+        }
+        if self.shape != Shape::default() {
+            end = format!("{end}/{}", self.shape);
+        }
+        end
     }
 }
 
 impl fmt::Display for Cell {
     /// As a case's id, without the path: `rr/65536B/4T/paired`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { workload, payload_bytes, threads, placement, receiver, source } = self;
-        write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}{}", departures(*receiver, *source))
+        let Self { workload, payload_bytes, threads, placement, .. } = self;
+        write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}{}", self.situation().departures())
     }
 }
 
@@ -164,38 +221,27 @@ impl Case {
     /// What it has in common with the cases that it is compared with.
     #[must_use]
     pub fn cell(&self) -> Cell {
-        let &Self { workload, payload_bytes, threads, placement, receiver, source, .. } = self;
-        Cell { workload, payload_bytes, threads, placement, receiver, source }
+        let &Self { workload, payload_bytes, threads, placement, receiver, source, shape, .. } = self;
+        Cell { workload, payload_bytes, threads, placement, receiver, source, shape }
     }
 
     /// What it is compared by.
     #[must_use]
     pub fn series(&self) -> Series {
-        (self.path, self.layout)
+        let &Self { path, layout, engine, copy_below_bytes, .. } = self;
+        Series { path, layout, engine, copy_below_bytes }
     }
 }
 
 impl fmt::Display for Case {
-    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`; receiver and source follow where they are not
-    /// the default: `…/paired/matched/cold`.
+    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`; receiver, source, shape, engine and threshold follow
+    /// where they are not the default: `…/paired/matched/cold`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { workload, path, layout, payload_bytes, threads, placement, receiver, source } = self;
+        let Self { workload, path, layout, payload_bytes, threads, placement, .. } = self;
         write!(f, "{workload}/{path}/{layout}/{payload_bytes}B/{threads}T/{placement}")?;
-        f.write_str(&departures(*receiver, *source))
+        f.write_str(&self.cell().situation().departures())?;
+        f.write_str(&self.series().departures())
     }
-}
-
-/// The end of an id: receiver and source, each left out where it is the default.
-#[must_use]
-pub fn departures(receiver: Receiver, source: Source) -> String {
-    let mut end = String::new();
-    if receiver != Receiver::default() {
-        end = format!("{end}/{receiver}");
-    }
-    if source != Source::default() {
-        end = format!("{end}/{source}");
-    }
-    end
 }
 
 /// What stands on a chart's x axis, and so how the matrix is cut into charts.
@@ -217,12 +263,6 @@ impl ChartAxis {
             Self::Threads => format!("{:02}", case.threads),
         }
     }
-}
-
-/// A line of a chart in an id of Criterion's, as in `zero/page`.
-#[must_use]
-pub fn series_id((path, layout): Series) -> String {
-    format!("{}/{layout}", path.to_string().trim_end_matches("_copy"))
 }
 
 /// A size in an id of Criterion's: the unit and three digits, as in `B064`, `K256` and `M001`, and decimals where the
@@ -267,15 +307,17 @@ pub struct Matrix {
     pub receivers: Vec<Receiver>,
     /// Which messages are sent.
     pub sources: Vec<Source>,
+    /// How they are cut into fields. One that brings its own payload size takes the place of `payload_bytes`.
+    pub shapes: Vec<Shape>,
 }
 
 /// The four series of the default matrix: the studies' three paths on the heap, and `zero_copy` with
 /// fields that keep a 64 KiB message within the kernel's 17 fragments.
 const DEFAULT_SERIES: [Series; 4] = [
-    (SendPath::TwoCopy, Layout::Heap),
-    (SendPath::OneCopy, Layout::Heap),
-    (SendPath::ZeroCopy, Layout::Heap),
-    (SendPath::ZeroCopy, Layout::Page),
+    Series::new(SendPath::TwoCopy, Layout::Heap),
+    Series::new(SendPath::OneCopy, Layout::Heap),
+    Series::new(SendPath::ZeroCopy, Layout::Heap),
+    Series::new(SendPath::ZeroCopy, Layout::Page),
 ];
 
 impl Matrix {
@@ -291,6 +333,7 @@ impl Matrix {
             placements: vec![Placement::Paired],
             receivers: vec![Receiver::default()],
             sources: vec![Source::default()],
+            shapes: vec![Shape::default()],
         }
     }
 
@@ -307,27 +350,41 @@ impl Matrix {
 
     /// The cells, in order.
     pub fn cells(&self) -> impl Iterator<Item = Cell> {
-        self.situations().flat_map(move |(workload, placement, receiver, source)| {
+        self.situations().flat_map(move |situation| {
+            let Situation { workload, placement, receiver, source, shape } = situation;
             self.threads.iter().flat_map(move |&threads| {
-                let cell = move |&payload_bytes| Cell {
+                self.sizes(shape).into_iter().map(move |payload_bytes| Cell {
                     workload,
                     payload_bytes,
                     threads,
                     placement,
                     receiver,
                     source,
-                };
-                self.payload_bytes.iter().map(cell)
+                    shape,
+                })
             })
         })
     }
 
+    /// The payloads of `shape`: its own, or those of the matrix that it can have.
+    fn sizes(&self, shape: Shape) -> Vec<usize> {
+        match shape.own_payload_bytes() {
+            Some(own_bytes) => vec![own_bytes],
+            None => self.payload_bytes.iter().copied().filter(|&bytes| shape.check(bytes).is_ok()).collect(),
+        }
+    }
+
     /// What all cases of one chart have in common, besides what the chart is of.
-    fn situations(&self) -> impl Iterator<Item = (Workload, Placement, Receiver, Source)> {
-        self.workloads.iter().flat_map(move |&workload| {
-            self.placements.iter().flat_map(move |&placement| {
-                self.receivers.iter().flat_map(move |&receiver| {
-                    self.sources.iter().map(move |&source| (workload, placement, receiver, source))
+    fn situations(&self) -> impl Iterator<Item = Situation> {
+        let Self { workloads, placements, receivers, sources, shapes, .. } = self;
+        workloads.iter().flat_map(move |&workload| {
+            placements.iter().flat_map(move |&placement| {
+                receivers.iter().flat_map(move |&receiver| {
+                    sources.iter().flat_map(move |&source| {
+                        let situation =
+                            move |&shape| Situation { workload, placement, receiver, source, shape };
+                        shapes.iter().map(situation)
+                    })
                 })
             })
         })
@@ -336,22 +393,24 @@ impl Matrix {
     /// Cuts the matrix into charts.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let (outer, inner) = match self.x {
-            ChartAxis::PayloadBytes => (&self.threads, &self.payload_bytes),
-            ChartAxis::Threads => (&self.payload_bytes, &self.threads),
-        };
         let mut groups = Vec::new();
-        for (workload, placement, receiver, source) in self.situations() {
-            if !self.can_time(workload) {
+        for situation in self.situations() {
+            if !self.can_time(situation.workload) {
                 continue;
             }
+            let sizes = self.sizes(situation.shape);
+            let (outer, inner) = match self.x {
+                ChartAxis::PayloadBytes => (&self.threads, &sizes),
+                ChartAxis::Threads => (&sizes, &self.threads),
+            };
+            let Situation { workload, placement, receiver, source, shape } = situation;
             for &common in outer {
-                let case = |&(path, layout), along| {
+                let case = |&series: &Series, along| {
                     let (payload_bytes, threads) = match self.x {
                         ChartAxis::PayloadBytes => (along, common),
                         ChartAxis::Threads => (common, along),
                     };
-                    Case { workload, path, layout, payload_bytes, threads, placement, receiver, source }
+                    Cell { workload, payload_bytes, threads, placement, receiver, source, shape }.case(series)
                 };
                 let along = |series| inner.iter().map(move |&along| case(series, along));
                 let mut name = match self.x {
@@ -365,7 +424,7 @@ impl Matrix {
                     name = format!("{name}/{placement}");
                 }
                 groups.push(Group {
-                    name: name + &departures(receiver, source),
+                    name: name + &situation.departures(),
                     cases: self.series.iter().flat_map(along).collect(),
                 });
             }
@@ -381,7 +440,8 @@ impl Matrix {
 
     /// Replaces each axis that `axes` sets.
     ///
-    /// Paths alone keep the series of those paths; with layouts every product of the two is measured.
+    /// Paths alone keep the series of those paths, and a path that has none lies on the heap; with layouts, engines or
+    /// thresholds every product that there is is measured.
     #[must_use]
     pub fn overridden(mut self, axes: &Axes) -> Self {
         fn replace<T: Clone>(axis: &mut Vec<T>, list: Option<&Vec<T>>) {
@@ -395,16 +455,8 @@ impl Matrix {
         replace(&mut self.placements, axes.placements.as_ref());
         replace(&mut self.receivers, axes.receivers.as_ref());
         replace(&mut self.sources, axes.sources.as_ref());
-        let paths = axes.paths.as_deref().unwrap_or(<SendPath as VariantArray>::VARIANTS);
-        match &axes.layouts {
-            None => self.series.retain(|(path, _)| paths.contains(path)),
-            Some(layouts) => {
-                self.series = paths
-                    .iter()
-                    .flat_map(|&path| layouts.iter().map(move |&layout| (path, layout)))
-                    .collect();
-            }
-        }
+        replace(&mut self.shapes, axes.shapes.as_ref());
+        self.series = axes.series(&self.series);
         self
     }
 }
@@ -428,6 +480,105 @@ pub struct Axes {
     pub receivers: Option<Vec<Receiver>>,
     /// Which messages are sent.
     pub sources: Option<Vec<Source>>,
+    /// How they are cut into fields.
+    pub shapes: Option<Vec<Shape>>,
+    /// How the paths' calls are made.
+    pub engines: Option<Vec<Engine>>,
+    /// Below which sizes the hybrid paths copy a field.
+    pub copy_below_bytes: Option<Vec<usize>>,
+}
+
+impl Axes {
+    /// Refuses lists of which something that was asked for would not be measured: a path that has none of the engines and
+    /// layouts, a threshold without a path that has one, a size that no shape takes, a shape that takes none of the sizes.
+    ///
+    /// # Errors
+    /// [`CaseError::Engine`], [`CaseError::Layout`], [`CaseError::NoHybrid`], [`CaseError::ShapeAndSize`].
+    pub fn check(&self) -> Result<(), CaseError> {
+        for &path in self.paths.iter().flatten() {
+            let engines = self.engines.as_deref().unwrap_or(&[Engine::Syscall]);
+            let layouts = self.layouts.as_deref().unwrap_or(&[Layout::Heap]);
+            let all = || {
+                engines.iter().flat_map(|&engine| {
+                    layouts.iter().map(move |&layout| Series::new(path, layout).by(engine).check())
+                })
+            };
+            if all().all(|found| found.is_err()) {
+                all().collect::<Result<(), _>>()?;
+            }
+        }
+        let has_hybrid = self.paths.iter().flatten().any(|path| path.has_threshold());
+        if self.copy_below_bytes.is_some() && !has_hybrid {
+            return Err(CaseError::NoHybrid);
+        }
+        let (Some(sizes), Some(shapes)) = (&self.payload_bytes, &self.shapes) else { return Ok(()) };
+        for shape in shapes.iter().filter(|shape| shape.own_payload_bytes().is_none()) {
+            if sizes.iter().all(|&bytes| shape.check(bytes).is_err()) {
+                sizes.iter().try_for_each(|&bytes| shape.check(bytes))?;
+            }
+        }
+        // Where each shape brings its own payload, no other size would be measured.
+        for &bytes in sizes {
+            if shapes
+                .iter()
+                .all(|shape| shape.own_payload_bytes().is_some_and(|own_bytes| own_bytes != bytes))
+            {
+                shapes.iter().try_for_each(|shape| shape.check(bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The series that these axes make of `default`.
+    fn series(&self, default: &[Series]) -> Vec<Series> {
+        fn push(series: &mut Vec<Series>, one: Series) {
+            if one.check().is_ok() && !series.contains(&one) {
+                series.push(one);
+            }
+        }
+        let mut paths: Vec<SendPath> = Vec::new();
+        for path in self
+            .paths
+            .iter()
+            .flatten()
+            .copied()
+            .chain(default.iter().map(|series| series.path).filter(|_| self.paths.is_none()))
+        {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        let mut series = Vec::new();
+        for path in paths {
+            let of_path = default.iter().filter(|series| series.path == path);
+            let mut layouts: Vec<Layout> = match &self.layouts {
+                Some(layouts) => layouts.clone(),
+                None => of_path.map(|series| series.layout).collect(),
+            };
+            if layouts.is_empty() {
+                layouts.push(Layout::Heap);
+            }
+            for layout in layouts {
+                let known = default.iter().filter(|series| (series.path, series.layout) == (path, layout));
+                let engines = match &self.engines {
+                    Some(engines) => engines.clone(),
+                    None => known.map(|series| series.engine).collect(),
+                };
+                let engines = if engines.is_empty() { vec![Engine::default()] } else { engines };
+                for engine in engines {
+                    for &copy_below_bytes in
+                        self.copy_below_bytes.as_deref().unwrap_or(&[DEFAULT_COPY_BELOW_BYTES])
+                    {
+                        push(
+                            &mut series,
+                            Series::new(path, layout).by(engine).copying_below(copy_below_bytes),
+                        );
+                    }
+                }
+            }
+        }
+        series
+    }
 }
 
 /// Reads a comma list.
@@ -438,11 +589,20 @@ pub fn parse_list<T: PartialEq>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, CaseError>,
 ) -> Result<Vec<T>, CaseError> {
+    parse_separated(text, ',', parse)
+}
+
+/// Reads a list with `separator` between its items.
+pub(super) fn parse_separated<T: PartialEq>(
+    text: &str,
+    separator: char,
+    parse: impl Fn(&str) -> Result<T, CaseError>,
+) -> Result<Vec<T>, CaseError> {
     if text.trim().is_empty() {
         return Err(CaseError::EmptyList);
     }
     let mut items = Vec::new();
-    for word in text.split(',').map(str::trim) {
+    for word in text.split(separator).map(str::trim) {
         let item = parse(word)?;
         if items.contains(&item) {
             return Err(CaseError::Repeated { found: word.to_owned() });
@@ -465,8 +625,7 @@ mod tests {
             payload_bytes: 65536,
             threads: 4,
             placement: Placement::Paired,
-            receiver: Receiver::default(),
-            source: Source::default(),
+            ..Case::default()
         };
         assert_eq!(case.to_string(), "rr/zero_copy/page/65536B/4T/paired");
         let apart = Case { receiver: Receiver::Matched, source: Source::Cold, ..case };
@@ -540,7 +699,7 @@ mod tests {
     #[test]
     fn the_ids_of_the_default_charts_sort_along_the_x_axis_and_are_short() {
         for matrix in [Matrix::by_size(), Matrix::by_threads()] {
-            let id = |case: &Case| format!("{}/{}", series_id(case.series()), matrix.x.id(case));
+            let id = |case: &Case| format!("{}/{}", case.series().id(), matrix.x.id(case));
             let groups = matrix.groups();
             assert!(groups.is_sorted_by_key(|group| &group.name));
             for group in groups {
@@ -562,7 +721,10 @@ mod tests {
     fn paths_alone_keep_their_default_series() {
         let axes = Axes { paths: Some(vec![SendPath::ZeroCopy]), ..Axes::default() };
         let matrix = Matrix::by_size().overridden(&axes);
-        assert_eq!(matrix.series, [(SendPath::ZeroCopy, Layout::Heap), (SendPath::ZeroCopy, Layout::Page)]);
+        assert_eq!(
+            matrix.series,
+            [Layout::Heap, Layout::Page].map(|layout| Series::new(SendPath::ZeroCopy, layout))
+        );
     }
 
     #[test]
@@ -575,10 +737,10 @@ mod tests {
         assert_eq!(
             Matrix::by_size().overridden(&axes).series,
             [
-                (SendPath::TwoCopy, Layout::Page),
-                (SendPath::TwoCopy, Layout::Heap),
-                (SendPath::OneCopy, Layout::Page),
-                (SendPath::OneCopy, Layout::Heap)
+                Series::new(SendPath::TwoCopy, Layout::Page),
+                Series::new(SendPath::TwoCopy, Layout::Heap),
+                Series::new(SendPath::OneCopy, Layout::Page),
+                Series::new(SendPath::OneCopy, Layout::Heap)
             ]
         );
     }

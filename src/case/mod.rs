@@ -4,6 +4,9 @@
 
 #[cfg(feature = "cli")]
 mod matrix;
+mod series;
+#[cfg(feature = "cli")]
+mod shape;
 
 use std::str::FromStr;
 
@@ -12,9 +15,16 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use matrix::{
-    Axes, Case, Cell, ChartAxis, Group, Matrix, Series, Situation, departures, parse_bytes, parse_list,
-    parse_payload_bytes, parse_threads, series_id,
+    Axes, Case, Cell, ChartAxis, Group, Matrix, Situation, parse_bytes, parse_copy_below, parse_list,
+    parse_payload_bytes, parse_threads,
 };
+pub use series::{DEFAULT_COPY_BELOW_BYTES, Series};
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use shape::Shape;
+
+/// The most fields that a message may have.
+pub const MAX_FIELDS: usize = 64;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -73,6 +83,16 @@ axis! {
         OneCopy,
         /// `sendmsg` with one iovec per field and `MSG_ZEROCOPY`.
         ZeroCopy,
+        /// Fields below a threshold are copied into one buffer, larger ones gathered: `sendmsg`.
+        Hybrid,
+        /// As `hybrid`, with `MSG_ZEROCOPY`. A message without a larger field is copied.
+        HybridZero,
+        /// `vmsplice` of the fields into a pipe, `splice` from it to the socket. Nothing says when the kernel has let go
+        /// of the memory: the receiver's word alone does.
+        Splice,
+        /// `sendfile` from a memfd in which the fields lie one after the other. As for `splice`, the receiver's word
+        /// alone says when the memory may be written again.
+        File,
     }
 }
 
@@ -83,6 +103,8 @@ axis! {
         Heap,
         /// Each field starts on a page of its own.
         Page,
+        /// As `page`, and the pages are parts of huge ones.
+        Huge,
     }
 }
 
@@ -113,6 +135,22 @@ axis! {
 }
 
 axis! {
+    /// How a path's call is made.
+    #[derive(Default)]
+    Engine = "engine" {
+        /// By a system call of its own.
+        #[default]
+        Syscall,
+        /// By `io_uring`: `SEND`, `SENDMSG`, `SENDMSG_ZC`.
+        Uring,
+        /// By `io_uring`, from registered buffers, which are not pinned anew for each send: `zero_copy` alone.
+        UringFixed,
+        /// By `io_uring`, whose kernel thread takes the sends from the queue: no system call hands them over.
+        UringSqpoll,
+    }
+}
+
+axis! {
     /// How the client takes the bytes in: the same for every path that is compared, because how bytes are
     /// received has nothing to do with how they were sent.
     #[derive(Default)]
@@ -126,6 +164,8 @@ axis! {
         Unpack,
         /// `recv` with `MSG_TRUNC`: the bytes are dropped in the kernel.
         Discard,
+        /// `TCP_ZEROCOPY_RECEIVE`: whole pages are mapped, what else there is is copied.
+        Mmap,
         /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the others.
         Matched,
         /// Nobody: the sender alone. Its frames are dropped uncopied, and acknowledged all the same.
@@ -156,6 +196,48 @@ impl Receiver {
             (Self::Matched, _) => Self::Fields,
             (receiver, _) => receiver,
         }
+    }
+}
+
+impl SendPath {
+    /// The three paths that the studies compare, and that are measured unless others are asked for.
+    pub const STUDIED: [Self; 3] = [Self::TwoCopy, Self::OneCopy, Self::ZeroCopy];
+
+    /// Whether it copies the fields below a size, and not those above.
+    #[must_use]
+    pub fn has_threshold(self) -> bool {
+        matches!(self, Self::Hybrid | Self::HybridZero)
+    }
+
+    /// Whether its sends bear `MSG_ZEROCOPY`, so that the kernel says of each whether it copied after all.
+    #[must_use]
+    pub fn is_zero_copy(self) -> bool {
+        matches!(self, Self::ZeroCopy | Self::HybridZero)
+    }
+
+    /// Whether its sends are made by `engine`.
+    ///
+    /// # Errors
+    /// [`CaseError::Engine`], which says why not.
+    pub fn check_engine(self, engine: Engine) -> Result<(), CaseError> {
+        let is_there = match engine {
+            Engine::Syscall => true,
+            Engine::Uring | Engine::UringSqpoll => Self::STUDIED.contains(&self),
+            Engine::UringFixed => self == Self::ZeroCopy,
+        };
+        if is_there { Ok(()) } else { Err(CaseError::Engine { path: self, engine }) }
+    }
+
+    /// Whether its messages may have `layout`.
+    ///
+    /// # Errors
+    /// [`CaseError::Layout`].
+    pub fn check_layout(self, layout: Layout) -> Result<(), CaseError> {
+        // The fields of `file` lie in a file of its own, one after the other.
+        if self == Self::File && layout != Layout::Heap {
+            return Err(CaseError::Layout { path: self, layout });
+        }
+        Ok(())
     }
 }
 
@@ -202,6 +284,65 @@ pub enum CaseError {
         /// What was given.
         found: String,
     },
+    /// Not a threshold of the hybrid paths.
+    #[error("threshold {found:?} is not a number of bytes from 1 to 16M")]
+    Threshold {
+        /// What was given.
+        found: String,
+    },
+    /// A threshold, and no path that has one.
+    #[error("only the paths hybrid and hybrid_zero copy the fields below a size: name one of them as a path")]
+    NoHybrid,
+    /// Not a shape.
+    #[error(
+        "shape {found:?} is none of: equal, header, fields:N (1 to 64), sizes such as 24,512K (at most 64 fields, 16M in \
+         all), or a trace such as 97x64|3x24,512K (at most 32 lists)"
+    )]
+    NotAShape {
+        /// What was given.
+        found: String,
+    },
+    /// A trace in which a list would be sent too seldom to be measured.
+    #[error(
+        "shape {found:?}: a list has less than 1/512 of the weights, and would never be sent: join rare lists"
+    )]
+    RareList {
+        /// What was given.
+        found: String,
+    },
+    #[cfg(feature = "cli")]
+    /// A payload that a shape cannot have.
+    #[error("a payload of {payload_bytes} bytes has not the shape {shape}, which takes {least_bytes} bytes{}",
+        if shape.own_payload_bytes().is_some() { "" } else { " or more" })]
+    ShapeAndSize {
+        /// The shape.
+        shape: Shape,
+        /// The payload.
+        payload_bytes: usize,
+        /// What it should be, or the least that it may be.
+        least_bytes: usize,
+    },
+    /// A path whose sends an engine does not make.
+    #[error("path {path} has no engine {engine}: {}", match engine {
+        Engine::UringFixed => "the kernel sends from registered buffers with zero_copy alone",
+        _ => "io_uring makes the sends of two_copy, one_copy and zero_copy",
+    })]
+    Engine {
+        /// The path.
+        path: SendPath,
+        /// The engine.
+        engine: Engine,
+    },
+    /// A path whose messages cannot lie so.
+    #[error(
+        "path {path} has no layout {layout}: its fields lie one after the other in a file, which is layout heap"
+    )]
+    Layout {
+        /// The path.
+        path: SendPath,
+        /// The layout.
+        layout: Layout,
+    },
     /// A comma list with nothing in it.
     #[error("the list is empty: give a comma list, or leave it out for the default")]
     EmptyList,
@@ -219,8 +360,7 @@ mod tests {
 
     #[test]
     fn matched_is_the_only_receiver_that_follows_the_path() {
-        let paths = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
-        let of = |receiver: Receiver| paths.map(|path| receiver.for_path(path));
+        let of = |receiver: Receiver| SendPath::STUDIED.map(|path| receiver.for_path(path));
         assert_eq!(of(Receiver::Matched), [Receiver::Unpack, Receiver::Fields, Receiver::Fields]);
         for receiver in [Receiver::Buffer, Receiver::Fields, Receiver::Unpack, Receiver::Discard] {
             assert_eq!(of(receiver), [receiver; 3]);
@@ -231,7 +371,7 @@ mod tests {
     fn an_unknown_word_is_answered_with_the_known_ones() {
         assert_eq!(
             SendPath::parse("three_copy").unwrap_err().to_string(),
-            r#"unknown path "three_copy": expected two_copy, one_copy, zero_copy"#
+            r#"unknown path "three_copy": expected two_copy, one_copy, zero_copy, hybrid, hybrid_zero, splice, file"#
         );
     }
 }

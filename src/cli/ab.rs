@@ -15,7 +15,7 @@ use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
-use crate::case::{ChartAxis, Layout, Matrix, SendPath};
+use crate::case::{ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::environment::Cpus;
 use crate::error::Error;
 use crate::measure::softirq;
@@ -114,9 +114,9 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 /// Twelve cases: three paths at four sizes, from where the calls cost most to where the copies do.
 fn default_matrix() -> Matrix {
     let series = vec![
-        (SendPath::TwoCopy, Layout::Heap),
-        (SendPath::OneCopy, Layout::Heap),
-        (SendPath::ZeroCopy, Layout::Page),
+        Series::new(SendPath::TwoCopy, Layout::Heap),
+        Series::new(SendPath::OneCopy, Layout::Heap),
+        Series::new(SendPath::ZeroCopy, Layout::Page),
     ];
     let payload_bytes = vec![64, 8 << 10, 64 << 10, 256 << 10];
     Matrix { x: ChartAxis::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }

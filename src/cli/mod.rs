@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod run;
 mod sweep;
+mod tune;
 mod worker;
 
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ const BAD_INPUT: u8 = 2;
 const MISSING: u8 = 3;
 /// `ab` cannot tell.
 const UNDECIDED: u8 = 3;
+/// `tune` has not found a size that it looked for.
+const NOT_FOUND: u8 = 3;
 /// `ab` could not measure.
 const NOT_MEASURED: u8 = 4;
 /// Ended by Ctrl-C or SIGTERM; what had been measured was printed.
@@ -47,6 +50,7 @@ Examples:
   sendpath run --path zero_copy --layout page      the same by MSG_ZEROCOPY, fields on pages of their own
   sendpath run --size 256K --threads 4 --json      one JSON object on stdout
   sendpath sweep                                   all paths by size, interleaved, in a minute
+  sendpath tune                                    the size from which on each path pays
   sendpath report target-reports/…                 a page of what a sweep says
   sendpath doctor                                  what this machine can measure, and what it cannot
   cargo bench                                      all cases, with charts
@@ -65,6 +69,7 @@ struct Cli {
 enum Command {
     Run(run::Options),
     Sweep(sweep::Options),
+    Tune(tune::Options),
     Report(report::Options),
     Ab(ab::Options),
     Compare(compare::Options),
@@ -146,6 +151,7 @@ pub fn main() -> ExitCode {
     let outcome = match command {
         Command::Run(options) => run::run(&options),
         Command::Sweep(options) => sweep::run(&options),
+        Command::Tune(options) => tune::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Ab(options) => ab::run(&options),
         Command::Compare(options) => compare::run(&options),

@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::progress::Shown;
 use super::{DONE, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{
-    Axis, Case, CaseError, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes,
-    parse_threads,
+    Axis, Case, CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape,
+    Source, Workload, parse_copy_below, parse_payload_bytes, parse_threads,
 };
 use crate::environment::{CopyCause, Cpus, Environment, copy_cause};
+use crate::error::Error;
 use crate::event::{self, Event};
 use crate::format;
 use crate::measure::burst::{long_duration, time, verify, warm_up};
@@ -22,6 +23,7 @@ use crate::measure::counters::{Counter, SideCounters};
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts, why_not_seen};
+use crate::settings::parse_shape;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -29,6 +31,10 @@ Examples:
   sendpath run --workload stream --path one_copy --placement split
   sendpath run --path zero_copy --layout page --size 256K --json | jq .zero_copy
   sendpath run --receiver sink --path zero_copy --size 256K     the sender alone, nothing copied
+  sendpath run --path zero_copy --engine uring_fixed            io_uring, from registered buffers
+  sendpath run --path hybrid --copy-below 1K --shape 24,512K    a header and a body: one is copied
+  sendpath run --shape '97x64|3x24,512K'  messages of two shapes: of each 100, 97 and 3
+  sendpath run --shape @trace.txt         the same from a file: a weight and sizes on each line
   sendpath run --counters all             with the counters of both sides
   sendpath run --counters cycles,llc-load-misses --json | jq .counters
   sendpath run --netns ns_s,ns_c        between namespaces made by netns-setup.sh
@@ -54,15 +60,19 @@ pub(super) struct Options {
     /// rr (8-byte request, whole message back) or stream (messages back to back)
     #[arg(long, value_name = "NAME", default_value = "rr", value_parser = Workload::parse)]
     workload: Workload,
-    #[arg(help = "two_copy (pack, send), one_copy (sendmsg of 8 iovecs) or zero_copy (with MSG_ZEROCOPY)")]
+    #[arg(
+        help = "two_copy (pack, send), one_copy (sendmsg with an iovec for each field), zero_copy (with MSG_ZEROCOPY), \
+                  hybrid (small fields copied into one buffer, large ones gathered), hybrid_zero (with MSG_ZEROCOPY), \
+                  splice (vmsplice, splice) or file (sendfile from a memfd)"
+    )]
     #[arg(long, value_name = "NAME", default_value = "two_copy", value_parser = SendPath::parse)]
     path: SendPath,
-    /// heap (fields as malloc gives them) or page (each field on pages of its own)
+    /// heap (fields as malloc gives them), page (each field on pages of its own) or huge (on huge pages)
     #[arg(long, value_name = "NAME", default_value = "heap", value_parser = Layout::parse)]
     layout: Layout,
-    /// Payload of one message, 8 to 16M
-    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = parse_payload_bytes)]
-    size: usize,
+    /// Payload of one message, 8 to 16M [default: 64K, or what the shape brings with it]
+    #[arg(long, value_name = "BYTES", value_parser = parse_payload_bytes)]
+    size: Option<usize>,
     /// Pairs of one server and one client thread, 1 to 256
     #[arg(long, value_name = "PAIRS", default_value = "1", value_parser = parse_threads)]
     threads: usize,
@@ -70,15 +80,29 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME", default_value = "paired", value_parser = Placement::parse)]
     placement: Placement,
     #[arg(
-        help = "buffer (recv into one buffer), fields (recvmsg into eight), unpack (recv, then unpack), discard \
-                  (dropped in the kernel), matched (as the sender sends) or sink (nobody: the sender alone, nothing \
-                  copied on the way)"
+        help = "buffer (recv into one buffer), fields (recvmsg into the fields), unpack (recv, then unpack), discard \
+                  (dropped in the kernel), mmap (TCP_ZEROCOPY_RECEIVE: whole pages are mapped), matched (as the sender \
+                  sends) or sink (nobody: the sender alone, nothing copied on the way)"
     )]
     #[arg(long, value_name = "NAME", default_value = "buffer", value_parser = Receiver::parse)]
     receiver: Receiver,
     /// hot (a few messages, sent in turn) or cold (a set that no cache holds)
     #[arg(long, value_name = "NAME", default_value = "hot", value_parser = Source::parse)]
     source: Source,
+    /// How the payload is cut into fields: equal (eight), header (24 bytes and the rest), fields:N (1 to 64
+    /// equal ones), sizes such as 24,512K, a trace such as 97x64|3x24,512K (of every 100 messages 97 and 3), or
+    /// @FILE (a trace with a list on each line: 97 64)
+    #[arg(long, value_name = "SHAPE", default_value = "equal", value_parser = parse_shape)]
+    shape: Shape,
+    #[arg(
+        help = "How the path's call is made: syscall, uring (io_uring), uring_fixed (from registered buffers, zero_copy \
+                  alone) or uring_sqpoll (a kernel thread takes the sends)"
+    )]
+    #[arg(long, value_name = "NAME", default_value = "syscall", value_parser = Engine::parse)]
+    engine: Engine,
+    #[arg(help = "hybrid and hybrid_zero copy fields of fewer bytes [default: 4K]")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_copy_below)]
+    copy_below: Option<usize>,
     /// About how long to measure, in bursts of 50 ms: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
@@ -110,10 +134,39 @@ pub(super) fn parse_counters(text: &str) -> Result<CounterList, CaseError> {
     Event::parse_list(text).map(CounterList)
 }
 
+impl Options {
+    /// The case that they name.
+    fn case(&self) -> Result<Case, CaseError> {
+        let &Self {
+            workload, path, layout, size, threads, placement, receiver, source, shape, engine, ..
+        } = self;
+        if self.copy_below.is_some() && !path.has_threshold() {
+            return Err(CaseError::NoHybrid);
+        }
+        let case = Case {
+            workload,
+            path,
+            layout,
+            payload_bytes: size
+                .or_else(|| shape.own_payload_bytes())
+                .unwrap_or(Case::default().payload_bytes),
+            threads,
+            placement,
+            receiver,
+            source,
+            shape,
+            engine,
+            copy_below_bytes: self.copy_below.unwrap_or(DEFAULT_COPY_BELOW_BYTES),
+        };
+        case.check()?;
+        Ok(case)
+    }
+}
+
 /// Measures the case and prints it.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let &Options { workload, path, layout, size, threads, placement, receiver, source, .. } = options;
-    let case = Case { workload, path, layout, payload_bytes: size, threads, placement, receiver, source };
+    let case = options.case().map_err(Error::from)?;
+    let Case { placement, receiver, .. } = case;
     let setup = options.setup.setup()?;
     Cpus::allowed()?.place(placement, Side::Server, 0)?;
     let interrupted = interrupt::catch()?;
@@ -187,6 +240,7 @@ impl Window {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
             sum.retransmitted_segments += side.retransmitted_segments;
+            sum.copies += side.copies;
             event::add(&mut sum.counters, side.counters.clone());
         }
         if let Some(counts) = sample.server.zero_copy {
@@ -234,6 +288,8 @@ impl Window {
             contradiction: self.seen.and_then(|seen| {
                 seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
             }),
+            mapped_share: (case.receiver == Receiver::Mmap)
+                .then(|| self.client.copies.mapped_bytes as f64 / payload_bytes_total.max(1) as f64),
             receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
@@ -280,6 +336,8 @@ struct RunReport {
     seen: Option<Seen>,
     /// How that contradicts what the kernel said.
     contradiction: Option<String>,
+    /// The share of the bytes that the client received by mapping pages, where it does that; it copied the others.
+    mapped_share: Option<f64>,
     #[serde(skip)]
     receiver: Receiver,
     counters: Option<Sides>,
@@ -315,6 +373,17 @@ struct Explained {
 impl From<CopyCause> for Explained {
     fn from(cause: CopyCause) -> Self {
         Self { text: cause.to_string(), remedy: cause.remedy(), cause }
+    }
+}
+
+impl RunReport {
+    /// How many messages were compared byte by byte, or why none.
+    fn verified(&self) -> String {
+        match self.receiver {
+            Receiver::Discard => "0 messages: discard keeps no bytes".to_owned(),
+            Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
+            _ => format!("{} messages besides, every byte", self.verified_messages),
+        }
     }
 }
 
@@ -398,6 +467,12 @@ impl fmt::Display for RunReport {
                 )?;
             }
         }
+        if let Some(mapped) = self.mapped_share {
+            line(
+                "mapped",
+                format!("{} of the bytes received; the others were copied", format::share(mapped)),
+            )?;
+        }
         if self.retransmitted_segments > 0 {
             line("retransmitted", format!("{} segments", self.retransmitted_segments))?;
         }
@@ -408,14 +483,7 @@ impl fmt::Display for RunReport {
         if let Some(contradiction) = &self.contradiction {
             line("contradiction", contradiction.clone())?;
         }
-        line(
-            "verified",
-            match self.receiver {
-                Receiver::Discard => "0 messages: discard keeps no bytes".to_owned(),
-                Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
-                _ => format!("{} messages besides, every byte", self.verified_messages),
-            },
-        )?;
+        line("verified", self.verified())?;
         let Some(sides) = &self.counters else { return Ok(()) };
         writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
         write!(f, "{sides}")

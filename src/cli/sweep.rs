@@ -13,7 +13,7 @@ use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
-use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath};
+use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
 use crate::environment::{CopyCauses, Cpus, Environment};
@@ -33,6 +33,8 @@ Examples:
   sendpath sweep                                  to a receiver and the sender alone, in a minute
   sendpath sweep --receiver sink --threads 1      the sender alone
   sendpath sweep --profile study-a --time 2m
+  sendpath sweep --path two_copy,zero_copy --engine syscall,uring
+  sendpath sweep --path one_copy,hybrid --copy-below 1K,4K --shape 'header;24,512K'
   sendpath sweep --size 64K --threads 1,2 --placement paired,split --precision 0.5%
   sendpath sweep --resume target-reports/20261120T133000Z-0123456789ab-host --time 5m
   sendpath report target-reports/…                the page, from the folder that sweep prints
@@ -43,15 +45,19 @@ Profiles:
   study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases
   study-b   64 B to 4 KiB at 1 to 8 pairs: 48 cases
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
+  zero-copy 64 B to 1 MiB, rr, paired, 1 pair, to a receiver and the sender alone: the ways to send
+            without a copy (MSG_ZEROCOPY, by io_uring, from registered buffers, splice, sendfile)
+            against those with one: 112 cases, five minutes
 
 How it measures:
-  The paths of a cell (same size, threads, workload, placement, receiver, source) run in turn, in
-  bursts of 4 ms, in random order. Their connections and buffers are made anew every 10 rounds, which
-  is a generation; the rounds come in five visits, with visits of other cells between. two_copy runs
-  twice: the difference between the two is the noise. After four generations, time goes to the cells
-  whose comparisons are the least precise for what they cost. Counters cost time, and are carried in
-  one visit of each cell at the end; a sweep that is interrupted has none. A path that fails is tried again in the next generation, until it
-  has failed three times in a row. The rest is in METHODOLOGY.md, the columns in FORMAT.md.
+  The paths of a cell (same size, threads, workload, placement, receiver, source, shape) run in
+  turn, in bursts of 4 ms, in random order. Their connections and buffers are made anew every 10
+  rounds, which is a generation; the rounds come in five visits, with visits of other cells between.
+  two_copy runs twice: the difference between the two is the noise. After four generations, time goes
+  to the cells whose comparisons are the least precise for what they cost. Counters cost time, and are
+  carried in one visit of each cell at the end; a sweep that is interrupted has none. A path that
+  fails is tried again in the next generation, until it has failed three times in a row. The rest is
+  in METHODOLOGY.md, the columns in FORMAT.md.
 
 Exit codes: 0 measured, 1 a case failed (the others are there), 2 bad input (nothing was set up or
 written over), 130 interrupted (what was measured is there; --resume goes on).";
@@ -63,7 +69,7 @@ pub(super) struct Options {
     /// Which cases
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Profile::Quick)]
     profile: Profile,
-    /// How long to measure: 60s, 5m [default: 60s; full: 30m]
+    /// How long to measure: 60s, 5m [default: 60s; zero-copy: 5m; full: 30m]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Duration>,
     /// The folder to make [default: target-reports/UTC-REVISION-HOST]
@@ -94,10 +100,10 @@ pub(super) struct MatrixOptions {
     /// Workloads: rr, stream
     #[arg(long, value_name = "LIST")]
     workload: Option<String>,
-    #[arg(help = "Paths: two_copy, one_copy, zero_copy")]
+    #[arg(help = "Paths: two_copy, one_copy, zero_copy, hybrid, hybrid_zero, splice, file")]
     #[arg(long, value_name = "LIST")]
     path: Option<String>,
-    /// Layouts: heap, page
+    /// Layouts: heap, page, huge
     #[arg(long, value_name = "LIST")]
     layout: Option<String>,
     /// Payloads: 64,4K,1M
@@ -109,12 +115,23 @@ pub(super) struct MatrixOptions {
     /// Placements: paired, split, free
     #[arg(long, value_name = "LIST")]
     placement: Option<String>,
-    /// Receivers: buffer, fields, unpack, discard, matched, sink (nobody: the sender alone)
+    /// Receivers: buffer, fields, unpack, discard, mmap, matched, sink (nobody: the sender alone)
     #[arg(long, value_name = "LIST")]
     receiver: Option<String>,
     /// Source messages: hot, cold
     #[arg(long, value_name = "LIST")]
     source: Option<String>,
+    /// Shapes, with ; between them: equal, header, fields:N, 24,512K, 97x64|3x24,512K, @FILE (see run --help)
+    #[arg(long, value_name = "LIST")]
+    shape: Option<String>,
+    #[arg(
+        help = "Engines: syscall, uring, uring_fixed, uring_sqpoll, each for the paths that it makes (see run --help)"
+    )]
+    #[arg(long, value_name = "LIST")]
+    engine: Option<String>,
+    #[arg(help = "Sizes below which hybrid and hybrid_zero copy a field: 1K,4K")]
+    #[arg(long, value_name = "LIST")]
+    copy_below: Option<String>,
 }
 
 impl MatrixOptions {
@@ -128,6 +145,9 @@ impl MatrixOptions {
             Setting::Placements => self.placement.clone(),
             Setting::Receivers => self.receiver.clone(),
             Setting::Sources => self.source.clone(),
+            Setting::Shapes => self.shape.clone(),
+            Setting::Engines => self.engine.clone(),
+            Setting::CopyBelow => self.copy_below.clone(),
             _ => None,
         }
     }
@@ -234,7 +254,7 @@ fn plan(options: &Options, axes: &Axes) -> Plan {
     let matrices: Vec<_> = matrices.collect();
     let mut series = matrices[0].series.clone();
     // The plainest is the baseline, wherever it was named.
-    series.sort_by_key(|series| *series != (SendPath::TwoCopy, Layout::Heap));
+    series.sort_by_key(|series| *series != Series::new(SendPath::TwoCopy, Layout::Heap));
     Plan {
         profile: options.profile.to_string(),
         seed: options.seed.unwrap_or_else(|| rand::rng().random()),
@@ -249,7 +269,8 @@ fn plan(options: &Options, axes: &Axes) -> Plan {
 fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Option<String>, Error> {
     let is_alone = |cell: &Cell| cell.receiver == Receiver::Sink;
     let Some(&alone) = plan.cells.iter().find(|cell| is_alone(cell)) else { return Ok(None) };
-    let least = Case { path: SendPath::TwoCopy, payload_bytes: 64, threads: 1, ..alone.case(plan.series[0]) };
+    let two_copy = Series::new(SendPath::TwoCopy, Layout::Heap);
+    let least = Case { payload_bytes: 64, threads: 1, shape: Shape::default(), ..alone.case(two_copy) };
     let Err(error) = testbed.open(least) else { return Ok(None) };
     if axes.receivers.is_some() || plan.cells.iter().all(is_alone) {
         return Err(error);
@@ -262,7 +283,7 @@ fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Optio
 /// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that cannot be looked at is
 /// left out: its cases say why.
 fn copy_causes(testbed: &Testbed, plan: &Plan) -> CopyCauses {
-    if plan.series.iter().all(|(path, _)| *path != SendPath::ZeroCopy) {
+    if plan.series.iter().all(|series| !series.path.is_zero_copy()) {
         return CopyCauses::default();
     }
     let (sink, link): (Vec<Receiver>, _) =
@@ -411,7 +432,7 @@ impl Lines<'_> {
             let standing = (progress.standing)().into_iter().map(|(arm, effect)| {
                 let (percent, half) =
                     (effect.log_mean.exp_m1() * 100.0, effect.half_width(CONFIDENCE).exp_m1() * 100.0);
-                format!("{}/{} {percent:+.1} ± {half:.1} %", arm.case.path, arm.case.layout)
+                format!("{} {percent:+.1} ± {half:.1} %", arm.case.series())
             });
             let standing = standing.collect::<Vec<_>>().join(", ");
             format!("{planned}, generation {}, round {} of {ROUNDS}  {standing}", generation + 1, round + 1)

@@ -15,8 +15,9 @@ use crate::event::Event;
 use crate::limits;
 use crate::measure::burst::{of_messages, verify};
 use crate::measure::softirq;
+use crate::message::{Message, Pages, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
-use crate::path::Socket;
+use crate::path::{Socket, uring};
 
 /// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
 pub(super) fn events() -> Vec<Check> {
@@ -85,6 +86,55 @@ fn zero_copy(tried: io::Result<()>) -> Check {
         _ => "",
     };
     Check::new(name, State::Unavailable, format!("setsockopt(2) SO_ZEROCOPY: {error}{cause}"), None)
+}
+
+/// Whether the kernel maps received pages. A socket is enough to tell.
+pub(super) fn mapped_receive() -> Check {
+    let name = "mapped-receive";
+    let tried = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+        .and_then(|socket| TcpStream::from(socket).map_received(page_bytes()));
+    match tried {
+        Ok(_) => Check::ok(name, "the kernel maps received pages (receiver mmap)"),
+        Err(error) => {
+            let found = format!("receiver mmap: mmap(2) of a socket: {error}: TCP has it since Linux 4.18");
+            Check::new(name, State::Unavailable, found, None)
+        }
+    }
+}
+
+/// What the engines of `io_uring` need of the kernel.
+pub(super) fn rings() -> [Check; 5] {
+    let mut support = uring::support().into_iter();
+    RINGS.map(|name| match support.next() {
+        Some((what, Ok(()))) => Check::ok(name, format!("{what}: the kernel has it")),
+        Some((_, Err(refusal))) => Check::new(name, State::Unavailable, &refusal, command_in(&refusal)),
+        None => Check::new(name, State::Unavailable, "not tried", None),
+    })
+}
+
+/// In the order of [`uring::support`].
+pub(super) const RINGS: [&str; 5] =
+    ["uring", "uring-zerocopy", "uring-report", "uring-fixed", "uring-sqpoll"];
+
+/// Which kind of huge pages there are.
+pub(super) fn huge_pages() -> Check {
+    let name = "huge-pages";
+    match Message::in_arena(&[vec![1 << 20]], Layout::Huge) {
+        Ok((_, arena)) => {
+            let kind = match arena.pages() {
+                Pages::HugeReserved => "of the reserved pool (MAP_HUGETLB)",
+                Pages::HugeTransparent => "joined by the kernel (MADV_HUGEPAGE); the reserved pool is empty",
+                Pages::Ordinary => "of the ordinary size",
+            };
+            Check::ok(name, format!("layout huge: {kind}"))
+        }
+        Err(error) => Check::new(
+            name,
+            State::Unavailable,
+            format!("layout huge: {error}"),
+            Some("sudo sysctl vm.nr_hugepages=64"),
+        ),
+    }
 }
 
 /// Whether softirq time is in the threads' CPU time.

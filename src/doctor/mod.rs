@@ -22,7 +22,7 @@ pub fn names() -> Vec<String> {
     events.chain(others).collect()
 }
 
-const OTHERS: [&str; 23] = [
+const OTHERS: [&str; 30] = [
     "paranoid",
     "machine",
     "user-namespaces",
@@ -43,6 +43,13 @@ const OTHERS: [&str; 23] = [
     "cpus",
     "softirq-time",
     "zerocopy",
+    "mapped-receive",
+    "huge-pages",
+    "uring",
+    "uring-zerocopy",
+    "uring-report",
+    "uring-fixed",
+    "uring-sqpoll",
     "namespaces",
     "veth-copy",
     "sink",
@@ -59,7 +66,10 @@ pub fn examine(setup: &Setup) -> Vec<Check> {
         live::cpus(),
         live::softirq_time(),
         live::zero_copy_socket(),
+        live::mapped_receive(),
+        live::huge_pages(),
     ]);
+    checks.extend(live::rings());
     checks.extend(live::namespaces(setup));
     checks
 }

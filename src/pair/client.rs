@@ -20,7 +20,7 @@ use super::recorder::Recorder;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
-    Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, in_flight_messages, monotonic_ns,
+    Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, monotonic_ns, most_in_flight,
     seed, send_request,
 };
 use crate::case::{Case, Workload};
@@ -99,15 +99,17 @@ struct Receiving {
 impl Receiving {
     /// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first to touch
     /// their memory.
-    fn make_receiver(&mut self) {
-        let Case { receiver, path, payload_bytes, layout, .. } = self.case;
+    fn make_receiver(&mut self) -> Result<()> {
+        let Case { receiver, path, layout, shape, payload_bytes, .. } = self.case;
         let socket = Arc::clone(&self.connection);
-        let mut receiver = path::receiver(receiver, path, socket, payload_bytes, layout);
+        let messages = shape.messages(payload_bytes);
+        let mut receiver = path::receiver(receiver, path, socket, &messages, layout)?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             receiver = Box::new(FaultyReceiver { inner: receiver, connection, fault, message: 0 });
         }
         self.receiver = Some(receiver);
+        Ok(())
     }
 }
 
@@ -175,10 +177,7 @@ impl Client {
         }
         let instance = ClientInstance { case, ends };
         self.watch.arm_idle(instance.connections());
-        let make_receiver = |end: &mut PairEnd<Receiving>| {
-            end.state.make_receiver();
-            Ok(())
-        };
+        let make_receiver = |end: &mut PairEnd<Receiving>| end.state.make_receiver();
         let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make_receiver));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
         self.watch.disarm();
@@ -317,7 +316,7 @@ impl Pair<'_> {
     /// Asks for messages and takes them in, as many at a time as the workload has in flight, and says at last
     /// that all have arrived. The window is from before the first request to after the last byte.
     fn receive_messages(&mut self, until: Until<'_>, each: Option<&mut Recorder>) -> Result<SideReport> {
-        let in_flight = if self.mode == Mode::Overwrite { 1 } else { in_flight_messages(&self.case) as u64 };
+        let in_flight = most_in_flight(&self.case, self.mode);
         // A stream asks again when half of what it asked for has arrived: the server never runs dry.
         let at_a_time = in_flight.div_ceil(2);
         let (mut asked, mut received, mut verified) = (0, 0, 0);
@@ -379,7 +378,9 @@ impl Pair<'_> {
     fn receive_overwritten(&mut self) -> Result<Seen> {
         const LIMIT: Duration = Duration::from_secs(4);
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
-        let arrival_bytes = self.case.payload_bytes + MARKER_BYTES;
+        let shapes = self.case.shape.messages(self.case.payload_bytes);
+        let payload_bytes: usize = shapes[*self.next_sequence as usize % shapes.len()].iter().sum();
+        let arrival_bytes = payload_bytes + MARKER_BYTES;
         // Not by SO_RCVLOWAT and poll(2): where the receive buffer's size was not set, that option enlarges the buffer,
         // and the bursts that are timed later on this connection would have another one.
         let since = Instant::now();

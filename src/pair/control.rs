@@ -12,10 +12,10 @@ use crate::case::Case;
 use crate::environment::{CopyCause, Cpus, EffectiveSocket, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::sample::SideReport;
+use crate::sample::{Side, SideReport};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// No frame is longer: the longest carries a histogram of some ten thousand entries.
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -46,6 +46,7 @@ pub(super) enum ToClient {
 
 /// The client's frames.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and none is kept")]
 pub(super) enum ToServer {
     Entered {
         version: u32,
@@ -91,6 +92,20 @@ pub(super) fn read_frame<T: DeserializeOwned>(reader: &mut impl Read) -> Result<
     let mut body = vec![0; bytes];
     reader.read_exact(&mut body).map_err(Error::call(call))?;
     serde_json::from_slice(&body).map(Some).map_err(|error| Error::Protocol(error.to_string()))
+}
+
+/// Reads a frame that `to` takes, and writes it again, for [`fuzzing`](crate::fuzzing); none at the end.
+pub(crate) fn rewritten(to: Side, reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
+    fn again<T: Serialize + DeserializeOwned>(reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
+        let Some(frame) = read_frame::<T>(reader)? else { return Ok(None) };
+        let mut wire = Vec::new();
+        write_frame(&mut wire, &frame)?;
+        Ok(Some(wire))
+    }
+    match to {
+        Side::Client => again::<ToClient>(reader),
+        Side::Server => again::<ToServer>(reader),
+    }
 }
 
 /// Refuses to talk to another version of this program.

@@ -96,7 +96,8 @@ impl SendMessage for FaultySender {
         if self.message == self.fault.at_message {
             self.fault.strike(&self.connection)?;
             if self.fault.kind == FaultKind::Corrupt {
-                let field = self.inner.message()?.field_mut(3);
+                let message = self.inner.message()?;
+                let field = message.field_mut(message.fields() / 2);
                 let middle = field.len() / 2;
                 field[middle] ^= 0xff;
             }
@@ -106,6 +107,14 @@ impl SendMessage for FaultySender {
         }
         self.message += 1;
         self.inner.send()
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        self.inner.submit()
+    }
+
+    fn received(&mut self, messages: u64) {
+        self.inner.received(messages);
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -129,6 +138,10 @@ impl SendMessage for FaultySender {
 
     fn copies(&self) -> Copies {
         self.inner.copies()
+    }
+
+    fn kernel_thread_ns(&self) -> Result<u64> {
+        self.inner.kernel_thread_ns()
     }
 }
 

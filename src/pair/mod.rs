@@ -29,13 +29,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
 
+pub(crate) use control::rewritten;
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
 pub use server::{Instance, Setup, Testbed};
 #[doc(hidden)]
 pub use sink::SinkParts;
-use source::hot_messages;
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
+use source::{hot_messages, most_in_flight, source_fields};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
 const TIMED_SEED: u64 = 0;

@@ -9,7 +9,7 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::yield_now;
@@ -23,6 +23,7 @@ use super::frame::{Direction, Frame, REQUEST_BYTES, WINDOW_SHIFT};
 use super::watch::STALL_SINK;
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::path::socket::{MappedReceive, Mapping};
 use crate::path::{Interest, Readiness, Socket};
 use crate::topology::Sink;
 
@@ -327,8 +328,24 @@ impl Socket for SinkSocket {
         self.0.connection.recv_vectored(slices)
     }
 
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
+        self.0.connection.map_received(bytes)
+    }
+
+    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        self.0.connection.receive_mapped(request)
+    }
+
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
         self.0.connection.recv_error_queue(control)
+    }
+
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
+        self.counted(self.0.connection.splice_from(pipe, bytes, is_last))
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
+        self.counted(self.0.connection.send_file(file, offset_bytes, bytes))
     }
 
     fn enable_zero_copy(&self) -> io::Result<()> {
@@ -351,5 +368,18 @@ impl Socket for SinkSocket {
                 return Ok(readiness);
             }
         }
+    }
+
+    fn descriptor(&self) -> RawFd {
+        self.0.connection.descriptor()
+    }
+
+    fn ring_sent(&self, bytes: usize) {
+        self.0.wrote(bytes);
+    }
+
+    fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
+        self.0.acknowledge(again).map_err(io::Error::other)?;
+        Ok(Some(LOOK_AGAIN))
     }
 }

@@ -1,8 +1,9 @@
 //! Which messages a pair sends, and how many may be in flight: the same for every path, so that nothing but the
 //! sending differs between them.
 
+use super::Mode;
 use crate::case::{Case, Layout, Receiver, SendPath, Source, Workload};
-use crate::message::{field_bytes, page_bytes};
+use crate::message::page_bytes;
 use crate::sample::Side;
 use crate::topology::cache;
 
@@ -24,6 +25,12 @@ pub fn in_flight_messages(case: &Case) -> usize {
     }
 }
 
+/// As [`in_flight_messages`], in a burst of this mode.
+pub(super) fn most_in_flight(case: &Case, mode: Mode) -> u64 {
+    // What was overwritten is looked at before the next.
+    if mode == Mode::Overwrite { 1 } else { in_flight_messages(case) as u64 }
+}
+
 /// How many messages a pair sends in turn.
 ///
 /// `hot`: as many as may be in flight, so that `zero_copy` finds one that the kernel has let go of; and two at
@@ -32,12 +39,21 @@ pub fn in_flight_messages(case: &Case) -> usize {
 #[must_use]
 pub fn source_messages(case: &Case) -> usize {
     match case.source {
-        Source::Hot => hot_messages(case),
+        Source::Hot => whole_turns(case, hot_messages(case)),
         Source::Cold => {
             let pair_bytes = 2 * cache::last_level_bytes() / case.threads;
-            hot_messages(case).max(pair_bytes.div_ceil(cache_bytes(case.payload_bytes)))
+            let turn = case.shape.messages(case.payload_bytes);
+            let message_bytes =
+                turn.iter().map(|fields| cache_bytes(fields)).sum::<usize>().div_ceil(turn.len());
+            whole_turns(case, hot_messages(case).max(pair_bytes.div_ceil(message_bytes)))
         }
     }
+}
+
+/// The fields of each of the messages that a pair sends in turn: how many bytes they have.
+#[must_use]
+pub fn source_fields(case: &Case) -> Vec<Vec<usize>> {
+    case.shape.messages(case.payload_bytes).into_iter().cycle().take(source_messages(case)).collect()
 }
 
 /// How many messages a pair with a `hot` source sends in turn.
@@ -45,36 +61,47 @@ pub(super) fn hot_messages(case: &Case) -> usize {
     in_flight_messages(case).max(2)
 }
 
-/// Bytes of cache that the fields of a message take: whole lines.
-fn cache_bytes(payload_bytes: usize) -> usize {
-    field_bytes(payload_bytes).map(|bytes| bytes.next_multiple_of(LINE_BYTES).max(LINE_BYTES)).iter().sum()
+/// So many messages, or more: every shape of a trace as often as the others.
+fn whole_turns(case: &Case, messages: usize) -> usize {
+    messages.next_multiple_of(case.shape.messages(case.payload_bytes).len())
 }
 
-/// Bytes of memory that the fields of a message take, with what the allocator and [`Layout::Page`] add.
-fn memory_bytes(case: &Case) -> usize {
+/// Bytes of cache that the fields of a message take: whole lines.
+fn cache_bytes(fields: &[usize]) -> usize {
+    fields.iter().map(|bytes| bytes.next_multiple_of(LINE_BYTES).max(LINE_BYTES)).sum()
+}
+
+/// Bytes of memory that the fields of a message take, with what the allocator and the layouts on pages add.
+fn memory_bytes(fields: &[usize], layout: Layout) -> usize {
     /// What the allocator keeps beside a block, and what a message keeps of each field.
     const BESIDE: usize = 64;
-    let field = |bytes: usize| match case.layout {
+    let field = |bytes: &usize| match layout {
         Layout::Heap => bytes.next_multiple_of(16) + BESIDE,
-        Layout::Page => bytes.next_multiple_of(page_bytes()) + page_bytes() + BESIDE,
+        Layout::Page | Layout::Huge => bytes.next_multiple_of(page_bytes()) + page_bytes() + BESIDE,
     };
-    field_bytes(case.payload_bytes).map(field).iter().sum()
+    fields.iter().map(field).sum()
 }
 
 /// Bytes of memory that a case's messages and buffers take on one side.
 #[must_use]
 pub fn buffer_bytes(case: &Case, side: Side) -> usize {
-    let payload_bytes = case.payload_bytes;
-    let fields = memory_bytes(case);
+    let turn = case.shape.messages(case.payload_bytes);
+    let largest_bytes = case.shape.largest_bytes(case.payload_bytes);
+    let turn_bytes: usize = turn.iter().map(|fields| memory_bytes(fields, case.layout)).sum();
     let pair = match side {
         Side::Server => {
-            let packed = if case.path == SendPath::TwoCopy { payload_bytes } else { 0 };
-            source_messages(case) * fields + packed
+            let messages_bytes = source_messages(case) / turn.len() * turn_bytes;
+            match case.path {
+                SendPath::TwoCopy | SendPath::Hybrid => messages_bytes + largest_bytes,
+                // A copy of each message's small fields, at the most.
+                SendPath::HybridZero => 2 * messages_bytes,
+                SendPath::OneCopy | SendPath::ZeroCopy | SendPath::Splice | SendPath::File => messages_bytes,
+            }
         }
         Side::Client => match case.receiver.for_path(case.path) {
-            Receiver::Buffer => payload_bytes,
-            Receiver::Fields => fields,
-            Receiver::Unpack | Receiver::Matched => payload_bytes + fields,
+            Receiver::Buffer | Receiver::Mmap => largest_bytes,
+            Receiver::Fields => turn_bytes,
+            Receiver::Unpack | Receiver::Matched => largest_bytes + turn_bytes,
             Receiver::Discard | Receiver::Sink => 0,
         },
     };
@@ -114,7 +141,8 @@ mod tests {
     fn a_cold_set_is_larger_than_twice_the_last_level_cache() {
         for (payload_bytes, threads) in [(64, 1), (65536, 1), (65536, 4), (1 << 20, 256)] {
             let case = Case { source: Source::Cold, payload_bytes, threads, ..Case::default() };
-            let all_bytes = source_messages(&case) * cache_bytes(payload_bytes) * threads;
+            let fields = &case.shape.messages(payload_bytes)[0];
+            let all_bytes = source_messages(&case) * cache_bytes(fields) * threads;
             assert!(all_bytes >= 2 * cache::last_level_bytes(), "{case}");
         }
     }

@@ -169,14 +169,14 @@ impl InFlight {
         Ok(())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn starting_at(slots: usize, next_call: u32) -> Self {
         Self { next_call, ..Self::new(slots) }
     }
 }
 
 /// The bytes of a control message as the kernel lays it out, for tests.
-#[cfg(test)]
+#[cfg(any(test, feature = "cli"))]
 pub(crate) fn control_message(
     level: i32,
     kind: i32,

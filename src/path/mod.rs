@@ -1,10 +1,14 @@
-//! The three send paths and four receivers, each usable on its own over any connected TCP socket.
+//! Ways to send and to receive, each usable on its own over any connected TCP socket.
 //!
-//! | sender | does | copies by a CPU, per message |
-//! |---|---|---|
-//! | [`TwoCopySender`] | packs the fields, `send` | pack and user→kernel |
-//! | [`OneCopySender`] | `sendmsg`, an iovec per field | user→kernel |
-//! | [`ZeroCopySender`] | `sendmsg` with `MSG_ZEROCOPY` | none *unless deferred* |
+//! | sender | does | copies by a CPU, per message | a message may be written again |
+//! |---|---|---|---|
+//! | [`TwoCopySender`] | packs the fields, `send` | pack and user→kernel | after the call |
+//! | [`OneCopySender`] | `sendmsg`, an iovec per field | user→kernel | after the call |
+//! | [`ZeroCopySender`] | `sendmsg` with `MSG_ZEROCOPY` | none *unless deferred* | when it has completed |
+//! | [`HybridSender`] | packs small fields, `sendmsg` with the others | pack of the small ones, user→kernel | after the call |
+//! | [`SpliceSender`] | `vmsplice` into a pipe, `splice` | none before receipt | when the receiver has it |
+//! | [`FileSender`] | `sendfile` from a memfd | none before receipt | when the receiver has it |
+//! | [`UringSender`] | the first three by `io_uring` | as these | as these |
 //!
 //! | receiver | does | copies by a CPU, per message |
 //! |---|---|---|
@@ -12,6 +16,7 @@
 //! | [`OneCopyReceiver`] | `recvmsg`, an iovec per field | kernel→user |
 //! | [`TwoCopyReceiver`] | `recv` into one buffer, unpacks | kernel→user and unpack |
 //! | [`DiscardReceiver`] | `recv` with `MSG_TRUNC` | none |
+//! | [`MappedReceiver`] | `TCP_ZEROCOPY_RECEIVE`, then `recv` | kernel→user, of what is no whole page |
 //!
 //! Every receiver takes in what any sender sends.
 //!
@@ -20,28 +25,41 @@
 //! `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
 
 pub(crate) mod completion;
+pub mod file;
+pub mod hybrid;
+pub mod mapped;
 pub mod one_copy;
+mod receipt;
 pub mod receivers;
 mod ring;
 #[cfg(test)]
 pub(crate) mod script;
 pub mod socket;
+pub mod splice;
 pub mod two_copy;
+pub mod uring;
 pub mod zero_copy;
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::case::{Layout, Receiver, SendPath};
+use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::error::{Error, Result};
-use crate::message::{Message, Received};
+use crate::message::{Arena, Message, Received, Rest};
 
 pub use crate::counts::{Copies, ZeroCopyCounts};
+pub use file::FileSender;
+pub use hybrid::HybridSender;
+pub use mapped::MappedReceiver;
 pub use one_copy::{OneCopyReceiver, OneCopySender};
 pub use receivers::{BufferReceiver, DiscardReceiver};
 pub use socket::{Interest, Readiness, Socket};
+pub use splice::SpliceSender;
 pub use two_copy::{TwoCopyReceiver, TwoCopySender};
+pub use uring::UringSender;
+use uring::{Handover, Operation, Registered};
 pub use zero_copy::ZeroCopySender;
 
 /// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
@@ -66,7 +84,21 @@ pub trait SendMessage: Send {
     /// A failed call, [`Error::Deadline`], or [`Error::PinLimit`].
     fn send(&mut self) -> Result<()>;
 
-    /// Returns when the kernel no longer needs any message that was sent.
+    /// Hands to the kernel what [`send`](Self::send) has gathered. A sender that gathers sends for one call does it by
+    /// itself where its batch is full, and before it waits; the others have nothing gathered.
+    ///
+    /// # Errors
+    /// A failed call, or [`Error::Deadline`].
+    fn submit(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The receiver has said that it has the first `messages` messages, counted from the first that was sent. For the
+    /// senders to whom nobody else says when a message may be written again.
+    fn received(&mut self, _messages: u64) {}
+
+    /// Returns when the kernel no longer needs any message that was sent; for the senders that learn it from the
+    /// receiver alone, when it has all that was sent, as far as [`received`](Self::received) said.
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
@@ -95,6 +127,14 @@ pub trait SendMessage: Send {
 
     /// What has been copied so far.
     fn copies(&self) -> Copies;
+
+    /// CPU time so far, in nanoseconds, of a kernel thread that works for this sender alone: none for most.
+    ///
+    /// # Errors
+    /// The kernel does not tell it.
+    fn kernel_thread_ns(&self) -> Result<u64> {
+        Ok(0)
+    }
 }
 
 /// The receiving half of a path.
@@ -112,49 +152,98 @@ pub trait ReceiveMessage: Send {
     fn copies(&self) -> Copies;
 }
 
-/// Makes the sending half of `path`, which sends `messages` in turn. `most_in_flight` is for `zero_copy`: how many
-/// messages may wait for their completions.
+/// Makes the sending half of a path, which sends messages whose fields have the given lengths, in bytes, in turn: one
+/// message for each item of `messages`, zeroed. `most_in_flight` is for the paths that learn from the kernel when a message
+/// may be written again: how many may wait for that.
 ///
 /// # Errors
-/// `zero_copy` on a kernel that lacks it.
+/// What the kernel lacks for this way to send, named with what lifts it.
 ///
 /// # Panics
-/// If there is no message, or, for `two_copy`, if they differ in length.
+/// If there is no message, or `way` is one that [`Series::check`] refuses.
 pub fn sender<S: Socket + Send + 'static>(
-    path: SendPath,
+    way: Series,
     socket: S,
-    messages: Vec<Message>,
+    messages: &[Vec<usize>],
     most_in_flight: usize,
 ) -> Result<Box<dyn SendMessage>> {
-    Ok(match path {
-        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, messages)),
-        SendPath::OneCopy => Box::new(OneCopySender::new(socket, messages)),
-        SendPath::ZeroCopy => {
-            Box::new(ZeroCopySender::new(socket, messages)?.with_most_in_flight(most_in_flight))
+    let Series { path, layout, engine, copy_below_bytes } = way;
+    let own = || -> Result<Vec<Message>> {
+        if layout == Layout::Huge {
+            return Ok(in_arena(messages, layout)?.0);
         }
+        Ok(messages.iter().map(|field_bytes| Message::with_field_bytes(field_bytes, layout)).collect())
+    };
+    if engine != Engine::Syscall {
+        let (messages, operation) = match path {
+            _ if engine == Engine::UringFixed => {
+                let (messages, arena) = in_arena(messages, layout)?;
+                let libc::iovec { iov_base, iov_len } = arena.iovec();
+                (messages, Operation::Fixed(Registered::new(iov_base.cast(), iov_len)))
+            }
+            SendPath::TwoCopy => (own()?, Operation::Send),
+            SendPath::OneCopy => (own()?, Operation::SendMsg),
+            _ => (own()?, Operation::SendMsgZc),
+        };
+        let handover = if engine == Engine::UringSqpoll { Handover::SqPoll } else { Handover::Enter };
+        let sender = UringSender::new(socket, messages, operation, handover)?;
+        return Ok(Box::new(sender.with_most_in_flight(most_in_flight)));
+    }
+    let zero_copy =
+        |socket| Ok::<_, Error>(ZeroCopySender::new(socket, own()?)?.with_most_in_flight(most_in_flight));
+    Ok(match path {
+        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, own()?)),
+        SendPath::OneCopy => Box::new(OneCopySender::new(socket, own()?)),
+        SendPath::ZeroCopy => Box::new(zero_copy(socket)?),
+        SendPath::Hybrid => Box::new(HybridSender::new(socket, own()?, copy_below_bytes)),
+        SendPath::HybridZero => Box::new(zero_copy(socket)?.with_copy_below(copy_below_bytes)),
+        SendPath::Splice => Box::new(SpliceSender::new(socket, own()?)?),
+        SendPath::File => Box::new(FileSender::new(socket, messages)?),
     })
 }
 
-/// Makes a receiver of messages of `payload_bytes`, as [`Message::new`] makes them. `path` is how they are
+/// Messages in one mapping.
+fn in_arena(messages: &[Vec<usize>], layout: Layout) -> Result<(Vec<Message>, Arc<Arena>)> {
+    Message::in_arena(messages, layout).map_err(|errno| match layout {
+        Layout::Huge => Error::Refused {
+            call: "mmap(2) of huge pages",
+            errno,
+            remedy: "set huge pages aside (`sysctl vm.nr_hugepages=64`), or let the kernel join pages \
+                     (/sys/kernel/mm/transparent_hugepage/enabled: madvise or always); or take another layout"
+                .to_owned(),
+        },
+        Layout::Heap | Layout::Page => Error::call("mmap(2)")(errno),
+    })
+}
+
+/// Makes a receiver of messages whose fields have the given lengths, in bytes, in turn. `path` is how they are
 /// sent, which only [`Receiver::Matched`] looks at; `layout` is for the receivers that have fields.
 ///
+/// # Errors
+/// What the kernel lacks for this receiver.
+///
 /// # Panics
-/// For [`Receiver::Sink`], which is nobody.
+/// If there is no message; for [`Receiver::Sink`], which is nobody.
 pub fn receiver<S: Socket + Send + 'static>(
     receiver: Receiver,
     path: SendPath,
     socket: S,
-    payload_bytes: usize,
+    messages: &[Vec<usize>],
     layout: Layout,
-) -> Box<dyn ReceiveMessage> {
-    let message = || Message::new(payload_bytes, layout);
-    match receiver.for_path(path) {
-        Receiver::Buffer => Box::new(BufferReceiver::new(socket, payload_bytes)),
-        Receiver::Discard => Box::new(DiscardReceiver::new(socket, payload_bytes)),
-        Receiver::Unpack => Box::new(TwoCopyReceiver::new(socket, message())),
-        Receiver::Fields | Receiver::Matched => Box::new(OneCopyReceiver::new(socket, message())),
+) -> Result<Box<dyn ReceiveMessage>> {
+    let fields =
+        || messages.iter().map(|field_bytes| Message::with_field_bytes(field_bytes, layout)).collect();
+    Ok(match receiver.for_path(path) {
+        Receiver::Buffer => Box::new(BufferReceiver::new(socket, messages.to_vec())),
+        Receiver::Discard => {
+            let payload_bytes = messages.iter().map(|field_bytes| field_bytes.iter().sum()).collect();
+            Box::new(DiscardReceiver::new(socket, payload_bytes))
+        }
+        Receiver::Unpack => Box::new(TwoCopyReceiver::new(socket, fields())),
+        Receiver::Fields | Receiver::Matched => Box::new(OneCopyReceiver::new(socket, fields())),
+        Receiver::Mmap => Box::new(MappedReceiver::new(socket, messages.to_vec())?),
         Receiver::Sink => panic!("what goes to the sink is received by nobody"),
-    }
+    })
 }
 
 // The five loops below make their first call, which nearly always moves everything, in the caller's own frame; what
@@ -179,21 +268,12 @@ pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
 
 /// Sends all of `slices`, which hold `of_bytes`.
 #[inline]
-pub(crate) fn send_all_vectored(
-    socket: &impl Socket,
-    mut slices: &mut [IoSlice<'_>],
-    of_bytes: usize,
-) -> Result<()> {
+pub(crate) fn send_all_vectored(socket: &impl Socket, slices: &[IoSlice<'_>], of_bytes: usize) -> Result<()> {
     match socket.send_vectored(slices) {
         Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
-        first => {
-            let mut gone_bytes = 0;
-            move_rest(socket, Interest::Writable, "sendmsg(2)", of_bytes, first, &mut |sent_bytes| {
-                IoSlice::advance_slices(&mut slices, sent_bytes - gone_bytes);
-                gone_bytes = sent_bytes;
-                socket.send_vectored(slices)
-            })
-        }
+        first => move_rest(socket, Interest::Writable, "sendmsg(2)", of_bytes, first, &mut |sent_bytes| {
+            socket.send_vectored(Rest::of_slices(slices, sent_bytes).io_slices())
+        }),
     }
 }
 
@@ -215,24 +295,18 @@ pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
     }
 }
 
-/// Receives until `slices`, which hold `of_bytes`, are full.
+/// Receives until every field of `message` is full.
 #[inline]
-pub(crate) fn recv_all_vectored(
-    socket: &impl Socket,
-    mut slices: &mut [IoSliceMut<'_>],
-    of_bytes: usize,
-) -> Result<()> {
+pub(crate) fn recv_all_vectored(socket: &impl Socket, message: &mut Message) -> Result<()> {
+    let of_bytes = message.payload_bytes();
     if of_bytes == 0 {
         return Ok(());
     }
-    match socket.recv_vectored(slices) {
+    match socket.recv_vectored(message.io_slices_mut()) {
         Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
         first => {
-            let mut filled_bytes = 0;
             move_rest(socket, Interest::Readable, "recvmsg(2)", of_bytes, first, &mut |received_bytes| {
-                IoSliceMut::advance_slices(&mut slices, received_bytes - filled_bytes);
-                filled_bytes = received_bytes;
-                socket.recv_vectored(slices)
+                socket.recv_vectored(message.rest_mut(received_bytes).io_slices_mut())
             })
         }
     }
@@ -366,26 +440,35 @@ mod tests {
     fn every_receiver_takes_in_what_every_sender_sends() {
         // What goes to the sink is received by nobody.
         let receivers = || Receiver::VARIANTS.iter().filter(|&&choice| choice != Receiver::Sink);
+        // A header before a body, and then eight fields: messages of two lengths, in turn.
+        let shapes = [vec![24, 5000], vec![125, 125, 125, 125, 125, 125, 125, 128]];
         for (&path, &choice) in
             SendPath::VARIANTS.iter().flat_map(|path| receivers().map(move |choice| (path, choice)))
         {
             let (server, client) = connected();
-            let messages = (0..2).map(|_| Message::new(1003, Layout::Heap)).collect();
-            let mut sender = sender(path, server, messages, 16).unwrap();
-            let mut receiver = receiver(choice, path, client, 1003, Layout::Heap);
-            for number in 0..5 {
+            let way = Series::new(path, Layout::Heap).copying_below(128);
+            let mut sender = sender(way, server, &shapes, 16).unwrap();
+            let mut receiver = receiver(choice, path, client, &shapes, Layout::Heap).unwrap();
+            for number in 0..6 {
                 let message = sender.message().unwrap();
                 message.fill(number);
                 message.stamp(number);
                 sender.send().unwrap();
+                sender.submit().unwrap();
                 receiver.receive().unwrap();
+                sender.received(number + 1);
                 let expected = (choice != Receiver::Discard).then_some(Ok(()));
                 assert_eq!(receiver.last().verify(number, number), expected, "{path} to {choice}");
             }
-            let payload_bytes = if choice == Receiver::Discard { 0 } else { 5 * 1003 };
+            sender.flush().unwrap();
+            let payload_bytes = if choice == Receiver::Discard { 0 } else { 3 * (5024 + 1003) };
             let unpacked_bytes = if choice.for_path(path) == Receiver::Unpack { payload_bytes } else { 0 };
             let copies = receiver.copies();
-            assert_eq!(copies.kernel_to_user_bytes, payload_bytes, "{path} to {choice}");
+            assert_eq!(
+                copies.kernel_to_user_bytes + copies.mapped_bytes,
+                payload_bytes,
+                "{path} to {choice}"
+            );
             assert_eq!(copies.user_to_user_bytes, unpacked_bytes, "{path} to {choice}");
         }
     }

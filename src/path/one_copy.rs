@@ -15,12 +15,12 @@
 //! let (server, _) = listener.accept()?;
 //!
 //! // A small header before a large body, sent with one call and no pack buffer.
-//! let shape = || Message::with_field_bytes([16, 65536, 0, 0, 0, 0, 0, 0], Layout::Heap);
+//! let shape = || Message::with_field_bytes(&[16, 65536], Layout::Heap);
 //! let mut sender = OneCopySender::new(server, vec![shape()]);
 //! sender.message()?.field_mut(0).copy_from_slice(b"a 16-byte header");
 //! sender.send()?;
 //!
-//! let mut receiver = OneCopyReceiver::new(client, shape());
+//! let mut receiver = OneCopyReceiver::new(client, vec![shape()]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.message().field(0), b"a 16-byte header");
 //! # Ok(()) }
@@ -59,7 +59,7 @@ impl<S: Socket + Send> SendMessage for OneCopySender<S> {
 
     fn send(&mut self) -> Result<()> {
         let message = self.ring.current();
-        send_all_vectored(&self.socket, &mut message.io_slices(), message.payload_bytes())?;
+        send_all_vectored(&self.socket, message.io_slices(), message.payload_bytes())?;
         self.copies.user_to_kernel_bytes += message.payload_bytes() as u64;
         self.ring.mark_sent();
         Ok(())
@@ -92,32 +92,37 @@ impl<S: Socket + Send> SendMessage for OneCopySender<S> {
 #[derive(Debug)]
 pub struct OneCopyReceiver<S> {
     socket: S,
-    message: Message,
+    ring: Ring,
     copies: Copies,
 }
 
 impl<S: Socket> OneCopyReceiver<S> {
-    /// A receiver of messages with the shape of `message`.
-    pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, message, copies: Copies::default() }
+    /// A receiver of messages with the shapes of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        Self { socket, ring: Ring::new(messages), copies: Copies::default() }
     }
 
     /// The message that was received last.
     pub fn message(&self) -> &Message {
-        &self.message
+        self.ring.current()
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        let payload_bytes = self.message.payload_bytes();
-        recv_all_vectored(&self.socket, &mut self.message.io_slices_mut(), payload_bytes)?;
-        self.copies.kernel_to_user_bytes += payload_bytes as u64;
+        self.ring.advance();
+        let message = self.ring.current_mut();
+        recv_all_vectored(&self.socket, message)?;
+        self.copies.kernel_to_user_bytes += message.payload_bytes() as u64;
+        self.ring.mark_sent();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
-        Received::Fields(&self.message)
+        Received::Fields(self.ring.current())
     }
 
     fn copies(&self) -> Copies {
@@ -138,13 +143,15 @@ mod tests {
     #[test]
     fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {
         script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(OneCopyReceiver::new(socket, message))
+            Box::new(OneCopyReceiver::new(socket, vec![message]))
         });
     }
 
     #[test]
     fn a_peer_that_closes_inside_a_message_is_an_error_that_says_where() {
-        script::close_inside_a_message(|socket, message| Box::new(OneCopyReceiver::new(socket, message)));
+        script::close_inside_a_message(|socket, message| {
+            Box::new(OneCopyReceiver::new(socket, vec![message]))
+        });
     }
 
     #[test]

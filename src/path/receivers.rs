@@ -17,11 +17,11 @@
 //! sender.send()?;
 //! sender.send()?; // the same once more
 //!
-//! let mut receiver = BufferReceiver::new(client.try_clone()?, 1024);
+//! let mut receiver = BufferReceiver::new(client.try_clone()?, vec![vec![1024]]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.bytes()[..128], [b'x'; 128]);
 //!
-//! let mut receiver = DiscardReceiver::new(client, 1024);
+//! let mut receiver = DiscardReceiver::new(client, vec![1024]);
 //! receiver.receive()?; // has waited for 1024 bytes and copied none
 //! assert!(matches!(receiver.last(), Received::Discarded));
 //! assert_eq!(receiver.copies().kernel_to_user_bytes, 0);
@@ -30,44 +30,102 @@
 
 use super::{Copies, ReceiveMessage, Socket, discard_all, recv_all};
 use crate::error::Result;
-use crate::message::{FIELDS, Received, field_bytes};
+use crate::message::Received;
+
+/// What comes next, of messages that come in turn.
+#[derive(Debug)]
+pub(super) struct Turn<T> {
+    items: Vec<T>,
+    /// The one that is to come.
+    next: usize,
+    /// The one that came last.
+    last: usize,
+}
+
+impl<T> Turn<T> {
+    /// # Panics
+    /// If there is none.
+    pub(super) fn new(items: Vec<T>) -> Self {
+        assert!(!items.is_empty(), "there is at least one message");
+        Self { items, next: 0, last: 0 }
+    }
+
+    /// What is to come.
+    pub(super) fn next(&self) -> &T {
+        &self.items[self.next]
+    }
+
+    /// What came last.
+    pub(super) fn last(&self) -> &T {
+        &self.items[self.last]
+    }
+
+    /// It has come.
+    pub(super) fn advance(&mut self) {
+        self.last = self.next;
+        self.next += 1;
+        if self.next == self.items.len() {
+            self.next = 0;
+        }
+    }
+}
+
+/// The lengths of a message's fields, with their sum.
+#[derive(Debug)]
+pub(super) struct Lengths {
+    pub(super) payload_bytes: usize,
+    pub(super) field_bytes: Vec<usize>,
+}
+
+impl Turn<Lengths> {
+    pub(super) fn of_fields(messages: Vec<Vec<usize>>) -> Self {
+        let lengths =
+            |field_bytes: Vec<usize>| Lengths { payload_bytes: field_bytes.iter().sum(), field_bytes };
+        Self::new(messages.into_iter().map(lengths).collect())
+    }
+
+    pub(super) fn largest_bytes(&self) -> usize {
+        self.items.iter().map(|lengths| lengths.payload_bytes).max().unwrap_or_default()
+    }
+}
 
 /// Receives into one contiguous buffer.
 #[derive(Debug)]
 pub struct BufferReceiver<S> {
     socket: S,
     bytes: Box<[u8]>,
-    field_bytes: [usize; FIELDS],
+    turn: Turn<Lengths>,
     copies: Copies,
 }
 
 impl<S: Socket> BufferReceiver<S> {
-    /// A receiver of messages of `payload_bytes`, as [`Message::new`](crate::message::Message::new) makes
-    /// them.
-    pub fn new(socket: S, payload_bytes: usize) -> Self {
-        Self {
-            socket,
-            bytes: vec![0; payload_bytes].into(),
-            field_bytes: field_bytes(payload_bytes),
-            copies: Copies::default(),
-        }
+    /// A receiver of messages whose fields have the given lengths, in bytes: one message after the other, and again from
+    /// the first.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Vec<usize>>) -> Self {
+        let turn = Turn::of_fields(messages);
+        Self { socket, bytes: vec![0; turn.largest_bytes()].into(), turn, copies: Copies::default() }
     }
 
     /// The bytes of the message that was received last.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.turn.last().payload_bytes]
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        recv_all(&self.socket, &mut self.bytes)?;
-        self.copies.kernel_to_user_bytes += self.bytes.len() as u64;
+        let payload_bytes = self.turn.next().payload_bytes;
+        recv_all(&self.socket, &mut self.bytes[..payload_bytes])?;
+        self.copies.kernel_to_user_bytes += payload_bytes as u64;
+        self.turn.advance();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
-        Received::Packed { bytes: &self.bytes, field_bytes: self.field_bytes }
+        Received::Packed { bytes: self.bytes(), field_bytes: &self.turn.last().field_bytes }
     }
 
     fn copies(&self) -> Copies {
@@ -80,19 +138,24 @@ impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
 #[derive(Debug)]
 pub struct DiscardReceiver<S> {
     socket: S,
-    payload_bytes: usize,
+    turn: Turn<usize>,
 }
 
 impl<S: Socket> DiscardReceiver<S> {
-    /// A receiver of messages of `payload_bytes`.
-    pub fn new(socket: S, payload_bytes: usize) -> Self {
-        Self { socket, payload_bytes }
+    /// A receiver of messages of the given payloads, in bytes: one after the other, and again from the first.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, payload_bytes: Vec<usize>) -> Self {
+        Self { socket, turn: Turn::new(payload_bytes) }
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        discard_all(&self.socket, self.payload_bytes)
+        discard_all(&self.socket, *self.turn.next())?;
+        self.turn.advance();
+        Ok(())
     }
 
     fn last(&self) -> Received<'_> {
@@ -108,25 +171,26 @@ impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::field_bytes;
     use crate::path::script;
 
     #[test]
     fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {
         script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(BufferReceiver::new(socket, message.payload_bytes()))
+            Box::new(BufferReceiver::new(socket, vec![field_bytes(message.payload_bytes()).to_vec()]))
         });
         script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(DiscardReceiver::new(socket, message.payload_bytes()))
+            Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
         });
     }
 
     #[test]
     fn a_peer_that_closes_inside_a_message_is_an_error_that_says_where() {
         script::close_inside_a_message(|socket, message| {
-            Box::new(BufferReceiver::new(socket, message.payload_bytes()))
+            Box::new(BufferReceiver::new(socket, vec![field_bytes(message.payload_bytes()).to_vec()]))
         });
         script::close_inside_a_message(|socket, message| {
-            Box::new(DiscardReceiver::new(socket, message.payload_bytes()))
+            Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
         });
     }
 }

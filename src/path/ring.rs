@@ -1,15 +1,15 @@
-//! The source messages of a sender. It sends them in turn, in the same order on every path.
+//! Messages that are sent, or received, in turn: in the same order on every path.
 
 use std::mem;
 
 use crate::message::Message;
 
-/// A ring of messages, of which one is current: the one to write and to send.
+/// A ring of messages, of which one is current: the one to write and to send, or the one that was received last.
 #[derive(Debug)]
 pub(super) struct Ring {
     messages: Vec<Message>,
     current: usize,
-    /// Whether the current message has been sent.
+    /// Whether the current message has been sent, or received.
     sent: bool,
 }
 
@@ -17,7 +17,7 @@ impl Ring {
     /// # Panics
     /// If there is no message.
     pub(super) fn new(messages: Vec<Message>) -> Self {
-        assert!(!messages.is_empty(), "a sender has at least one message");
+        assert!(!messages.is_empty(), "there is at least one message");
         Self { messages, current: 0, sent: false }
     }
 
@@ -44,7 +44,7 @@ impl Ring {
         &mut self.messages[self.current]
     }
 
-    /// Notes that the current message has been sent.
+    /// Notes that the current message has been sent, or received.
     pub(super) fn mark_sent(&mut self) {
         self.sent = true;
     }
@@ -57,6 +57,11 @@ impl Ring {
     /// As [`messages`](Self::messages), to write.
     pub(super) fn messages_mut(&mut self) -> &mut [Message] {
         &mut self.messages
+    }
+
+    /// The payload of the largest message.
+    pub(super) fn largest_bytes(&self) -> usize {
+        self.messages.iter().map(Message::payload_bytes).max().unwrap_or_default()
     }
 
     /// Leaks the messages' memory. The ring is empty then, and no longer usable.

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::completion::control_message;
-use super::{Interest, Readiness, ReceiveMessage, SendMessage, Socket};
+use super::socket::{MappedReceive, Mapping};
+use super::{Copies, Interest, Readiness, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts};
 use crate::case::Layout;
-use crate::error::Error;
-use crate::message::Message;
+use crate::error::{Error, Result};
+use crate::message::{Message, page_bytes};
 
 /// The answer to one call that sends or receives. When the script is at its end, calls move all.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +58,8 @@ struct State {
     error_pending: bool,
     /// Arrives on the error queue when a path next waits for room.
     on_wait: Option<(u32, u32)>,
+    /// What calls that map answer: so many pages, and so many bytes to be copied.
+    mapped: VecDeque<(usize, usize)>,
 }
 
 /// The scripted socket. Clones share the script.
@@ -84,6 +89,11 @@ impl Script {
         self.state().error_queue.push_back(control);
     }
 
+    /// What was sent so far.
+    pub fn wire(&self) -> Vec<u8> {
+        self.state().wire.clone()
+    }
+
     pub fn refuse_zero_copy(&self, errno: i32) {
         self.state().refuse_zero_copy = Some(errno);
     }
@@ -103,6 +113,16 @@ impl Script {
     /// Has a completion arrive when a path next waits for room.
     pub fn notify_on_wait(&self, range: (u32, u32)) {
         self.state().on_wait = Some(range);
+    }
+
+    /// Has `bytes` arrive.
+    pub fn arrive(&self, bytes: &[u8]) {
+        self.state().incoming.extend(bytes);
+    }
+
+    /// What calls that map answer, in turn; after these, that all has to be copied.
+    pub fn map(&self, answers: impl IntoIterator<Item = (usize, usize)>) {
+        self.state().mapped.extend(answers);
     }
 
     pub fn completion_waits(&self) -> usize {
@@ -186,11 +206,45 @@ impl Socket for Script {
         self.recv(&mut vec![0; bytes])
     }
 
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
+        Mapping::of(None, bytes)
+    }
+
+    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        let asked_bytes = request.mapped_bytes();
+        let mut state = self.state();
+        let (pages, to_copy) = state.mapped.pop_front().unwrap_or((0, state.incoming.len()));
+        let mapped_bytes = pages * page_bytes();
+        assert!(mapped_bytes <= asked_bytes, "the script maps no more than was asked for");
+        let bytes: Vec<u8> = state.incoming.drain(..mapped_bytes).collect();
+        let start = ptr::with_exposed_provenance_mut(usize::try_from(request.start()).expect("an address"));
+        // SAFETY: the request names so many bytes of a mapping that is the script's own, and anonymous.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, mapped_bytes) };
+        request.answer(mapped_bytes, to_copy);
+        Ok(())
+    }
+
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
         let bytes =
             self.state().error_queue.pop_front().ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
         control[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
+    }
+
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, _is_last: bool) -> io::Result<usize> {
+        let most = self.step()?.min(bytes);
+        let mut taken = vec![0; most];
+        let filled = rustix::io::read(pipe, &mut taken)?;
+        self.state().wire.extend(&taken[..filled]);
+        Ok(filled)
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
+        let most = self.step()?.min(bytes);
+        let mut taken = vec![0; most];
+        let filled = rustix::io::pread(file, &mut taken, offset_bytes)?;
+        self.state().wire.extend(&taken[..filled]);
+        Ok(filled)
     }
 
     fn enable_zero_copy(&self) -> io::Result<()> {
@@ -225,6 +279,55 @@ impl Socket for Script {
             return Ok(Readiness::ErrorPending);
         }
         Ok(if state.stuck.is_some() { Readiness::TimedOut } else { Readiness::Ready })
+    }
+
+    fn descriptor(&self) -> RawFd {
+        -1
+    }
+}
+
+/// A sender whose receiver has each message at once, and says so.
+pub struct Answered<S> {
+    sender: S,
+    sent: u64,
+}
+
+impl<S> Answered<S> {
+    pub fn new(sender: S) -> Self {
+        Self { sender, sent: 0 }
+    }
+}
+
+impl<S: SendMessage> SendMessage for Answered<S> {
+    fn message(&mut self) -> Result<&mut Message> {
+        self.sender.message()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.sender.send()?;
+        self.sent += 1;
+        self.sender.received(self.sent);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.sender.flush()
+    }
+
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+        self.sender.prepare(write)
+    }
+
+    fn overwrite(&mut self) -> Result<bool> {
+        self.sender.overwrite()
+    }
+
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        self.sender.zero_copy_counts()
+    }
+
+    fn copies(&self) -> Copies {
+        self.sender.copies()
     }
 }
 
@@ -338,6 +441,7 @@ pub fn send_in_turn(make: impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage>)
     sender.send().unwrap(); // once more
     sender.message().unwrap();
     sender.send().unwrap();
+    sender.flush().unwrap();
     let expected = [4, 5, 6, 4, 5, 5, 6].map(|number| message_bytes(number).1).concat();
     assert!(script.state().wire == expected, "the messages are sent in turn");
     let empty = catch_unwind(AssertUnwindSafe(|| drop(make(Script::default(), Vec::new()))));

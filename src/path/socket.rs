@@ -4,13 +4,18 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::pipe::SpliceFlags;
+
+/// From `<linux/tcp.h>`.
+const TCP_ZEROCOPY_RECEIVE: libc::c_int = 35;
 
 /// What to wait for in [`Socket::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +39,99 @@ pub enum Readiness {
     ErrorPending,
     /// The timeout passed.
     TimedOut,
+}
+
+/// Room in which a socket's pages are mapped, to read.
+#[derive(Debug)]
+pub struct Mapping {
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is this value's alone, wherever it is used.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps `fd`, or nothing.
+    pub(crate) fn of(fd: Option<BorrowedFd<'_>>, bytes: usize) -> io::Result<Self> {
+        let bytes = bytes.max(1);
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe {
+            match fd {
+                Some(fd) => mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, fd, 0)?,
+                None => mmap_anonymous(
+                    ptr::null_mut(),
+                    bytes,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::PRIVATE,
+                )?,
+            }
+        };
+        Ok(Self { start: start.cast(), bytes })
+    }
+
+    /// Its first byte.
+    #[must_use]
+    pub fn start(&self) -> *mut u8 {
+        self.start
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's. An error would leave it mapped.
+        let _ = unsafe { munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+/// What `TCP_ZEROCOPY_RECEIVE` is asked, and what it answers: `struct tcp_zerocopy_receive` from `<linux/tcp.h>`, as far
+/// as Linux 4.18 knows it. Later kernels take the short one as well.
+#[derive(Debug)]
+#[repr(C)]
+pub struct MappedReceive {
+    /// Where pages are to be mapped.
+    address: u64,
+    /// In: how many bytes at the most. Out: how many were mapped.
+    length: u32,
+    /// Out: how many bytes come next that have to be copied.
+    recv_skip_hint: u32,
+}
+
+impl MappedReceive {
+    /// Asks for at most `bytes`, to be mapped at `start`.
+    #[must_use]
+    pub fn new(start: *mut u8, bytes: usize) -> Self {
+        Self {
+            address: start.addr() as u64,
+            length: u32::try_from(bytes).unwrap_or(u32::MAX),
+            recv_skip_hint: 0,
+        }
+    }
+
+    /// Where pages are to be mapped.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.address
+    }
+
+    /// Before the call, how many bytes may be mapped; after it, how many were.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> usize {
+        self.length as usize
+    }
+
+    /// How many bytes come next that have to be copied.
+    #[must_use]
+    pub fn bytes_to_copy(&self) -> usize {
+        self.recv_skip_hint as usize
+    }
+
+    /// Answers, in a test.
+    #[cfg(test)]
+    pub(super) fn answer(&mut self, mapped_bytes: usize, bytes_to_copy: usize) {
+        self.length = u32::try_from(mapped_bytes).expect("few bytes");
+        self.recv_skip_hint = u32::try_from(bytes_to_copy).expect("few bytes");
+    }
 }
 
 /// A connected stream socket, blocking or not.
@@ -84,6 +182,19 @@ pub trait Socket {
     /// The call's errno.
     fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
 
+    /// Maps room for so many bytes, whole pages, which [`receive_mapped`](Self::receive_mapped) fills
+    /// ([`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the socket).
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping>;
+
+    /// `getsockopt(2)` with `TCP_ZEROCOPY_RECEIVE`: maps received pages; never blocks.
+    ///
+    /// # Errors
+    /// The call's errno; `EIO` where the peer has closed.
+    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()>;
+
     /// Takes one message off the error queue
     /// ([`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html) with `MSG_ERRQUEUE`; never
     /// blocks) and returns how much of `control` its control messages fill.
@@ -91,6 +202,21 @@ pub trait Socket {
     /// # Errors
     /// The call's errno; `EAGAIN` when the queue is empty.
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize>;
+
+    /// Moves at most `bytes` from a pipe into the socket
+    /// ([`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html)), more to come or not. The pipe's pages go
+    /// into the socket as they are.
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize>;
+
+    /// Sends at most `bytes` of a file, from `offset_bytes` on
+    /// ([`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html)).
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize>;
 
     /// Allows `MSG_ZEROCOPY`
     /// ([`SO_ZEROCOPY`](https://docs.kernel.org/networking/msg_zerocopy.html#socket-setup)).
@@ -104,6 +230,21 @@ pub trait Socket {
     /// # Errors
     /// The call's errno.
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness>;
+
+    /// The descriptor, for the calls that others make on the socket: a ring's.
+    fn descriptor(&self) -> RawFd;
+
+    /// Notes that a ring has sent so many bytes on this socket.
+    fn ring_sent(&self, _bytes: usize) {}
+
+    /// Does what the connection needs done while its owner waits for a ring, and returns after how long it has to be
+    /// done again; none where it needs nothing. `again`: it was done before in this wait, and brought nothing about.
+    ///
+    /// # Errors
+    /// What keeps it from being done.
+    fn attend(&self, _again: bool) -> io::Result<Option<Duration>> {
+        Ok(None)
+    }
 }
 
 // The calls that move a message go straight to the kernel, by rustix: glibc's own are cancellation
@@ -151,6 +292,32 @@ impl Socket for TcpStream {
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
+        Mapping::of(Some(self.as_fd()), bytes)
+    }
+
+    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        let mut length = size_of::<MappedReceive>() as libc::socklen_t;
+        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over a part of the mapping that
+        // the request names, which its owner reads only through the receiver that asks.
+        let result = unsafe {
+            libc::getsockopt(
+                self.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                TCP_ZEROCOPY_RECEIVE,
+                (&raw mut *request).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        // Nothing was mapped, whatever the request asked for.
+        let errno = io::Error::last_os_error();
+        (request.length, request.recv_skip_hint) = (0, 0);
+        Err(errno)
+    }
+
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
         let mut header = message_header();
         header.msg_control = control.as_mut_ptr().cast();
@@ -165,6 +332,16 @@ impl Socket for TcpStream {
             return Err(io::Error::other("the control message was truncated"));
         }
         Ok(header.msg_controllen as _)
+    }
+
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
+        let flags = SpliceFlags::MOVE | if is_last { SpliceFlags::empty() } else { SpliceFlags::MORE };
+        Ok(rustix::pipe::splice(pipe, None, self, None, bytes, flags)?)
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
+        let mut offset_bytes = offset_bytes;
+        Ok(rustix::fs::sendfile(self, file, Some(&mut offset_bytes), bytes)?)
     }
 
     fn enable_zero_copy(&self) -> io::Result<()> {
@@ -200,6 +377,10 @@ impl Socket for TcpStream {
         let ready = interest == Interest::Completion || found.intersects(events);
         Ok(if ready { Readiness::Ready } else { Readiness::ErrorPending })
     }
+
+    fn descriptor(&self) -> RawFd {
+        self.as_raw_fd()
+    }
 }
 
 /// Lets two owners use one socket: the path, and whoever must be able to shut it down.
@@ -230,8 +411,29 @@ impl<S: Socket> Socket for Arc<S> {
     fn enable_zero_copy(&self) -> io::Result<()> {
         S::enable_zero_copy(self)
     }
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
+        S::map_received(self, bytes)
+    }
+    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        S::receive_mapped(self, request)
+    }
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
+        S::splice_from(self, pipe, bytes, is_last)
+    }
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
+        S::send_file(self, file, offset_bytes, bytes)
+    }
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         S::wait(self, interest, timeout)
+    }
+    fn descriptor(&self) -> RawFd {
+        S::descriptor(self)
+    }
+    fn ring_sent(&self, bytes: usize) {
+        S::ring_sent(self, bytes);
+    }
+    fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
+        S::attend(self, again)
     }
 }
 

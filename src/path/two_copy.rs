@@ -18,7 +18,7 @@
 //! sender.message()?.field_mut(0).fill(b'x'); // write the fields …
 //! sender.send()?; // … and send them as one
 //!
-//! let mut receiver = TwoCopyReceiver::new(client, Message::new(1024, Layout::Heap));
+//! let mut receiver = TwoCopyReceiver::new(client, vec![Message::new(1024, Layout::Heap)]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.message().field(0), [b'x'; 128]);
 //! # Ok(()) }
@@ -42,13 +42,10 @@ impl<S: Socket> TwoCopySender<S> {
     /// A sender of `messages`, in turn.
     ///
     /// # Panics
-    /// If there is no message, or if they differ in length: they share the pack buffer.
+    /// If there is no message.
     pub fn new(socket: S, messages: Vec<Message>) -> Self {
         let ring = Ring::new(messages);
-        let payload_bytes = ring.current().payload_bytes();
-        let alike = ring.messages().iter().all(|message| message.payload_bytes() == payload_bytes);
-        assert!(alike, "the messages share a pack buffer, so they have one length");
-        Self { socket, ring, packed: vec![0; payload_bytes].into(), copies: Copies::default() }
+        Self { socket, packed: vec![0; ring.largest_bytes()].into(), ring, copies: Copies::default() }
     }
 }
 
@@ -59,11 +56,12 @@ impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
     }
 
     fn send(&mut self) -> Result<()> {
-        let bytes = self.packed.len() as u64;
-        self.ring.current().pack(&mut self.packed);
-        self.copies.user_to_user_bytes += bytes;
-        send_all(&self.socket, &self.packed)?;
-        self.copies.user_to_kernel_bytes += bytes;
+        let message = self.ring.current();
+        let packed = &mut self.packed[..message.payload_bytes()];
+        message.pack(packed);
+        self.copies.user_to_user_bytes += packed.len() as u64;
+        send_all(&self.socket, packed)?;
+        self.copies.user_to_kernel_bytes += packed.len() as u64;
         self.ring.mark_sent();
         Ok(())
     }
@@ -96,34 +94,42 @@ impl<S: Socket + Send> SendMessage for TwoCopySender<S> {
 #[derive(Debug)]
 pub struct TwoCopyReceiver<S> {
     socket: S,
-    message: Message,
+    ring: Ring,
     packed: Box<[u8]>,
     copies: Copies,
 }
 
 impl<S: Socket> TwoCopyReceiver<S> {
-    /// A receiver of messages with the shape of `message`.
-    pub fn new(socket: S, message: Message) -> Self {
-        Self { socket, packed: vec![0; message.payload_bytes()].into(), message, copies: Copies::default() }
+    /// A receiver of messages with the shapes of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        let ring = Ring::new(messages);
+        Self { socket, packed: vec![0; ring.largest_bytes()].into(), ring, copies: Copies::default() }
     }
 
     /// The message that was received last.
     pub fn message(&self) -> &Message {
-        &self.message
+        self.ring.current()
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        recv_all(&self.socket, &mut self.packed)?;
-        self.message.unpack(&self.packed);
-        self.copies.kernel_to_user_bytes += self.packed.len() as u64;
-        self.copies.user_to_user_bytes += self.packed.len() as u64;
+        self.ring.advance();
+        let message = self.ring.current_mut();
+        let packed = &mut self.packed[..message.payload_bytes()];
+        recv_all(&self.socket, packed)?;
+        message.unpack(packed);
+        self.copies.kernel_to_user_bytes += packed.len() as u64;
+        self.copies.user_to_user_bytes += packed.len() as u64;
+        self.ring.mark_sent();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
-        Received::Fields(&self.message)
+        Received::Fields(self.ring.current())
     }
 
     fn copies(&self) -> Copies {
@@ -144,25 +150,20 @@ mod tests {
     #[test]
     fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {
         script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(TwoCopyReceiver::new(socket, message))
+            Box::new(TwoCopyReceiver::new(socket, vec![message]))
         });
     }
 
     #[test]
     fn a_peer_that_closes_inside_a_message_is_an_error_that_says_where() {
-        script::close_inside_a_message(|socket, message| Box::new(TwoCopyReceiver::new(socket, message)));
+        script::close_inside_a_message(|socket, message| {
+            Box::new(TwoCopyReceiver::new(socket, vec![message]))
+        });
     }
 
     #[test]
     fn messages_are_sent_in_the_order_of_the_ring() {
         script::send_in_turn(|socket, messages| Box::new(TwoCopySender::new(socket, messages)));
-    }
-
-    #[test]
-    #[should_panic(expected = "one length")]
-    fn messages_of_two_lengths_are_refused() {
-        let messages = [80, 81].map(|bytes| Message::new(bytes, crate::case::Layout::Heap));
-        drop(TwoCopySender::new(script::Script::default(), messages.into()));
     }
 
     #[test]

@@ -47,11 +47,12 @@
 //! # Ok(()) }
 //! ```
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use super::completion::{self, CONTROL_BYTES, InFlight};
+use super::hybrid::Gather;
 use super::ring::Ring;
 use super::{
     Copies, ERROR_PAUSE, Interest, Readiness, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts,
@@ -61,7 +62,7 @@ use crate::limits;
 use crate::message::Message;
 
 /// How long a message that cannot be pinned is tried again, while other connections may hold the memory.
-const PIN_LIMIT: Duration = Duration::from_secs(4);
+pub(super) const PIN_LIMIT: Duration = Duration::from_secs(4);
 /// How long completions are awaited on a connection that is down.
 const HUNG_UP_LIMIT: Duration = Duration::from_millis(500);
 /// The pause where there is nothing that could be waited for.
@@ -76,6 +77,10 @@ pub struct ZeroCopySender<S: Socket> {
     /// A message is lent only when the one that was sent so many before it has completed.
     most_in_flight: usize,
     wait_limit: Duration,
+    /// Of `hybrid_zero`: which fields are copied first.
+    gather: Option<Gather>,
+    /// Bytes that were copied for it, and bytes that went without the flag.
+    copies: Copies,
 }
 
 impl<S: Socket> ZeroCopySender<S> {
@@ -99,10 +104,19 @@ impl<S: Socket> ZeroCopySender<S> {
         })?;
         let in_flight = InFlight::new(ring.messages().len());
         let most_in_flight = ring.messages().len();
-        Ok(Self { socket, ring, in_flight, most_in_flight, wait_limit: WAIT_LIMIT })
+        let (gather, copies) = (None, Copies::default());
+        Ok(Self { socket, ring, in_flight, most_in_flight, wait_limit: WAIT_LIMIT, gather, copies })
     }
 
-    /// Replaces the time after which a wait, for room or for a completion, is given up.
+    /// Copies fields of fewer than `copy_below_bytes` into one buffer, and sends that with the others (`hybrid_zero`). A
+    /// message of which all fields are copied is sent without `MSG_ZEROCOPY`.
+    #[must_use]
+    pub fn with_copy_below(mut self, copy_below_bytes: usize) -> Self {
+        self.gather = Some(Gather::new(self.ring.messages(), copy_below_bytes, false));
+        self
+    }
+
+    /// Replaces how many messages may wait for their completions.
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
         self.most_in_flight = messages.clamp(1, self.ring.messages().len());
@@ -207,6 +221,9 @@ impl<S: Socket> Drop for ZeroCopySender<S> {
         self.wait_limit = self.wait_limit.min(Duration::from_secs(1));
         if self.reap_until(|in_flight| !in_flight.any_open()).is_err() {
             self.ring.leak();
+            if let Some(gather) = &mut self.gather {
+                gather.leak();
+            }
         }
     }
 }
@@ -225,19 +242,41 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
         let place = self.ring.place();
         self.reap_until(|in_flight| in_flight.is_free(place))?;
         let payload_bytes = self.ring.current().payload_bytes();
-        // How much of the message is sent. The slices are made anew for each call, so that completions
-        // can be booked between two of them.
+        let is_copied = match &mut self.gather {
+            None => false,
+            Some(gather) => {
+                self.copies.user_to_user_bytes += gather.copy(place, self.ring.current()) as u64;
+                !gather.has_large(place)
+            }
+        };
+        // How much of the message is sent.
         let mut sent_bytes = 0;
         let mut wait = Wait::new(Interest::Writable, self.wait_limit);
         let mut blocked = None;
         while sent_bytes < payload_bytes {
-            let mut slices = self.ring.current().io_slices();
-            let mut rest = &mut slices[..];
-            IoSlice::advance_slices(&mut rest, sent_bytes);
-            // SAFETY: this sender owns the fields, which lie on the heap. `message` and `prepare` let them be written
-            // only after the completions of all calls that sent them; `drop` frees them only then, and leaks them
-            // where a completion is missing. `overwrite` alone breaks this, and says why that harms no other owner.
-            let result = unsafe { self.socket.send_zero_copy(rest) };
+            let message = self.ring.current();
+            let rest;
+            let slices = match &self.gather {
+                None if sent_bytes == 0 => message.io_slices(),
+                Some(gather) if sent_bytes == 0 => gather.io_slices(place, message),
+                None => {
+                    rest = message.rest(sent_bytes);
+                    rest.io_slices()
+                }
+                Some(gather) => {
+                    rest = gather.rest(place, message, sent_bytes);
+                    rest.io_slices()
+                }
+            };
+            let result = if is_copied {
+                self.socket.send_vectored(slices)
+            } else {
+                // SAFETY: this sender owns the fields and the copies, which lie on the heap. `message` and `prepare` let
+                // them be written only after the completions of all calls that sent them; `drop` frees them only then,
+                // and leaks them where a completion is missing. `overwrite` alone breaks this, and says why that harms
+                // no other owner.
+                unsafe { self.socket.send_zero_copy(slices) }
+            };
             match result {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.make_room(payload_bytes - sent_bytes, &mut blocked)?;
@@ -246,7 +285,11 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
                 result => {
                     let call = "sendmsg(2) MSG_ZEROCOPY";
                     if let Some(bytes) = wait.progress(&self.socket, call, result)? {
-                        self.in_flight.sent(place, bytes);
+                        if is_copied {
+                            self.copies.user_to_kernel_bytes += bytes as u64;
+                        } else {
+                            self.in_flight.sent(place, bytes);
+                        }
                         sent_bytes += bytes;
                         blocked = None;
                     }
@@ -273,6 +316,9 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
         // The one place that breaks what `send` promises the kernel. The memory stays this sender's, so the kernel may
         // send other bytes than were given to it, and never bytes of another owner.
         self.ring.current_mut().invert();
+        if let Some(gather) = &mut self.gather {
+            gather.invert(self.ring.place());
+        }
         Ok(is_free)
     }
 
@@ -281,7 +327,7 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
     }
 
     fn copies(&self) -> Copies {
-        Copies { deferred_bytes: self.in_flight.counts.copied_bytes, ..Copies::default() }
+        Copies { deferred_bytes: self.in_flight.counts.copied_bytes, ..self.copies }
     }
 }
 
@@ -289,6 +335,7 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
 mod tests {
     use super::*;
     use crate::case::Layout;
+    use crate::message::field_bytes;
     use crate::path::script::{self, Completions, Script, Step};
     use crate::path::{BufferReceiver, ReceiveMessage};
 
@@ -312,6 +359,24 @@ mod tests {
         sender.send().unwrap();
         assert!(script.zero_copy_flags().iter().all(|&flag| flag), "every call bears MSG_ZEROCOPY");
         assert_eq!(sender.zero_copy_counts().unwrap().sends, 3, "the calls that moved bytes");
+    }
+
+    #[test]
+    fn with_small_fields_copied_a_short_send_goes_on_as_well() {
+        // The fields have ten bytes: all are copied, and sent without the flag; or none is.
+        for (copy_below_bytes, flag) in [(11, false), (10, true)] {
+            let hybrid = |socket: Script, messages| {
+                ZeroCopySender::new(socket, messages).unwrap().with_copy_below(copy_below_bytes)
+            };
+            script::interrupt_at_every_byte(|socket, messages| Box::new(hybrid(socket, messages)));
+            script::send_in_turn(|socket, messages| Box::new(hybrid(socket, messages)));
+            let script = Script::default();
+            let mut sender = hybrid(script.clone(), vec![Message::new(80, Layout::Heap)]);
+            sender.send().unwrap();
+            assert_eq!(script.zero_copy_flags(), [flag]);
+            assert_eq!(sender.copies().user_to_kernel_bytes, if flag { 0 } else { 80 });
+            sender.flush().unwrap();
+        }
     }
 
     #[test]
@@ -544,7 +609,7 @@ mod tests {
         let (sending, receiving) = script::connected();
         sending.set_nonblocking(true).unwrap();
         let peer = std::thread::spawn(move || {
-            let mut receiver = BufferReceiver::new(receiving, 64 << 10);
+            let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(64 << 10).to_vec()]);
             for number in 0..MESSAGES {
                 receiver.receive().unwrap();
                 assert_eq!(receiver.last().verify(0, number), Some(Ok(())));

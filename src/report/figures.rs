@@ -143,9 +143,10 @@ fn size_figure(
     (id, title, unit): Names<'_>,
     of: Of,
 ) -> Figure {
+    let all = series;
     let arms = |series| ladder.arms(series).collect::<Vec<_>>();
     let line = |&series: &Series| {
-        line(series, &arms(series), of, unit, |arm| {
+        line(series, all, &arms(series), of, unit, |arm| {
             let size = arm.arm.case.payload_bytes as f64;
             (size, bytes(size))
         })
@@ -172,6 +173,7 @@ fn size_figure(
 /// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of the paths cover
 /// each other.
 fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
+    let all = series;
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
     let line = |&series: &Series| {
         let label = words::series(series, Copied::of(ladder.arms(series)));
@@ -187,13 +189,18 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
                 row: words::comparison_row(comparison),
             })
         });
-        Line { label, style: words::style(series), dashed: false, points: points.collect() }
+        Line {
+            label,
+            style: words::style(series, all),
+            dashed: words::is_dashed(series),
+            points: points.collect(),
+        }
     };
     let lines: Vec<Line> = others.iter().map(line).collect();
     let missing = lines.iter().filter(|line| line.points.len() < ladder.cells.len()).map(|line| {
         (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
     });
-    let id = figure_id(&format!("fig1-against-{}-{}", baseline.0, baseline.1), ladder);
+    let id = figure_id(&format!("fig1-against-{}", words::id(&baseline.to_string())), ladder);
     let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
     Some(Figure {
         id,
@@ -229,6 +236,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         return Vec::new();
     };
     let (payload_bytes, situation) = key(chosen);
+    let all = series;
     let arms = |series: Series| {
         let mut arms: Vec<&ArmResult> = rr
             .iter()
@@ -243,6 +251,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         let line = |&series: &Series| {
             line(
                 series,
+                all,
                 &arms(series),
                 |arm| Some(of(arm)?.scaled(1e-3)),
                 "µs",
@@ -277,6 +286,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
 /// A line, and why something of it is missing.
 fn line(
     series: Series,
+    among: &[Series],
     arms: &[&ArmResult],
     of: impl Fn(&ArmResult) -> Option<Measure>,
     unit: &str,
@@ -317,7 +327,7 @@ fn line(
         });
         Some((label.clone(), reason))
     };
-    let (dashed, style) = (false, words::style(series));
+    let (dashed, style) = (words::is_dashed(series), words::style(series, among));
     (Line { label, style, dashed, points }, missing)
 }
 

@@ -4,8 +4,8 @@ use super::page::Claim;
 use super::settle;
 use super::tables::ladder_name;
 use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
-use super::words::{self, Copied, Ways, case_row, comparison_row};
-use crate::case::{Receiver, SendPath, Series, Situation, Source};
+use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
+use crate::case::{Engine, Layout, Receiver, SendPath, Series, Situation};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, crossing};
@@ -28,8 +28,8 @@ pub(super) struct Facts<'a> {
 /// What is said of one size of a ladder.
 #[derive(Clone, PartialEq)]
 enum Said {
-    /// This one is faster than every other.
-    Use(Series),
+    /// This one is faster than every other series, or than every other path.
+    Use(Series, Against),
     /// None of these is known to be faster, and they differ by less than a share (0.05: 5 %).
     Close(Vec<Series>, f64),
     /// None of these is known to be faster, and they may differ by more.
@@ -38,10 +38,19 @@ enum Said {
     Nothing,
 }
 
+/// What a series is known to be faster than.
+#[derive(Clone, Copy, PartialEq)]
+enum Against {
+    /// Every other series, so that its engine is part of the answer.
+    Series,
+    /// Every other path, and not every other series of its own.
+    Paths,
+}
+
 /// How sizes and paths are put.
 #[derive(Clone, Copy)]
 enum Style {
-    /// By path, whatever its layout, with this word before it.
+    /// By path, whatever its layout, and by engine where that is part of the answer; with this word before it.
     Headline(&'static str),
     /// With layout and what the kernel did.
     Claim,
@@ -81,6 +90,15 @@ fn is_alone(ladder: &Ladder<'_>) -> bool {
     ladder.situation.receiver == Receiver::Sink
 }
 
+/// Of more series than these, the headline names the best and not each pair.
+const MANY: usize = 6;
+
+/// Whether so many series were measured in a ladder.
+fn has_many(ladder: &Ladder<'_>) -> bool {
+    let series = |cell: &&CellResult| cell.arms.iter().filter(|arm| !arm.arm.control).count();
+    ladder.cells.first().map_or(0, series) > MANY
+}
+
 /// How many ladders stand in the first screen.
 const SHOWN_LADDERS: usize = 4;
 
@@ -93,8 +111,19 @@ impl Facts<'_> {
         self.manifest.plan.series.contains(&series)
     }
 
-    pub(super) fn zero_copy_series(&self) -> Vec<Series> {
-        self.manifest.plan.series.iter().copied().filter(|(path, _)| *path == SendPath::ZeroCopy).collect()
+    /// The series whose sends bear `MSG_ZEROCOPY`. Of one that failed everywhere there is nothing to say.
+    fn zero_copy_series(&self) -> Vec<Series> {
+        let failed = |series: Series| {
+            let mut arms = self.arms().filter(|arm| arm.arm.case.series() == series);
+            arms.all(|arm| arm.error.is_some() && arm.bursts == 0)
+        };
+        let all = self.manifest.plan.series.iter().copied();
+        all.filter(|series| series.path.is_zero_copy() && !failed(*series)).collect()
+    }
+
+    /// Whether the path `zero_copy` was measured, however.
+    fn has_zero_copy(&self) -> bool {
+        self.manifest.plan.series.iter().any(|series| series.path == SendPath::ZeroCopy)
     }
 
     pub(super) fn arms(&self) -> impl Iterator<Item = &ArmResult> {
@@ -107,7 +136,7 @@ impl Facts<'_> {
     }
 
     /// What the kernel did with the sends of `series` to one receiver.
-    pub(super) fn copied_by(&self, reception: (Receiver, Source), series: Series) -> Copied {
+    pub(super) fn copied_by(&self, reception: Reception, series: Series) -> Copied {
         let arms = self.received_by(reception).into_iter().flat_map(|cell| &cell.arms);
         Copied::of(arms.filter(|arm| arm.arm.case.series() == series))
     }
@@ -121,12 +150,12 @@ impl Facts<'_> {
         words::series(series, Copied::of(ladder.arms(series)))
     }
 
-    /// Every receiver with every source that were measured together, in the order of the plan. What is said of one
+    /// Every receiver with every source and shape that were measured together, in the order of the plan. What is said of one
     /// does not hold of another.
-    pub(super) fn receptions(&self) -> Vec<(Receiver, Source)> {
+    pub(super) fn receptions(&self) -> Vec<Reception> {
         let mut found = Vec::new();
         for cell in &self.analysis.cells {
-            let reception = (cell.cell.receiver, cell.cell.source);
+            let reception = Reception::of(cell.cell);
             if !found.contains(&reception) {
                 found.push(reception);
             }
@@ -134,9 +163,9 @@ impl Facts<'_> {
         found
     }
 
-    /// The cells of one receiver and source.
-    pub(super) fn received_by(&self, (receiver, source): (Receiver, Source)) -> Vec<&CellResult> {
-        let of = |cell: &&CellResult| (cell.cell.receiver, cell.cell.source) == (receiver, source);
+    /// The cells of one receiver, source and shape.
+    pub(super) fn received_by(&self, reception: Reception) -> Vec<&CellResult> {
+        let of = |cell: &&CellResult| Reception::of(cell.cell) == reception;
         self.analysis.cells.iter().filter(of).collect()
     }
 
@@ -200,15 +229,15 @@ impl Facts<'_> {
     fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
         let ranges = Self::ranges(ladder, Style::Headline(""));
         let taken_over = ranges.windows(2).find_map(|pair| match (&pair[0].said, &pair[1].said) {
-            (Said::Use(old), Said::Use(new)) if new.0 == SendPath::ZeroCopy => {
-                Self::takes_over(ladder, (*old, *new), &pair[0]).map(|_| old.0)
+            (Said::Use(old, _), Said::Use(new, _)) if new.path == SendPath::ZeroCopy => {
+                Self::takes_over(ladder, (*old, *new), &pair[0]).map(|_| old.path)
             }
             _ => None,
         });
         // The plan's first layout of each path.
         let series = |path: SendPath| {
             let arms = &ladder.cells.first()?.arms;
-            arms.iter().map(|arm| arm.arm.case.series()).find(|series| series.0 == path)
+            arms.iter().map(|arm| arm.arm.case.series()).find(|series| series.path == path)
         };
         let passes = |path: SendPath| {
             let found = crossing(ladder, series(SendPath::ZeroCopy)?, series(path)?)?;
@@ -226,15 +255,25 @@ impl Facts<'_> {
         }
     }
 
-    /// What is said of the sizes of a ladder, in ranges. Where the fastest two are the layouts of one path, that path
-    /// is the one to use.
+    /// A series as a headline names it: the path, and the engine where that is part of the answer.
+    fn in_headline(series: Series, against: Against) -> Series {
+        let engine = if against == Against::Series { series.engine } else { Engine::Syscall };
+        Series::new(series.path, Layout::Heap).by(engine)
+    }
+
+    /// What is said of the sizes of a ladder, in ranges. Where the fastest two are series of one path, that path is the
+    /// one to use.
     fn ranges<'a>(ladder: &Ladder<'a>, style: Style) -> Vec<Range<'a>> {
-        let is_alike = |one: &Series, other: &Series| match style {
-            Style::Headline(_) => one.0 == other.0,
-            Style::Claim => one == other,
+        let is_alike = |one: (Series, Against), other: (Series, Against)| match style {
+            Style::Headline(_) => Self::in_headline(one.0, one.1) == Self::in_headline(other.0, other.1),
+            Style::Claim => one.0 == other.0,
         };
+        // Of many, a headline does not name those that are open: from size to size they are others.
+        let is_short = matches!(style, Style::Headline(_)) && has_many(ladder);
         let said = |cell: &CellResult| match (winner(cell, Metric::Throughput), fastest_path(cell)) {
-            (Winner::Clear(series, _), _) | (_, Some(series)) => Said::Use(series),
+            (Winner::Open(..), None) if is_short => Said::Open(Vec::new()),
+            (Winner::Clear(series, _), _) => Said::Use(series, Against::Series),
+            (_, Some(series)) => Said::Use(series, Against::Paths),
             (Winner::Close(series, within, _), None) => Said::Close(series, within),
             (Winner::Open(series, _), None) => Said::Open(series),
             (Winner::Nothing(_), None) => Said::Nothing,
@@ -243,8 +282,8 @@ impl Facts<'_> {
         for &cell in &ladder.cells {
             let said = said(cell);
             match (ranges.last_mut(), &said) {
-                (Some(Range { said: Said::Use(last), cells }), Said::Use(series))
-                    if is_alike(last, series) =>
+                (Some(Range { said: Said::Use(last, by), cells }), Said::Use(series, against))
+                    if is_alike((*last, *by), (*series, *against)) =>
                 {
                     cells.push(cell);
                 }
@@ -270,20 +309,35 @@ impl Facts<'_> {
             Style::Claim => ("use ", false),
         };
         let series_at = |index: usize| match ranges.get(index) {
-            Some(Range { said: Said::Use(series), .. }) => Some(*series),
+            Some(Range { said: Said::Use(series, _), .. }) => Some(*series),
             _ => None,
         };
-        let name = |series: Series| match style {
-            Style::Headline(_) => series.0.to_string(),
+        let name = |series: Series, against: Against| match style {
+            Style::Headline(_) => words::plain(Self::in_headline(series, against)),
             Style::Claim => Self::name_in(ladder, series),
+        };
+        // Of many, each with what the kernel did is more than can be read.
+        let names = |series: &[Series]| match style {
+            Style::Claim if !has_many(ladder) => {
+                list(&series.iter().map(|series| Self::name_in(ladder, *series)).collect::<Vec<_>>())
+            }
+            _ => words::together(series),
         };
         let part = |(index, range): (usize, &Range<'_>)| {
             let (is_first, is_last) = (index == 0, index + 1 == ranges.len());
             let sizes = || range.sizes(is_first, is_last);
-            let names =
-                |series: &[Series]| list(&series.iter().map(|series| name(*series)).collect::<Vec<_>>());
-            let series = match &range.said {
+            let (series, against) = match &range.said {
                 Said::Nothing => return format!("the data cannot say {}", sizes()),
+                Said::Open(series) if series.is_empty() => {
+                    return format!("no way is known to be the fastest {}", sizes());
+                }
+                Said::Open(series) if series.len() > MANY => {
+                    return format!(
+                        "the data cannot say which of {} ways is the fastest {}",
+                        series.len(),
+                        sizes()
+                    );
+                }
                 Said::Open(series) => {
                     return format!(
                         "the data cannot say which of {} is {} {}",
@@ -295,20 +349,16 @@ impl Facts<'_> {
                 Said::Close(series, within) => {
                     let simplest = words::simplest(series).map_or_else(String::new, words::plain);
                     let simple = if series.len() == 2 { "simpler" } else { "simplest" };
-                    let whole = |series: &Series| match style {
-                        Style::Headline(_) => words::plain(*series),
-                        Style::Claim => name(*series),
-                    };
                     return format!(
                         "{} are within {} of each other {} (take {simplest}, the {simple})",
-                        list(&series.iter().map(whole).collect::<Vec<_>>()),
+                        names(series),
                         share(*within),
                         sizes()
                     );
                 }
-                Said::Use(series) => *series,
+                Said::Use(series, against) => (*series, *against),
             };
-            let path = name(series);
+            let path = name(series, against);
             let follows = index > 0 && series_at(index - 1).is_some();
             let next = series_at(index + 1);
             let until = next
@@ -328,7 +378,7 @@ impl Facts<'_> {
             }
         };
         let mut parts: Vec<String> = ranges.iter().enumerate().map(part).collect();
-        if let Some(Range { said: Said::Use(_), cells }) = ranges.last().filter(|_| is_headline) {
+        if let Some(Range { said: Said::Use(..), cells }) = ranges.last().filter(|_| is_headline) {
             parts.extend(Self::largest_gain(cells));
         }
         parts.join(", ")
@@ -354,7 +404,7 @@ impl Facts<'_> {
                     .iter()
                     .filter_map(|range| match &range.said {
                         Said::Close(series, _) | Said::Open(series) => Some((range, series.as_slice())),
-                        Said::Use(_) | Said::Nothing => None,
+                        Said::Use(..) | Said::Nothing => None,
                     })
                     .flat_map(|(range, series)| range.cells.iter().map(move |cell| (*cell, series)))
                     .collect();
@@ -373,11 +423,11 @@ impl Facts<'_> {
     fn largest_gain(cells: &[&CellResult]) -> Option<String> {
         let gain = |cell: &&CellResult| {
             let best = fastest_path(cell)?;
-            let next = best_of(cell, best.0, false)?;
+            let next = best_of(cell, best.path, false)?;
             Some((versus(cell, Metric::Throughput, best, next)?.0.value, next, cell.cell.payload_bytes))
         };
         let most = cells.iter().filter_map(gain).max_by(|one, other| one.0.total_cmp(&other.0));
-        most.map(|(ratio, (next, _), size)| {
+        most.map(|(ratio, Series { path: next, .. }, size)| {
             let ahead = if ratio >= 1.5 {
                 format!("{} times as fast as {next}", significant(ratio, 2))
             } else {
@@ -391,7 +441,7 @@ impl Facts<'_> {
     /// other path at every size from 64 B to 64 KiB.`
     fn received(&self, ladder: &Ladder<'_>) -> String {
         let way = format!("{}{}", self.ways.to_a_receiver(), self.which(ladder));
-        if self.zero_copy_series().is_empty() {
+        if !self.has_zero_copy() {
             return format!("{way}: {}.", Self::by_size(ladder, Style::Headline("use ")));
         }
         let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
@@ -469,6 +519,10 @@ impl Facts<'_> {
         let Some((baseline, others)) = ladder.cells.first().and_then(|cell| cell.arms.split_first()) else {
             return String::new();
         };
+        // Of many, the figures and the tables say it.
+        if has_many(ladder) {
+            return String::new();
+        }
         let baseline = baseline.arm.case.series();
         let found = others.iter().filter(|arm| !arm.arm.control).filter_map(|arm| {
             let series = arm.arm.case.series();
@@ -486,6 +540,7 @@ impl Facts<'_> {
 
     /// What stands below the headline.
     pub(super) fn verdict(&self) -> Vec<Claim> {
+        let baseline = self.manifest.plan.series.first();
         let mut ladders: Vec<&Ladder<'_>> = self.ladders.iter().collect();
         ladders.sort_by_key(|ladder| !is_alone(ladder));
         let mut claims: Vec<Claim> = ladders
@@ -503,6 +558,7 @@ impl Facts<'_> {
                     .iter()
                     .flat_map(|cell| cell.comparisons.iter())
                     .filter(|comparison| comparison.metric == Metric::Throughput)
+                    .filter(|comparison| !has_many(ladder) || Some(&comparison.baseline) == baseline)
                     .map(comparison_row)
                     .collect(),
             })
@@ -510,11 +566,11 @@ impl Facts<'_> {
         if self.ladders.len() > SHOWN_LADDERS {
             let more = self.ladders.len() - SHOWN_LADDERS;
             claims.push(claim(format!(
-                "The decision maps show {more} more combinations of pairs, workload, placement, receiver and source."
+                "The decision maps show {more} more combinations of pairs, workload, placement, receiver, source and shape."
             )));
         }
-        if !self.zero_copy_series().is_empty() {
-            claims.extend(self.zero_copy_wins());
+        if self.has_zero_copy() {
+            claims.extend(self.zero_copy_wins(|_| true));
         }
         claims.push(self.control());
         claims.extend(injections(self.manifest).map(|text| {
@@ -524,20 +580,23 @@ impl Facts<'_> {
         claims
     }
 
-    /// In how many cells a zero-copy series is better than every other path: a claim for each receiver and source.
-    pub(super) fn zero_copy_wins(&self) -> Vec<Claim> {
-        self.receptions().into_iter().map(|reception| self.zero_copy_wins_received_by(reception)).collect()
+    /// In how many cells a series of path `zero_copy` is better than every other path, of the series that are `spoken_of`:
+    /// a claim for each receiver, source and shape.
+    pub(super) fn zero_copy_wins(&self, spoken_of: fn(Series) -> bool) -> Vec<Claim> {
+        let claim = |reception| self.zero_copy_wins_received_by(reception, spoken_of);
+        self.receptions().into_iter().map(claim).collect()
     }
 
-    fn zero_copy_wins_received_by(&self, (receiver, source): (Receiver, Source)) -> Claim {
-        let cells = self.received_by((receiver, source));
+    fn zero_copy_wins_received_by(&self, reception: Reception, spoken_of: fn(Series) -> bool) -> Claim {
+        let cells = self.received_by(reception);
+        let is_spoken_of = |arm: &&ArmResult| !arm.arm.control && spoken_of(arm.arm.case.series());
         let mut wins = Vec::new();
         let (mut judged, mut behind, mut plain) = (0, 0, 0);
         for &cell in &cells {
             let (zero, others): (Vec<&ArmResult>, Vec<&ArmResult>) = cell
                 .arms
                 .iter()
-                .filter(|arm| !arm.arm.control)
+                .filter(is_spoken_of)
                 .partition(|arm| arm.arm.case.path == SendPath::ZeroCopy);
             let beats = |zero: &&ArmResult| {
                 others.iter().all(|other| {
@@ -568,13 +627,14 @@ impl Facts<'_> {
         let copied: Vec<String> = self
             .zero_copy_series()
             .into_iter()
+            .filter(|series| series.path == SendPath::ZeroCopy && spoken_of(*series))
             .map(|series| {
                 let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
                 let copied = Copied::of(arms.filter(|arm| arm.arm.case.series() == series));
                 format!("{}: {copied}", words::plain(series))
             })
             .collect();
-        let given = self.ways.reception(receiver, source);
+        let given = self.ways.reception(reception);
         let mut text = format!(
             "Zero-copy wins in {} of {} cells{given} ({}).",
             wins.len(),
@@ -591,11 +651,15 @@ impl Facts<'_> {
         let mut rows: Vec<String> = cells
             .iter()
             .flat_map(|cell| comparisons(cell, Metric::Throughput))
-            .filter(|comparison| [comparison.series.0, comparison.baseline.0].contains(&SendPath::ZeroCopy))
+            .filter(|comparison| {
+                [comparison.series.path, comparison.baseline.path].contains(&SendPath::ZeroCopy)
+            })
+            .filter(|comparison| spoken_of(comparison.series) && spoken_of(comparison.baseline))
             .map(comparison_row)
             .collect();
         if judged == 0 {
-            rows = cells.iter().flat_map(|cell| &cell.arms).map(|arm| case_row(arm.arm)).collect();
+            let arms = cells.iter().flat_map(|cell| &cell.arms);
+            rows = arms.filter(|arm| spoken_of(arm.arm.case.series())).map(|arm| case_row(arm.arm)).collect();
         }
         Claim { text, rows }
     }
@@ -614,6 +678,24 @@ impl Facts<'_> {
         self.arms().any(|arm| arm.counted.messages > 0 && arm.bursts > 0)
     }
 
+    /// Arms that failed, each once; those of a series that failed of one cause in several cells together.
+    fn failures(&self) -> Vec<String> {
+        let mut causes: Vec<(Series, &str, Vec<&ArmResult>)> = Vec::new();
+        for arm in self.arms() {
+            let Some(error) = &arm.error else { continue };
+            let series = arm.arm.case.series();
+            match causes.iter_mut().find(|(one, cause, _)| (*one, *cause) == (series, error.as_str())) {
+                Some((_, _, arms)) => arms.push(arm),
+                None => causes.push((series, error, vec![arm])),
+            }
+        }
+        let text = |(series, error, arms): (Series, &str, Vec<&ArmResult>)| match arms[..] {
+            [one] => format!("{} failed: {error}", one.arm.case),
+            _ => format!("{} failed in {} cells: {error}", words::plain(series), arms.len()),
+        };
+        causes.into_iter().map(text).collect()
+    }
+
     /// What has to be known before any of it is believed.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -623,11 +705,7 @@ impl Facts<'_> {
         if !cpu_time_is_whole(self.manifest) {
             warnings.push(format!("There is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}."));
         }
-        for arm in self.arms() {
-            if let Some(error) = &arm.error {
-                warnings.push(format!("{} failed: {error}", arm.arm.case));
-            }
-        }
+        warnings.extend(self.failures());
         let with_baseline = || {
             let baseline = self.manifest.plan.series.first();
             self.comparisons(Metric::Throughput).filter(move |found| Some(&found.baseline) == baseline)

@@ -213,6 +213,7 @@ fn figure(
     positions: &[String],
     by: By,
 ) -> Figure {
+    let all = series;
     let line = |&series: &Series| {
         let case = cell.case(series);
         let arms = stored
@@ -240,11 +241,16 @@ fn figure(
                 row: row_id(number, first),
             })
         });
-        Line { label, style: words::style(series), dashed: false, points: points.collect() }
+        Line {
+            label,
+            style: words::style(series, all),
+            dashed: words::is_dashed(series),
+            points: points.collect(),
+        }
     };
     let lines: Vec<Line> = series.iter().map(line).collect();
     Figure {
-        id: format!("history-{number}-{}", cell.to_string().replace('/', "-")),
+        id: format!("history-{number}-{}", words::id(&cell.to_string())),
         title: format!(
             "Throughput of {} messages, {} ({})",
             bytes(cell.payload_bytes as f64),

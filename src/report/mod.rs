@@ -24,7 +24,7 @@ pub use history::{By, history};
 pub use html::render;
 pub use plots::{Look, png, ready_font, svg};
 
-use crate::case::{Receiver, Series};
+use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{Fit, Ladder, ladders};
 use crate::results::metric::Metric;
@@ -128,11 +128,14 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
     if tables::any_paired(&sweep.manifest) {
         limits.push(tables::SPLIT.to_owned());
     }
+    let all_equal = facts.manifest.plan.cells.iter().all(|cell| cell.shape == Shape::Equal);
+    limits.push(format!(
+        "One connection per pair, {}, and with source hot a few messages that are sent again and again: a server that \
+         touches its data for the first time has more cache misses than that. --source cold measures this.",
+        if all_equal { "eight fields of equal size" } else { "messages of the shapes that are named" }
+    ));
     limits.extend(
         [
-            "One connection per pair, eight fields of equal size, and with source hot a few messages that are sent again \
-             and again: a server that touches its data for the first time has more cache misses than that. --source cold \
-             measures this.",
             "Bursts of other paths run in between, so a burst begins with colder caches than one path alone would have. \
              Messages before each burst, which are not measured, remove most of this effect.",
             "Gb/s and CPU time are those of a typical round, the median of a life's rounds: a pause that hits few rounds is \

@@ -1,7 +1,7 @@
 //! What would settle what is undecided: an estimate of the time that it takes, from the spread that was seen.
 
 use super::winners::{pairs_of, versus};
-use crate::case::{Case, Series};
+use crate::case::{Case, Layout, SendPath, Series};
 use crate::results::analysis::CellResult;
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
@@ -64,6 +64,32 @@ pub(super) fn options(cells: &[(&CellResult, &[Series])]) -> Option<String> {
     also("workload", first.workload != plain.workload, first.workload.to_string());
     also("placement", first.placement != plain.placement, first.placement.to_string());
     also("source", first.source != plain.source, first.source.to_string());
+    // Commas and bars mean something to a shell.
+    also("shape", first.shape != plain.shape, format!("'{}'", first.shape));
+    let series: Vec<Series> = cells.iter().flat_map(|(_, series)| series.iter().copied()).collect();
+    let is_plain = |one: &Series| SendPath::STUDIED.contains(&one.path) && one.departures().is_empty();
+    let layouts = [Layout::Heap, Layout::Page];
+    if !series.iter().all(|one| is_plain(one) && layouts.contains(&one.layout)) {
+        // What a sweep without options does not have. The product may have more than is open.
+        let words = |of: &dyn Fn(&Series) -> String| {
+            let mut words: Vec<String> = Vec::new();
+            for word in series.iter().map(of) {
+                if !words.contains(&word) {
+                    words.push(word);
+                }
+            }
+            words.join(",")
+        };
+        also("path", true, words(&|one| one.path.to_string()));
+        also("layout", true, words(&|one| one.layout.to_string()));
+        also("engine", true, words(&|one| one.engine.to_string()));
+        let below: Vec<Series> = series.iter().copied().filter(|one| one.path.has_threshold()).collect();
+        let mut sizes: Vec<usize> = below.iter().map(|one| one.copy_below_bytes).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let sizes: Vec<String> = sizes.into_iter().map(size).collect();
+        also("copy-below", !sizes.is_empty(), sizes.join(","));
+    }
     options.push(format!("--time {}", time(needed)));
     Some(options.join(" "))
 }

@@ -5,8 +5,8 @@ use super::headline::{Facts, claim, sizes_of};
 use super::page::{Claim, Question};
 use super::tables::{ladder_name, ledger_row, model_row, stands_in_ledger};
 use super::winners::{CLOSE, versus};
-use super::words::{self, Copied, case_row, comparison_row, pairs};
-use crate::case::{Layout, Receiver, SendPath, Series, Source};
+use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
+use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::event::Event;
 use crate::format::{bytes, difference, list, number, rough_difference, share, significant};
 use crate::results::analysis::SeriesOutcome;
@@ -21,8 +21,15 @@ use crate::sample::Side;
 /// A quantity of an arm, and what the field calls it.
 type Quantity<'a> = (&'a str, &'a dyn Fn(&ArmResult) -> Option<f64>);
 
-const TWO_COPY: Series = (SendPath::TwoCopy, Layout::Heap);
-const ONE_COPY: Series = (SendPath::OneCopy, Layout::Heap);
+const TWO_COPY: Series = Series::new(SendPath::TwoCopy, Layout::Heap);
+const ONE_COPY: Series = Series::new(SendPath::OneCopy, Layout::Heap);
+
+/// Whether a series is one of those that the questions are about: the studies' paths by system calls, with the layouts
+/// that they were asked of. Other ways to send have no part in the answers.
+fn is_studied(series: Series) -> bool {
+    let Series { path, layout, .. } = series;
+    SendPath::STUDIED.contains(&path) && layout != Layout::Huge && series == Series::new(path, layout)
+}
 
 /// A number, or its least and greatest over cases, which are never pooled.
 fn range_by_case(values: &[f64]) -> String {
@@ -35,6 +42,21 @@ fn range_by_case(values: &[f64]) -> String {
 }
 
 impl Facts<'_> {
+    /// The arms of the studied series.
+    fn studied_arms(&self) -> impl Iterator<Item = &ArmResult> {
+        self.arms().filter(|arm| is_studied(arm.arm.case.series()))
+    }
+
+    /// The studied series of the plan.
+    fn studied_series(&self) -> impl Iterator<Item = Series> {
+        self.manifest.plan.series.iter().copied().filter(|series| is_studied(*series))
+    }
+
+    /// Those of them that are `zero_copy`.
+    fn studied_zero_copy(&self) -> Vec<Series> {
+        self.studied_series().filter(|series| series.path == SendPath::ZeroCopy).collect()
+    }
+
     /// All six, in order.
     pub(super) fn questions(&self) -> Vec<Question> {
         vec![
@@ -47,7 +69,7 @@ impl Facts<'_> {
             ),
             self.outperforms(
                 "At what message size does zero-copy outperform two-copy on this system?",
-                &self.zero_copy_series(),
+                &self.studied_zero_copy(),
             ),
             self.unexpected(),
         ]
@@ -55,14 +77,14 @@ impl Facts<'_> {
 
     fn why_not_zero_copy(&self) -> Question {
         let text = "Why does zero-copy not always give the best throughput?".to_owned();
-        if self.zero_copy_series().is_empty() {
+        if self.studied_zero_copy().is_empty() {
             return Question { text, answered: false, answer: vec![claim("It was not in this sweep.")] };
         }
-        let mut answer = self.zero_copy_wins();
+        let mut answer = self.zero_copy_wins(is_studied);
         let rows: Vec<String> =
-            self.arms().filter(|arm| arm.zero_copy.is_some()).map(|arm| case_row(arm.arm)).collect();
-        let each = |reception: (Receiver, Source)| {
-            self.zero_copy_series()
+            self.studied_arms().filter(|arm| arm.zero_copy.is_some()).map(|arm| case_row(arm.arm)).collect();
+        let each = |reception: Reception| {
+            self.studied_zero_copy()
                 .into_iter()
                 .map(move |series| (reception, series, self.copied_by(reception, series)))
         };
@@ -73,7 +95,7 @@ impl Facts<'_> {
             ));
             return Question { text, answered: false, answer };
         }
-        for ((receiver, source), series, copied) in copied {
+        for (reception, series, copied) in copied {
             let did = match copied {
                 Copied::Unknown => continue,
                 Copied::Shares(_, 0.0) => {
@@ -83,11 +105,10 @@ impl Facts<'_> {
             };
             let sent = |arm: &&ArmResult| {
                 let case = arm.arm.case;
-                arm.zero_copy.is_some()
-                    && (case.series(), case.receiver, case.source) == (series, receiver, source)
+                arm.zero_copy.is_some() && (case.series(), Reception::of(case.cell())) == (series, reception)
             };
-            let given = self.ways.reception(receiver, source);
-            let rows = self.arms().filter(sent).map(|arm| case_row(arm.arm)).collect();
+            let given = self.ways.reception(reception);
+            let rows = self.studied_arms().filter(sent).map(|arm| case_row(arm.arm)).collect();
             answer.push(Claim { text: format!("{}{given}: {did}.", words::plain(series)), rows });
         }
         answer.push(Claim {
@@ -120,7 +141,7 @@ impl Facts<'_> {
             let Some(cell) = ladder.cells.first().filter(|cell| cell.cell.payload_bytes <= 4096) else {
                 continue;
             };
-            for series in self.zero_copy_series() {
+            for series in self.studied_zero_copy() {
                 if let Some((ratio, Verdict::Slower, comparison)) =
                     versus(cell, Metric::Throughput, series, ONE_COPY)
                 {
@@ -151,7 +172,7 @@ impl Facts<'_> {
         };
         let mut claims = Vec::new();
         for ladder in self.ladders {
-            for series in self.zero_copy_series() {
+            for series in self.studied_zero_copy() {
                 let (Some(zero), Some(one)) = (fit(ladder, series), fit(ladder, ONE_COPY)) else { continue };
                 // Where one of the two is no straight line, there is no interval, and the model's own table says so.
                 let (fixed, by_kib) = zero.minus(one);
@@ -160,8 +181,11 @@ impl Facts<'_> {
                     Some((_, high)) if high < 0.0 => "less",
                     Some(_) | None => continue,
                 };
-                let layout =
-                    if series.1 == ONE_COPY.1 { "" } else { " (its fields lie on pages of their own)" };
+                let layout = if series.layout == ONE_COPY.layout {
+                    ""
+                } else {
+                    " (its fields lie on pages of their own)"
+                };
                 claims.push(Claim {
                     text: format!(
                         "With {}, a message by {}{layout} costs {} ns {clear} than by one_copy before its first byte, \
@@ -181,8 +205,9 @@ impl Facts<'_> {
 
     /// The reason why an event is missing.
     fn missing(&self, events: &[Event]) -> Option<Claim> {
-        let counted =
-            |event: &&Event| self.arms().any(|arm| arm.counted.per_message(Side::Server, **event).is_some());
+        let counted = |event: &&Event| {
+            self.studied_arms().any(|arm| arm.counted.per_message(Side::Server, **event).is_some())
+        };
         let missing: Vec<&Event> = events.iter().filter(|event| !counted(event)).collect();
         let first = missing.first()?;
         let reason = self.manifest.not_counted.get(&first.to_string());
@@ -204,7 +229,7 @@ impl Facts<'_> {
         }
         let mut answer = Vec::new();
         let mut answered = false;
-        let others = || self.manifest.plan.series.iter().copied().filter(|series| *series != TWO_COPY);
+        let others = || self.studied_series().filter(|series| *series != TWO_COPY);
         let receptions = self.receptions();
         for (reception, series) in
             receptions.into_iter().flat_map(|reception| others().map(move |series| (reception, series)))
@@ -240,7 +265,7 @@ impl Facts<'_> {
                 text: format!(
                     "{} against two_copy{}, the server's misses per message over the cells: {}; {most}.",
                     words::series(series, self.copied_by(reception, series)),
-                    self.ways.reception(reception.0, reception.1),
+                    self.ways.reception(reception),
                     list(&shown)
                 ),
                 rows,
@@ -253,7 +278,7 @@ impl Facts<'_> {
     /// How many misses `series` has by those of `two_copy`: the mean over cells, on a log scale.
     fn misses_against_two_copy(
         &self,
-        reception: (Receiver, Source),
+        reception: Reception,
         series: Series,
         event: Event,
         rows: &mut Vec<String>,
@@ -280,15 +305,15 @@ impl Facts<'_> {
         Effect::of(&logs)
     }
 
-    /// How often a payload byte is copied, by series: a claim for each receiver and source.
+    /// How often a payload byte is copied, by series: a claim for each receiver, source and shape.
     fn ledger_claims(&self) -> Vec<Claim> {
         self.receptions().into_iter().filter_map(|reception| self.ledger_claim(reception)).collect()
     }
 
-    fn ledger_claim(&self, reception: (Receiver, Source)) -> Option<Claim> {
+    fn ledger_claim(&self, reception: Reception) -> Option<Claim> {
         let mut parts = Vec::new();
         let mut rows: Vec<String> = Vec::new();
-        for &series in &self.manifest.plan.series {
+        for series in self.studied_series() {
             let cells = self.received_by(reception);
             let arms: Vec<&ArmResult> = cells
                 .into_iter()
@@ -324,8 +349,8 @@ impl Facts<'_> {
         (!parts.is_empty()).then(|| Claim {
             text: format!(
                 "Copies of each payload byte by a CPU{}{}: {}.",
-                self.ways.reception(reception.0, reception.1),
-                if reception.0 == Receiver::Sink { "" } else { ", both sides together" },
+                self.ways.reception(reception),
+                if reception.receiver == Receiver::Sink { "" } else { ", both sides together" },
                 list(&parts)
             ),
             rows,
@@ -352,7 +377,7 @@ impl Facts<'_> {
         let (Some(few), Some(many)) = (alike.first(), alike.last()) else {
             return Question { text, answered: false, answer };
         };
-        for &series in &self.manifest.plan.series {
+        for series in self.studied_series() {
             let arm = |cell: &CellResult| {
                 cell.arms.iter().find(|arm| !arm.arm.control && arm.arm.case.series() == series).cloned()
             };
@@ -487,7 +512,8 @@ impl Facts<'_> {
     /// What fits the cost model worst, or has the longest tail, and what was measured of it.
     fn unexpected(&self) -> Question {
         let text = "One unexpected result, explained by an OS or hardware concept.".to_owned();
-        let missed = self.fits.iter().filter_map(|(ladder, series, fit)| {
+        let studied = self.fits.iter().filter(|(_, series, _)| is_studied(*series));
+        let missed = studied.filter_map(|(ladder, series, fit)| {
             let (size, ratio) = fit.as_ref()?.missed()?;
             Some((ladder.arms(*series).find(|arm| arm.arm.case.payload_bytes == size)?, ratio))
         });

@@ -4,8 +4,8 @@ use std::ops::AddAssign;
 
 use super::page::{Claim, Column, Entry, Section, Table, TableRow};
 use super::settle;
-use super::words::{self, Copied, case_row, comparison_row, pairs};
-use crate::case::{Placement, Receiver, Series, Source, departures};
+use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
+use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
 use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, bytes, difference, distance, number};
@@ -20,6 +20,8 @@ const PAIRS: &str = "server and client threads, one of each to a connection";
 const PLACEMENT: &str = "where the two ends of a pair run";
 const RECEIVER: &str = "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends; sink: \
      nobody receives, the sender alone";
+const SHAPE: &str = "how the payload is cut into fields: equal, eight equal ones; header, 24 bytes and the rest; fields:N, N equal \
+     ones; sizes; a trace, messages of several shapes in turn, with their mean size";
 const SOURCE: &str = "which messages are sent: hot, a small set in turn; cold, a set that no cache holds";
 
 /// Why the two sides of a case are not to be told apart by CPU time or counters.
@@ -77,13 +79,19 @@ const COUNTED: [(Side, Event); 7] = [
     (Side::Client, Event::ContextSwitches),
 ];
 
+/// The column of shapes, where there is another than the default.
+fn shape_column<'a>(mut cells: impl Iterator<Item = &'a Cell>) -> Option<Column> {
+    cells.any(|cell| cell.shape != Shape::default()).then(|| words_column("shape", SHAPE))
+}
+
 fn case_columns(manifest: &Manifest) -> Vec<Column> {
     let paired = any_paired(manifest);
     let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
     let mut columns = vec![
         words_column(
             "path",
-            "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied",
+            "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied. Other words are \
+             explained under the machine and its settings",
         ),
         words_column("workload", WORKLOAD),
         number_column("size", "payload of a message"),
@@ -121,6 +129,7 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
             "sends that were refused because no more memory may be pinned, and made again",
         ),
     ];
+    columns.extend(shape_column(manifest.plan.cells.iter()));
     if !manifest.injections.is_empty() {
         columns.push(number_column(
             "injection ns",
@@ -189,6 +198,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                 |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
             ),
         ];
+        cells.extend(shape_column(manifest.plan.cells.iter()).map(|_| word(case.shape.to_string())));
         if !manifest.injections.is_empty() {
             cells.push(manifest.injection_ns(case.cell()).map_or_else(
                 || empty("a receiver acknowledges: nothing is injected"),
@@ -236,6 +246,9 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
              lies inside; faster or slower where it excludes 0; else undecided",
         ),
     ];
+    let shapes = shape_column(analysis.cells.iter().map(|cell| &cell.cell));
+    let has_shapes = shapes.is_some();
+    columns.extend(shapes);
     // In the order in which they are read: with the baseline first, which the text and summary.csv show as well.
     let baseline = analysis.cells.first().and_then(|cell| Some(cell.arms.first()?.arm.case.series()));
     let all =
@@ -244,10 +257,10 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
     let ordered: Vec<_> =
         all().filter(is_with_baseline).chain(all().filter(|found| !is_with_baseline(found))).collect();
     let remarks: Vec<String> = ordered.iter().map(|(cell, found)| remarks(cell, found).join("; ")).collect();
-    if remarks.iter().any(|remark| !remark.is_empty()) {
+    let has_remarks = remarks.iter().any(|remark| !remark.is_empty());
+    if has_remarks {
         columns.push(words_column("remarks", "what else is to be known of the comparison"));
     }
-    let has_remarks = columns.len() > COMPARED;
     let row = |(comparison, remark): (&SeriesComparison, &String)| {
         let cell = comparison.cell;
         let mut cells = vec![
@@ -272,6 +285,9 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
             }
             Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
         }
+        if has_shapes {
+            cells.push(word(cell.shape.to_string()));
+        }
         if has_remarks {
             cells.push(if remark.is_empty() { empty("nothing else") } else { word(remark.clone()) });
         }
@@ -280,9 +296,6 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
     let rows = ordered.iter().map(|(_, found)| *found).zip(&remarks).map(row).collect();
     Table { columns, rows }
 }
-
-/// Columns of the comparisons before the remarks.
-const COMPARED: usize = 14;
 
 /// What an interval of the comparisons is.
 const INTERVAL: &str = "It is as wide as the number of comparisons takes that are read together, so that of \
@@ -313,12 +326,12 @@ fn remarks(cell: &CellResult, comparison: &SeriesComparison) -> Vec<String> {
 
 /// The row of a line of the cost model.
 pub(super) fn model_row(ladder: &Ladder<'_>, series: Series) -> String {
-    format!("model-{}-{}-{}", ladder.name().replace('/', "-"), series.0, series.1)
+    format!("model-{}-{}", words::id(&ladder.name()), words::id(&series.to_string()))
 }
 
 /// The cost model's lines.
 pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
-    let columns = vec![
+    let mut columns = vec![
         words_column("path", "who copies"),
         words_column("workload", WORKLOAD),
         number_column("pairs", PAIRS),
@@ -343,6 +356,9 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
             "whether the line is within 10 % of each measured time: else it has no interval",
         ),
     ];
+    let shapes = shape_column(fits.iter().flat_map(|(ladder, ..)| &ladder.cells).map(|cell| &cell.cell));
+    let has_shapes = shapes.is_some();
+    columns.extend(shapes);
     let fit_of = |of: &Ladder<'_>, series: Series| {
         let found = fits.iter().find(|(ladder, one, _)| ladder.name() == of.name() && *one == series);
         found.and_then(|(_, _, fit)| fit.as_ref())
@@ -359,6 +375,7 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
         ];
         let Some(fit) = fit else {
             cells.extend((0..7).map(|_| empty("a line needs three measured sizes")));
+            cells.extend(has_shapes.then(|| word(situation.shape.to_string())));
             return TableRow { id: model_row(ladder, *series), cells };
         };
         let baseline = fits.first().map(|(_, baseline, _)| *baseline).filter(|baseline| baseline != series);
@@ -396,14 +413,15 @@ pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
                 if ratio > 1.0 { "longer" } else { "less" }
             ),
         }));
+        cells.extend(has_shapes.then(|| word(situation.shape.to_string())));
         TableRow { id: model_row(ladder, *series), cells }
     };
     Table { columns, rows: fits.iter().map(row).collect() }
 }
 
-/// Who copied how much of a message, by series, receiver, source and size.
+/// Who copied how much of a message, by series, receiver, source, shape and size.
 pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
-    let columns = vec![
+    let mut columns = vec![
         words_column("path", "who copies"),
         number_column("size", "payload of a message"),
         words_column("receiver", RECEIVER),
@@ -427,22 +445,36 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
              sent, so copied by then (or read by a device); as overwritten, so shared until then",
         ),
     ];
-    let mut kinds: Vec<(Receiver, Source, usize)> = Vec::new();
+    let shapes = shape_column(analysis.cells.iter().map(|cell| &cell.cell));
+    let has_shapes = shapes.is_some();
+    columns.extend(shapes);
+    let maps = analysis.cells.iter().any(|cell| cell.cell.receiver == Receiver::Mmap);
+    columns.extend(maps.then(|| {
+        number_column(
+            "mapped",
+            "bytes that the client received by mapping the pages that they came in: copied by nobody",
+        )
+    }));
+    let mut kinds: Vec<(Reception, usize)> = Vec::new();
     for cell in &analysis.cells {
-        let kind = (cell.cell.receiver, cell.cell.source, cell.cell.payload_bytes);
+        let kind = (Reception::of(cell.cell), cell.cell.payload_bytes);
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
     }
-    kinds.sort_by_key(|kind| (kind.0 as usize, kind.1 as usize, kind.2));
+    kinds.sort_by_key(|(reception, size)| {
+        let Reception { receiver, source, shape } = *reception;
+        (receiver as usize, source as usize, shape, *size)
+    });
     let mut rows = Vec::new();
     for &series in &manifest.plan.series {
-        for &(receiver, source, size) in &kinds {
+        for &(reception, size) in &kinds {
+            let Reception { receiver, source, shape } = reception;
             let arms: Vec<&ArmResult> = analysis
                 .cells
                 .iter()
                 .flat_map(|cell| &cell.arms)
-                .filter(|arm| ledger_row(arm) == ledger_row_of(series, receiver, source, size))
+                .filter(|arm| ledger_row(arm) == ledger_row_of(series, reception, size))
                 .filter(|arm| stands_in_ledger(manifest, arm))
                 .collect();
             if arms.is_empty() {
@@ -470,7 +502,12 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
             cells.push(value(number(copies), copies));
             cells.push(kernel_says(&arms));
             cells.push(seen(&arms, receiver));
-            rows.push(TableRow { id: ledger_row_of(series, receiver, source, size), cells });
+            cells.extend(has_shapes.then(|| word(shape.to_string())));
+            cells.extend(maps.then(|| {
+                let mapped = sum(|arm| arm.copies.1.mapped_bytes);
+                value(number(mapped), mapped)
+            }));
+            rows.push(TableRow { id: ledger_row_of(series, reception, size), cells });
         }
     }
     Section {
@@ -599,15 +636,16 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
     [false, true].into_iter().filter_map(of_way).collect()
 }
 
-fn ledger_row_of((path, layout): Series, receiver: Receiver, source: Source, size: usize) -> String {
-    let end = departures(receiver, source).replace('/', "-");
-    format!("copies-{path}-{layout}-{size}B{end}")
+fn ledger_row_of(series: Series, reception: Reception, size: usize) -> String {
+    let Reception { receiver, source, shape } = reception;
+    let end = Situation { receiver, source, shape, ..Case::default().cell().situation() }.departures();
+    words::id(&format!("copies-{series}-{size}B{end}"))
 }
 
 /// The row of the copy ledger that an arm is counted in.
 pub(super) fn ledger_row(result: &ArmResult) -> String {
     let case = result.arm.case;
-    ledger_row_of(case.series(), case.receiver, case.source, case.payload_bytes)
+    ledger_row_of(case.series(), Reception::of(case.cell()), case.payload_bytes)
 }
 
 /// Whether copies were counted of an arm. Other programs, which record no environment, do not count them.
@@ -635,6 +673,7 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
             ),
         ),
     ];
+    lines.extend(words::explained(&manifest.plan));
     if let Some(environment) = &manifest.environment {
         lines.extend(environment.to_string().lines().map(|line| {
             let (name, value) = line.trim().split_once(' ').unwrap_or((line, ""));

@@ -107,8 +107,16 @@ pub(super) fn pairs_of(series: &[Series]) -> impl Iterator<Item = (Series, Serie
         .flat_map(move |(index, &one)| series[..index].iter().map(move |&other| (one, other)))
 }
 
+/// Of more series than these, not every pair is spoken of.
+const MANY: usize = 4;
+
 /// What is known of every two of `left`: `undecided: -3.0 % to +1.2 % (one_copy against two_copy)`.
 fn how_they_stand(cell: &CellResult, metric: Metric, left: &[Series]) -> String {
+    if left.len() > MANY {
+        let known = pairs_of(left).filter_map(|(one, other)| versus(cell, metric, one, other));
+        let (same, open): (Vec<_>, Vec<_>) = known.partition(|(_, verdict, _)| *verdict == Verdict::Same);
+        return format!("of their pairs {} are the same, {} undecided", same.len(), open.len());
+    }
     let stand = pairs_of(left).filter_map(|(one, other)| {
         let (ratio, verdict, _) = versus(cell, metric, one, other)?;
         let verdict = metric.verdict(verdict, ratio, metric.margin());
@@ -122,7 +130,8 @@ fn how_they_stand(cell: &CellResult, metric: Metric, left: &[Series]) -> String 
 pub(super) fn fastest_path(cell: &CellResult) -> Option<Series> {
     let arms = || cell.arms.iter().filter(|arm| !arm.arm.control && arm.error.is_none());
     let beats_other_paths = |one: Series| {
-        let mut others = arms().map(|arm| arm.arm.case.series()).filter(|other| other.0 != one.0).peekable();
+        let mut others =
+            arms().map(|arm| arm.arm.case.series()).filter(|other| other.path != one.path).peekable();
         others.peek().is_some()
             && others.all(|other| {
                 matches!(versus(cell, Metric::Throughput, one, other), Some((_, Verdict::Faster, _)))
@@ -147,7 +156,7 @@ pub(super) fn best_of(cell: &CellResult, path: SendPath, is_path: bool) -> Optio
         .map(|(series, _)| series)
 }
 
-/// A map for each workload, placement, receiver and source, by one metric.
+/// A map for each workload, placement, receiver, source and shape, by one metric.
 pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<DecisionMap> {
     let mut situations: Vec<Situation> = Vec::new();
     for cell in &analysis.cells {
@@ -214,15 +223,27 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
                 let gain = words::gain(metric.change(ratio));
                 format!("{gain}, {verdict} than {}", words::plain(other))
             });
-            Square { text: words::plain(series), style: Some(words::style(series)), note, rows: ids(rows) }
+            let arms = cell.arms.iter().filter(|arm| !arm.arm.control);
+            let all: Vec<Series> = arms.map(|arm| arm.arm.case.series()).collect();
+            Square {
+                text: words::plain(series),
+                style: Some(words::style(series, &all)),
+                note,
+                rows: ids(rows),
+            }
         }
         Winner::Close(series, _, rows) => {
             let note = how_they_stand(cell, metric, &series);
             let is_same =
                 |(one, other)| matches!(versus(cell, metric, one, other), Some((_, Verdict::Same, _)));
             let sign = if pairs_of(&series).all(is_same) { " = " } else { " ≈ " };
-            let names: Vec<String> = series.into_iter().map(words::plain).collect();
-            Square { text: names.join(sign), style: None, note, rows: ids(rows) }
+            let names = || series.iter().copied().map(words::plain).collect::<Vec<_>>();
+            let text = if series.len() > MANY {
+                format!("{} {}", sign.trim(), words::together(&series))
+            } else {
+                names().join(sign)
+            };
+            Square { text, style: None, note, rows: ids(rows) }
         }
         Winner::Open(series, rows) => Square {
             text: String::new(),

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use crate::case::{Layout, Receiver, SendPath, Series, Situation, Source};
+use super::plots::PALETTE;
+use crate::case::{
+    Cell, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Receiver, SendPath, Series, Shape, Situation, Source,
+};
 use crate::environment::{Effective, Topology};
 use crate::format::{
-    bytes, difference_with_interval, number_with_interval, rough_bytes, rough_bytes_range, share,
+    bytes, difference_with_interval, list, number_with_interval, rough_bytes, rough_bytes_range, share,
 };
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
-use crate::results::manifest::Manifest;
+use crate::results::manifest::{Manifest, Plan};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
 
@@ -36,28 +39,51 @@ pub(super) fn pairs(threads: usize) -> String {
     if threads == 1 { "1 pair".to_owned() } else { format!("{threads} pairs") }
 }
 
-/// What pairs do and where, and receiver and source where they are not the default: `rr, paired, receiver matched`.
-pub(super) fn situation(situation: Situation) -> String {
-    let Situation { workload, placement, receiver, source } = situation;
-    let mut words = format!("{workload}, {placement}");
-    if receiver != Receiver::default() {
-        words = format!("{words}, {}", receiver_words(receiver));
-    }
-    if source != Source::default() {
-        words = format!("{words}, source {source}");
-    }
-    words
+/// Which messages go to whom: what is said of one does not hold of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reception {
+    pub(super) receiver: Receiver,
+    pub(super) source: Source,
+    pub(super) shape: Shape,
 }
 
-/// The same as a sentence for a caption, with receiver and source explained.
+impl Reception {
+    pub(super) fn of(cell: Cell) -> Self {
+        let Cell { receiver, source, shape, .. } = cell;
+        Self { receiver, source, shape }
+    }
+
+    /// What of it is not the default.
+    fn words(self) -> Vec<String> {
+        let Self { receiver, source, shape } = self;
+        let receiver = (receiver != Receiver::default()).then(|| receiver_words(receiver));
+        let source = (source != Source::default()).then(|| format!("source {source}"));
+        let shape = (shape != Shape::default()).then(|| format!("shape {shape}"));
+        [receiver, source, shape].into_iter().flatten().collect()
+    }
+}
+
+/// What pairs do and where, and receiver, source and shape where they are not the default: `rr, paired, receiver
+/// matched`.
+pub(super) fn situation(situation: Situation) -> String {
+    let Situation { workload, placement, receiver, source, shape } = situation;
+    let mut words = vec![workload.to_string(), placement.to_string()];
+    words.extend(Reception { receiver, source, shape }.words());
+    words.join(", ")
+}
+
+/// The same as a sentence for a caption, with receiver, source and shape explained.
 pub(super) fn situation_sentence(situation: Situation) -> String {
-    let Situation { workload, placement, receiver, source } = situation;
+    let Situation { workload, placement, receiver, source, shape } = situation;
     let receiver = match receiver {
         Receiver::Buffer => "received into one buffer",
         Receiver::Fields => "received into eight fields",
         Receiver::Unpack => "received into one buffer and unpacked into eight fields",
         Receiver::Discard => {
             "dropped by the receiving kernel, without a copy to user memory (receiver discard)"
+        }
+        Receiver::Mmap => {
+            "received by mapping their pages, where they are whole ones, and by a copy of the rest (receiver mmap)"
         }
         Receiver::Sink => {
             "received by nobody: the sender alone (receiver sink), whose frames are dropped uncopied and acknowledged all \
@@ -71,7 +97,9 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         Source::Hot => "from a small set that is sent in turn (source hot)",
         Source::Cold => "from a set that no cache holds (source cold)",
     };
-    format!("Workload {workload}, placement {placement}. Messages {source}, {receiver}.")
+    let shape =
+        shape_sentence(shape).map_or_else(String::new, |sentence| format!(", of shape {shape} ({sentence})"));
+    format!("Workload {workload}, placement {placement}. Messages {source}{shape}, {receiver}.")
 }
 
 /// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7 KiB)`. None where the
@@ -120,15 +148,25 @@ pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) ->
 /// The simplest of some paths, to be used where they differ too little to be chosen by speed: what copies more has
 /// less to go wrong, and needs nothing of the kernel.
 pub(super) fn simplest(series: &[Series]) -> Option<Series> {
-    series.iter().copied().min_by_key(|&(path, layout)| (path as usize, layout as usize))
+    let rank = |path: SendPath| match path {
+        SendPath::TwoCopy => 0,
+        SendPath::OneCopy => 1,
+        SendPath::Hybrid => 2,
+        SendPath::ZeroCopy => 3,
+        SendPath::HybridZero => 4,
+        // Nothing but the receiver's word says when the memory may be written again.
+        SendPath::File => 5,
+        SendPath::Splice => 6,
+    };
+    series.iter().copied().min_by_key(|series| {
+        (rank(series.path), series.engine as usize, series.layout as usize, series.copy_below_bytes)
+    })
 }
 
-/// Receiver and source where they are not the default, to follow a noun: ` with receiver matched, source cold`.
-pub(super) fn reception(receiver: Receiver, source: Source) -> String {
-    let receiver = (receiver != Receiver::default()).then(|| receiver_words(receiver));
-    let source = (source != Source::default()).then(|| format!("source {source}"));
-    let named: Vec<String> = receiver.iter().cloned().chain(source).collect();
-    let the = if receiver.as_deref().is_some_and(|word| word.starts_with("sender")) { "the " } else { "" };
+/// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver matched, source cold`.
+pub(super) fn reception(reception: Reception) -> String {
+    let named = reception.words();
+    let the = if reception.receiver == Receiver::Sink { "the " } else { "" };
     if named.is_empty() { String::new() } else { format!(" with {the}{}", named.join(", ")) }
 }
 
@@ -167,9 +205,9 @@ impl Ways {
         }
     }
 
-    /// Receiver and source, to follow a noun: ` with the sender alone`, ` with a receiver over veth`.
-    pub(super) fn reception(&self, receiver: Receiver, source: Source) -> String {
-        match reception(receiver, source) {
+    /// Receiver, source and shape, to follow a noun: ` with the sender alone`, ` with a receiver over veth`.
+    pub(super) fn reception(&self, given: Reception) -> String {
+        match reception(given) {
             nothing if nothing.is_empty() && self.both => format!(" with a receiver{}", self.over),
             words => words,
         }
@@ -189,20 +227,25 @@ impl Ways {
     }
 }
 
-/// The path with its layout: `zero_copy, page`.
-pub(super) fn plain((path, layout): Series) -> String {
-    match layout {
-        Layout::Heap => path.to_string(),
-        Layout::Page => format!("{path}, page"),
-    }
+/// The path with what of it is not the default: `zero_copy, page, uring`.
+pub(super) fn plain(series: Series) -> String {
+    let variant = variant(series);
+    if variant.is_empty() { series.path.to_string() } else { format!("{}, {variant}", series.path) }
+}
+
+/// What of a series is not the default beside its path: `page, uring`.
+fn variant(series: Series) -> String {
+    let Series { path: _, layout, engine, copy_below_bytes } = series;
+    let layout = (layout != Layout::Heap).then(|| layout.to_string());
+    let engine = (engine != Engine::Syscall).then(|| engine.to_string());
+    let below = (copy_below_bytes != DEFAULT_COPY_BELOW_BYTES)
+        .then(|| format!("copies below {}", bytes(copy_below_bytes as f64)));
+    [layout, engine, below].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The same with what the kernel did. A `zero_copy` that was copied is never called so without saying it.
 pub(super) fn series(series: Series, copied: Copied) -> String {
-    match series.0 {
-        SendPath::ZeroCopy => format!("{} ({copied})", plain(series)),
-        SendPath::TwoCopy | SendPath::OneCopy => plain(series),
-    }
+    if series.path.is_zero_copy() { format!("{} ({copied})", plain(series)) } else { plain(series) }
 }
 
 /// What is known of `MSG_ZEROCOPY` sends: which share of them the kernel copied after all.
@@ -248,29 +291,188 @@ impl fmt::Display for Copied {
     }
 }
 
+/// A name in an id: one word.
+pub(super) fn id(name: &str) -> String {
+    name.replace(['/', ':', ',', '|'], "-")
+}
+
 /// The id of a case's row.
 pub(super) fn case_row(arm: Arm) -> String {
     let control = if arm.control { "-control" } else { "" };
-    format!("case-{}{control}", arm.case.to_string().replace('/', "-"))
+    format!("case-{}{control}", id(&arm.case.to_string()))
 }
 
 /// The id of a comparison's row.
 pub(super) fn comparison_row(comparison: &SeriesComparison) -> String {
-    let cell = comparison.cell.to_string().replace('/', "-");
-    let name = |(path, layout): Series| format!("{path}-{layout}");
+    let cell = id(&comparison.cell.to_string());
+    let name = |series: Series| id(&series.to_string());
     format!("{}-{cell}-{}-{}", comparison.metric, name(comparison.series), name(comparison.baseline))
 }
 
-/// Which colour and marker a series has, in every chart.
-pub(super) fn style(series: Series) -> usize {
-    match series {
-        (SendPath::TwoCopy, Layout::Heap) => 0,
-        (SendPath::OneCopy, Layout::Heap) => 1,
-        (SendPath::ZeroCopy, Layout::Heap) => 2,
-        (SendPath::ZeroCopy, Layout::Page) => 3,
-        (SendPath::TwoCopy, Layout::Page) => 4,
-        (SendPath::OneCopy, Layout::Page) => 5,
+/// Which colour and marker a series has: the same in every chart, where it is one of those that are often measured. Of
+/// the others each has the next that no series `among` which it stands has.
+pub(super) fn style(series: Series, among: &[Series]) -> usize {
+    if let Some(style) = own_style(series) {
+        return style;
     }
+    let others = among.iter().filter(|one| own_style(**one).is_none());
+    let place = others.take_while(|one| **one != series).count();
+    let is_taken = |style: &usize| among.iter().any(|one| own_style(*one) == Some(*style));
+    let free: Vec<usize> = (0..PALETTE.len()).rev().filter(|style| !is_taken(style)).collect();
+    // More series than styles: some look alike, and their names tell them apart.
+    if free.is_empty() { place % PALETTE.len() } else { free[place % free.len()] }
+}
+
+fn own_style(series: Series) -> Option<usize> {
+    let Series { path, layout, engine, copy_below_bytes } = series;
+    if copy_below_bytes != DEFAULT_COPY_BELOW_BYTES {
+        return None;
+    }
+    Some(match (path, layout, engine) {
+        (SendPath::TwoCopy, Layout::Heap, Engine::Syscall) => 0,
+        (SendPath::OneCopy, Layout::Heap, Engine::Syscall) => 1,
+        (SendPath::ZeroCopy, Layout::Heap, Engine::Syscall) => 2,
+        (SendPath::ZeroCopy, Layout::Page, Engine::Syscall) => 3,
+        (SendPath::TwoCopy, Layout::Page, Engine::Syscall) => 4,
+        (SendPath::OneCopy, Layout::Page, Engine::Syscall) => 5,
+        (SendPath::ZeroCopy, Layout::Page, Engine::Uring) => 6,
+        (SendPath::ZeroCopy, Layout::Page, Engine::UringFixed) => 7,
+        (SendPath::OneCopy, Layout::Heap, Engine::Uring) => 8,
+        (SendPath::Splice, Layout::Page, Engine::Syscall) => 9,
+        (SendPath::File, Layout::Heap, Engine::Syscall) => 10,
+        (SendPath::Hybrid, Layout::Heap, Engine::Syscall) => 11,
+        (SendPath::HybridZero, Layout::Heap, Engine::Syscall) => 12,
+        (SendPath::TwoCopy, Layout::Heap, Engine::Uring) => 13,
+        _ => return None,
+    })
+}
+
+/// Whether its line is dashed, with hollow markers: where the call is not a system call of its own.
+pub(super) fn is_dashed(series: Series) -> bool {
+    series.engine != Engine::Syscall
+}
+
+/// Several series, those of one path together: `two_copy and zero_copy (heap and page)`.
+pub(super) fn together(series: &[Series]) -> String {
+    let mut paths: Vec<SendPath> = Vec::new();
+    for one in series {
+        if !paths.contains(&one.path) {
+            paths.push(one.path);
+        }
+    }
+    let of_path = |path: SendPath| {
+        let alike: Vec<Series> = series.iter().copied().filter(|one| one.path == path).collect();
+        match alike[..] {
+            // Beside other paths a comma would not tell what belongs to what.
+            [one] if paths.len() > 1 && !variant(one).is_empty() => format!("{path} ({})", variant(one)),
+            [one] => plain(one),
+            [first, ..] => {
+                let same = |is_same: &dyn Fn(&Series) -> bool| alike.iter().all(is_same);
+                let layout = same(&|one| one.layout == first.layout);
+                let engine = same(&|one| one.engine == first.engine);
+                let below = same(&|one| one.copy_below_bytes == first.copy_below_bytes);
+                // What they have in common stands with the path, what they differ by in brackets.
+                let common = Series {
+                    layout: if layout { first.layout } else { Layout::Heap },
+                    engine: if engine { first.engine } else { Engine::Syscall },
+                    copy_below_bytes: if below { first.copy_below_bytes } else { DEFAULT_COPY_BELOW_BYTES },
+                    ..first
+                };
+                let differs = |one: &Series| {
+                    let layout = (!layout).then(|| one.layout.to_string());
+                    // Beside layouts, an engine is named where it is not the usual one.
+                    let engine =
+                        (!engine && (layout.is_none() || is_dashed(*one))).then(|| one.engine.to_string());
+                    let below = (!below).then(|| format!("below {}", bytes(one.copy_below_bytes as f64)));
+                    [layout, engine, below].into_iter().flatten().collect::<Vec<_>>().join(" ")
+                };
+                let differ = list(&alike.iter().map(differs).collect::<Vec<_>>());
+                match variant(common) {
+                    nothing if nothing.is_empty() => format!("{path} ({differ})"),
+                    common => format!("{path} ({common}: {differ})"),
+                }
+            }
+            [] => String::new(),
+        }
+    };
+    list(&paths.iter().copied().map(of_path).collect::<Vec<_>>())
+}
+
+/// What the words of a plan mean that the studies do not have: the word, and a sentence.
+pub(super) fn explained(plan: &Plan) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut add = |word: String, sentence: Option<String>| {
+        if let Some(sentence) = sentence.filter(|_| found.iter().all(|(known, _)| *known != word)) {
+            found.push((word, sentence));
+        }
+    };
+    for series in &plan.series {
+        add(format!("path {}", series.path), path_sentence(series.path).map(str::to_owned));
+        add(format!("layout {}", series.layout), layout_sentence(series.layout).map(str::to_owned));
+        add(format!("engine {}", series.engine), engine_sentence(series.engine).map(str::to_owned));
+    }
+    for cell in &plan.cells {
+        let receiver = (cell.receiver == Receiver::Mmap).then(|| {
+            "the client maps whole pages of what arrives (TCP_ZEROCOPY_RECEIVE), and copies the rest"
+                .to_owned()
+        });
+        add(format!("receiver {}", cell.receiver), receiver);
+        add(format!("shape {}", cell.shape), shape_sentence(cell.shape));
+    }
+    found
+}
+
+fn path_sentence(path: SendPath) -> Option<&'static str> {
+    match path {
+        SendPath::TwoCopy | SendPath::OneCopy | SendPath::ZeroCopy => None,
+        SendPath::Hybrid => Some(
+            "fields below a threshold (4 KiB where none is named) are copied into one buffer, larger ones are gathered: \
+             sendmsg",
+        ),
+        SendPath::HybridZero => Some(
+            "as hybrid, with MSG_ZEROCOPY; a message without a field as large as the threshold is copied as a whole",
+        ),
+        SendPath::Splice => Some(
+            "vmsplice of the fields into a pipe and splice from there into the socket: nothing is copied on sending, and \
+             only the receiver's word says when the memory may be written again",
+        ),
+        SendPath::File => Some(
+            "sendfile from a file in memory in which the fields lie one after the other: nothing is copied on sending, and \
+             only the receiver's word says when the file may be written again",
+        ),
+    }
+}
+
+fn layout_sentence(layout: Layout) -> Option<&'static str> {
+    (layout == Layout::Huge)
+        .then_some("each field starts on a page of its own, and the pages are parts of huge ones")
+}
+
+fn engine_sentence(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Syscall => None,
+        Engine::Uring => Some("the path's sends go through an io_uring: SEND, SENDMSG, SENDMSG_ZC"),
+        Engine::UringFixed => Some(
+            "as uring, from buffers that are registered once: their pages are not pinned anew for each send",
+        ),
+        Engine::UringSqpoll => Some(
+            "as uring, with a kernel thread that takes the sends from the queue: no system call hands them over",
+        ),
+    }
+}
+
+fn shape_sentence(shape: Shape) -> Option<String> {
+    Some(match shape {
+        Shape::Equal => return None,
+        Shape::Header => "two fields: a header of 24 bytes, and the rest".to_owned(),
+        Shape::Fields(1) => "one field".to_owned(),
+        Shape::Fields(fields) => format!("{fields} equal fields"),
+        Shape::Sizes(_) => "fields of these sizes, in bytes".to_owned(),
+        Shape::Trace(_) => {
+            "messages of several shapes in turn, each as often as the number before its x says; the size is their mean"
+                .to_owned()
+        }
+    })
 }
 
 #[cfg(test)]
@@ -280,13 +482,13 @@ mod tests {
 
     #[test]
     fn a_copied_zero_copy_says_so_in_its_name() {
-        let name = |copied| series((SendPath::ZeroCopy, Layout::Page), copied);
+        let name = |copied| series(Series::new(SendPath::ZeroCopy, Layout::Page), copied);
         assert_eq!(name(Copied::Shares(1.0, 1.0)), "zero_copy, page (100 % copied)");
         assert_eq!(name(Copied::Shares(0.9999, 0.9999)), "zero_copy, page (almost 100 % copied)");
         assert_eq!(name(Copied::Shares(0.0, 0.0)), "zero_copy, page (0 % copied)");
         assert_eq!(name(Copied::Shares(0.5, 1.0)), "zero_copy, page (50 % to 100 % copied, by case)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
-        assert_eq!(series((SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
+        assert_eq!(series(Series::new(SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
     }
 
     #[test]
@@ -325,5 +527,81 @@ mod tests {
         };
         assert_eq!(of(Receiver::Buffer, Source::Hot), "rr, paired");
         assert_eq!(of(Receiver::Matched, Source::Cold), "rr, paired, receiver matched, source cold");
+        let trace = Case { shape: "3x64|1x24,512".parse().unwrap(), ..Case::default() }.cell().situation();
+        assert_eq!(situation(trace), "rr, paired, shape 3x64|1x24,512");
+        let sentence = situation_sentence(trace);
+        assert!(sentence.contains("of shape 3x64|1x24,512 (messages of several shapes"), "{sentence}");
+        assert_eq!(id("rr/97x64|3x24,512K"), "rr-97x64-3x24-512K");
+    }
+
+    fn of(path: SendPath, layout: Layout) -> Series {
+        Series::new(path, layout)
+    }
+
+    #[test]
+    fn a_series_is_named_by_what_is_not_the_default() {
+        let page = of(SendPath::ZeroCopy, Layout::Page);
+        assert_eq!(plain(page.by(Engine::Uring)), "zero_copy, page, uring");
+        let hybrid = of(SendPath::Hybrid, Layout::Heap);
+        assert_eq!(
+            (plain(hybrid), plain(hybrid.copying_below(1024))),
+            ("hybrid".to_owned(), "hybrid, copies below 1 KiB".to_owned())
+        );
+        let zero = series(of(SendPath::HybridZero, Layout::Heap), Copied::Shares(1.0, 1.0));
+        assert_eq!(zero, "hybrid_zero (100 % copied)");
+    }
+
+    #[test]
+    fn series_of_one_path_are_named_together() {
+        let [two, one] = [SendPath::TwoCopy, SendPath::OneCopy].map(|path| of(path, Layout::Heap));
+        let [zero, page] = [Layout::Heap, Layout::Page].map(|layout| of(SendPath::ZeroCopy, layout));
+        for (series, name) in [
+            (&[zero, page][..], "zero_copy (heap and page)"),
+            (&[two, zero, page], "two_copy and zero_copy (heap and page)"),
+            (&[two, page], "two_copy and zero_copy (page)"),
+            (&[one, one.by(Engine::Uring)], "one_copy (syscall and uring)"),
+            (
+                &[page, page.by(Engine::Uring), page.by(Engine::UringFixed)],
+                "zero_copy (page: syscall, uring and uring_fixed)",
+            ),
+            (&[zero, page.by(Engine::Uring)], "zero_copy (heap and page uring)"),
+            (&[two, of(SendPath::File, Layout::Heap)], "two_copy and file"),
+        ] {
+            assert_eq!(together(series), name);
+        }
+        let hybrids = [1024, 65536].map(|bytes| of(SendPath::Hybrid, Layout::Heap).copying_below(bytes));
+        assert_eq!(together(&hybrids), "hybrid (below 1 KiB and below 64 KiB)");
+    }
+
+    #[test]
+    fn series_of_one_chart_look_different() {
+        use strum::VariantArray;
+        let mut series: Vec<Series> = SendPath::VARIANTS.iter().map(|&path| of(path, Layout::Heap)).collect();
+        series.extend([512, 1024, 8192].map(|bytes| of(SendPath::Hybrid, Layout::Heap).copying_below(bytes)));
+        series.extend([Engine::Uring, Engine::UringSqpoll].map(|engine| series[0].by(engine)));
+        series.extend([of(SendPath::ZeroCopy, Layout::Huge), of(SendPath::Splice, Layout::Page)]);
+        let mut styles: Vec<usize> = series.iter().map(|&one| style(one, &series)).collect();
+        assert_eq!(styles[..3], [0, 1, 2], "the studied paths look as they always did");
+        styles.sort_unstable();
+        styles.dedup();
+        assert_eq!(styles.len(), series.len(), "{styles:?}");
+    }
+
+    #[test]
+    fn words_that_the_studies_do_not_have_are_explained_once() {
+        let case = Case { receiver: Receiver::Mmap, shape: Shape::Header, ..Case::default() };
+        let plan = |series: Vec<Series>, cell| Plan {
+            profile: String::new(),
+            seed: 0,
+            precision: 0.01,
+            series,
+            cells: vec![cell; 2],
+        };
+        let page = of(SendPath::ZeroCopy, Layout::Page);
+        assert_eq!(explained(&plan(vec![page], Case::default().cell())), []);
+        let splice = of(SendPath::Splice, Layout::Page);
+        let found = explained(&plan(vec![page.by(Engine::Uring), splice, splice], case.cell()));
+        let words: Vec<&str> = found.iter().map(|(word, _)| word.as_str()).collect();
+        assert_eq!(words, ["engine uring", "path splice", "receiver mmap", "shape header"]);
     }
 }

@@ -8,7 +8,7 @@ use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison
 use super::crossing::Crossing;
 use super::metric::Metric;
 use super::stats::Effect;
-use crate::case::{Series, Situation, departures};
+use crate::case::{Layout, SendPath, Series, Situation};
 
 /// Draws that an interval of the model rests on.
 const DRAWS: usize = 1000;
@@ -53,8 +53,8 @@ impl Ladder<'_> {
     /// What stands in every id of its cells: `rr/4T/paired`.
     #[must_use]
     pub fn name(&self) -> String {
-        let Situation { workload, placement, receiver, source } = self.situation;
-        format!("{workload}/{}T/{placement}{}", self.threads, departures(receiver, source))
+        let Situation { workload, placement, .. } = self.situation;
+        format!("{workload}/{}T/{placement}{}", self.threads, self.situation.departures())
     }
 
     /// A series' arm in each cell that measured it.
@@ -186,6 +186,18 @@ impl Point {
     }
 }
 
+/// The number of a series' own random draws, from 1.
+fn stream_of(series: Series) -> u64 {
+    let Series { path, layout, .. } = series;
+    let is_studied = SendPath::STUDIED.contains(&path) && layout != Layout::Huge;
+    if is_studied && series == Series::new(path, layout) {
+        return 1 + path as u64 * 2 + layout as u64;
+    }
+    // Of the others by their name, beyond those: a number of some twenty bits.
+    let by_name = |sum: u64, byte: u8| (sum * 31 + u64::from(byte)) % (1 << 20);
+    64 + series.to_string().bytes().fold(0, by_name)
+}
+
 /// Lines through drawn times.
 fn draws(points: &[Point], series: Series) -> Vec<(f64, f64)> {
     if points.iter().any(|point| point.baseline.is_none()) {
@@ -197,7 +209,7 @@ fn draws(points: &[Point], series: Series) -> Vec<(f64, f64)> {
         rng.set_stream((of << 40) + bytes as u64);
         rng
     };
-    let own = 1 + series.0 as u64 * 2 + series.1 as u64;
+    let own = stream_of(series);
     let mut streams: Vec<_> =
         points.iter().map(|point| (stream(point.bytes, 0), stream(point.bytes, own))).collect();
     let deviation = |effect: &Effect, rng: &mut ChaCha8Rng| {
@@ -275,7 +287,6 @@ pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{Layout, SendPath};
 
     #[test]
     fn a_line_goes_through_points_that_lie_on_one() {
@@ -310,8 +321,8 @@ mod tests {
             let draws = draws(&points, series);
             Fit { fixed_ns: none, ns_per_kib: none, misfits: Vec::new(), draws, line }
         };
-        let two_copy = fit((SendPath::TwoCopy, Layout::Heap), None);
-        let zero_copy = fit((SendPath::ZeroCopy, Layout::Heap), Some(0.9));
+        let two_copy = fit(Series::new(SendPath::TwoCopy, Layout::Heap), None);
+        let zero_copy = fit(Series::new(SendPath::ZeroCopy, Layout::Heap), Some(0.9));
         let width = |measure: Measure| measure.interval.map(|(low, high)| high - low).unwrap();
         let (fixed, _) = zero_copy.minus(&two_copy);
         let (low, high) = fixed.interval.unwrap();

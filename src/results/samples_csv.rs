@@ -1,13 +1,16 @@
 //! The columns of `samples.csv`: raw integers, each with its unit in its name. FORMAT.md explains them.
 
+use std::iter::repeat;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use csv::StringRecord;
 use strum::VariantArray;
 
 use super::record::{Arm, Record};
 use crate::case::{
-    Axis, Case, Layout, Placement, Receiver, SendPath, Source, Workload, parse_payload_bytes, parse_threads,
+    Axis, Case, CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape,
+    Source, Workload, parse_bytes, parse_payload_bytes, parse_threads,
 };
 use crate::event::{Event, Reading, Readings};
 use crate::sample::{Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
@@ -53,8 +56,22 @@ const COLUMNS: [&str; 37] = [
     "rtt_histogram_ns",
 ];
 
-/// The columns after the counters. Sweeps that were measured before there were any have rows without them.
-const LAST_COLUMNS: [&str; 3] = ["seen_old_bytes", "seen_new_bytes", "seen_late_bytes"];
+/// The columns after the counters, in the order in which they were added. Sweeps that were measured before a group was
+/// added have rows without it and those after it.
+const LAST_COLUMNS: [&[&str]; 2] = [
+    &["seen_old_bytes", "seen_new_bytes", "seen_late_bytes"],
+    &["client_mapped_bytes", "shape", "engine", "copy_below_bytes"],
+];
+
+/// How many columns a row may have: all, or fewer where it was written before the last ones were added.
+fn row_lengths() -> impl Iterator<Item = usize> {
+    let mut length = NAMES.len();
+    LAST_COLUMNS.iter().rev().map(|group| group.len()).chain([0]).map(move |added| {
+        let this = length;
+        length -= added;
+        this
+    })
+}
 
 /// The name of an event in a column: its unit at the end.
 #[must_use]
@@ -62,6 +79,9 @@ pub fn event_name(event: Event) -> String {
     let name = event.to_string().replace('-', "_");
     if event == Event::TaskClock { name + "_ns" } else { name }
 }
+
+/// The names of the columns, made once: a sweep has many rows.
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(columns);
 
 /// Every column, in order.
 #[must_use]
@@ -73,14 +93,14 @@ pub fn columns() -> Vec<String> {
         })
     });
     let words = |columns: &'static [&str]| columns.iter().map(ToString::to_string);
-    words(&COLUMNS).chain(counters).chain(words(&LAST_COLUMNS)).collect()
+    words(&COLUMNS).chain(counters).chain(LAST_COLUMNS.into_iter().flat_map(words)).collect()
 }
 
 /// A record as the text of its columns.
 #[must_use]
 pub fn write(record: &Record) -> Vec<String> {
     let Record { generation, round, position, arm, timed, outcome } = record;
-    let Case { workload, path, layout, payload_bytes, threads, placement, receiver, source } = arm.case;
+    let Case { workload, path, layout, payload_bytes, threads, placement, receiver, source, .. } = arm.case;
     let mut row = vec![
         generation.to_string(),
         round.to_string(),
@@ -104,9 +124,15 @@ pub fn write(record: &Record) -> Vec<String> {
             row.extend(measures(sample, receiver));
         }
     }
-    row.resize(columns().len(), String::new());
+    let Case { shape, engine, copy_below_bytes, .. } = arm.case;
+    row.resize(NAMES.len() - OF_CASE, String::new());
+    let below = if path.has_threshold() { copy_below_bytes.to_string() } else { String::new() };
+    row.extend([shape.to_string(), engine.to_string(), below]);
     row
 }
+
+/// The columns of a case that stand at the end of a row: the last of [`LAST_COLUMNS`].
+const OF_CASE: usize = 3;
 
 /// Of what nobody receives there is no client to measure: its columns are empty, but for those of the window that was
 /// timed.
@@ -143,7 +169,7 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
         for &(value_ns, count) in &round_trips.histogram {
             let value_ns = coarsened(value_ns);
             match coarse.last_mut() {
-                Some((last, sum)) if *last == value_ns => *sum += count,
+                Some((last, sum)) if *last == value_ns => *sum = sum.saturating_add(count),
                 _ => coarse.push((value_ns, count)),
             }
         }
@@ -163,6 +189,8 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
     let seen =
         client.seen.map(|Seen { old_bytes, new_bytes, late_bytes }| [old_bytes, new_bytes, late_bytes]);
     row.extend(optional(seen));
+    let maps = receiver == Receiver::Mmap;
+    row.extend(optional(maps.then_some([client.copies.mapped_bytes])));
     row
 }
 
@@ -183,7 +211,7 @@ fn optional<const N: usize>(numbers: Option<[u64; N]>) -> [String; N] {
 /// The column that is not known, missing or out of its place.
 pub fn check_header(header: &StringRecord) -> Result<(), String> {
     let mut expected = columns();
-    if header.len() == expected.len() - LAST_COLUMNS.len() {
+    if row_lengths().any(|length| length == header.len()) {
         expected.truncate(header.len());
     }
     if let Some(foreign) = header.iter().find(|name| !expected.iter().any(|column| column == name)) {
@@ -206,17 +234,27 @@ pub fn check_header(header: &StringRecord) -> Result<(), String> {
 /// # Errors
 /// The column that cannot be read, and what stands there.
 pub fn read(row: &StringRecord) -> Result<Record, String> {
-    let names = columns();
-    if row.len() != names.len() && row.len() != names.len() - LAST_COLUMNS.len() {
+    let names = &NAMES;
+    if row_lengths().all(|length| length != row.len()) {
         return Err(format!("{} columns instead of {}", row.len(), names.len()));
     }
-    let mut fields = Fields(names.iter().map(String::as_str).zip(row.iter().chain([""; LAST_COLUMNS.len()])));
+    let all = || Fields(names.iter().map(String::as_str).zip(row.iter().chain(repeat(""))));
+    let mut fields = all();
     let (generation, round, position) = (fields.number()?, fields.number()?, fields.number()?);
     let control = fields.parse(|word| match word {
         "case" => Ok(false),
         "control" => Ok(true),
         _ => Err("neither case nor control"),
     })?;
+    let mut last = Fields(all().0.skip(names.len() - OF_CASE));
+    let (shape, engine, copy_below_bytes) = (
+        last.parse(|text| if text.is_empty() { Ok(Shape::default()) } else { text.parse::<Shape>() })?,
+        last.parse(|text| if text.is_empty() { Ok(Engine::default()) } else { Engine::parse(text) })?,
+        last.parse(|text| match text {
+            "" => Ok::<_, CaseError>(DEFAULT_COPY_BELOW_BYTES),
+            text => parse_bytes(text),
+        })?,
+    );
     let case = Case {
         workload: fields.parse(Workload::parse)?,
         path: fields.parse(SendPath::parse)?,
@@ -226,7 +264,16 @@ pub fn read(row: &StringRecord) -> Result<Record, String> {
         placement: fields.parse(Placement::parse)?,
         receiver: fields.parse(Receiver::parse)?,
         source: fields.parse(Source::parse)?,
+        shape,
+        engine,
+        copy_below_bytes,
     };
+    if case.copy_below_bytes != DEFAULT_COPY_BELOW_BYTES && !case.path.has_threshold() {
+        let Case { path, copy_below_bytes, .. } = case;
+        return Err(format!(
+            "copy_below_bytes \"{copy_below_bytes}\": path {path} has no threshold: it has to be empty"
+        ));
+    }
     let timed = fields.parse(|word| match word {
         "0" => Ok(false),
         "1" => Ok(true),
@@ -333,6 +380,8 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
             new_bytes,
             late_bytes,
         });
+        let mapped: Option<[u64; 1]> = self.numbers()?;
+        client.copies.mapped_bytes = mapped.map_or(0, |[bytes]| bytes);
         Ok(Sample { elapsed_ns, messages, pairs: case.threads as u64, server, client })
     }
 
@@ -373,6 +422,7 @@ pub(crate) mod tests {
             placement: Placement::Paired,
             receiver: Receiver::Discard,
             source: Source::Cold,
+            ..Case::default()
         };
         let counted = |value| Reading::Counted { value, enabled_ns: 10, running_ns: 9 };
         let server = SideReport {
@@ -436,15 +486,57 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_mapped_is_read_as_it_was_written() {
+        let mut record = record();
+        record.arm.case.receiver = Receiver::Mmap;
+        record.outcome.as_mut().unwrap().client.copies.mapped_bytes = 12288;
+        assert_eq!(read(&row(&record)), Ok(record));
+    }
+
+    #[test]
     fn a_sweep_from_before_the_last_columns_is_read_without_them() {
         let mut header = columns();
-        header.truncate(header.len() - LAST_COLUMNS.len());
-        assert_eq!(check_header(&StringRecord::from(header.clone())), Ok(()));
-        let mut cells = write(&record());
-        cells.truncate(header.len());
         let mut expected = record();
-        expected.outcome.as_mut().unwrap().client.seen = None;
-        assert_eq!(read(&StringRecord::from(cells)), Ok(expected));
+        for group in LAST_COLUMNS.into_iter().rev() {
+            header.truncate(header.len() - group.len());
+            assert_eq!(check_header(&StringRecord::from(header.clone())), Ok(()));
+            let mut cells = write(&record());
+            cells.truncate(header.len());
+            if group.contains(&"seen_old_bytes") {
+                expected.outcome.as_mut().unwrap().client.seen = None;
+            }
+            assert_eq!(read(&StringRecord::from(cells)), Ok(expected.clone()));
+        }
+        header.pop();
+        assert!(check_header(&StringRecord::from(header)).is_err());
+    }
+
+    #[test]
+    fn shape_engine_and_threshold_stand_at_the_end_of_a_row() {
+        let mut record = record();
+        let end = |record: &Record| write(record)[columns().len() - OF_CASE..].join(" ");
+        assert_eq!(end(&record), "equal syscall ");
+        record.arm.case.engine = Engine::UringFixed;
+        record.arm.case.shape = "97x64|3x24,512K".parse().unwrap();
+        assert_eq!(end(&record), "97x64|3x24,512K uring_fixed ");
+        assert_eq!(read(&row(&record)), Ok(record.clone()));
+        record.outcome = Err("no such engine".to_owned());
+        record.arm.case = Case { path: SendPath::Hybrid, copy_below_bytes: 100, ..Case::default() };
+        assert_eq!(end(&record), "equal syscall 100");
+        assert_eq!(read(&row(&record)), Ok(record));
+    }
+
+    #[test]
+    fn a_path_without_a_threshold_has_none() {
+        let error = read(&with("copy_below_bytes", "100")).unwrap_err();
+        assert_eq!(error, "copy_below_bytes \"100\": path zero_copy has no threshold: it has to be empty");
+    }
+
+    #[test]
+    fn however_many_round_trips_can_be_read_can_be_written() {
+        let most = u64::MAX;
+        let record = read(&with("rtt_histogram_ns", &format!("1000x{most} 1001x{most}"))).unwrap();
+        assert!(write(&record).contains(&format!("1002x{most}")), "both are 1002 to eight bits");
     }
 
     #[test]

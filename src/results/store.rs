@@ -114,11 +114,7 @@ impl Store {
 
     fn write_lines(&mut self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
         let path = self.folder.join(SAMPLES);
-        let mut text = ::csv::Writer::from_writer(Vec::new());
-        for line in lines {
-            text.write_record(line).map_err(|error| data(&path, error.to_string()))?;
-        }
-        let bytes = text.into_inner().map_err(|error| data(&path, error.to_string()))?;
+        let bytes = text(lines).map_err(|problem| data(&path, problem))?;
         self.samples.write_all(&bytes).map_err(Error::file("write(2)", &path))
     }
 }
@@ -170,20 +166,7 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
             bytes.len() - whole
         ));
     }
-    let mut reader =
-        ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&bytes[..whole]);
-    let mut rows = reader.records();
-    let at = |line: usize, problem: String| data(&path, format!("line {line}: {problem}"));
-    let header = rows.next().ok_or_else(|| data(&path, "is empty".to_owned()))?;
-    header
-        .map_err(|error| error.to_string())
-        .and_then(|header| columns::check_header(&header))
-        .map_err(|problem| at(1, problem))?;
-    let records = rows.enumerate().map(|(index, row)| {
-        let row = row.map_err(|error| error.to_string());
-        row.and_then(|row| columns::read(&row)).map_err(|problem| at(index + 2, problem))
-    });
-    let records = records.collect::<Result<Vec<_>>>()?;
+    let records = records(&bytes[..whole]).map_err(|problem| data(&path, problem))?;
     let planned = |record: &&Record| {
         let case = record.arm.case;
         manifest.plan.cells.contains(&case.cell()) && manifest.plan.series.contains(&case.series())
@@ -238,8 +221,37 @@ fn manifest(text: &str) -> std::result::Result<Manifest, String> {
     Ok(manifest)
 }
 
+/// `samples.csv` or a part of it, from rows of [`columns`].
+pub(crate) fn text(lines: impl IntoIterator<Item = Vec<String>>) -> std::result::Result<Vec<u8>, String> {
+    let mut text = ::csv::Writer::from_writer(Vec::new());
+    for line in lines {
+        text.write_record(line).map_err(|error| error.to_string())?;
+    }
+    text.into_inner().map_err(|error| error.to_string())
+}
+
+/// Reads the whole lines of `samples.csv`.
+///
+/// # Errors
+/// Which line cannot be read, and why.
+pub(crate) fn records(text: &[u8]) -> std::result::Result<Vec<Record>, String> {
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
+    let mut rows = reader.records();
+    let at = |line: usize, problem: String| format!("line {line}: {problem}");
+    let header = rows.next().ok_or_else(|| "is empty".to_owned())?;
+    header
+        .map_err(|error| error.to_string())
+        .and_then(|header| columns::check_header(&header))
+        .map_err(|problem| at(1, problem))?;
+    let records = rows.enumerate().map(|(index, row)| {
+        let row = row.map_err(|error| error.to_string());
+        row.and_then(|row| columns::read(&row)).map_err(|problem| at(index + 2, problem))
+    });
+    records.collect()
+}
+
 /// How much of a file consists of whole lines.
-fn whole_bytes(text: &[u8]) -> usize {
+pub(crate) fn whole_bytes(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }
 

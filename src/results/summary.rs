@@ -70,6 +70,9 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
     put(&mut row, "placement", case.placement);
     put(&mut row, "receiver", case.receiver);
     put(&mut row, "source", case.source);
+    put(&mut row, "shape", case.shape);
+    put(&mut row, "engine", case.engine);
+    put(&mut row, "copy_below_bytes", text(case.path.has_threshold().then_some(case.copy_below_bytes)));
     put(&mut row, "error", text(result.error.as_ref()));
     put(&mut row, "instances", result.instances);
     put(&mut row, "bursts", result.bursts);
@@ -106,6 +109,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
         ("server_deferred_bytes_per_message", server.deferred_bytes),
         ("client_kernel_to_user_bytes_per_message", client.kernel_to_user_bytes),
         ("client_user_to_user_bytes_per_message", client.user_to_user_bytes),
+        ("client_mapped_bytes_per_message", client.mapped_bytes),
     ] {
         let messages = result.copied_messages;
         let known = messages > 0 && (received || !name.starts_with("client_"));
@@ -158,8 +162,11 @@ pub fn against_baseline<'a>(
 #[must_use]
 pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
     let metric = Metric::Throughput;
+    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
+    let longest = arms.map(|arm| arm.arm.case.to_string().len()).max().unwrap_or_default();
+    let width = longest.clamp(46, 80);
     let mut table =
-        format!("{:<46} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");
+        format!("{:<width$} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");
     for cell in &analysis.cells {
         for result in cell.arms.iter().filter(|result| !result.arm.control) {
             let name = result.arm.case.to_string();
@@ -176,7 +183,7 @@ pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
                 }
             };
             // Writing to a string does not fail.
-            let _ = writeln!(table, "{name:<46} {gbps:>9}  {change:>30}  {verdict}");
+            let _ = writeln!(table, "{name:<width$} {gbps:>9}  {change:>30}  {verdict}");
         }
     }
     let _ = writeln!(table, "{}", control(analysis));

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Cell, ChartAxis, Layout, Matrix, Receiver, SendPath, Series};
+use crate::case::{Cell, ChartAxis, Engine, Layout, Matrix, Receiver, SendPath, Series};
 use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
 use crate::results::store::Plan;
@@ -20,17 +20,18 @@ pub(crate) enum Profile {
     StudyA,
     /// 64 B to 4 KiB at 1 to 8 pairs: 48 cases.
     StudyB,
-    /// Everything: both layouts, both workloads, all placements.
+    /// The studied paths in everything: both layouts, both workloads, all placements.
     Full,
+    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone: the ways to send without a copy, against those with
+    /// one. Eight series in 14 cells.
+    ZeroCopy,
 }
 
 impl Profile {
     /// What it consists of.
     #[must_use]
     pub(crate) fn matrices(self) -> Vec<Matrix> {
-        let heap: Vec<Series> = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy]
-            .map(|path| (path, Layout::Heap))
-            .into();
+        let heap: Vec<Series> = SendPath::STUDIED.map(|path| Series::new(path, Layout::Heap)).into();
         let base = Matrix { x: ChartAxis::PayloadBytes, ..Matrix::by_size() };
         match self {
             Self::Quick => {
@@ -56,8 +57,8 @@ impl Profile {
             }],
             Self::Full => {
                 use strum::VariantArray;
-                let layouts = <Layout as VariantArray>::VARIANTS;
-                let both = |&(path, _): &Series| layouts.iter().map(move |&layout| (path, layout));
+                let both =
+                    |heap: &Series| [Layout::Heap, Layout::Page].map(|layout| Series { layout, ..*heap });
                 vec![Matrix {
                     series: heap.iter().flat_map(both).collect(),
                     payload_bytes: vec![
@@ -78,13 +79,37 @@ impl Profile {
                     ..base
                 }]
             }
+            Self::ZeroCopy => {
+                let page = Series::new(SendPath::ZeroCopy, Layout::Page);
+                let series = vec![
+                    heap[0],
+                    heap[1],
+                    heap[1].by(Engine::Uring),
+                    page,
+                    page.by(Engine::Uring),
+                    page.by(Engine::UringFixed),
+                    Series::new(SendPath::Splice, Layout::Page),
+                    Series::new(SendPath::File, Layout::Heap),
+                ];
+                vec![Matrix {
+                    series,
+                    payload_bytes: vec![64, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20],
+                    threads: vec![1],
+                    receivers: vec![Receiver::Buffer, Receiver::Sink],
+                    ..base
+                }]
+            }
         }
     }
 
     /// How long it takes by default, in seconds.
     #[must_use]
     pub(crate) fn default_seconds(self) -> u64 {
-        if self == Self::Full { 1800 } else { 60 }
+        match self {
+            Self::Full => 1800,
+            Self::ZeroCopy => 300,
+            Self::Quick | Self::StudyA | Self::StudyB => 60,
+        }
     }
 }
 
@@ -181,6 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn the_ways_without_a_copy_stand_against_two_copy_by_system_calls() {
+        let [matrix] = &Profile::ZeroCopy.matrices()[..] else { panic!("one matrix") };
+        assert_eq!(matrix.series[0], Series::new(SendPath::TwoCopy, Layout::Heap));
+        assert!(matrix.series.iter().all(|series| series.check().is_ok()));
+        assert_eq!((matrix.series.len(), cells(std::slice::from_ref(matrix)).len()), (8, 14));
+    }
+
+    #[test]
+    fn full_and_quick_have_the_studied_paths_alone() {
+        for profile in [Profile::Quick, Profile::StudyA, Profile::StudyB, Profile::Full] {
+            for series in profile.matrices().iter().flat_map(|matrix| &matrix.series) {
+                assert!(SendPath::STUDIED.contains(&series.path), "{profile}: {series}");
+                assert_eq!(*series, Series::new(series.path, series.layout), "{profile}");
+                assert_ne!(series.layout, Layout::Huge, "{profile}");
+            }
+        }
+    }
+
+    #[test]
     fn a_receiver_that_was_asked_for_takes_the_place_of_both() {
         let axes = Axes { receivers: Some(vec![Receiver::Fields]), ..Axes::default() };
         let of = |axes: &Axes| {
@@ -235,7 +279,7 @@ mod tests {
             profile: String::new(),
             seed,
             precision: 0.01,
-            series: vec![(SendPath::TwoCopy, Layout::Heap)],
+            series: vec![Series::new(SendPath::TwoCopy, Layout::Heap)],
             cells: Vec::new(),
         };
         let order = |seed, generation| {

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp, Normal};
 
 use super::{Options, ROUNDS, Rig, Sweep};
-use crate::case::{Case, Cell, Layout, SendPath};
+use crate::case::{Case, Cell, Layout, SendPath, Series};
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::results::analysis::{Analysis, SeriesOutcome, analyse};
@@ -189,7 +189,7 @@ fn shift(case: Case) -> f64 {
     match case.path {
         SendPath::TwoCopy => 0.0,
         SendPath::OneCopy => SHIFT,
-        SendPath::ZeroCopy => -SHIFT,
+        _ => -SHIFT,
     }
 }
 
@@ -263,7 +263,7 @@ pub(super) fn plan(cells: usize, seed: u64) -> Plan {
         profile: "simulated".to_owned(),
         seed,
         precision: 0.01,
-        series: vec![(SendPath::TwoCopy, Layout::Heap), (SendPath::OneCopy, Layout::Heap)],
+        series: [SendPath::TwoCopy, SendPath::OneCopy].map(|path| Series::new(path, Layout::Heap)).into(),
         cells: (0..cells).map(cell).collect::<Vec<Cell>>(),
     }
 }
@@ -289,7 +289,7 @@ impl Simulated {
     /// Sweeps for `lives` of each cell, on average, at the end of which there may be time for more.
     fn run(seed: u64, machine: Machine, lives: u32, truth: impl Fn(Case) -> f64 + 'static) -> Self {
         let mut plan = plan(CELLS, seed);
-        plan.series.push((SendPath::ZeroCopy, Layout::Heap));
+        plan.series.push(Series::new(SendPath::ZeroCopy, Layout::Heap));
         plan.precision = 0.0; // it uses all of its time
         let rig = SimulatedRig::new(seed, machine, time_for(CELLS, ARMS, lives), truth);
         let mut simulated = Self { plan, rig, records: Vec::new() };
@@ -394,7 +394,7 @@ fn differences(case: Case, some_null: bool) -> f64 {
         SendPath::TwoCopy => 0.0,
         _ if some_null && index(case).is_multiple_of(3) => 0.0,
         SendPath::OneCopy => size,
-        SendPath::ZeroCopy => -size,
+        _ => -size,
     }
 }
 
@@ -503,7 +503,7 @@ fn the_interval_of_a_planted_crossing_covers_it() {
             .iter()
             .flat_map(|cell| &cell.comparisons)
             .filter(|comparison| {
-                comparison.metric == Metric::Throughput && comparison.series.0 == SendPath::OneCopy
+                comparison.metric == Metric::Throughput && comparison.series.path == SendPath::OneCopy
             })
             .map(|found| (found.cell.payload_bytes, found.outcome.as_ref().unwrap().effect))
             .collect();

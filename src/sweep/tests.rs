@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::simulation::{BURST, Failure, Machine, SimulatedRig, plan, time_for};
 use super::{Options, ROUNDS, StopReason, Sweep, plan as planning};
-use crate::case::{Case, Layout, SendPath};
+use crate::case::{Case, Layout, SendPath, Series};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::results::analysis::analyse;
@@ -214,7 +214,7 @@ fn what_failed_once_is_tried_again_and_the_failure_stays_a_row() {
 fn after_three_failures_in_a_row_an_arm_is_left_alone_and_the_others_go_on() {
     for failure in [Failure::Open, Failure::Burst(3), Failure::Death(0)] {
         let mut plan = plan(2, 1);
-        plan.series.push((SendPath::ZeroCopy, Layout::Heap));
+        plan.series.push(Series::new(SendPath::ZeroCopy, Layout::Heap));
         let broken = plan.cells[1];
         let rig = quiet(1).failing(move |arm, life| {
             (is_one_copy(arm) && arm.case.cell() == broken && life > 0).then_some(failure)
@@ -248,7 +248,7 @@ fn where_the_baseline_or_everything_else_fails_there_is_nothing_to_compare() {
 #[test]
 fn without_the_baseline_the_others_are_still_compared() {
     let mut plan = plan(1, 1);
-    plan.series.push((SendPath::ZeroCopy, Layout::Heap));
+    plan.series.push(Series::new(SendPath::ZeroCopy, Layout::Heap));
     let rig = quiet(1).failing(|arm, _| (arm.case.path == SendPath::TwoCopy).then_some(Failure::Open));
     let Ran { records, reason, .. } = run(&plan, rig, time_for(1, 2, 12), &[], &[]);
     assert_eq!(reason, StopReason::Time);
@@ -259,7 +259,8 @@ fn without_the_baseline_the_others_are_still_compared() {
     let throughput = analysis.cells[0].comparisons.iter().filter(|found| found.metric == Metric::Throughput);
     let known: Vec<_> = throughput.filter(|found| found.outcome.is_ok()).collect();
     assert_eq!(known.len(), 1, "zero_copy against one_copy");
-    assert_eq!((known[0].series.0, known[0].baseline.0), (SendPath::ZeroCopy, SendPath::OneCopy));
+    let paths = (known[0].series.path, known[0].baseline.path);
+    assert_eq!(paths, (SendPath::ZeroCopy, SendPath::OneCopy));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::process::{Command, ExitCode, Output};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use sendpath::case::{Engine, Layout, Series};
 use serde_json::Value;
 
 /// The command under test, without the variables of whoever runs the tests.
@@ -44,6 +45,31 @@ static NO_NAMESPACES: LazyLock<Option<String>> = LazyLock::new(|| {
     let refused = |text: &str| text.contains("unshare(2)") || text.contains("id maps");
     (!output.status.success()).then(|| stderr(&output)).filter(|text| refused(text))
 });
+
+/// Whether this machine has what a way to send takes; says once what is missing. A test that is told that nothing may be
+/// skipped finds that out for itself.
+pub fn is_offered(way: Series) -> bool {
+    static ANSWERS: Mutex<Vec<(Engine, bool)>> = Mutex::new(Vec::new());
+    if way.engine == Engine::Syscall || std::env::var_os("SENDPATH_TEST_NO_SKIP").is_some() {
+        return true;
+    }
+    let mut answers = ANSWERS.lock().expect("no test panics here");
+    if let Some((_, answer)) = answers.iter().find(|(engine, _)| *engine == way.engine) {
+        return *answer;
+    }
+    let output = run(&format!("--path zero_copy --engine {} --size 64 --duration 1ms", way.engine));
+    let answer = output.status.success();
+    if !answer {
+        eprintln!("left out: engine {}: {}", way.engine, stderr(&output).trim());
+    }
+    answers.push((way.engine, answer));
+    answer
+}
+
+/// Every way to send with this layout that this machine has.
+pub fn ways(layout: Layout) -> Vec<Series> {
+    Series::every(layout).into_iter().filter(|way| is_offered(*way)).collect()
+}
 
 /// A test that needs namespaces: skipped, with the reason, where the machine has none to offer.
 pub fn in_namespaces(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {

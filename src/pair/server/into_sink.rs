@@ -155,12 +155,12 @@ fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Wat
         Extent::Messages(messages) => Until::Messages(messages),
         Extent::Time(duration) => Until::Elapsed(duration),
     };
-    let before = Counted::read(injector.connection(), sender);
+    let before = Counted::read(injector.connection(), sender)?;
     gate.pass(watch)?;
     let mut report = metered(&mut end.counting, || {
         send_messages(injector, sender, case, mode, next_sequence, (until, each))
     })?;
-    before.report(injector.connection(), sender, &mut report);
+    before.report(injector.connection(), sender, case, &mut report)?;
     restore(sender, mode)?;
     Ok(report)
 }
@@ -206,7 +206,9 @@ fn send_messages(
             send_message(sender, mode, *next_sequence)?;
             *next_sequence += 1;
         }
+        sender.submit()?;
         injector.acknowledge_all()?;
+        sender.received(*next_sequence);
         let now_ns = monotonic_ns()?;
         if let Some(recorder) = &mut each {
             recorder.record(now_ns - last_ns);

@@ -27,10 +27,15 @@ pub(super) fn is_possible(case: &Case, effective: &Effective) -> bool {
     fits && !matches!(receiver, Receiver::Discard | Receiver::Sink)
 }
 
-/// Overwrites the message that was sent just now, lets the client read it, and puts it back.
+/// Overwrites the message that was sent just now, and tells the client that it may read it.
 pub(super) fn overwrite(connection: &TcpStream, sender: &mut dyn SendMessage) -> Result<()> {
+    sender.submit()?;
     let was_free = sender.overwrite()?;
-    send_all(connection, &[u8::from(was_free); MARKER_BYTES])?;
+    send_all(connection, &[u8::from(was_free); MARKER_BYTES])
+}
+
+/// When the client has read it: puts back what was overwritten.
+pub(super) fn put_back(sender: &mut dyn SendMessage) -> Result<()> {
     sender.flush()?;
     sender.overwrite()?;
     Ok(())

@@ -3,15 +3,15 @@
 use std::net::TcpStream;
 use std::sync::{Arc, PoisonError};
 
-use crate::case::Case;
+use crate::case::{Case, Engine};
 use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::event::Reading;
 use crate::pair::fault::FaultySender;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
 use crate::pair::threads::SharedEnd;
 use crate::pair::watch::retransmitted_segments;
-use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_messages};
+use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
 use crate::path::{self, SendMessage};
 use crate::sample::{Copies, SideReport, ZeroCopyCounts};
 
@@ -43,18 +43,14 @@ impl Sending {
     /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
     /// touch their memory: the kernel then takes it from the thread's own node.
     pub(super) fn make_sender(&mut self) -> Result<()> {
-        let Case { path, payload_bytes, layout, .. } = self.case;
-        let messages = (0..source_messages(&self.case)).map(|_| {
-            let mut message = Message::new(payload_bytes, layout);
-            message.fill(TIMED_SEED);
-            message
-        });
+        let messages = source_fields(&self.case);
         // As many wait for their completions with a cold source as with a hot one.
-        let (messages, most_in_flight) = (messages.collect(), hot_messages(&self.case));
+        let (way, most_in_flight) = (self.case.series(), hot_messages(&self.case));
         let mut sender = match &self.injector {
-            Some(injector) => path::sender(path, SinkSocket(Arc::clone(injector)), messages, most_in_flight)?,
-            None => path::sender(path, Arc::clone(&self.connection), messages, most_in_flight)?,
+            Some(injector) => path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?,
+            None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
         };
+        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
@@ -76,25 +72,42 @@ pub(super) struct Counted {
     zero_copy: Option<ZeroCopyCounts>,
     copies: Copies,
     retransmitted_segments: u64,
+    kernel_thread_ns: u64,
 }
 
 impl Counted {
-    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Self {
-        Self {
+    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Result<Self> {
+        Ok(Self {
             zero_copy: sender.zero_copy_counts(),
             copies: sender.copies(),
             retransmitted_segments: retransmitted_segments(connection),
-        }
+            kernel_thread_ns: sender.kernel_thread_ns()?,
+        })
     }
 
     /// Puts into `report` what was counted since.
-    pub(super) fn report(&self, connection: &TcpStream, sender: &dyn SendMessage, report: &mut SideReport) {
-        let now = Self::read(connection, sender);
+    pub(super) fn report(
+        &self,
+        connection: &TcpStream,
+        sender: &dyn SendMessage,
+        case: &Case,
+        report: &mut SideReport,
+    ) -> Result<()> {
+        let now = Self::read(connection, sender)?;
         report.zero_copy =
             self.zero_copy.as_ref().and_then(|before| now.zero_copy.map(|counts| counts.since(before)));
         report.copies = now.copies.since(&self.copies);
         report.retransmitted_segments =
             now.retransmitted_segments.saturating_sub(self.retransmitted_segments);
+        report.system_ns += now.kernel_thread_ns.saturating_sub(self.kernel_thread_ns);
+        if case.engine == Engine::UringSqpoll {
+            // A thread counts itself, and a part of the work is the kernel thread's.
+            let reason = "of a sender with engine uring_sqpoll: a thread of the kernel does a part of its work uncounted";
+            for reading in report.counters.values_mut() {
+                *reading = Reading::Unavailable { reason: reason.to_owned() };
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Cases that the client receives: their connections are those that it has made, and it asks for each message.
 
+use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use super::overwrite::overwrite;
+use super::overwrite::{overwrite, put_back};
 use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
 use super::{Inner, Testbed, out_of_turn};
 use crate::case::Case;
@@ -12,7 +13,7 @@ use crate::pair::client_process::ClientProcess;
 use crate::pair::control::{ToClient, ToServer};
 use crate::pair::threads::{PairEnd, SharedEnd, Threads, metered};
 use crate::pair::watch::Watch;
-use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, receive_request};
+use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
 use crate::path::{SendMessage, send_all};
 use crate::sample::SideReport;
 
@@ -75,21 +76,21 @@ impl Testbed {
 
 /// One burst of one pair that the client receives.
 fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
-    let Sending { connection, sender, next_sequence, .. } = &mut end.state;
+    let Sending { connection, sender, next_sequence, case, .. } = &mut end.state;
     let Some(sender) = sender else { return Err(burst_before_sender()) };
     let sender = &mut **sender;
     if burst.lead_in_messages > 0 {
-        let lead_in = send_messages(connection, sender, burst.mode, next_sequence)?;
+        let lead_in = send_messages(connection, sender, case, burst.mode, next_sequence)?;
         // The lead-in's completions are no part of the window: the client begins it when they are reaped.
         send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
-    let before = Counted::read(connection, sender);
+    let before = Counted::read(connection, sender)?;
     let mut report =
-        metered(&mut end.counting, || send_messages(connection, sender, burst.mode, next_sequence))?;
+        metered(&mut end.counting, || send_messages(connection, sender, case, burst.mode, next_sequence))?;
     // The client may check its last message now. On a shared CPU that work would otherwise come before this
     // thread's last steps, and be timed.
     send_all(connection, &report.messages.to_le_bytes())?;
-    before.report(connection, sender, &mut report);
+    before.report(connection, sender, case, &mut report)?;
     restore(sender, burst.mode)?;
     Ok(report)
 }
@@ -99,13 +100,22 @@ fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
 fn send_messages(
     connection: &TcpStream,
     sender: &mut dyn SendMessage,
+    case: &Case,
     mode: Mode,
     next_sequence: &mut u64,
 ) -> Result<SideReport> {
     let first = *next_sequence;
+    let in_flight = most_in_flight(case, mode);
+    let mut is_overwritten = false;
     let start_ns = monotonic_ns()?;
     loop {
         let messages = receive_request(connection)?;
+        // The client asks for no more than may be in flight, and for none when it has all.
+        let in_flight = if messages == 0 { 0 } else { in_flight };
+        sender.received((*next_sequence + messages).saturating_sub(in_flight));
+        if mem::take(&mut is_overwritten) {
+            put_back(sender)?;
+        }
         if messages == 0 {
             break;
         }
@@ -113,9 +123,11 @@ fn send_messages(
             send_message(sender, mode, *next_sequence)?;
             if mode == Mode::Overwrite {
                 overwrite(connection, sender)?;
+                is_overwritten = true;
             }
             *next_sequence += 1;
         }
+        sender.submit()?;
     }
     let received_ns = monotonic_ns()?;
     sender.flush()?;

@@ -12,24 +12,67 @@ use super::Look;
 use crate::{Error, Result};
 
 /// Okabe and Ito's colours without black and yellow, on light paper and on dark: told apart by
-/// colour-blind readers as well (<https://jfly.uni-koeln.de/color/>).
-pub(in crate::report) const PALETTE: [[u32; 2]; 6] = [
+/// colour-blind readers as well (<https://jfly.uni-koeln.de/color/>). There are no more than these six that all readers
+/// tell apart, so those that follow differ from them and from each other by their markers as well.
+pub(in crate::report) const PALETTE: [[u32; 2]; 14] = [
     [0x00_72B2, 0x3F_A7E5],
     [0xD5_5E00, 0xF0_7A3C],
     [0x00_9E73, 0x2B_BF95],
     [0xCC_79A7, 0xE2_9BC3],
     [0xE6_9F00, 0xF2_B53A],
     [0x56_B4E9, 0xA6_DBFA],
+    [0x7B_3294, 0xB9_86DE],
+    [0x8C_510A, 0xC8_8F52],
+    [0xB2_182B, 0xF2_7080],
+    [0x01_665E, 0x58_C4B8],
+    [0x6E_6E6E, 0xB4_B4B4],
+    [0x80_8000, 0xC9_C94A],
+    [0x1F_3A93, 0x8F_A2F4],
+    [0xE7_298A, 0xFF_80BC],
 ];
 
 /// Outlines of the markers, by style, in units of their radius; none is a circle.
-const MARKERS: [&[(f64, f64)]; 6] = [
+const MARKERS: [&[(f64, f64)]; 14] = [
     &[],
     &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
     &[(0.0, -1.25), (1.15, 0.85), (-1.15, 0.85)],
     &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
     &[(0.0, 1.25), (1.15, -0.85), (-1.15, -0.85)],
     &[(-1.2, -0.8), (1.2, -0.8), (1.2, 0.8), (-1.2, 0.8)],
+    &[(0.0, -1.25), (1.19, -0.39), (0.73, 1.0), (-0.73, 1.0), (-1.19, -0.39)],
+    &[(-1.25, 0.0), (0.85, -1.15), (0.85, 1.15)],
+    &[(1.25, 0.0), (-0.85, -1.15), (-0.85, 1.15)],
+    &[(-0.7, -1.25), (0.7, -1.25), (0.7, 1.25), (-0.7, 1.25)],
+    &[(0.0, -1.5), (0.4, -0.4), (1.5, 0.0), (0.4, 0.4), (0.0, 1.5), (-0.4, 0.4), (-1.5, 0.0), (-0.4, -0.4)],
+    &[(0.0, -1.25), (1.1, -0.62), (1.1, 0.62), (0.0, 1.25), (-1.1, 0.62), (-1.1, -0.62)],
+    &[
+        (-0.45, -1.3),
+        (0.45, -1.3),
+        (0.45, -0.45),
+        (1.3, -0.45),
+        (1.3, 0.45),
+        (0.45, 0.45),
+        (0.45, 1.3),
+        (-0.45, 1.3),
+        (-0.45, 0.45),
+        (-1.3, 0.45),
+        (-1.3, -0.45),
+        (-0.45, -0.45),
+    ],
+    &[
+        (-1.2, -0.6),
+        (-0.6, -1.2),
+        (0.0, -0.6),
+        (0.6, -1.2),
+        (1.2, -0.6),
+        (0.6, 0.0),
+        (1.2, 0.6),
+        (0.6, 1.2),
+        (0.0, 0.6),
+        (-0.6, 1.2),
+        (-1.2, 0.6),
+        (-0.6, 0.0),
+    ],
 ];
 
 const FONT: &str = "sans-serif";

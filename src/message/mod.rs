@@ -1,30 +1,46 @@
-//! A structured message: eight fields, each in memory of its own, that travel as one.
+//! A structured message: fields, each in a place of its own, that travel as one.
 //!
 //! ```
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
 //!
-//! // A header, a key and a body; the other fields stay empty.
-//! let mut message = Message::with_field_bytes([16, 32, 4096, 0, 0, 0, 0, 0], Layout::Heap);
+//! // A header, a key and a body.
+//! let mut message = Message::with_field_bytes(&[16, 32, 4096], Layout::Heap);
 //! message.field_mut(0).copy_from_slice(b"sendpath/v1 demo");
 //! assert_eq!(message.payload_bytes(), 4144);
 //! ```
 
-use std::io::{IoSlice, IoSliceMut};
+mod memory;
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::{ptr, slice};
 
 use crate::case::Layout;
 #[cfg(feature = "cli")]
 use crate::counts::Seen;
 
-/// Fields in every message.
+pub use crate::case::MAX_FIELDS;
+use memory::Field;
+pub use memory::{Arena, Pages};
+
+/// Fields of a message of which nothing else is said.
 pub const FIELDS: usize = 8;
 
-/// Eight separately allocated fields.
+/// Fields, each in a place of its own.
 #[derive(Debug)]
 pub struct Message {
-    fields: [Field; FIELDS],
+    fields: Box<[Field]>,
+    /// The same, as the system calls take them.
+    iovecs: Box<[libc::iovec]>,
     payload_bytes: usize,
 }
+
+// SAFETY: the iovecs point to the message's own fields, and are read only through it.
+unsafe impl Send for Message {}
+// SAFETY: a shared message is only read.
+unsafe impl Sync for Message {}
 
 /// The byte at which a received message departs from what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,19 +59,55 @@ pub struct Mismatch {
 }
 
 impl Message {
-    /// A zeroed message of `payload_bytes`: an eighth in each field, the remainder in the last.
+    /// A zeroed message of `payload_bytes`: an eighth in each of eight fields, the remainder in the last.
     #[must_use]
     pub fn new(payload_bytes: usize, layout: Layout) -> Self {
-        Self::with_field_bytes(field_bytes(payload_bytes), layout)
+        Self::with_field_bytes(&field_bytes(payload_bytes), layout)
     }
 
-    /// A zeroed message whose fields have the given lengths, in bytes. Empty fields are allowed.
+    /// A zeroed message whose fields have the given lengths, in bytes, each in an allocation of its own. Empty fields are
+    /// allowed. Huge pages are shared by many messages ([`in_arena`](Self::in_arena)): of one by itself, a field with
+    /// [`Layout::Huge`] lies as with [`Layout::Page`].
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_FIELDS`].
     #[must_use]
-    pub fn with_field_bytes(field_bytes: [usize; FIELDS], layout: Layout) -> Self {
-        Self {
-            payload_bytes: field_bytes.iter().sum(),
-            fields: field_bytes.map(|bytes| Field::zeroed(bytes, layout)),
-        }
+    pub fn with_field_bytes(field_bytes: &[usize], layout: Layout) -> Self {
+        Self::of(field_bytes.iter().map(|&bytes| Field::zeroed(bytes, layout)).collect())
+    }
+
+    /// Zeroed messages whose fields have the given lengths, in bytes, all in one mapping, which lives as long as the last
+    /// of them.
+    ///
+    /// # Errors
+    /// What `mmap(2)` said; for [`Layout::Huge`] also that there are too few huge pages.
+    ///
+    /// # Panics
+    /// If one has more than [`MAX_FIELDS`].
+    pub fn in_arena(field_bytes: &[Vec<usize>], layout: Layout) -> io::Result<(Vec<Self>, Arc<Arena>)> {
+        let (arena, fields) = Arena::hold(field_bytes, layout, false)?;
+        Ok((fields.into_iter().map(Self::of).collect(), arena))
+    }
+
+    /// Zeroed messages in a file that lies in memory (`memfd_create(2)`): the fields of each follow each other without a
+    /// gap. With each message comes the byte of the file at which it begins.
+    ///
+    /// # Errors
+    /// What the call said.
+    ///
+    /// # Panics
+    /// If one has more than [`MAX_FIELDS`].
+    pub fn in_file(field_bytes: &[Vec<usize>]) -> io::Result<(Vec<Self>, Vec<u64>, Arc<Arena>)> {
+        let (arena, fields) = Arena::hold(field_bytes, Layout::Heap, true)?;
+        let start = |fields: &Vec<Field>| fields.first().map_or(0, |field| arena.offset_bytes(field)) as u64;
+        let offsets_bytes = fields.iter().map(start).collect();
+        Ok((fields.into_iter().map(Self::of).collect(), offsets_bytes, arena))
+    }
+
+    fn of(fields: Vec<Field>) -> Self {
+        assert!(fields.len() <= MAX_FIELDS, "a message has at most {MAX_FIELDS} fields");
+        let iovecs: Box<[libc::iovec]> = fields.iter().map(Field::iovec).collect();
+        Self { payload_bytes: iovecs.iter().map(|iovec| iovec.iov_len).sum(), fields: fields.into(), iovecs }
     }
 
     /// Bytes in all fields together.
@@ -64,10 +116,16 @@ impl Message {
         self.payload_bytes
     }
 
+    /// How many fields there are.
+    #[must_use]
+    pub fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
     /// One field's bytes.
     ///
     /// # Panics
-    /// If `index` is not below [`FIELDS`].
+    /// If `index` is not below [`fields`](Self::fields).
     #[must_use]
     pub fn field(&self, index: usize) -> &[u8] {
         self.fields[index].bytes()
@@ -76,20 +134,38 @@ impl Message {
     /// One field's bytes, to write.
     ///
     /// # Panics
-    /// If `index` is not below [`FIELDS`].
+    /// If `index` is not below [`fields`](Self::fields).
     pub fn field_mut(&mut self, index: usize) -> &mut [u8] {
         self.fields[index].bytes_mut()
     }
 
     /// The fields as `sendmsg(2)` takes them.
     #[must_use]
-    pub fn io_slices(&self) -> [IoSlice<'_>; FIELDS] {
-        self.fields.each_ref().map(|field| IoSlice::new(field.bytes()))
+    pub fn io_slices(&self) -> &[IoSlice<'_>] {
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points to a field, which is initialized and
+        // borrowed as long as the message is.
+        unsafe { slice::from_raw_parts(self.iovecs.as_ptr().cast(), self.iovecs.len()) }
     }
 
     /// The fields as `recvmsg(2)` takes them.
-    pub fn io_slices_mut(&mut self) -> [IoSliceMut<'_>; FIELDS] {
-        self.fields.each_mut().map(|field| IoSliceMut::new(field.bytes_mut()))
+    pub fn io_slices_mut(&mut self) -> &mut [IoSliceMut<'_>] {
+        // SAFETY: as above, of `IoSliceMut`; and the message is borrowed for writing.
+        unsafe { slice::from_raw_parts_mut(self.iovecs.as_mut_ptr().cast(), self.iovecs.len()) }
+    }
+
+    /// The fields for a caller that keeps the promises itself.
+    pub(crate) fn iovecs(&self) -> &[libc::iovec] {
+        &self.iovecs
+    }
+
+    /// The fields without their first `gone_bytes`.
+    pub(crate) fn rest(&self, gone_bytes: usize) -> Rest<'_> {
+        Rest::of(&self.iovecs, gone_bytes)
+    }
+
+    /// As [`rest`](Self::rest), to write.
+    pub(crate) fn rest_mut(&mut self, gone_bytes: usize) -> RestMut<'_> {
+        RestMut(Rest::of(&self.iovecs, gone_bytes))
     }
 
     /// Copies the fields, one after the other, into `packed`: the first of the two copies.
@@ -161,6 +237,58 @@ impl Message {
     }
 }
 
+/// What is left of some iovecs after their first bytes. Made anew for each call, and without an allocation.
+pub(crate) struct Rest<'a> {
+    iovecs: [libc::iovec; MAX_FIELDS + 1],
+    count: usize,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Rest<'a> {
+    /// `iovecs` point to bytes that are borrowed as they are themselves.
+    pub(crate) fn of(iovecs: &'a [libc::iovec], mut gone_bytes: usize) -> Self {
+        let mut rest = Self {
+            iovecs: [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_FIELDS + 1],
+            count: 0,
+            bytes: PhantomData,
+        };
+        for &libc::iovec { iov_base, iov_len } in iovecs {
+            let gone = gone_bytes.min(iov_len);
+            gone_bytes -= gone;
+            if gone < iov_len {
+                let iov_base = iov_base.wrapping_byte_add(gone);
+                rest.iovecs[rest.count] = libc::iovec { iov_base, iov_len: iov_len - gone };
+                rest.count += 1;
+            }
+        }
+        rest
+    }
+
+    pub(crate) fn of_slices(slices: &'a [IoSlice<'_>], gone_bytes: usize) -> Self {
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`.
+        Self::of(unsafe { slice::from_raw_parts(slices.as_ptr().cast(), slices.len()) }, gone_bytes)
+    }
+
+    pub(crate) fn iovecs(&self) -> &[libc::iovec] {
+        &self.iovecs[..self.count]
+    }
+
+    pub(crate) fn io_slices(&self) -> &[IoSlice<'_>] {
+        // SAFETY: as of `Message::io_slices`.
+        unsafe { slice::from_raw_parts(self.iovecs.as_ptr().cast(), self.count) }
+    }
+}
+
+/// A [`Rest`] of bytes that are borrowed for writing.
+pub(crate) struct RestMut<'a>(Rest<'a>);
+
+impl RestMut<'_> {
+    pub(crate) fn io_slices_mut(&mut self) -> &mut [IoSliceMut<'_>] {
+        // SAFETY: as of `Message::io_slices_mut`.
+        unsafe { slice::from_raw_parts_mut(self.0.iovecs.as_mut_ptr().cast(), self.0.count) }
+    }
+}
+
 /// The lengths of the fields that share `payload_bytes`: an eighth each, the remainder in the last.
 #[must_use]
 pub fn field_bytes(payload_bytes: usize) -> [usize; FIELDS] {
@@ -179,7 +307,14 @@ pub enum Received<'a> {
         /// The bytes of all fields.
         bytes: &'a [u8],
         /// How many of them are whose.
-        field_bytes: [usize; FIELDS],
+        field_bytes: &'a [usize],
+    },
+    /// As `Packed`, in the pieces in which they came.
+    Pieces {
+        /// The bytes of all fields: a piece after the other.
+        pieces: &'a [IoSlice<'a>],
+        /// How many of them are whose.
+        field_bytes: &'a [usize],
     },
     /// Nothing: the kernel discarded the bytes.
     Discarded,
@@ -203,6 +338,10 @@ impl Received<'_> {
                     verify_field(index, field, seed, sequence)
                 }))
             }
+            Self::Pieces { pieces, field_bytes } => {
+                let bytes = pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
+                Received::Packed { bytes: &bytes, field_bytes }.verify(seed, sequence)
+            }
             Self::Discarded => None,
         }
     }
@@ -219,6 +358,10 @@ impl Received<'_> {
             Self::Packed { bytes, field_bytes } => {
                 let mut rest = bytes;
                 field_bytes.iter().filter_map(|&bytes| rest.split_off(..bytes)).collect()
+            }
+            Self::Pieces { pieces, field_bytes } => {
+                let bytes = pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
+                return Received::Packed { bytes: &bytes, field_bytes }.seen(seed, sequence);
             }
             Self::Discarded => return None,
         };
@@ -283,38 +426,6 @@ fn pattern(seed: u64, field: usize) -> impl Iterator<Item = u64> {
     })
 }
 
-/// One field's memory. For [`Layout::Page`] the allocation is a page longer than the field, which then
-/// starts at the first page boundary in it; for [`Layout::Heap`] it is what the allocator gave.
-#[derive(Debug)]
-struct Field {
-    storage: Box<[u8]>,
-    start: usize,
-    bytes: usize,
-}
-
-impl Field {
-    fn zeroed(bytes: usize, layout: Layout) -> Self {
-        match layout {
-            Layout::Heap => Self { storage: vec![0; bytes].into(), start: 0, bytes },
-            Layout::Page => {
-                let page = page_bytes();
-                // Rounded up to whole pages, so that no other allocation shares the field's last one.
-                let storage: Box<[u8]> = vec![0; bytes.next_multiple_of(page) + page].into();
-                let start = storage.as_ptr().align_offset(page);
-                Self { storage, start, bytes }
-            }
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.storage[self.start..self.start + self.bytes]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.storage[self.start..self.start + self.bytes]
-    }
-}
-
 /// The size of a page of memory, in bytes.
 #[must_use]
 pub fn page_bytes() -> usize {
@@ -368,7 +479,7 @@ mod tests {
         message.stamp(4);
         let mut packed = [0; 83];
         message.pack(&mut packed);
-        let received = Received::Packed { bytes: &packed, field_bytes: field_bytes(83) };
+        let received = Received::Packed { bytes: &packed, field_bytes: &field_bytes(83) };
         assert_eq!(received.verify(3, 4), Some(Ok(())));
         assert_eq!(Received::Discarded.verify(3, 4), None);
     }
@@ -387,7 +498,7 @@ mod tests {
             let new = place.index(payload);
             invert(&mut packed[..new]);
             let seen = |bytes: &[u8]| {
-                Received::Packed { bytes, field_bytes: field_bytes(payload) }.seen(seed, sequence).unwrap()
+                Received::Packed { bytes, field_bytes: &field_bytes(payload) }.seen(seed, sequence).unwrap()
             };
             let (old_bytes, new_bytes) = ((payload - new) as u64, new as u64);
             prop_assert_eq!(seen(&packed), Ok(Seen { old_bytes, new_bytes, late_bytes: 0 }));
@@ -422,7 +533,7 @@ mod tests {
             let mut packed = vec![0; payload];
             message.pack(&mut packed);
             let field_bytes = field_bytes(payload);
-            let received = Received::Packed { bytes: &packed, field_bytes };
+            let received = Received::Packed { bytes: &packed, field_bytes: &field_bytes };
             prop_assert_eq!(received.verify(seed, sequence), Some(Err(mismatch)));
             prop_assert_eq!(Received::Fields(&message).verify(seed, sequence), Some(Err(mismatch)));
         }

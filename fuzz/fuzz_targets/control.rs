@@ -1,0 +1,7 @@
+//! Frames of the control protocol.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = sendpath::fuzzing::control(input);
+});

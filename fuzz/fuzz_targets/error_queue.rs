@@ -1,0 +1,7 @@
+//! Notifications of the error queue, read and booked.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = sendpath::fuzzing::error_queue(input);
+});

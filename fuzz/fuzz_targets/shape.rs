@@ -1,0 +1,7 @@
+//! Shapes, lists of shapes and trace files.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = sendpath::fuzzing::shape(input);
+});

@@ -1,0 +1,419 @@
+//! `sendpath tune`: from which size on each path pays, on this machine.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use rand::RngExt;
+use serde_json::json;
+
+use super::output::{note, print};
+use super::progress::Shown;
+use super::sweep::{parse_percent, parse_time};
+use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt};
+use crate::case::{Axes, Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
+use crate::environment::{Cpus, Environment};
+use crate::error::{Error, Result};
+use crate::format;
+use crate::pair::Testbed;
+use crate::results::store::{Program, SCHEMA};
+use crate::sample::Side;
+use crate::settings::{self, Setting, Settings};
+use crate::sweep::{Bursts, PairRig, Rig};
+use crate::tune::format::{Found, Language, constants, table};
+use crate::tune::plan::{self, Line, baseline, lines};
+use crate::tune::{Answer, Asked, Progress, Question, Range, RigLives, StopReason, Threshold, tune};
+
+const AFTER_HELP: &str = "\
+Examples:
+  sendpath tune                                        from which payload on do one_copy and zero_copy pay?
+  sendpath tune --receiver buffer --threads 4          the same, to a receiver over veth
+  sendpath tune --path zero_copy --engine syscall,uring --precision 5% --time 3m
+  sendpath tune --path hybrid                          from which size on is a field better gathered than copied?
+  sendpath tune --shape header --constant rust >src/thresholds.rs
+  sendpath tune --json | jq '.answers[] | [.path, .against, .found.bytes]'
+
+What it looks for:
+  The size from which on a path is cheaper than two_copy, and zero_copy than one_copy as well. Of
+  hybrid and hybrid_zero it is the threshold: with messages of seven equal fields and one of 64 KiB, the
+  size from which on gathering those seven costs less than copying them into one buffer.
+
+How it measures:
+  As sweep: bursts of 4 ms in random order, ratios taken inside a round, connections and buffers made
+  anew every ten rounds, which is a life. First sizes eight times apart, in two lives each; then one
+  life after the other at an end of the present interval, where it shrinks it most. It ends when every
+  interval is as narrow as --precision asks for, or when --time is over. METHODOLOGY.md says how often
+  the interval is wrong.
+
+What is printed:
+  The interval holds the size at which the two cost the same, 95 times of 100. A path may pay from the
+  smallest size on, or not up to the largest one. Where it pays at small sizes, not at larger ones, and
+  again at still larger ones, the last threshold is given, and a line says so.
+
+Exit codes: 0 found, 1 a path failed (the others are printed), 2 bad input (nothing was set up), 3 a
+size was not found: a path pays nowhere, or more --time is needed, 130 interrupted (what was measured is
+printed).";
+
+/// Find the size from which on each path pays
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Options {
+    /// How long to measure at most
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    time: Duration,
+    /// Stop sooner, when each interval is narrower from end to end, as a share of the size
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = parse_percent)]
+    precision: f64,
+    /// The smallest size [default: 64]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    from: Option<usize>,
+    #[arg(help = "The largest size [default: 1M; of a hybrid path's fields: 32K, and no larger]")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    to: Option<usize>,
+    /// The seed of every random order [default: a new one]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Print constants for a program, and the table on standard error
+    #[arg(long, value_name = "LANGUAGE", conflicts_with = "json")]
+    constant: Option<Language>,
+    #[command(flatten)]
+    cases: CaseOptions,
+    #[command(flatten)]
+    setup: SetupOptions,
+}
+
+/// What is held against `two_copy`, and in which cases.
+#[derive(Args)]
+#[command(next_help_heading = "Paths and cases")]
+struct CaseOptions {
+    #[arg(
+        help = "Paths, as a list: one_copy, zero_copy, splice, file; hybrid, hybrid_zero for their threshold \
+                  [default: one_copy,zero_copy]"
+    )]
+    #[arg(long, value_name = "LIST")]
+    path: Option<String>,
+    #[arg(help = "Layouts of these paths, as a list: heap, page, huge [default: heap; zero_copy: page]")]
+    #[arg(long, value_name = "LIST")]
+    layout: Option<String>,
+    #[arg(
+        help = "Engines of these paths, as a list: syscall, uring, uring_fixed, uring_sqpoll [default: syscall]"
+    )]
+    #[arg(long, value_name = "LIST")]
+    engine: Option<String>,
+    /// buffer, fields, unpack, discard, mmap, matched or sink (nobody: the sender alone) [default: sink,
+    /// or buffer where it cannot be made]
+    #[arg(long, value_name = "NAME")]
+    receiver: Option<String>,
+    /// equal (eight fields), header (24 bytes and the rest) or fields:N [default: equal]
+    #[arg(long, value_name = "SHAPE")]
+    shape: Option<String>,
+    /// rr or stream [default: rr]
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// Pairs, 1 to 256 [default: 1]
+    #[arg(long, value_name = "PAIRS")]
+    threads: Option<String>,
+    /// paired, split or free [default: paired]
+    #[arg(long, value_name = "NAME")]
+    placement: Option<String>,
+    /// hot or cold [default: hot]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+impl CaseOptions {
+    fn get(&self, setting: Setting) -> Option<String> {
+        match setting {
+            Setting::Paths => self.path.clone(),
+            Setting::Layouts => self.layout.clone(),
+            Setting::Engines => self.engine.clone(),
+            Setting::Receivers => self.receiver.clone(),
+            Setting::Shapes => self.shape.clone(),
+            Setting::Workloads => self.workload.clone(),
+            Setting::Threads => self.threads.clone(),
+            Setting::Placements => self.placement.clone(),
+            Setting::Sources => self.source.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// What is measured, as far as it is known before anything is set up.
+struct Plan {
+    /// The cell of every case, but for size and fields.
+    cell: Cell,
+    /// Whether the receiver was asked for by name.
+    receiver_is_given: bool,
+    lines: Vec<Line>,
+    ranges: Vec<Range>,
+}
+
+impl Plan {
+    fn new(options: &Options) -> Result<Self> {
+        let get = |setting| options.cases.get(setting);
+        // Sizes and thresholds are what is looked for.
+        let sought = [Setting::Sizes, Setting::CopyBelow].map(Setting::variable);
+        let variable = |name: &'static str| settings::variable(name).filter(|_| !sought.contains(&name));
+        let settings = Settings::new(&get, &variable);
+        let axes = settings.axes()?;
+        let one = |setting: Setting, found: Option<usize>| match (found, settings.given(setting)) {
+            (Some(found), Some(given)) if found != 1 => {
+                Err(Error::Setting(format!("{given}: tune takes one at a time")))
+            }
+            _ => Ok(()),
+        };
+        let Axes { workloads, threads, placements, receivers, sources, shapes, .. } = &axes;
+        one(Setting::Workloads, workloads.as_ref().map(Vec::len))?;
+        one(Setting::Threads, threads.as_ref().map(Vec::len))?;
+        one(Setting::Placements, placements.as_ref().map(Vec::len))?;
+        one(Setting::Receivers, receivers.as_ref().map(Vec::len))?;
+        one(Setting::Sources, sources.as_ref().map(Vec::len))?;
+        one(Setting::Shapes, shapes.as_ref().map(Vec::len))?;
+        let default = Case::default().cell();
+        let first = |list: &Option<Vec<usize>>| list.as_ref().map(|list| list[0]);
+        let cell = Cell {
+            workload: workloads.as_ref().map_or(default.workload, |list| list[0]),
+            threads: first(threads).unwrap_or(default.threads),
+            placement: placements.as_ref().map_or(default.placement, |list| list[0]),
+            receiver: receivers.as_ref().map_or(Receiver::Sink, |list| list[0]),
+            source: sources.as_ref().map_or(default.source, |list| list[0]),
+            shape: shapes.as_ref().map_or(default.shape, |list| list[0]),
+            ..default
+        };
+        let series = vec![
+            baseline(),
+            Series::new(SendPath::OneCopy, Layout::Heap),
+            Series::new(SendPath::ZeroCopy, Layout::Page),
+        ];
+        let ways = Matrix { series, ..Matrix::by_size() }.overridden(&axes).series;
+        let lines = lines(&ways);
+        if lines.is_empty() {
+            return Err(Error::Setting(format!(
+                "--path: every path is held against {}: name another",
+                baseline()
+            )));
+        }
+        let has_payloads = lines.iter().any(|line| matches!(line, Line::Payload { .. }));
+        if !has_payloads && options.cases.shape.is_some() {
+            let text = format!(
+                "--shape: the threshold of hybrid is looked for with messages of {}",
+                plan::FIELD_SHAPE
+            );
+            return Err(Error::Setting(text));
+        }
+        if has_payloads && cell.shape.own_payload_bytes().is_some() {
+            let text = format!(
+                "--shape {}: it has a size of its own, and the size is what is looked for",
+                cell.shape
+            );
+            return Err(Error::Setting(text + ": take equal, header or fields:N"));
+        }
+        let range = |line: &Line| line.range(cell.shape, options.from, options.to, options.precision);
+        let ranges: Vec<Range> = lines.iter().map(range).collect::<Result<_>>()?;
+        for (line, range) in lines.iter().zip(&ranges) {
+            let Question { arm, baseline } = line.question(cell);
+            for bytes in [range.from_bytes, range.to_bytes] {
+                arm(bytes).check()?;
+                baseline(bytes).check()?;
+            }
+        }
+        Cpus::allowed()?.place(cell.placement, Side::Server, 0)?;
+        Ok(Self { cell, receiver_is_given: receivers.is_some(), lines, ranges })
+    }
+
+    /// Takes a receiver where the sink was not asked for by name and cannot be made.
+    fn settle_receiver(&mut self, testbed: &Testbed) {
+        if self.receiver_is_given {
+            return;
+        }
+        let least = Cell { payload_bytes: 64, threads: 1, shape: Case::default().shape, ..self.cell };
+        if let Err(error) = testbed.open(least.case(baseline())) {
+            self.cell.receiver = Receiver::default();
+            note(&format!("  note         receiver {}, not the sender alone: {error}", self.cell.receiver));
+        }
+    }
+
+    /// All but the size, in words.
+    fn description(&self) -> String {
+        let Cell { workload, threads, placement, receiver, source, shape, .. } = self.cell;
+        let pairs = if threads == 1 { "pair" } else { "pairs" };
+        let is_payload = |line: &Line| matches!(line, Line::Payload { .. });
+        let shape = match self.lines.iter().filter(|line| is_payload(line)).count() {
+            0 => plan::FIELD_SHAPE.to_owned(),
+            payloads if payloads == self.lines.len() => shape.to_string(),
+            _ => format!("{shape} (of hybrid {})", plan::FIELD_SHAPE),
+        };
+        format!("receiver {receiver}, shape {shape}, {workload}, {threads} {pairs}, {placement}, {source}")
+    }
+}
+
+/// Looks for the thresholds, and prints them.
+pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let setup = options.setup.setup()?;
+    let mut plan = Plan::new(options)?;
+    let interrupted = interrupt::catch()?;
+    let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+
+    let testbed = Testbed::start(&setup)?;
+    plan.settle_receiver(&testbed);
+    let environment = Environment::read_for(&setup, &testbed, &[plan.cell.placement], &[plan.cell.receiver])?;
+    note(environment.to_string().trim_end());
+    note(&format!("  measured     {}, seed {seed}", plan.description()));
+    let mut rig = PairRig::new(&setup, testbed);
+    // As long as a sweep's, and timed as a whole: what a clock read per message costs is not in them.
+    rig.set_bursts(Bursts::Whole(Duration::ZERO));
+
+    let questions: Vec<Question> = plan.lines.iter().map(|line| line.question(plan.cell)).collect();
+    let mut lives = RigLives::new(rig, &questions, seed);
+    let (answers, end) = look(&plan, &mut lives, options.time, &interrupted);
+    let zero_copy = lives.zero_copy().iter().copied();
+    let found: Vec<Found> = (plan.lines.iter().zip(&plan.ranges).zip(answers).zip(zero_copy))
+        .map(|(((&line, &range), answer), zero_copy)| Found { line, range, answer, zero_copy })
+        .collect();
+
+    let printed = match options.constant {
+        Some(language) => {
+            note(table(&found).trim_end());
+            print(&constants(&found, language, &surroundings(&plan, &environment, &started)))
+        }
+        None if options.json => {
+            let value = json(&plan, &found, &environment, &started, seed, end);
+            serde_json::to_string_pretty(&value)
+                .map_or_else(|error| Err(Error::Protocol(error.to_string())), |text| print(&(text + "\n")))
+        }
+        None => print(&table(&found)),
+    };
+    for one in &found {
+        if let Some(error) = &one.answer.failed {
+            note(&format!("sendpath: {}: {error}", one.line));
+        }
+    }
+    note(match end {
+        StopReason::Interrupted => "interrupted: what was measured is printed",
+        StopReason::Time => "the time is over",
+        StopReason::Answered => "nothing is left to be measured",
+    });
+    printed?;
+    let is_missing =
+        |found: &Found| matches!(found.answer.threshold, Threshold::Never | Threshold::Undecided { .. });
+    Ok(match end {
+        StopReason::Interrupted => INTERRUPTED,
+        _ if found.iter().any(|found| found.answer.failed.is_some()) => FAILED,
+        _ if found.iter().any(is_missing) => NOT_FOUND,
+        _ => DONE,
+    })
+}
+
+/// Looks for the thresholds, and shows how far it is.
+fn look<R: Rig>(
+    plan: &Plan,
+    lives: &mut RigLives<'_, R>,
+    time: Duration,
+    interrupted: &AtomicBool,
+) -> (Vec<Answer>, StopReason) {
+    let shown = Shown::new(time);
+    let mut standing: Vec<String> = Vec::new();
+    let size = |bytes: usize| format::bytes(bytes as f64);
+    let mut show = |progress: &Progress<'_>| {
+        let &Progress { elapsed, asked, thresholds, failed } = progress;
+        if let Some((question, error)) = failed {
+            shown.line(&format!("failed       {}: {error}", plan.lines[question]));
+            return;
+        }
+        // Each answer has a line when it is known, and when it becomes another.
+        let now: Vec<String> = thresholds.iter().map(in_words).collect();
+        for (question, words) in now.iter().enumerate() {
+            let has_changed = standing.get(question).is_none_or(|before| before != words);
+            if has_changed && !matches!(thresholds[question], Threshold::Undecided { .. }) {
+                shown.line(&format!("{}: {words}, {} left", plan.lines[question], shown.left(elapsed)));
+            }
+        }
+        standing = now;
+        let what = || {
+            let next =
+                |asked: &Asked| format!("{} at {}", plan.lines[asked.question].way(), size(asked.bytes));
+            let mut next: Vec<String> = asked.iter().map(next).collect();
+            next.dedup();
+            next.join(", ")
+        };
+        shown.step(elapsed, what);
+    };
+    tune(lives, &plan.ranges, time, interrupted, &mut show)
+}
+
+/// An answer while it is still looked for: to two digits, as it may change.
+fn in_words(threshold: &Threshold) -> String {
+    match threshold {
+        Threshold::Found { bytes, .. } => {
+            let (scale, unit) = if *bytes < 1024.0 { (1.0, "B") } else { (1024.0, "KiB") };
+            format!("from about {} {unit} on", format::significant(bytes / scale, 2))
+        }
+        Threshold::Always => "from the smallest size on".to_owned(),
+        Threshold::Never => "not up to the largest size".to_owned(),
+        Threshold::Undecided { .. } => "undecided".to_owned(),
+    }
+}
+
+/// When, where and how it was measured, for the comment of a constant.
+fn surroundings(plan: &Plan, environment: &Environment, started: &str) -> Vec<String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default();
+    let Environment { kernel, cpu_model, .. } = environment;
+    vec![
+        format!("Measured on {}, Linux {kernel}, {cpu_model}:", started.split('T').next().unwrap_or(started)),
+        format!("{}.", plan.description()),
+        format!("By `sendpath {command}`."),
+    ]
+}
+
+fn json(
+    plan: &Plan,
+    found: &[Found],
+    environment: &Environment,
+    started: &str,
+    seed: u64,
+    end: StopReason,
+) -> serde_json::Value {
+    let answer = |found: &Found| {
+        let Found { line, range, answer, zero_copy } = found;
+        json!({
+            "path": line.way().to_string(),
+            "against": line.against(),
+            "size_of": if matches!(line, Line::Field { .. }) { "field" } else { "payload" },
+            "from_bytes": range.from_bytes,
+            "to_bytes": range.to_bytes,
+            "copied_share": zero_copy.copied_share(),
+            "found": answer,
+        })
+    };
+    let Cell { workload, threads, placement, receiver, source, shape, .. } = plan.cell;
+    json!({
+        "schema": SCHEMA,
+        "program": Program::this(),
+        "started": started,
+        "command": std::env::args().collect::<Vec<_>>(),
+        "seed": seed,
+        "cell": {
+            "workload": workload, "threads": threads, "placement": placement, "receiver": receiver, "source": source,
+            "shape": shape,
+        },
+        "environment": environment,
+        "end": end.to_string(),
+        "answers": found.iter().map(answer).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_looked_for_is_said_to_two_digits() {
+        let found = |bytes| in_words(&Threshold::Found { bytes, low: 1.0, high: 1e6 });
+        assert_eq!([812.0, 35_738.0].map(found), ["from about 810 B on", "from about 35 KiB on"]);
+    }
+}

@@ -1,0 +1,263 @@
+//! `splice`: `vmsplice` puts the pages of the fields into a pipe, `splice` moves them from there into the socket. No byte is
+//! copied before a receiver takes it, as with `MSG_ZEROCOPY`, and on any kernel.
+//!
+//! What that takes, and what this sender does:
+//! - *nothing says when the kernel has let go of the memory*. The call has returned, the bytes are in the socket, and the
+//!   peer's TCP may even have acknowledged them; the pages are still those of the message, and on one machine they are
+//!   until the receiver copies them. What is written to a message in the meantime, arrives. So a message is lent again only
+//!   when the receiver has said that it has it ([`SendMessage::received`]): by an answer, as every protocol has that asks
+//!   before it sends. Where there is none, this path is not safe;
+//! - a pipe holds a number of pieces, each within a page: 16 unless asked for more, while a 64 KiB message on the heap
+//!   covers 24. The pipe is made as large as a message needs, up to what the user may have; beyond that, it is filled and
+//!   emptied several times for a message;
+//! - a short `splice` leaves bytes in the pipe, and the next one goes on with them;
+//! - `splice` has no `MSG_NOSIGNAL`: to a peer that has closed, it raises `SIGPIPE` where that is not ignored. Programs in
+//!   Rust ignore it.
+//!
+//! ```
+//! use std::io::Read;
+//! use std::net::{TcpListener, TcpStream};
+//! use sendpath::case::Layout;
+//! use sendpath::message::Message;
+//! use sendpath::path::{SendMessage, SpliceSender};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! let (server, _) = listener.accept()?;
+//!
+//! let mut sender = SpliceSender::new(server, vec![Message::new(65536, Layout::Page)])?;
+//! sender.message()?.field_mut(0).fill(1);
+//! sender.send()?;
+//! assert!(sender.message().is_err(), "the receiver may not have it yet");
+//!
+//! let mut received = vec![0; 65536];
+//! client.read_exact(&mut received)?;
+//! sender.received(1); // in a program, when the receiver has said so
+//! sender.message()?.field_mut(0).fill(2);
+//! # assert_eq!(received[..8192], [1; 8192]);
+//! # Ok(()) }
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use super::receipt::Receipts;
+use super::ring::Ring;
+use super::{Copies, Interest, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
+use crate::error::{Error, Result};
+use crate::message::{Message, Rest, page_bytes};
+
+/// Moves the pages of the fields through a pipe.
+#[derive(Debug)]
+pub struct SpliceSender<S> {
+    socket: S,
+    ring: Ring,
+    receipts: Receipts,
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl<S: Socket> SpliceSender<S> {
+    /// A sender of `messages`, in turn.
+    ///
+    /// # Errors
+    /// No pipe can be made.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Result<Self> {
+        let ring = Ring::new(messages);
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::call("pipe2(2)"))?;
+        let pages = ring.messages().iter().map(pages).max().unwrap_or_default();
+        // Refused where the user has many pipes (`fs.pipe-user-pages-soft`) or the pipe would be above
+        // `fs.pipe-max-size`. It then has fewer pieces, and a large message takes more calls.
+        let _ = fcntl_setpipe_size(&writer, pages.next_power_of_two() * page_bytes());
+        let receipts = Receipts::new(ring.messages().len());
+        Ok(Self { socket, ring, receipts, reader, writer })
+    }
+
+    /// Puts what is left of the message into the pipe, as much as goes in.
+    fn fill_pipe(&self, gone_bytes: usize) -> Result<usize> {
+        let message = self.ring.current();
+        let rest: Rest<'_>;
+        let iovecs = if gone_bytes == 0 {
+            message.iovecs()
+        } else {
+            rest = message.rest(gone_bytes);
+            rest.iovecs()
+        };
+        loop {
+            // SAFETY: the iovecs point to fields that this sender owns. It lends them for writing only when the receiver
+            // has them, and frees them only then. `overwrite` alone breaks this, as it does in `zero_copy`.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_vmsplice,
+                    self.writer.as_raw_fd(),
+                    iovecs.as_ptr(),
+                    iovecs.len(),
+                    libc::SPLICE_F_NONBLOCK,
+                )
+            };
+            match usize::try_from(result).map_err(|_| io::Error::last_os_error()) {
+                Ok(bytes) => return Ok(bytes),
+                Err(errno) if errno.kind() == io::ErrorKind::Interrupted => {}
+                Err(errno) => return Err(Error::call("vmsplice(2)")(errno)),
+            }
+        }
+    }
+}
+
+/// How many pieces of a pipe a message takes: the pages that its fields lie on.
+fn pages(message: &Message) -> usize {
+    let page = page_bytes();
+    let pages = message.iovecs().iter().map(|iovec| {
+        let start = iovec.iov_base.addr();
+        (start + iovec.iov_len).div_ceil(page) - start / page
+    });
+    pages.sum::<usize>().max(1)
+}
+
+/// What the receiver may not have is leaked: memory that the kernel may yet send must not be used for something else.
+impl<S> Drop for SpliceSender<S> {
+    fn drop(&mut self) {
+        if !self.receipts.has_all() {
+            self.ring.leak();
+        }
+    }
+}
+
+impl<S: Socket + Send> SendMessage for SpliceSender<S> {
+    fn message(&mut self) -> Result<&mut Message> {
+        let place = self.ring.advance();
+        self.receipts.check(place)?;
+        Ok(self.ring.current_mut())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let payload_bytes = self.ring.current().payload_bytes();
+        // Before the first byte is in the pipe: also of a send that fails half-way, the kernel may hold pages.
+        self.receipts.sent(self.ring.place());
+        let (mut piped_bytes, mut sent_bytes) = (0, 0);
+        let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
+        while sent_bytes < payload_bytes {
+            if piped_bytes == sent_bytes {
+                piped_bytes += self.fill_pipe(piped_bytes)?;
+            }
+            let is_last = piped_bytes == payload_bytes;
+            let result = self.socket.splice_from(self.reader.as_fd(), piped_bytes - sent_bytes, is_last);
+            sent_bytes += wait.progress(&self.socket, "splice(2)", result)?.unwrap_or(0);
+        }
+        self.ring.mark_sent();
+        Ok(())
+    }
+
+    fn received(&mut self, messages: u64) {
+        self.receipts.received(messages);
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.receipts.check_all()
+    }
+
+    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+        self.flush()?;
+        self.ring.messages_mut().iter_mut().for_each(write);
+        Ok(())
+    }
+
+    fn overwrite(&mut self) -> Result<bool> {
+        let is_free = self.receipts.is_free(self.ring.place());
+        self.ring.current_mut().invert();
+        Ok(is_free)
+    }
+
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        None
+    }
+
+    /// None: whether the kernel copies later is not told.
+    fn copies(&self) -> Copies {
+        Copies::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Layout;
+    use crate::path::script::{self, Script, connected};
+    use crate::path::{BufferReceiver, ReceiveMessage};
+
+    fn sender<S: Socket + Send + 'static>(socket: S, messages: Vec<Message>) -> Box<dyn SendMessage> {
+        Box::new(script::Answered::new(SpliceSender::new(socket, messages).unwrap()))
+    }
+
+    #[test]
+    fn a_short_send_at_any_byte_goes_on_where_it_stopped() {
+        script::interrupt_at_every_byte(sender);
+    }
+
+    #[test]
+    fn messages_are_sent_in_the_order_of_the_ring() {
+        script::send_in_turn(sender);
+    }
+
+    #[test]
+    fn a_socket_that_never_gets_ready_is_given_up() {
+        script::give_up_waiting(sender);
+    }
+
+    #[test]
+    fn a_message_is_lent_again_when_the_receiver_has_it_and_not_before() {
+        let messages = (0..2).map(|_| Message::new(80, Layout::Heap)).collect();
+        let mut sender = SpliceSender::new(Script::default(), messages).unwrap();
+        for _ in 0..2 {
+            sender.message().unwrap();
+            sender.send().unwrap();
+        }
+        assert!(matches!(sender.message(), Err(Error::NotReceived { message: 0, received: 0 })));
+        assert!(sender.flush().is_err());
+        sender.received(1);
+        sender.message().unwrap();
+        assert!(sender.flush().is_err(), "the second is outstanding");
+        sender.received(2);
+        sender.flush().unwrap();
+    }
+
+    #[test]
+    fn what_is_written_after_the_call_arrives_so_the_memory_is_shared() {
+        let (server, client) = connected();
+        let mut sender = SpliceSender::new(server, vec![Message::new(65536, Layout::Heap)]).unwrap();
+        sender.message().unwrap().fill(1);
+        sender.send().unwrap();
+        sender.overwrite().unwrap();
+        let mut receiver = BufferReceiver::new(client, vec![vec![65536]]);
+        receiver.receive().unwrap();
+        sender.received(1);
+        let mut packed = vec![0; 65536];
+        sender.message().unwrap().pack(&mut packed);
+        assert!(receiver.bytes() == packed, "as overwritten");
+    }
+
+    #[test]
+    fn a_message_of_more_pieces_than_the_pipe_has_is_sent_whole() {
+        let (server, client) = connected();
+        let payload_bytes = 5 << 20;
+        let peer = std::thread::spawn(move || {
+            let mut receiver =
+                BufferReceiver::new(client, vec![crate::message::field_bytes(payload_bytes).to_vec()]);
+            receiver.receive().unwrap();
+            receiver.last().verify(3, 4).unwrap().unwrap();
+        });
+        let mut sender = SpliceSender::new(server, vec![Message::new(payload_bytes, Layout::Heap)]).unwrap();
+        let message = sender.message().unwrap();
+        message.fill(3);
+        message.stamp(4);
+        sender.send().unwrap();
+        peer.join().unwrap();
+        sender.received(1);
+    }
+}

@@ -1,0 +1,251 @@
+//! Lives on a rig: the real pairs, or what tests simulate of them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Asked, Lives};
+use crate::case::Case;
+use crate::results::metric::Metric;
+use crate::results::observation::{Rounds, observation};
+use crate::results::record::Arm;
+use crate::sample::{Sample, ZeroCopyCounts};
+use crate::sweep::{Rig, VISITS_PER_LIFE, Visits};
+
+/// The case of an arm by the size that is looked at, in bytes.
+pub type CaseAt = Box<dyn Fn(usize) -> Case>;
+
+/// From which size on is one arm better than another?
+pub struct Question {
+    /// The arm that may pay.
+    pub arm: CaseAt,
+    /// What it is held against. At each size both have the same cell.
+    pub baseline: CaseAt,
+}
+
+/// Lives of the arms of some questions, on a rig. What is asked for together is interleaved as the cells of a sweep are.
+pub struct RigLives<'q, R> {
+    rig: R,
+    questions: &'q [Question],
+    seed: u64,
+    batches: u64,
+    zero_copy: Vec<ZeroCopyCounts>,
+}
+
+impl<'q, R: Rig> RigLives<'q, R> {
+    /// On `rig`. All orders are drawn from `seed`.
+    #[must_use]
+    pub fn new(rig: R, questions: &'q [Question], seed: u64) -> Self {
+        let zero_copy = vec![ZeroCopyCounts::default(); questions.len()];
+        Self { rig, questions, seed, batches: 0, zero_copy }
+    }
+
+    /// What the kernel said of each question's arm, of all its timed zero-copy sends: were they copied?
+    #[must_use]
+    pub fn zero_copy(&self) -> &[ZeroCopyCounts] {
+        &self.zero_copy
+    }
+}
+
+impl<R: Rig> Lives for RigLives<'_, R> {
+    fn live(&mut self, asked: &[Asked]) -> Vec<Result<f64, String>> {
+        let arm = |case: Case| Arm { case, control: false };
+        let arms_of = |&Asked { question, bytes }: &Asked| {
+            let Question { arm: paying, baseline } = &self.questions[question];
+            [arm(paying(bytes)), arm(baseline(bytes))]
+        };
+        let mut arms: Vec<Arm> = Vec::new();
+        for arm in asked.iter().flat_map(arms_of) {
+            if !arms.contains(&arm) {
+                arms.push(arm);
+            }
+        }
+        // Each batch has orders of its own.
+        let mut visits = Visits::new(&mut self.rig, arms.clone(), self.seed.wrapping_add(self.batches));
+        self.batches += 1;
+        visits.measure(VISITS_PER_LIFE as usize);
+        let mut life = |arm: Arm| {
+            let visits: Result<Vec<_>, String> = (0..VISITS_PER_LIFE).map(|_| visits.next(arm)).collect();
+            Ok(visits?.into_iter().flatten().collect())
+        };
+        let lives: HashMap<Arm, Result<Vec<Sample>, String>> =
+            arms.iter().map(|&arm| (arm, life(arm))).collect();
+        let mut gains = Vec::new();
+        for one in asked {
+            let arms = arms_of(one);
+            gains.push(log_ratio(&lives, arms));
+            if let Some(Ok(samples)) = lives.get(&arms[0]) {
+                let counts = samples.iter().filter_map(|sample| sample.server.zero_copy);
+                counts.for_each(|counts| self.zero_copy[one.question] += counts);
+            }
+        }
+        gains
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.rig.elapsed()
+    }
+}
+
+/// How much better the first arm was than the second, in the median round of their life.
+fn log_ratio(
+    lives: &HashMap<Arm, Result<Vec<Sample>, String>>,
+    [arm, baseline]: [Arm; 2],
+) -> Result<f64, String> {
+    let mut rounds: Rounds<Arm, &Sample> = Rounds::new();
+    for arm in [arm, baseline] {
+        let samples = lives
+            .get(&arm)
+            .ok_or("not measured")?
+            .as_ref()
+            .map_err(|error| format!("{}: {error}", arm.case))?;
+        for (round, sample) in (0..).zip(samples) {
+            rounds.entry(round).or_default().insert(arm, sample);
+        }
+    }
+    observation(&rounds, Metric::Throughput, arm, baseline)
+        .ok_or_else(|| "the two have no round in common".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::sync::atomic::AtomicBool;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution, Normal};
+
+    use super::super::{Range, Threshold, tune};
+    use super::*;
+    use crate::case::SendPath;
+    use crate::error::{Error, Result};
+    use crate::event::Event;
+    use crate::sample::SideReport;
+
+    /// Bursts whose time is drawn: of noise of 2 %, a machine that becomes slower by a tenth and faster again within some
+    /// seconds, and instances that differ by 0.4 %.
+    struct SimulatedRig {
+        rng: RefCell<ChaCha8Rng>,
+        clock: Cell<Duration>,
+        bursts: RefCell<Vec<Arm>>,
+        fails: fn(Case) -> bool,
+    }
+
+    impl SimulatedRig {
+        fn new(seed: u64) -> Self {
+            let rng = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
+            Self { rng, clock: Cell::default(), bursts: RefCell::default(), fails: |_| false }
+        }
+
+        fn draw(&self, sd: f64) -> f64 {
+            Normal::new(0.0, sd).unwrap().sample(&mut *self.rng.borrow_mut())
+        }
+    }
+
+    /// From which size on `one_copy` is better.
+    const CROSSING: f64 = 20_000.0;
+
+    fn message_ns(case: Case) -> f64 {
+        let bytes = case.payload_bytes as f64;
+        // Both cost the same at the crossing.
+        if case.path == SendPath::TwoCopy {
+            1000.0 + 0.1 * bytes
+        } else {
+            1600.0 + (0.1 - 600.0 / CROSSING) * bytes
+        }
+    }
+
+    impl Rig for SimulatedRig {
+        type Instance<'rig> = (Arm, f64);
+
+        fn count(&mut self, _: &[Event]) {}
+
+        fn open(&self, arm: Arm) -> Result<(Arm, f64)> {
+            if (self.fails)(arm.case) {
+                return Err(Error::Protocol("planted".to_owned()));
+            }
+            Ok((arm, self.draw(0.004)))
+        }
+
+        fn burst(&self, (arm, own): &mut (Arm, f64)) -> Result<Sample> {
+            self.bursts.borrow_mut().push(*arm);
+            let machine = 0.1 * self.clock.get().as_secs_f64().sin();
+            let elapsed_ns = 1000.0 * message_ns(arm.case) * (*own + machine + self.draw(0.02)).exp();
+            self.clock.set(self.clock.get() + Duration::from_millis(4));
+            Ok(Sample {
+                elapsed_ns: elapsed_ns as u64,
+                messages: 1000,
+                pairs: 1,
+                server: SideReport::default(),
+                client: SideReport { pairs_ns: elapsed_ns as u64, ..SideReport::default() },
+            })
+        }
+
+        fn is_alive(&self) -> bool {
+            true
+        }
+
+        fn restart(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.clock.get()
+        }
+    }
+
+    fn at(path: SendPath) -> CaseAt {
+        Box::new(move |payload_bytes| Case { path, payload_bytes, ..Case::default() })
+    }
+
+    fn questions() -> [Question; 2] {
+        [SendPath::OneCopy, SendPath::ZeroCopy]
+            .map(|path| Question { arm: at(path), baseline: at(SendPath::TwoCopy) })
+    }
+
+    #[test]
+    fn a_life_has_ten_rounds_of_all_arms_of_a_size_and_says_what_the_arm_gains() {
+        let questions = questions();
+        let mut lives = RigLives::new(SimulatedRig::new(1), &questions, 1);
+        let asked: Vec<Asked> =
+            [(0, 4096), (1, 4096), (0, 65536)].map(|(question, bytes)| Asked { question, bytes }).into();
+        let gains: Vec<f64> = lives.live(&asked).into_iter().map(|gains| gains.unwrap()).collect();
+        for (gains, Asked { bytes, .. }) in gains.into_iter().zip(&asked) {
+            let case = |path| at(path)(*bytes);
+            let truth = (message_ns(case(SendPath::TwoCopy)) / message_ns(case(SendPath::OneCopy))).ln();
+            assert!((gains - truth).abs() < 0.05, "{bytes}: {gains} where it is {truth}");
+        }
+        // The baseline serves both questions.
+        assert_eq!(lives.rig.bursts.borrow().len(), 10 * (3 + 2));
+    }
+
+    #[test]
+    fn an_arm_that_fails_fails_alone_and_says_which_it_was() {
+        let questions = questions();
+        let rig = SimulatedRig { fails: |case| case.path == SendPath::ZeroCopy, ..SimulatedRig::new(1) };
+        let mut lives = RigLives::new(rig, &questions, 1);
+        let gains = lives.live(&[0, 1].map(|question| Asked { question, bytes: 4096 }));
+        assert!(gains[0].is_ok());
+        let error = gains[1].as_ref().unwrap_err();
+        assert!(
+            error.starts_with("rr/zero_copy/heap/4096B/1T/paired: ") && error.contains("planted"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn from_bursts_to_a_threshold() {
+        let range = Range { from_bytes: 64, to_bytes: 1 << 20, step_bytes: 8, precision: 0.1 };
+        let questions = questions();
+        let mut covered = 0;
+        for seed in 0..100 {
+            let mut lives = RigLives::new(SimulatedRig::new(seed), &questions[..1], seed);
+            let time = Duration::from_mins(1);
+            let (answers, _) = tune(&mut lives, &[range], time, &AtomicBool::new(false), &mut |_| {});
+            let Threshold::Found { low, high, .. } = answers[0].threshold else { panic!("{:?}", answers[0]) };
+            assert!(high / low < 1.1 || !answers[0].is_precise, "{:?}", answers[0]);
+            covered += u32::from((low..=high).contains(&CROSSING));
+        }
+        assert!(covered >= 92, "{covered} of 100");
+    }
+}
