@@ -58,8 +58,12 @@ pub(super) fn check(need: Need) -> Result<()> {
 #[must_use]
 pub fn support() -> Vec<(&'static str, std::result::Result<(), String>)> {
     let found = found();
-    let say = |found: Finding, refusal: fn(i32) -> Error| found.map_err(|errno| refusal(errno).to_string());
     let setup = |errno| refused::setup(io::Error::from_raw_os_error(errno));
+    let say = |it: Finding, refusal: fn(i32) -> Error| match found.ring {
+        // Without a ring, nothing else was tried.
+        Err(errno) => Err(setup(errno).to_string()),
+        Ok(()) => it.map_err(|errno| refusal(errno).to_string()),
+    };
     vec![
         ("io_uring", say(found.ring, setup)),
         ("SENDMSG_ZC", say(found.zero_copy, refused::zero_copy)),
