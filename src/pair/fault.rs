@@ -97,7 +97,7 @@ impl SendMessage for FaultySender {
             self.fault.strike(&self.connection)?;
             if self.fault.kind == FaultKind::Corrupt {
                 let message = self.inner.message()?;
-                let field = message.field_mut(message.fields() / 2);
+                let field = message.field_mut((message.fields() - 1) / 2);
                 let middle = field.len() / 2;
                 field[middle] ^= 0xff;
             }
