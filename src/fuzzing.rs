@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::case::{MAX_FIELDS, MAX_PAYLOAD_BYTES, Shape};
 use crate::error::CompletionError;
-use crate::pair::rewritten;
+use crate::pair::{read_greeting, rewritten};
 use crate::path::ZeroCopyCounts;
 use crate::path::completion::{InFlight, Notification, control_message, parse};
 use crate::results::record::Record;
@@ -204,7 +204,7 @@ fn book(input: &mut Input<'_>) -> bool {
     was_taken
 }
 
-/// Reads `input` as frames of the control protocol, of either process, and as the body of one.
+/// Reads `input` as the greeting and as frames of the control protocol, of either process, and as the body of one.
 ///
 /// # Panics
 /// Where a frame that was read is not the same after it was written and read again.
@@ -216,6 +216,7 @@ pub fn control(input: &[u8]) -> bool {
     let body = [&(input.len() as u32).to_le_bytes(), input].concat();
     let mut was_read = false;
     for to in [Side::Server, Side::Client] {
+        was_read |= read_greeting(&mut &input[..], to).is_ok();
         for mut wire in [input, &body] {
             while let Ok(Some(frame)) = rewritten(to, &mut wire) {
                 let again = rewritten(to, &mut &frame[..]).expect("what was written is read");

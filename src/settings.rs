@@ -10,7 +10,7 @@ use crate::case::{
 };
 use crate::environment::Topology;
 use crate::error::{Error, Result};
-use crate::pair::{Setup, SocketOptions};
+use crate::pair::{Client, Peer, Setup, SocketOptions};
 
 /// Something that can be set by an option or by a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub enum Setting {
     CopyBelow,
     /// Where the two processes run.
     Netns,
+    /// The command that leads to the client.
+    Peer,
+    /// Where data connections to a server with a peer are made to.
+    ServerAddress,
     /// The MTU of the veth pair.
     Mtu,
     /// The size of the socket buffers.
@@ -64,6 +68,8 @@ impl Setting {
             Self::Engines => "--engine",
             Self::CopyBelow => "--copy-below",
             Self::Netns => "--netns",
+            Self::Peer => "--peer",
+            Self::ServerAddress => "--server-address",
             Self::Mtu => "--mtu",
             Self::Buffers => "--buffers",
             Self::Congestion => "--congestion",
@@ -86,6 +92,8 @@ impl Setting {
             Self::Engines => "SENDPATH_ENGINE",
             Self::CopyBelow => "SENDPATH_COPY_BELOW",
             Self::Netns => "SENDPATH_NETNS",
+            Self::Peer => "SENDPATH_PEER",
+            Self::ServerAddress => "SENDPATH_SERVER_ADDRESS",
             Self::Mtu => "SENDPATH_MTU",
             Self::Buffers => "SENDPATH_BUFFERS",
             Self::Congestion => "SENDPATH_CONGESTION",
@@ -181,9 +189,41 @@ impl<'a> Settings<'a> {
         let mtu_bytes = self.parsed(Setting::Mtu, |text| {
             text.parse().map_err(|_| format!("MTU {text:?} is not a number of bytes"))
         })?;
-        let topology = self.parsed(Setting::Netns, Topology::parse)?.unwrap_or_default();
-        topology.check(mtu_bytes)?;
-        Ok(Setup { topology, mtu_bytes, socket, program })
+        let netns = self.parsed(Setting::Netns, Topology::parse)?;
+        let server_address = self.parsed(Setting::ServerAddress, str::parse)?;
+        let peer = self.parsed(Setting::Peer, Peer::parse)?.map(|peer| Peer { server_address, ..peer });
+        let (topology, client) = match peer {
+            None => (netns.unwrap_or_default(), Client::Child(program)),
+            Some(peer) => (Topology::Peer, Client::Peer(peer)),
+        };
+        let setup = Setup { topology, mtu_bytes, socket, client };
+        self.goes_together(&setup)?;
+        setup.check()?;
+        Ok(setup)
+    }
+
+    /// Refuses settings of the two ways to start a client at once.
+    fn goes_together(&self, setup: &Setup) -> Result<()> {
+        let has_peer = matches!(setup.client, Client::Peer(_));
+        let alone: &[(Setting, &str)] = if has_peer {
+            &[
+                (
+                    Setting::Netns,
+                    "the server runs where the command is started: ip netns exec NAME sendpath ... --peer ...",
+                ),
+                (Setting::Mtu, "the link to a peer is left as it is"),
+            ]
+        } else {
+            &[(Setting::ServerAddress, "only a peer's client needs to be told where the server is")]
+        };
+        for &(setting, why) in alone {
+            if let Some(given) = self.given(setting) {
+                let with =
+                    self.given(Setting::Peer).map_or_else(|| "no --peer".to_owned(), |peer| peer.to_string());
+                return Err(Error::Setting(format!("{given} does not go with {with}: {why}")));
+            }
+        }
+        Ok(())
     }
 
     fn list<T: PartialEq>(
@@ -354,6 +394,33 @@ mod tests {
         let setup = |settings: &Settings<'_>| settings.setup(PathBuf::new());
         let error = read(&[(Setting::Mtu, "big")], &[], setup).unwrap_err().to_string();
         assert_eq!(error, r#"--mtu: MTU "big" is not a number of bytes"#);
+        let error = read(&[(Setting::Peer, "ssh 'bob")], &[], setup).unwrap_err().to_string();
+        assert!(error.starts_with("--peer: peer \"ssh 'bob\": expected a command"), "{error}");
+        for (options, variables, said) in [
+            (
+                &[(Setting::Peer, "cat")][..],
+                &[("SENDPATH_NETNS", "loopback")][..],
+                "SENDPATH_NETNS=loopback does not go with --peer cat: the server runs where",
+            ),
+            (
+                &[(Setting::Mtu, "9000")],
+                &[("SENDPATH_PEER", "cat")],
+                "--mtu 9000 does not go with SENDPATH_PEER=cat",
+            ),
+            (
+                &[(Setting::ServerAddress, "127.0.0.1")],
+                &[],
+                "--server-address 127.0.0.1 does not go with no --peer",
+            ),
+            (
+                &[(Setting::ServerAddress, "192.0.2.1"), (Setting::Peer, "cat")],
+                &[],
+                "server address 192.0.2.1 is on no interface here; there are 127.0.0.1 (lo)",
+            ),
+        ] {
+            let error = read(options, variables, setup).unwrap_err();
+            assert!(error.is_bad_input() && error.to_string().starts_with(said), "{options:?}: {error}");
+        }
         let error = read(&[], &[("SENDPATH_BUFFERS", "1")], setup).unwrap_err().to_string();
         assert!(error.starts_with("SENDPATH_BUFFERS: ") && error.contains("auto"), "{error}");
     }

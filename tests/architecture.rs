@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &str); 23] = [
     ("results", "case doctor::model environment error event format sample"),
     ("sweep", "case error event measure pair results sample"),
     ("tune", "case error event format results sample sweep"),
-    ("ab", "case error format measure pair results sample"),
+    ("ab", "case environment error format measure pair results sample"),
     ("report", "case doctor::model environment error event format results sample"),
     (
         "cli",

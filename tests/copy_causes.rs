@@ -21,7 +21,7 @@ use nix::unistd::gettid;
 use sendpath::case::{Case, Layout, Placement, Receiver, SendPath};
 use sendpath::environment::CopyCause;
 use sendpath::measure::burst::of_messages;
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
 use serde_json::Value;
 
@@ -149,7 +149,7 @@ fn plant(name: &str) -> ExitCode {
         topology: Topology::Anonymous,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: PathBuf::from(env!("CARGO_BIN_EXE_sendpath")),
+        client: Client::Child(PathBuf::from(env!("CARGO_BIN_EXE_sendpath"))),
     });
     let testbed = testbed.expect("a testbed");
     let planted = testbed.within_sink(|| Ok(plant())).expect("a sink").expect("planted");

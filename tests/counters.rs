@@ -24,7 +24,7 @@ use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::counters::probe;
 use sendpath::event::Event;
 use sendpath::measure::burst::{of_messages, warm_up};
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
 
 const WORK: Duration = Duration::from_millis(30);
@@ -229,7 +229,7 @@ fn meter_agrees_with_threads() -> Result<(), Failed> {
         topology: Topology::Loopback,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: env!("CARGO_BIN_EXE_sendpath").into(),
+        client: Client::Child(env!("CARGO_BIN_EXE_sendpath").into()),
     })?;
     let meter = EventMeter::open(Event::TaskClock)?;
     testbed.count(&[Event::TaskClock]);

@@ -16,7 +16,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use sendpath::case::{Case, Placement, Receiver, SendPath, Workload};
 use sendpath::event::Event;
 use sendpath::measure::burst::{of_messages, warm_up};
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, in_flight_messages};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed, in_flight_messages};
 use sendpath::sample::Copies;
 use sendpath::topology::Topology;
 
@@ -72,7 +72,7 @@ fn traced(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static
 
 fn testbed(program: PathBuf) -> Result<Testbed, Failed> {
     let (topology, socket) = (Topology::Loopback, SocketOptions::default());
-    Ok(Testbed::start(&Setup { topology, mtu_bytes: None, socket, program })?)
+    Ok(Testbed::start(&Setup { topology, mtu_bytes: None, socket, client: Client::Child(program) })?)
 }
 
 /// A system call on a pair's data connection.

@@ -3,8 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::channel;
@@ -17,7 +16,7 @@ use nix::unistd::Pid;
 use sendpath::case::{Case, Layout, Placement, SendPath, Series, Workload};
 use sendpath::error::Error;
 use sendpath::measure::burst::{of_messages, time, time_short, verify};
-use sendpath::pair::{Burst, Extent, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Burst, Client, Extent, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
 
@@ -51,7 +50,6 @@ fn main() -> ExitCode {
         ),
         anywhere("a_pair_that_is_late_for_the_timed_part_is_waited_for", late_pair_is_waited_for),
         anywhere("a_pair_that_fails_in_the_lead_in_ends_all_others", lead_in_failure_ends_all),
-        anywhere("strangers_take_no_place_and_hold_nobody_up", strangers_take_no_place),
         anywhere("the_pairs_of_a_timed_burst_end_together", pairs_end_together),
         anywhere("what_comes_after_the_last_byte_is_drain_and_no_part_of_the_window", drain_is_apart),
         in_namespaces("a_server_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Server)),
@@ -64,7 +62,7 @@ fn testbed(program: &str) -> Result<Testbed, Error> {
         topology: Topology::Loopback,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: PathBuf::from(program),
+        client: Client::Child(PathBuf::from(program)),
     })
 }
 
@@ -314,46 +312,6 @@ fn lead_in_failure_ends_all() -> Result<(), Failed> {
         }
     }
     Ok(())
-}
-
-fn strangers_take_no_place() -> Result<(), Failed> {
-    let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
-    let address = listening_at()?;
-    for path in PATHS {
-        let mut strangers = Vec::new();
-        // Nothing, a hello of another form, half of one, two with a wrong token, and one that goes away at once.
-        for said in [&[][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[7; 19], &[0; 20], &[7; 64]] {
-            let mut stranger = TcpStream::connect(address)?;
-            stranger.write_all(said)?;
-            strangers.push(stranger);
-        }
-        drop(TcpStream::connect(address)?);
-        let started = Instant::now();
-        let mut instance = testbed.open(case(path, Workload::Rr))?;
-        assert!(started.elapsed() < LIMIT, "took {:?}", started.elapsed());
-        verify(&mut instance)?;
-        for mut stranger in strangers {
-            let mut byte = [0];
-            let answer = stranger.read(&mut byte); // as soon as the case is open, it is closed
-            assert!(!matches!(answer, Ok(1)), "a stranger was sent something");
-        }
-    }
-    Ok(())
-}
-
-/// Where this process listens on the loopback interface.
-fn listening_at() -> Result<SocketAddr, Failed> {
-    let sockets = std::fs::read_dir("/proc/self/fd")?.flatten();
-    let sockets: Vec<_> =
-        sockets.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_str()?.to_owned())).collect();
-    let table = std::fs::read_to_string("/proc/self/net/tcp")?;
-    // The columns of proc_net_tcp.rst: the number, local and remote address, state (0A: LISTEN), …, inode.
-    let port = table.lines().find_map(|line| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let own = columns.get(3) == Some(&"0A") && sockets.contains(&format!("socket:[{}]", columns[9]));
-        own.then(|| u16::from_str_radix(columns[1].rsplit(':').next()?, 16).ok()).flatten()
-    });
-    Ok(SocketAddr::from(([127, 0, 0, 1], port.ok_or("this process listens nowhere")?)))
 }
 
 fn pairs_end_together() -> Result<(), Failed> {

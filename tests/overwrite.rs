@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use sendpath::case::{Case, Layout, SendPath, Series};
 use sendpath::environment::Environment;
 use sendpath::measure::burst::{of_messages, warm_up};
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
 use sendpath::report;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::store::{Manifest, Plan, Program, SCHEMA, StoredSweep};
@@ -97,7 +97,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         topology: Topology::Anonymous,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: PathBuf::from(env!("CARGO_BIN_EXE_sendpath")),
+        client: Client::Child(PathBuf::from(env!("CARGO_BIN_EXE_sendpath"))),
     };
     let testbed = Testbed::start(&setup)?;
     let namespace = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))?;

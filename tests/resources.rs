@@ -12,7 +12,7 @@ use common::{anywhere, in_namespaces};
 use libtest_mimic::Failed;
 use sendpath::case::{Case, Cell, Engine, Layout, Placement, Receiver, SendPath, Shape, Workload};
 use sendpath::measure::burst::{of_messages, verify};
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed, buffer_bytes};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed, buffer_bytes};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
 
@@ -44,7 +44,7 @@ const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::Ze
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("client") {
-        let result = sendpath::pair::client::main();
+        let result = sendpath::pair::client::main(true, || serde_json::Value::Null);
         if let Some(file) = std::env::var_os(COUNT_FILE) {
             let count = ALLOCATIONS.load(Ordering::Relaxed).to_string();
             std::fs::write(file, count).expect("the count is written");
@@ -71,7 +71,7 @@ fn testbed(topology: Topology) -> Result<Testbed, Failed> {
         topology,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: std::env::current_exe()?,
+        client: Client::Child(std::env::current_exe()?),
     })?)
 }
 

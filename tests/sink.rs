@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use sendpath::case::{Case, Cell, Engine, Layout, Receiver, SendPath, Series, Workload};
 use sendpath::measure::burst::{of_messages, time, warm_up};
-use sendpath::pair::{Buffers, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Buffers, Client, Fault, FaultKind, Mode, Setup, SocketOptions, Testbed};
 use sendpath::sample::Side;
 use sendpath::topology::Topology;
 
@@ -54,7 +54,7 @@ fn testbed_with(socket: SocketOptions) -> Result<Testbed, Failed> {
         topology: Topology::Anonymous,
         mtu_bytes: None,
         socket,
-        program: PathBuf::from(env!("CARGO_BIN_EXE_sendpath")),
+        client: Client::Child(PathBuf::from(env!("CARGO_BIN_EXE_sendpath"))),
     })?)
 }
 

@@ -284,7 +284,7 @@ ip -n ns_c address flush dev veth_c
 code=0
 "$SENDPATH" run --netns ns_s,ns_c 2>refusal || code=$?
 [ $code = 1 ]
-grep -q 'share no IPv4 subnet.*netns-setup.sh up' refusal
+grep -q 'share no subnet.*netns-setup.sh up' refusal
 "$SETUP" down
 "#;
 

@@ -12,7 +12,7 @@ use libtest_mimic::Failed;
 use sendpath::case::{Case, Cell, Layout, Receiver, Series, Shape, Workload};
 use sendpath::environment::Topology;
 use sendpath::measure::burst::of_messages;
-use sendpath::pair::{Mode, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
 
 fn main() -> ExitCode {
     common::main(vec![in_namespaces("every_byte_of_many_messages_arrives_by_every_way", every_way)])
@@ -47,7 +47,7 @@ fn every_way() -> Result<(), Failed> {
         topology: Topology::Anonymous,
         mtu_bytes: None,
         socket: SocketOptions::default(),
-        program: PathBuf::from(env!("CARGO_BIN_EXE_sendpath")),
+        client: Client::Child(PathBuf::from(env!("CARGO_BIN_EXE_sendpath"))),
     })?;
     let ways = [Layout::Heap, Layout::Page].into_iter().flat_map(common::ways);
     let ways: Vec<Series> = ways.collect();

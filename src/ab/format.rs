@@ -240,7 +240,14 @@ mod tests {
             base: Some(1000.0),
         };
         let comparisons = verdicts.iter().map(comparison).collect();
-        Outcome { blocks: 9, margin: 0.02, comparisons, failures: Vec::new(), interrupted: false }
+        Outcome {
+            blocks: 9,
+            margin: 0.02,
+            comparisons,
+            failures: Vec::new(),
+            interrupted: false,
+            cpu_time_is_whole: true,
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub(crate) mod build;
 pub(crate) mod format;
+pub(crate) mod peer_copy;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -92,6 +93,7 @@ pub fn run(
     progress: &mut dyn FnMut(BlockProgress),
 ) -> Result<Outcome> {
     let started = Instant::now();
+    let plan = &mut plan.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     let mut blocks: BTreeMap<usize, Vec<Block>> = BTreeMap::new();
     let mut failures: BTreeMap<usize, String> = BTreeMap::new();
@@ -113,6 +115,7 @@ pub fn run(
         for (role, build) in starting {
             workers.insert(role, Worker::start(build)?);
         }
+        plan.cpu_time_is_whole &= workers.values().all(Worker::cpu_time_is_whole);
         order.shuffle(&mut rng);
         for (place, case) in order.into_iter().enumerate() {
             if over() {
@@ -142,6 +145,7 @@ pub fn run(
             .map(|(case, error)| Failure { case: plan.cases[case].to_string(), error })
             .collect(),
         interrupted: interrupted.load(Ordering::Relaxed),
+        cpu_time_is_whole: plan.cpu_time_is_whole,
     })
 }
 

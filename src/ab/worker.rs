@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
 use crate::pair::{Fault, FaultKind, Setup, Testbed};
@@ -59,6 +60,10 @@ enum Answer {
         #[serde(default)]
         protocol: u32,
         program: Program,
+        /// Whether CPU time has the softirqs in it, on both sides; a build whose client always was a child of its own
+        /// does not say, and need not.
+        #[serde(default)]
+        cpu_time_is_whole: Option<bool>,
     },
     /// An instance is open. A burst of this length takes about as long as a burst should.
     Opened { burst_ns: u64 },
@@ -74,6 +79,7 @@ pub struct Worker {
     child: Child,
     questions: Option<ChildStdin>,
     answers: Receiver<String>,
+    cpu_time_is_whole: bool,
 }
 
 impl Worker {
@@ -115,10 +121,13 @@ impl Worker {
             let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
             drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
         });
-        let mut worker = Self { child, questions: Some(questions), answers };
+        let mut worker = Self { child, questions: Some(questions), answers, cpu_time_is_whole: false };
         match worker.answer() {
-            Ok(Answer::Ready { protocol: PROTOCOL, .. }) => Ok(worker),
-            Ok(Answer::Ready { protocol, program }) => Err(refused(
+            Ok(Answer::Ready { protocol: PROTOCOL, cpu_time_is_whole, .. }) => {
+                worker.cpu_time_is_whole = cpu_time_is_whole != Some(false);
+                Ok(worker)
+            }
+            Ok(Answer::Ready { protocol, program, .. }) => Err(refused(
                 std::io::Error::other(format!("protocol {protocol}, and this sendpath has {PROTOCOL}")),
                 other_protocol(&format!("{shown} (revision {})", program.name()), protocol),
             )),
@@ -131,6 +140,11 @@ impl Worker {
             )),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether CPU time has the softirqs in it, on both of its sides.
+    pub(super) fn cpu_time_is_whole(&self) -> bool {
+        self.cpu_time_is_whole
     }
 
     /// Opens an instance of `case`, and gives how long a burst of it should be, in nanoseconds.
@@ -228,7 +242,9 @@ pub fn serve(
     };
     let testbed = Testbed::start(setup)?;
     let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
-    say(&Answer::Ready { protocol: PROTOCOL, program: Program::this() })?;
+    let environment = Environment::read(setup, testbed.effective(), &[]);
+    let cpu_time_is_whole = Some(environment.softirq_in_cpu_time() == Some(true));
+    say(&Answer::Ready { protocol: PROTOCOL, program: Program::this(), cpu_time_is_whole })?;
     let mut open = None;
     for line in input.lines() {
         let line = line.map_err(Error::call("read(2) of a request"))?;

@@ -13,15 +13,15 @@ use super::sweep::{MatrixOptions, parse_percent, parse_time};
 use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, UNDECIDED, interrupt};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
+use crate::ab::peer_copy::{self, PeerCopy};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
 use crate::case::{ChartAxis, Layout, Matrix, SendPath, Series};
-use crate::environment::Cpus;
 use crate::error::Error;
-use crate::measure::softirq;
+use crate::limits::softirq;
+use crate::pair::{Client, Setup};
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::Outcome;
-use crate::sample::Side;
 use crate::sweep::plan::cells;
 
 const AFTER_HELP: &str = "\
@@ -31,6 +31,7 @@ Examples:
   sendpath ab main --receiver sink              the sender alone, without a scheduler in the round trip
   sendpath ab HEAD --markdown >comment.md       a comment for a pull request
   sendpath ab --base-bin old/sendpath --change-bin new/sendpath
+  sendpath ab main --peer 'ssh bob {} client' --peer-copy 'scp {} bob:{}'      over a real wire
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
 
 How it compares:
@@ -98,10 +99,25 @@ pub(super) struct Options {
     /// Print what github-action-benchmark takes as customSmallerIsBetter
     #[arg(long, group = "format")]
     github_action_benchmark: bool,
+    /// With --peer: the command that brings each build's own program over; {} is its path, here and there,
+    /// in this command and in --peer: 'scp {} bob:{}'
+    #[arg(long, value_name = "COMMAND", value_parser = parse_words)]
+    peer_copy: Option<Words>,
     #[command(flatten)]
     matrix: MatrixOptions,
     #[command(flatten)]
     setup: SetupOptions,
+}
+
+/// A command in words: a type of its own, since clap takes a plain list for a repeated option.
+#[derive(Clone)]
+struct Words(Vec<String>);
+
+fn parse_words(text: &str) -> Result<Words, String> {
+    match shlex::split(text) {
+        Some(words) if !words.is_empty() => Ok(Words(words)),
+        _ => Err(format!("{text:?} is not a command in words, as a shell takes it apart")),
+    }
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -124,14 +140,15 @@ fn default_matrix() -> Matrix {
 
 /// Builds, compares, prints.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    options.setup.setup()?;
+    let setup = options.setup.setup()?;
     let matrix = default_matrix().overridden(&options.matrix.axes()?);
     let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
         .into_iter()
         .flat_map(|cell| matrix.series.iter().map(move |&series| cell.case(series)))
         .collect();
+    check_peer_copy(options, &setup)?;
     for case in &cases {
-        Cpus::allowed()?.place(case.placement, Side::Server, 0)?;
+        setup.check_placement(case.placement)?;
     }
     for file in [&options.base_bin, &options.change_bin].into_iter().flatten() {
         if !file.is_file() {
@@ -153,11 +170,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
         Err(error) => return Err(error.into()),
     };
-    let arguments = options.setup.arguments();
-    let build = |program: &PathBuf, variables: &[(String, String)]| Build {
-        program: program.clone(),
-        arguments: arguments.clone(),
-        variables: variables.to_vec(),
+    // Removed when they are dropped.
+    let copies = peer_copies(options, &setup, &programs)?;
+    let build = |side: usize, variables: &[(String, String)]| {
+        let copy = copies.as_ref().map(|copies| &copies[side.min(copies.len() - 1)]);
+        let arguments = options.setup.arguments(copy.map(PeerCopy::peer_command));
+        Build { program: programs[side].clone(), arguments, variables: variables.to_vec() }
     };
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     let plan = BlockPlan {
@@ -174,8 +192,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.time);
     let shown = Shown::new(plan.time);
     let outcome = compare(
-        &build(&programs[0], &options.base_env),
-        &build(&programs[1], &options.change_env),
+        &build(0, &options.base_env),
+        &build(1, &options.change_env),
         &plan,
         &interrupted,
         &mut |progress| show(&shown, &plan, progress),
@@ -188,6 +206,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
         outcome => outcome?,
     };
+    if plan.cpu_time_is_whole && !outcome.cpu_time_is_whole {
+        eprintln!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}");
+    }
     print(options, &outcome, &base_name, &change_name, seed)?;
     Ok(match conclude(&outcome) {
         _ if outcome.interrupted => INTERRUPTED,
@@ -196,6 +217,42 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         Conclusion::Regression => FAILED,
         Conclusion::None => DONE,
     })
+}
+
+/// The builds' programs on the peer's machine: one each, or one for both if they are one. None where no copy was asked
+/// for.
+fn peer_copies(
+    options: &Options,
+    setup: &Setup,
+    programs: &[PathBuf; 2],
+) -> Result<Option<Vec<PeerCopy>>, Error> {
+    let Client::Peer(peer) = &setup.client else { return Ok(None) };
+    let Some(copy) = &options.peer_copy else {
+        if programs[0] != programs[1] {
+            eprintln!(
+                "the peer's client is one build for both sides: what differs in the receiving half is not compared \
+                 (--peer-copy brings each build's own over)"
+            );
+        }
+        return Ok(None);
+    };
+    let distinct = if programs[0] == programs[1] { &programs[..1] } else { &programs[..] };
+    distinct.iter().map(|program| PeerCopy::make(program, &copy.0, peer)).collect::<Result<_, _>>().map(Some)
+}
+
+/// Refuses a copy that no peer would run.
+fn check_peer_copy(options: &Options, setup: &Setup) -> Result<(), Error> {
+    let Some(copy) = &options.peer_copy else { return Ok(()) };
+    let has_place = |words: &[String]| words.iter().any(|word| word.contains(peer_copy::PLACEHOLDER));
+    match &setup.client {
+        Client::Child(_) => Err(Error::Setting("--peer-copy goes with --peer".to_owned())),
+        Client::Peer(peer) if !has_place(&peer.command) || !has_place(&copy.0) => Err(Error::Setting(
+            "--peer-copy: {} stands for the program's path in both commands: --peer 'ssh bob {} client' --peer-copy \
+             'scp {} bob:{}'"
+                .to_owned(),
+        )),
+        Client::Peer(_) => Ok(()),
+    }
 }
 
 /// The names of the two sides, and their executables.

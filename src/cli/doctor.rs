@@ -1,18 +1,18 @@
 //! `sendpath doctor`: what this machine can measure, and what would make its numbers wrong.
 
-use clap::Args;
-use serde::Serialize;
-
 use super::output::print;
 use super::{DONE, MISSING, SetupOptions};
 use crate::doctor::model::{Check, State};
-use crate::doctor::{examine, names};
+use crate::doctor::{ExaminedClient, examine, names};
+use crate::environment::Interface;
 use crate::error::Error;
+use clap::Args;
 
 const AFTER_HELP: &str = "\
 Examples:
   sendpath doctor
   sendpath doctor --json | jq '.checks[] | select(.state != \"ok\")'
+  sendpath doctor --peer 'ssh bob sendpath client'    both machines, and the link between them
   sendpath doctor --require cycles,llc-load-misses && cargo bench --bench cycles
 
 States:
@@ -36,27 +36,23 @@ pub(super) struct Options {
     setup: SetupOptions,
 }
 
-#[derive(Serialize)]
-struct DoctorReport<'a> {
-    checks: &'a [Check],
-}
-
 /// Looks, prints, and judges what was required.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let required = required(options.require.as_deref())?;
-    let checks = examine(&setup);
+    let examined = examine(&setup);
     let text = if options.json {
-        serde_json::to_string_pretty(&DoctorReport { checks: &checks })? + "\n"
+        serde_json::to_string_pretty(&examined)? + "\n"
     } else {
-        table(&checks)
+        let client = examined.client.as_ref().map_or_else(String::new, client);
+        table(&examined.checks) + &client
     };
     print(&text)?;
-    let missing: Vec<_> = checks
-        .iter()
-        .filter(|check| check.state == State::Unavailable && required.contains(&check.name))
-        .map(|check| check.name.as_str())
-        .collect();
+    // With a peer there are other checks than without.
+    let is_there = |name: &String| {
+        examined.checks.iter().any(|check| check.name == *name && check.state != State::Unavailable)
+    };
+    let missing: Vec<_> = required.iter().filter(|name| !is_there(name)).map(String::as_str).collect();
     if missing.is_empty() {
         return Ok(DONE);
     }
@@ -77,6 +73,22 @@ fn required(list: Option<&str>) -> Result<Vec<String>, Error> {
             }
         })
         .collect()
+}
+
+/// The link to a peer's client, and what its machine has.
+fn client(client: &ExaminedClient) -> String {
+    let ExaminedClient { machine, link: [server, other], checks } = client;
+    let end = |name: &str, end: &Interface| {
+        let port = end.describe_port();
+        format!("{name:<12} {} {}, MTU {} bytes, {port}\n", end.name, end.address, end.mtu_bytes)
+    };
+    format!(
+        "\nThe link:\n{}{}\nThe client's machine, {}:\n{}",
+        end("server", server),
+        end("client", other),
+        machine.host,
+        table(checks)
+    )
 }
 
 /// A row for each check. Checks that came out alike for one reason share it.

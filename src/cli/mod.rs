@@ -52,6 +52,7 @@ Examples:
   sendpath sweep                                   all paths by size, interleaved, in a minute
   sendpath tune                                    the size from which on each path pays
   sendpath report target-reports/…                 a page of what a sweep says
+  sendpath sweep --peer 'ssh bob sendpath client'  the same to a receiver on another machine
   sendpath doctor                                  what this machine can measure, and what it cannot
   cargo bench                                      all cases, with charts
 
@@ -75,9 +76,7 @@ enum Command {
     Compare(compare::Options),
     History(history::Options),
     Doctor(doctor::Options),
-    /// Be the client process of a run; the server starts it.
-    #[command(hide = true)]
-    Client,
+    Client(client::Options),
     /// Be one side of a comparison; `ab` starts it.
     #[command(hide = true)]
     Worker(worker::Options),
@@ -91,6 +90,18 @@ struct SetupOptions {
     /// SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback [default: anonymous]
     #[arg(long, value_name = "NETNS")]
     netns: Option<String>,
+    #[arg(
+        help = "A command whose standard input and output lead to `sendpath client` on another machine, as in \
+                  'ssh bob sendpath client'. It is run without a shell and without a terminal"
+    )]
+    #[arg(long, value_name = "COMMAND")]
+    peer: Option<String>,
+    #[arg(
+        help = "Of this machine, where the peer's client makes its data connections to: 10.0.0.1, 10.0.0.1:7001 \
+                  [default: the address on the subnet that both ends share, any free port]"
+    )]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    server_address: Option<String>,
     /// MTU of the veth pair, in bytes [default: the kernel's, 1500]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<String>,
@@ -103,10 +114,13 @@ struct SetupOptions {
 }
 
 impl SetupOptions {
-    /// The options as a process is given them.
-    fn arguments(&self) -> Vec<OsString> {
+    /// The options as a process is given them, with another peer's command if one is given.
+    fn arguments(&self, peer: Option<String>) -> Vec<OsString> {
+        let peer = peer.or_else(|| self.peer.clone());
         [
             ("netns", &self.netns),
+            ("peer", &peer),
+            ("server-address", &self.server_address),
             ("mtu", &self.mtu),
             ("buffers", &self.buffers),
             ("congestion", &self.congestion),
@@ -120,15 +134,24 @@ impl SetupOptions {
     fn as_options(&self) -> Vec<String> {
         let (get, variable) = (|setting| self.get(setting), settings::variable);
         let settings = Settings::new(&get, &variable);
-        [Setting::Netns, Setting::Mtu, Setting::Buffers, Setting::Congestion]
-            .into_iter()
-            .filter_map(|setting| Some(format!("{}={}", setting.option(), settings.given(setting)?.text)))
-            .collect()
+        [
+            Setting::Netns,
+            Setting::Peer,
+            Setting::ServerAddress,
+            Setting::Mtu,
+            Setting::Buffers,
+            Setting::Congestion,
+        ]
+        .into_iter()
+        .filter_map(|setting| Some(format!("{}={}", setting.option(), settings.given(setting)?.text)))
+        .collect()
     }
 
     fn get(&self, setting: Setting) -> Option<String> {
         match setting {
             Setting::Netns => self.netns.clone(),
+            Setting::Peer => self.peer.clone(),
+            Setting::ServerAddress => self.server_address.clone(),
             Setting::Mtu => self.mtu.clone(),
             Setting::Buffers => self.buffers.clone(),
             Setting::Congestion => self.congestion.clone(),
@@ -158,7 +181,7 @@ pub fn main() -> ExitCode {
         Command::History(options) => history::run(&options),
         Command::Worker(options) => worker::run(&options),
         Command::Doctor(options) => doctor::run(&options),
-        Command::Client => client::run(),
+        Command::Client(options) => client::run(&options),
     };
     let code = outcome.unwrap_or_else(|error| {
         output::note(&format!("sendpath: {error:#}"));

@@ -14,7 +14,7 @@ use crate::case::{
     Axis, Case, CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape,
     Source, Workload, parse_copy_below, parse_payload_bytes, parse_threads,
 };
-use crate::environment::{CopyCause, Cpus, Environment, copy_cause};
+use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::format;
@@ -22,7 +22,7 @@ use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
-use crate::sample::{RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts, why_not_seen};
+use crate::sample::{RoundTrips, Sample, Seen, SideReport, ZeroCopyCounts, why_not_seen};
 use crate::settings::parse_shape;
 
 const AFTER_HELP: &str = "\
@@ -168,7 +168,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let case = options.case().map_err(Error::from)?;
     let Case { placement, receiver, .. } = case;
     let setup = options.setup.setup()?;
-    Cpus::allowed()?.place(placement, Side::Server, 0)?;
+    setup.check_placement(placement)?;
     let interrupted = interrupt::catch()?;
 
     let mut testbed = Testbed::start(&setup)?;
@@ -189,6 +189,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         *copied_because =
             (*share > 0.0 || !causes.is_empty()).then(|| causes.into_iter().map(Explained::from).collect());
     }
+    report.strangers = testbed.strangers();
     print(&report, options.json)?;
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
@@ -214,6 +215,12 @@ fn measure(
     window.verified_messages += verify(instance)?;
     window.injection_ns = instance.injection_ns()?;
     Ok(window)
+}
+
+/// How many have connected that were no client of the run.
+pub(super) fn closed(count: u64) -> String {
+    let connections = if count == 1 { "1 connection was" } else { &format!("{count} connections were") };
+    format!("{connections} closed, for want of the run's token")
 }
 
 /// The bursts of a window, summed up.
@@ -282,6 +289,7 @@ impl Window {
                 copied_share: counts.copied_share(),
                 copied_because: None,
             }),
+            strangers: 0,
             retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
             seen: self.seen,
@@ -329,6 +337,8 @@ struct RunReport {
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
+    /// Connections to the data port that did not say the run's token, and were closed.
+    strangers: u64,
     /// TCP segments that the server's kernel sent more than once.
     retransmitted_segments: u64,
     verified_messages: u64,
@@ -384,6 +394,24 @@ impl RunReport {
             Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
             _ => format!("{} messages besides, every byte", self.verified_messages),
         }
+    }
+}
+
+impl RunReport {
+    /// How what was sent arrived.
+    fn arrival(&self) -> Vec<(&'static str, String)> {
+        let (again, strangers) = (self.retransmitted_segments, self.strangers);
+        let seen = self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string());
+        [
+            ("retransmitted", (again > 0).then(|| format!("{again} segments"))),
+            ("strangers", (strangers > 0).then(|| closed(strangers))),
+            ("seen", Some(seen)),
+            ("contradiction", self.contradiction.clone()),
+            ("verified", Some(self.verified())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
     }
 }
 
@@ -473,17 +501,9 @@ impl fmt::Display for RunReport {
                 format!("{} of the bytes received; the others were copied", format::share(mapped)),
             )?;
         }
-        if self.retransmitted_segments > 0 {
-            line("retransmitted", format!("{} segments", self.retransmitted_segments))?;
+        for (name, value) in self.arrival() {
+            line(name, value)?;
         }
-        line(
-            "seen",
-            self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string()),
-        )?;
-        if let Some(contradiction) = &self.contradiction {
-            line("contradiction", contradiction.clone())?;
-        }
-        line("verified", self.verified())?;
         let Some(sides) = &self.counters else { return Ok(()) };
         writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
         write!(f, "{sides}")

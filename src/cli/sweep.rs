@@ -12,18 +12,18 @@ use rand::RngExt;
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
-use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt};
+use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt, run};
 use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
-use crate::environment::{CopyCauses, Cpus, Environment};
+use crate::environment::{CopyCauses, Environment};
 use crate::error::Error;
 use crate::event::Event;
+use crate::limits;
 use crate::pair::Testbed;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
-use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::{Profile, cells};
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
@@ -191,7 +191,6 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options, &axes),
     };
-    let cpus = Cpus::allowed()?;
     let mut placements: Vec<Placement> = Vec::new();
     for cell in &plan.cells {
         if !placements.contains(&cell.placement) {
@@ -199,7 +198,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
     }
     for &placement in &placements {
-        cpus.place(placement, Side::Server, 0)?;
+        setup.check_placement(placement)?;
     }
     let folder = options.out.clone().unwrap_or_else(default_folder);
     if resumed.is_none() {
@@ -207,7 +206,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let interrupted = interrupt::catch()?;
 
-    let checks = doctor::examine(&setup);
+    let checks = doctor::examine(&setup).checks;
     let (events, not_counted) = match &resumed {
         Some(sweep) => (sweep.manifest.events.clone(), BTreeMap::new()),
         None => countable(&options.counters.0),
@@ -312,7 +311,7 @@ fn default_folder() -> PathBuf {
 
 /// The machine's name, fit for a file's.
 fn host() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let name = limits::host_name();
     let fit = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
     name.chars().map(fit).collect()
 }
@@ -349,7 +348,7 @@ fn measure(
 ) -> anyhow::Result<u8> {
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
-    let injections = rig.injections();
+    let (injections, strangers) = (rig.injections(), rig.strangers());
     let mut sweep = Sweep::new(plan, options, rig, records);
     let mut keep = |records: &[Record]| {
         store.keep_injections(&injections.borrow())?;
@@ -377,6 +376,9 @@ fn measure(
         .flat_map(|cell| &cell.arms)
         .filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?)))
         .collect();
+    if strangers.get() > 0 {
+        note(&format!("  strangers    {}", run::closed(strangers.get())));
+    }
     for (case, error) in &failures {
         note(&format!("sendpath: {case}: {error}"));
     }

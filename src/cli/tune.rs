@@ -12,12 +12,11 @@ use super::progress::Shown;
 use super::sweep::{parse_percent, parse_time};
 use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt};
 use crate::case::{Axes, Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
-use crate::environment::{Cpus, Environment};
+use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::pair::Testbed;
 use crate::results::store::{Program, SCHEMA};
-use crate::sample::Side;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::{Bursts, PairRig, Rig};
 use crate::tune::format::{Found, Language, constants, table};
@@ -220,7 +219,6 @@ impl Plan {
                 baseline(bytes).check()?;
             }
         }
-        Cpus::allowed()?.place(cell.placement, Side::Server, 0)?;
         Ok(Self { cell, receiver_is_given: receivers.is_some(), lines, ranges })
     }
 
@@ -258,6 +256,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
 
+    setup.check_placement(plan.cell.placement)?;
     let testbed = Testbed::start(&setup)?;
     plan.settle_receiver(&testbed);
     let environment = Environment::read_for(&setup, &testbed, &[plan.cell.placement], &[plan.cell.receiver])?;
@@ -362,7 +361,7 @@ fn in_words(threshold: &Threshold) -> String {
 fn surroundings(plan: &Plan, environment: &Environment, started: &str) -> Vec<String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let command = shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default();
-    let Environment { kernel, cpu_model, .. } = environment;
+    let Machine { kernel, cpu_model, .. } = &environment.machine;
     vec![
         format!("Measured on {}, Linux {kernel}, {cpu_model}:", started.split('T').next().unwrap_or(started)),
         format!("{}.", plan.description()),

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::{Check, State};
 use crate::counters::Pmus;
-use crate::limits::{self, cgroup};
-use crate::measure::environment::smt;
+use crate::limits::{self, cgroup, smt};
 
 /// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
 #[expect(clippy::struct_excessive_bools, reason = "one for each right")]

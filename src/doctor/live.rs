@@ -6,15 +6,15 @@ use std::net::TcpStream;
 use socket2::{Domain, Type};
 use strum::VariantArray;
 
+use super::ExaminedClient;
 use super::model::{Check, State};
 use crate::case::{Case, Layout, Matrix, Placement, Receiver, SendPath};
 use crate::counters::probe;
 use crate::environment::{CopyCause, Cpus, Topology, copy_cause};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits;
+use crate::limits::{self, softirq};
 use crate::measure::burst::{of_messages, verify};
-use crate::measure::softirq;
 use crate::message::{Message, Pages, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::{Socket, uring};
@@ -183,7 +183,38 @@ pub(super) fn namespaces(setup: &Setup) -> [Check; 3] {
     with(made, [(VETH_COPY, Receiver::default()), (SINK, Receiver::Sink)].map(|way| copies(&testbed, way)))
 }
 
+/// Reaches a peer's client, and tries whether a zero-copy send to it is copied, and one into the sink.
+pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
+    let name = "peer";
+    let testbed = match Testbed::start(setup) {
+        Ok(testbed) => testbed,
+        Err(error) => {
+            let untried = |name| Check::new(name, State::Unavailable, "not tried: there is no peer", None);
+            let found = format!("not reached: {error}");
+            let refused = Check::new(name, State::Unavailable, found, command_in(&error.to_string()));
+            return ([refused, untried(LINK_COPY), untried(SINK)], None);
+        }
+    };
+    let [link, sink] =
+        [(LINK_COPY, Receiver::default()), (SINK, Receiver::Sink)].map(|way| copies(&testbed, way));
+    let effective = testbed.effective();
+    let reached = effective.client.as_ref().map_or_else(String::new, ToString::to_string);
+    let examined = testbed.examine_client().and_then(|found| {
+        serde_json::from_value::<Vec<Check>>(found).map_err(|error| Error::Protocol(error.to_string()))
+    });
+    let (check, checks) = match examined {
+        Ok(checks) => (Check::ok(name, format!("tried: {reached}")), checks),
+        Err(error) => {
+            (Check::new(name, State::Limited, format!("tried: {reached}: {error}"), None), Vec::new())
+        }
+    };
+    let ends = [effective.server_link.clone(), effective.client_link.clone()];
+    let client = effective.client.clone();
+    ([check, link, sink], client.map(|machine| ExaminedClient { machine, link: ends, checks }))
+}
+
 const VETH_COPY: &str = "veth-copy";
+const LINK_COPY: &str = "link-copy";
 const SINK: &str = "sink";
 
 /// Whether zero-copy sends to `receiver` are copied, and why.

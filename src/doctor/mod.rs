@@ -6,10 +6,12 @@ pub(crate) mod model;
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use strum::VariantArray;
 
+use crate::environment::{ClientMachine, Interface};
 use crate::event::Event;
-use crate::pair::Setup;
+use crate::pair::{Client, Setup};
 
 use files::{Files, Rights};
 pub use model::{Check, State};
@@ -22,7 +24,7 @@ pub fn names() -> Vec<String> {
     events.chain(others).collect()
 }
 
-const OTHERS: [&str; 30] = [
+const OTHERS: [&str; 32] = [
     "paranoid",
     "machine",
     "user-namespaces",
@@ -53,11 +55,51 @@ const OTHERS: [&str; 30] = [
     "namespaces",
     "veth-copy",
     "sink",
+    "peer",
+    "link-copy",
 ];
 
-/// Looks at everything. The last checks try what they are about: they run a burst between two namespaces.
+/// What is known of the two ends of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Examined {
+    /// What this machine has, and what was tried between the two ends.
+    pub checks: Vec<Check>,
+    /// What the machine of a peer's client has; none without one, or where it could not be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ExaminedClient>,
+}
+
+/// What the machine of a peer's client has.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExaminedClient {
+    /// What it is.
+    #[serde(flatten)]
+    pub machine: ClientMachine,
+    /// The two ends of the link: the server's and the client's.
+    pub link: [Interface; 2],
+    /// What it has.
+    pub checks: Vec<Check>,
+}
+
+/// Looks at everything. The last checks try what they are about: they run a burst between two namespaces, or to a
+/// peer's client.
 #[must_use]
-pub fn examine(setup: &Setup) -> Vec<Check> {
+pub fn examine(setup: &Setup) -> Examined {
+    let mut checks = examine_alone();
+    let mut client = None;
+    if matches!(setup.client, Client::Peer(_)) {
+        let (tried, found) = live::peer(setup);
+        checks.extend(tried);
+        client = found;
+    } else {
+        checks.extend(live::namespaces(setup));
+    }
+    Examined { checks, client }
+}
+
+/// Looks at what this machine has, without another end.
+#[must_use]
+pub fn examine_alone() -> Vec<Check> {
     let mut checks = live::events();
     let rights = Rights::of_this_process();
     checks.extend(Files { root: PathBuf::from("/") }.checks(&rights));
@@ -70,6 +112,5 @@ pub fn examine(setup: &Setup) -> Vec<Check> {
         live::huge_pages(),
     ]);
     checks.extend(live::rings());
-    checks.extend(live::namespaces(setup));
     checks
 }

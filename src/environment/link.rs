@@ -2,7 +2,7 @@
 //! [`topology`](crate::topology).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub enum Topology {
     },
     /// No namespaces: both ends in the present one, over 127.0.0.1.
     Loopback,
+    /// The server in the present namespace, the client wherever a peer's command starts it.
+    Peer,
 }
 
 impl fmt::Display for Topology {
@@ -35,6 +37,7 @@ impl fmt::Display for Topology {
                 write!(f, "network namespaces {server} (server) and {client} (client)")
             }
             Self::Loopback => f.write_str("loopback, no namespaces"),
+            Self::Peer => f.write_str("a client that the peer's command starts"),
         }
     }
 }
@@ -72,8 +75,8 @@ pub struct Interface {
     /// Its name in its namespace.
     pub name: String,
     /// Its address.
-    pub address: Ipv4Addr,
-    pub(crate) mask: Ipv4Addr,
+    pub address: IpAddr,
+    pub(crate) mask: IpAddr,
     /// The largest packet it takes, in bytes.
     pub mtu_bytes: u32,
     /// What drives it; none where the kernel does not say, as of `lo`.
@@ -82,6 +85,9 @@ pub struct Interface {
     /// Which of the offloads that the paths depend on are on; none where the kernel does not say.
     #[serde(default)]
     pub offloads: Option<Offloads>,
+    /// Its rings, queues and interrupts; none where there are none, as of veth, or the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Queues>,
 }
 
 impl Interface {
@@ -91,7 +97,47 @@ impl Interface {
         let driver = self.driver.as_deref().unwrap_or("unknown");
         let offloads =
             self.offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
-        format!("driver {driver}, {offloads}")
+        let queues = self.queues.as_ref().map_or_else(String::new, |queues| format!(", {queues}"));
+        format!("driver {driver}, {offloads}{queues}")
+    }
+
+    /// Whether what it sends stays in this machine's memory, as far as its driver tells.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.driver.as_deref() == Some("veth") || self.address.is_loopback() || self.name == "lo"
+    }
+}
+
+/// How a network port hands packets over, as `ethtool -g`, `-c` and `-l` and `/proc/interrupts` show it. What the driver
+/// does not say is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// Packets that the receive and the transmit ring hold.
+    pub ring_packets: Option<(u32, u32)>,
+    /// How long the port waits for more packets before it interrupts, in microseconds: received and sent ones.
+    pub coalesced_us: Option<(u32, u32)>,
+    /// Queues: those that receive, send, and do both.
+    pub queues: Option<(u32, u32, u32)>,
+    /// The CPUs that each of its interrupts may go to, as `smp_affinity_list` has them.
+    pub interrupt_cpus: Vec<String>,
+}
+
+impl fmt::Display for Queues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ring_packets, coalesced_us, queues, interrupt_cpus } = self;
+        let mut words = Vec::new();
+        words.extend(ring_packets.map(|(receive, send)| format!("rings of {receive} and {send} packets")));
+        words.extend(
+            coalesced_us
+                .map(|(receive, send)| format!("coalescing {receive} and {send} \u{b5}s (receive, send)")),
+        );
+        words.extend(queues.map(|(receive, send, both)| match (receive, send) {
+            (0, 0) => format!("{both} queues"),
+            _ => format!("{receive} receive and {send} send queues, {both} for both"),
+        }));
+        if !interrupt_cpus.is_empty() {
+            words.push(format!("interrupts to CPUs {}", interrupt_cpus.join(" ")));
+        }
+        f.write_str(&words.join(", "))
     }
 }
 

@@ -4,39 +4,27 @@
 pub mod copy_cause;
 mod cpus;
 mod link;
+mod machine;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::case::Placement;
+use crate::error::Result;
+use crate::sample::Side;
+
 pub use copy_cause::{CopyCause, CopyCauses};
 pub use cpus::{Core, Cpus};
-pub use link::{Interface, Offloads, SinkLink, Topology};
+pub use link::{Interface, Offloads, Queues, SinkLink, Topology};
+pub use machine::{CgroupLimits, ClientMachine, Machine, Program};
 
 /// Machine, limits and settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The CPU's name; on ARM the numbers that stand for it.
-    pub cpu_model: String,
-    /// Whether cores run two threads at a time; none where the kernel does not say.
-    #[serde(default)]
-    pub smt: Option<bool>,
-    /// What the process's cgroups allow.
-    #[serde(default)]
-    pub cgroup: CgroupLimits,
-    /// Whether a thread's CPU time includes what it spent in softirqs, where the kernel receives packets and
-    /// veth copies zero-copy data. Where it does not, or where that is not known (none), CPU times do not
-    /// compare.
-    #[serde(default)]
-    pub softirq_in_cpu_time: Option<bool>,
-    /// `RLIMIT_MEMLOCK`.
-    pub memlock: String,
-    /// `RLIMIT_NOFILE`.
-    pub open_files: String,
-    /// Sysctls that bear on the paths, as the server's namespace has them.
-    pub sysctls: Vec<(String, String)>,
+    /// The machine that the server runs on, and the client with it unless [`Effective::client`] says otherwise.
+    #[serde(flatten)]
+    pub machine: Machine,
     /// Where pairs run, in words: a line for each placement that is measured.
     pub placements: Vec<String>,
     /// What was asked of the sockets, in words.
@@ -46,36 +34,6 @@ pub struct Environment {
     /// The link of the cases that nobody receives; none where there are no such cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<SinkLink>,
-}
-
-/// The smallest limits among a process's cgroup and those above it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CgroupLimits {
-    /// How many CPUs may be busy at a time, on average over a period; none where there is no limit.
-    pub cpus: Option<f64>,
-    /// Memory in bytes; none where there is no limit.
-    pub memory_bytes: Option<u64>,
-}
-
-impl CgroupLimits {
-    /// Whether there is a limit.
-    #[must_use]
-    pub fn any(&self) -> bool {
-        self.cpus.is_some() || self.memory_bytes.is_some()
-    }
-}
-
-impl fmt::Display for CgroupLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.cpus {
-            Some(cpus) => write!(f, "CPU quota {cpus:.2} CPUs, ")?,
-            None => f.write_str("no CPU quota, ")?,
-        }
-        match self.memory_bytes {
-            Some(bytes) => write!(f, "memory limit {} MiB", bytes >> 20),
-            None => f.write_str("no memory limit"),
-        }
-    }
 }
 
 /// The settings as they came out, read back from the kernel.
@@ -93,6 +51,9 @@ pub struct Effective {
     pub server_socket: EffectiveSocket,
     /// A data socket of the client's.
     pub client_socket: EffectiveSocket,
+    /// What the client runs on, where a peer's command has started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientMachine>,
 }
 
 /// What the kernel says a data socket has.
@@ -119,8 +80,59 @@ impl Effective {
     /// Whether nothing but CPUs of this machine reads what is sent: veth or loopback, and no network card.
     #[must_use]
     pub fn stays_in_memory(&self) -> bool {
-        let is_veth = |link: &Interface| link.driver.as_deref() == Some("veth");
-        self.topology == Topology::Loopback || is_veth(&self.server_link) && is_veth(&self.client_link)
+        self.is_one_machine() && self.server_link.is_in_memory() && self.client_link.is_in_memory()
+    }
+
+    /// Whether both ends run on this machine.
+    #[must_use]
+    pub fn is_one_machine(&self) -> bool {
+        self.client.as_ref().is_none_or(|client| client.is_the_servers)
+    }
+
+    /// The CPUs that the pairs' ends of one side are dealt to, and how. Where the client has CPUs of its own,
+    /// [`Placement::Split`] is as [`Placement::Paired`] for each side: the two ends of a pair share no CPU anyway.
+    #[must_use]
+    pub fn dealt(&self, placement: Placement, side: Side) -> (&Cpus, Placement) {
+        let own = if placement == Placement::Split { Placement::Paired } else { placement };
+        match (self.client_cpus(), side) {
+            (None, _) => (&self.cpus, placement),
+            (Some(_), Side::Server) => (&self.cpus, own),
+            (Some(client), Side::Client) => (client, own),
+        }
+    }
+
+    /// The CPUs on which one end of pair number `pair` runs.
+    ///
+    /// # Errors
+    /// As [`Cpus::place`].
+    pub fn place(&self, placement: Placement, side: Side, pair: usize) -> Result<&[usize]> {
+        let (cpus, placement) = self.dealt(placement, side);
+        cpus.place(placement, side, pair)
+    }
+
+    /// The client's CPUs, where they are not the server's.
+    #[must_use]
+    pub fn client_cpus(&self) -> Option<&Cpus> {
+        let client = self.client.as_ref()?;
+        (!client.is_the_servers || client.cpus != self.cpus).then_some(&client.cpus)
+    }
+
+    /// Says in words where pairs run.
+    #[must_use]
+    pub fn describe(&self, placement: Placement) -> String {
+        match self.client_cpus() {
+            None => self.cpus.describe(placement),
+            Some(client) => {
+                let list = |cpus: &Cpus| {
+                    cpus.numbers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+                };
+                format!(
+                    "{placement}: servers on {} of their machine, clients on {} of theirs",
+                    list(&self.cpus),
+                    list(client)
+                )
+            }
+        }
     }
 
     /// The sizes of both sockets' buffers, in words.
@@ -135,19 +147,36 @@ impl Effective {
 }
 
 impl Environment {
+    /// Whether CPU time includes what was spent in softirqs, on both sides; none where that is not known of one.
+    #[must_use]
+    pub fn softirq_in_cpu_time(&self) -> Option<bool> {
+        let server = self.machine.softirq_in_cpu_time;
+        match &self.effective.client {
+            None => server,
+            Some(client) => Some(server? && client.machine.softirq_in_cpu_time?),
+        }
+    }
+
     /// What differs between the two so that their numbers do not compare. Each entry names both values.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let facts = |of: &Self| {
-            let effective = &of.effective;
+            let (effective, machine) = (&of.effective, &of.machine);
             [
-                ("cpu", of.cpu_model.clone()),
+                ("cpu", machine.cpu_model.clone()),
                 ("cpus", format!("{:?}", effective.cpus.numbers())),
-                ("smt", known(of.smt, "on", "off").to_owned()),
-                ("cgroup", of.cgroup.to_string()),
-                ("kernel", of.kernel.clone()),
-                ("softirq in CPU time", known(of.softirq_in_cpu_time, "yes", "no").to_owned()),
+                ("smt", known(machine.smt, "on", "off").to_owned()),
+                ("cgroup", machine.cgroup.to_string()),
+                ("kernel", machine.kernel.clone()),
+                ("softirq in CPU time", known(machine.softirq_in_cpu_time, "yes", "no").to_owned()),
                 ("topology", effective.topology.to_string()),
+                (
+                    "client",
+                    effective
+                        .client
+                        .as_ref()
+                        .map_or_else(|| "as the server".to_owned(), ClientMachine::in_full),
+                ),
                 ("server port", effective.server_link.describe_port()),
                 ("client port", effective.client_link.describe_port()),
                 ("placement", of.placements.join("; ")),
@@ -182,6 +211,7 @@ impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let effective = &self.effective;
         let Effective { topology, cpus, server_link, client_link, server_socket, .. } = effective;
+        let machine = &self.machine;
         let mut line = |name: &str, value: String| writeln!(f, "  {name:<12} {value}");
         line("topology", topology.to_string())?;
         if let Some(sink) = &self.sink {
@@ -210,16 +240,19 @@ impl fmt::Display for Environment {
             line("mtu", effective.mtu())?;
         }
         let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
-        line("cpus", format!("{} of {}", cpu_numbers.join(","), self.cpu_model))?;
-        if self.cgroup.any() {
-            line("cgroup", self.cgroup.to_string())?;
+        line("cpus", format!("{} of {}", cpu_numbers.join(","), machine.cpu_model))?;
+        if machine.cgroup.any() {
+            line("cgroup", machine.cgroup.to_string())?;
         }
         for placement in &self.placements {
             line("placement", placement.clone())?;
         }
-        line("kernel", self.kernel.clone())?;
+        line("kernel", machine.kernel.clone())?;
+        if let Some(client) = &effective.client {
+            line("client", client.to_string())?;
+        }
         let no_verdict = "so that no verdict is based on CPU time";
-        match self.softirq_in_cpu_time {
+        match self.softirq_in_cpu_time() {
             Some(true) => {}
             Some(false) => line("cpu time", format!("without softirq time, {no_verdict}"))?,
             None => line("cpu time", format!("with or without softirq time is not known, {no_verdict}"))?,
@@ -235,10 +268,10 @@ impl fmt::Display for Environment {
                 if server_socket.nodelay { "on" } else { "off" }
             ),
         )?;
-        let sysctls: Vec<_> = self.sysctls.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let sysctls: Vec<_> = machine.sysctls.iter().map(|(name, value)| format!("{name} {value}")).collect();
         line(
             "limits",
-            format!("memlock {}, open files {}, {}", self.memlock, self.open_files, sysctls.join(", ")),
+            format!("memlock {}, open files {}, {}", machine.memlock, machine.open_files, sysctls.join(", ")),
         )
     }
 }
@@ -252,6 +285,7 @@ mod tests {
             name: name.to_owned(),
             address: [10, 200, 1, last].into(),
             mask: [255, 255, 255, 0].into(),
+            queues: None,
             mtu_bytes: 1500,
             driver: Some("veth".to_owned()),
             offloads: Some(Offloads {
@@ -268,14 +302,16 @@ mod tests {
             nodelay: true,
         };
         Environment {
-            kernel: "6.1.0".to_owned(),
-            cpu_model: "a CPU".to_owned(),
-            smt: Some(false),
-            cgroup: CgroupLimits::default(),
-            softirq_in_cpu_time: Some(true),
-            memlock: "unlimited".to_owned(),
-            open_files: "1024".to_owned(),
-            sysctls: Vec::new(),
+            machine: Machine {
+                kernel: "6.1.0".to_owned(),
+                cpu_model: "a CPU".to_owned(),
+                smt: Some(false),
+                cgroup: CgroupLimits::default(),
+                softirq_in_cpu_time: Some(true),
+                memlock: "unlimited".to_owned(),
+                open_files: "1024".to_owned(),
+                sysctls: Vec::new(),
+            },
             placements: Vec::new(),
             asked_buffers: "2097152 bytes".to_owned(),
             effective: Effective {
@@ -285,8 +321,19 @@ mod tests {
                 client_link: link("veth_c", 2),
                 server_socket: socket.clone(),
                 client_socket: socket,
+                client: None,
             },
             sink: None,
+        }
+    }
+
+    fn client(is_the_servers: bool) -> ClientMachine {
+        ClientMachine {
+            host: "bob".to_owned(),
+            program: Program::this(),
+            is_the_servers,
+            cpus: vec![Core { node: 0, cpus: vec![0, 1] }].into(),
+            machine: environment().machine,
         }
     }
 
@@ -296,13 +343,15 @@ mod tests {
     fn surroundings_differ_in_whatever_changes_the_numbers() {
         let then = environment();
         assert_eq!(then.differences(&then), [""; 0]);
-        let changes: [(&str, Change); 13] = [
-            ("cpu ", |now| now.cpu_model = "another".to_owned()),
+        let changes: [(&str, Change); 15] = [
+            ("client ", |now| now.effective.client = Some(client(false))),
+            ("client port ", |now| now.effective.client_link.queues = Some(Queues::default())),
+            ("cpu ", |now| now.machine.cpu_model = "another".to_owned()),
             ("cpus ", |now| now.effective.cpus = now.effective.cpus.clone().at_most(1)),
-            ("smt ", |now| now.smt = Some(true)),
-            ("cgroup ", |now| now.cgroup.cpus = Some(1.5)),
-            ("cgroup ", |now| now.cgroup.memory_bytes = Some(1 << 30)),
-            ("softirq in CPU time ", |now| now.softirq_in_cpu_time = None),
+            ("smt ", |now| now.machine.smt = Some(true)),
+            ("cgroup ", |now| now.machine.cgroup.cpus = Some(1.5)),
+            ("cgroup ", |now| now.machine.cgroup.memory_bytes = Some(1 << 30)),
+            ("softirq in CPU time ", |now| now.machine.softirq_in_cpu_time = None),
             ("server port ", |now| now.effective.server_link.driver = Some("ixgbe".to_owned())),
             ("client port ", |now| now.effective.client_link.offloads.as_mut().unwrap().tx_checksum = false),
             ("mtu ", |now| now.effective.client_link.mtu_bytes = 9000),
@@ -320,6 +369,46 @@ mod tests {
     }
 
     #[test]
+    fn data_stay_in_memory_between_two_ends_of_veth_or_loopback_on_one_machine() {
+        let of = |server: &str, client: &str| {
+            let mut effective = environment().effective;
+            for (link, driver) in [(&mut effective.server_link, server), (&mut effective.client_link, client)]
+            {
+                link.driver = (driver != "lo").then(|| driver.to_owned());
+                link.name = driver.to_owned();
+            }
+            effective
+        };
+        assert!(of("veth", "veth").stays_in_memory() && of("lo", "lo").stays_in_memory());
+        for (server, client) in [("veth", "ixgbe"), ("ixgbe", "veth"), ("ixgbe", "ixgbe")] {
+            assert!(!of(server, client).stays_in_memory());
+        }
+        for is_the_servers in [true, false] {
+            let client = Some(client(is_the_servers));
+            let effective = Effective { topology: Topology::Peer, client, ..of("veth", "veth") };
+            assert_eq!(effective.stays_in_memory(), is_the_servers, "veth may end in a pod on another node");
+        }
+    }
+
+    #[test]
+    fn a_client_with_cpus_of_its_own_is_dealt_to_those() {
+        let mut effective = environment().effective;
+        let place =
+            |effective: &Effective, placement, side| effective.place(placement, side, 1).unwrap().to_vec();
+        effective.client = Some(client(true));
+        assert_eq!(place(&effective, Placement::Split, Side::Server), [0]);
+        assert_eq!(place(&effective, Placement::Split, Side::Client), [1]);
+        effective.client = Some(client(false));
+        for placement in [Placement::Paired, Placement::Split] {
+            assert_eq!(place(&effective, placement, Side::Server), [1]);
+            assert_eq!(place(&effective, placement, Side::Client), [1], "pair 1 of CPUs 0 and 1, over there");
+        }
+        assert_eq!(place(&effective, Placement::Free, Side::Client), [0, 1]);
+        let text = effective.describe(Placement::Split);
+        assert_eq!(text, "split: servers on 0,1 of their machine, clients on 0,1 of theirs");
+    }
+
+    #[test]
     fn surroundings_that_an_earlier_version_stored_are_read() {
         let mut stored = serde_json::to_value(environment()).unwrap();
         for name in ["smt", "cgroup", "softirq_in_cpu_time"] {
@@ -332,7 +421,7 @@ mod tests {
         }
         let earlier: Environment = serde_json::from_value(stored).unwrap();
         assert_eq!(earlier.effective.cpus.numbers(), [0, 1]);
-        assert_eq!((earlier.smt, earlier.softirq_in_cpu_time), (None, None));
+        assert_eq!((earlier.machine.smt, earlier.machine.softirq_in_cpu_time), (None, None));
     }
 
     #[test]
@@ -340,7 +429,7 @@ mod tests {
         let mut environment = environment();
         assert!(!environment.to_string().contains("softirq"), "{environment}");
         for state in [Some(false), None] {
-            environment.softirq_in_cpu_time = state;
+            environment.machine.softirq_in_cpu_time = state;
             assert!(environment.to_string().contains("no verdict is based on CPU time"), "{environment}");
         }
     }
@@ -349,7 +438,7 @@ mod tests {
     fn a_cgroup_is_named_where_it_limits_something() {
         let mut environment = environment();
         assert!(!environment.to_string().contains("cgroup"), "{environment}");
-        environment.cgroup = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 << 20) };
+        environment.machine.cgroup = CgroupLimits { cpus: Some(1.5), memory_bytes: Some(512 << 20) };
         let text = environment.to_string();
         assert!(text.contains("cgroup       CPU quota 1.50 CPUs, memory limit 512 MiB"), "{text}");
     }

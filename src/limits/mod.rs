@@ -3,10 +3,18 @@
 #[cfg(feature = "cli")]
 pub(crate) mod cgroup;
 #[cfg(feature = "cli")]
+mod description;
+#[cfg(feature = "cli")]
 mod machine;
+#[cfg(feature = "cli")]
+pub(crate) mod softirq;
 
 use rustix::process::{Resource, getrlimit};
 
+#[cfg(feature = "cli")]
+pub(crate) use description::smt;
+#[cfg(feature = "cli")]
+pub use description::{boot_id, host_name};
 #[cfg(feature = "cli")]
 pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, soft};
 #[cfg(feature = "cli")]

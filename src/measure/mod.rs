@@ -3,4 +3,3 @@
 pub mod burst;
 pub(crate) mod counters;
 pub mod environment;
-pub(crate) mod softirq;

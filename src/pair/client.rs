@@ -1,10 +1,11 @@
-//! The client process: asks for messages and receives them. Driven by the server over the control
-//! socket that it finds as its standard input.
+//! The client process: asks for messages and receives them. Driven by the server over the control line, which is its
+//! standard input and output.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
@@ -14,8 +15,9 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-use super::control::{ToClient, ToServer, VERSION, check_version, write_frame};
+use super::control::{Description, ToClient, ToServer, greeting, write_frame};
 use super::fault::FaultyReceiver;
+use super::peer::Peer;
 use super::recorder::Recorder;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
 use super::watch::{Supervisor, Watch};
@@ -23,8 +25,8 @@ use super::{
     Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, monotonic_ns, most_in_flight,
     seed, send_request,
 };
-use crate::case::{Case, Workload};
-use crate::environment::{Cpus, EffectiveSocket, Topology};
+use crate::case::{Case, Placement, Workload};
+use crate::environment::{Cpus, EffectiveSocket, Machine, Program, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
@@ -35,18 +37,29 @@ use crate::topology::copy_causes;
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves the server process until that closes the control socket.
+/// The option that has a client end with its parent. Only a child of the server's gets it: what starts a peer's client,
+/// a shell or a container's runtime, may end before it.
+pub const WITH_PARENT: &str = "--with-parent";
+
+/// Serves the server process until that closes the control line. `examine` says what this machine can measure.
 ///
 /// # Errors
 /// What broke the control protocol. What goes wrong in a burst is reported over it instead.
-pub fn main() -> Result<()> {
-    // This process ends with the server, also where the server is killed.
-    set_pdeathsig(Signal::SIGKILL).map_err(Error::call("prctl(2) PR_SET_PDEATHSIG"))?;
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(Error::call("dup(2)"))?;
-    let mut control = UnixStream::from(stdin);
+pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()> {
+    if with_parent {
+        // This process ends with the server, also where the server is killed.
+        set_pdeathsig(Signal::SIGKILL).map_err(Error::call("prctl(2) PR_SET_PDEATHSIG"))?;
+    }
+    let duplicate = |line: BorrowedFd<'_>| -> Result<OwnedFd> {
+        line.try_clone_to_owned().map_err(Error::call("dup(2) of the control line"))
+    };
+    let input = duplicate(std::io::stdin().as_fd())?;
+    let mut output = File::from(duplicate(std::io::stdout().as_fd())?);
+    drop(output.write_all(greeting(Side::Client).as_bytes())); // if that fails, the line has ended
     let watch = Arc::new(Watch::default());
-    let supervisor = Supervisor::<ToClient>::start(&control, &watch, Side::Server, |_| None)?;
+    let supervisor = Supervisor::<ToClient>::start(input, &watch, Side::Server, |_| None)?;
     let mut client = Client {
+        examine,
         topology: None,
         options: None,
         watch,
@@ -59,7 +72,7 @@ pub fn main() -> Result<()> {
             let error = if error.is_echo() { client.watch.take_cause().unwrap_or(error) } else { error };
             ToServer::Failed { echo: error.is_echo(), cause: error.to_string() }
         });
-        if write_frame(&mut control, &answer).is_err() {
+        if write_frame(&mut output, &answer).is_err() {
             break; // the server is gone
         }
     }
@@ -70,6 +83,7 @@ pub fn main() -> Result<()> {
 }
 
 struct Client {
+    examine: fn() -> serde_json::Value,
     topology: Option<Topology>,
     options: Option<SocketOptions>,
     watch: Arc<Watch>,
@@ -116,19 +130,22 @@ impl Receiving {
 impl Client {
     fn answer(&mut self, frame: ToClient) -> Result<ToServer> {
         match frame {
-            ToClient::Enter { version, topology } => {
-                check_version(version)?;
+            ToClient::Enter { topology } => {
                 topology.enter(Side::Client)?;
+                let description = (topology == Topology::Peer).then(describe).transpose()?;
                 self.topology = Some(topology);
-                Ok(ToServer::Entered { version: VERSION })
+                Ok(ToServer::Entered { description })
             }
+            ToClient::Route { server } => Topology::end_towards(None, server).map(ToServer::Routed),
+            ToClient::RemoveProgram => remove_own_program(),
+            ToClient::Examine => Ok(ToServer::Examined((self.examine)())),
             ToClient::BringUp { options } => self.bring_up(options),
             ToClient::FindCopyCauses { device } => {
                 copy_causes::at_receiver(&device).map(ToServer::CopyCauses)
             }
-            ToClient::Open { case, cpus, server, token, events, fault } => {
+            ToClient::Open { case, cpus, placement, server, token, events, fault } => {
                 self.threads.grow(case.threads)?;
-                let instance = self.open(case, &cpus, server, token, &events, fault)?;
+                let instance = self.open(case, (&cpus, placement), server, token, &events, fault)?;
                 self.instances.insert(token, instance);
                 Ok(ToServer::Opened)
             }
@@ -150,7 +167,7 @@ impl Client {
         let topology = self.topology.as_ref().ok_or_else(out_of_turn)?;
         topology.bring_up(Side::Client)?;
         let interfaces = topology.interfaces()?;
-        let socket = EffectiveSocket::read(&socket(&options)?)?;
+        let socket = EffectiveSocket::read(&socket(Domain::IPV4, &options)?)?;
         self.options = Some(options);
         Ok(ToServer::Up { interfaces, socket })
     }
@@ -158,7 +175,7 @@ impl Client {
     fn open(
         &mut self,
         case: Case,
-        cpus: &Cpus,
+        (cpus, placement): (&Cpus, Placement),
         server: SocketAddr,
         token: Token,
         events: &[Event],
@@ -170,7 +187,7 @@ impl Client {
             let connection = Arc::new(connect(options, server)?);
             send_all(&connection, &Hello::new(token, pair).0)?;
             let fault = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair);
-            let cpus = cpus.place(case.placement, Side::Client, pair)?.to_vec();
+            let cpus = cpus.place(placement, Side::Client, pair)?.to_vec();
             let (receiver, round_trips, next_sequence) = (None, None, 0);
             let state = Receiving { connection, case, fault, receiver, round_trips, next_sequence };
             ends.push(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(events) })));
@@ -232,8 +249,32 @@ fn out_of_turn() -> Error {
     Error::Protocol("the server sent another frame than the one that was expected".to_owned())
 }
 
-fn socket(options: &SocketOptions) -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+/// Removes the file that this process runs from, if it was brought over for one comparison.
+fn remove_own_program() -> Result<ToServer> {
+    let program = std::env::current_exe().map_err(Error::call("readlink(2) of /proc/self/exe"))?;
+    let is_a_copy = program
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(Peer::COPY_PREFIX.as_bytes()));
+    if !is_a_copy {
+        return Err(Error::Protocol(format!("{} was not brought over, and stays", program.display())));
+    }
+    std::fs::remove_file(&program).map_err(Error::file("unlink(2)", &program))?;
+    Ok(ToServer::Removed)
+}
+
+/// What a peer's client runs on.
+fn describe() -> Result<Description> {
+    Ok(Description {
+        host: limits::host_name(),
+        program: Program::this(),
+        boot_id: limits::boot_id(),
+        cpus: Cpus::allowed()?,
+        machine: Machine::read(),
+    })
+}
+
+fn socket(domain: Domain, options: &SocketOptions) -> Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)
         .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
@@ -243,7 +284,7 @@ fn socket(options: &SocketOptions) -> Result<Socket> {
 }
 
 fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
-    let socket = socket(options)?;
+    let socket = socket(Domain::for_address(server), options)?;
     socket
         .connect_timeout(&server.into(), CONNECT_LIMIT)
         .map_err(|errno| match errno.kind() {

@@ -1,6 +1,6 @@
 //! Pairs: the two processes, their threads and connections, and the bursts that they run.
 //!
-//! The server process is the caller's own. A [`Testbed`] starts the client as a child process and
+//! The server process is the caller's own. A [`Testbed`] starts the client, as a child process or by a peer's command, and
 //! joins the two by a topology; an [`Instance`] is one life of a case's pairs: new connections, new
 //! messages, new buffers. Every wait has a deadline, and wherever one side fails, the other ends with an
 //! error that names the cause.
@@ -11,6 +11,7 @@ mod control;
 mod fault;
 mod frame;
 mod options;
+mod peer;
 mod recorder;
 mod server;
 mod sink;
@@ -29,9 +30,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
 
-pub(crate) use control::rewritten;
+pub use client_process::remove_peers_program;
+pub(crate) use control::{read_greeting, rewritten};
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
+pub use peer::{Client, Peer, ServerAddress};
 pub use server::{Instance, Setup, Testbed};
 #[doc(hidden)]
 pub use sink::SinkParts;

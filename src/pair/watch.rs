@@ -5,19 +5,22 @@
 //! timeout on each costs a timer per wait, 2 % of a small round trip), and progress is read from the
 //! kernel's own TCP counters once a second.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::Mode;
-use super::control::read_frame;
+use super::control::{read_frame, read_greeting};
 use crate::error::{Error, Result};
 use crate::sample::Side;
 
@@ -26,7 +29,7 @@ const STALL: Duration = Duration::from_secs(4);
 /// The same where nobody receives: there is no other process whose pace has to be allowed for.
 pub(super) const STALL_SINK: Duration = Duration::from_secs(2);
 /// The same for a burst that writes and compares every byte of every message, which takes its time.
-const STALL_VERIFYING: Duration = Duration::from_secs(30);
+const STALL_VERIFYING: Duration = Duration::from_secs(5);
 const TICK_MS: u16 = 1000;
 
 /// The state that a process's threads and its supervisor share.
@@ -129,10 +132,10 @@ impl Watch {
     }
 }
 
-/// A thread that reads one end of the control socket, and watches over the bursts meanwhile.
+/// A thread that reads one end of the control line, and watches over the bursts meanwhile.
 pub(super) struct Supervisor<Frame> {
     pub(super) frames: Receiver<Frame>,
-    socket: UnixStream,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -140,28 +143,26 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
     /// Starts the thread. `other` is the process at the other end; `failure` finds in a frame the news
     /// that it failed.
     pub(super) fn start(
-        socket: &UnixStream,
+        line: OwnedFd,
         watch: &Arc<Watch>,
         other: Side,
         failure: fn(&Frame) -> Option<Error>,
     ) -> Result<Self> {
-        let clone = || socket.try_clone().map_err(Error::call("dup(2) of the control socket"));
-        let (mut reader, socket, watch) = (clone()?, clone()?, Arc::clone(watch));
+        let (stop, watch) = (Arc::new(AtomicBool::new(false)), Arc::clone(watch));
         let (sender, frames) = channel();
+        let stopped = Arc::clone(&stop);
         let supervise = move || {
             let mut stalled = StallClock::new();
-            loop {
-                match readable(&reader) {
-                    Ok(false) => {
-                        if let Some(waited) = stalled.tick(watch.progress()) {
-                            watch.fail(Error::Stalled { waited, other });
-                        }
-                        continue;
-                    }
-                    Ok(true) => {}
-                    Err(error) => return watch.fail(error),
+            let tick = || {
+                if let Some(waited) = stalled.tick(watch.progress()) {
+                    watch.fail(Error::Stalled { waited, other });
                 }
-                match read_frame::<Frame>(&mut reader) {
+                !stopped.load(Ordering::Relaxed)
+            };
+            let mut reader = TickingReader { line: File::from(line), tick };
+            let mut next = read_greeting(&mut reader, other).and_then(|()| read_frame::<Frame>(&mut reader));
+            loop {
+                match next {
                     Ok(Some(frame)) => {
                         if let Some(error) = failure(&frame) {
                             watch.fail(error);
@@ -174,31 +175,50 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
                     Err(error) if error.is_echo() => return watch.cut(other),
                     Err(error) => return watch.fail(error),
                 }
+                next = read_frame(&mut reader);
             }
         };
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(supervise)
             .map_err(Error::call("pthread_create(3)"))?;
-        Ok(Self { frames, socket, thread: Some(thread) })
+        Ok(Self { frames, stop, thread: Some(thread) })
     }
 }
 
 impl<Frame> Drop for Supervisor<Frame> {
+    /// The thread ends within a tick, or at once where the line has ended.
     fn drop(&mut self) {
-        // Wakes the thread with an end of file.
-        drop(self.socket.shutdown(Shutdown::Both));
+        self.stop.store(true, Ordering::Relaxed);
         self.thread.take().map(JoinHandle::join);
     }
 }
 
+/// Reads a line, and does something else once a tick while nothing arrives, also within a frame.
+struct TickingReader<Tick> {
+    line: File,
+    /// Whether to go on: if not, the line ends.
+    tick: Tick,
+}
+
+impl<Tick: FnMut() -> bool> Read for TickingReader<Tick> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while !is_readable(&self.line)? {
+            if !(self.tick)() {
+                return Ok(0);
+            }
+        }
+        self.line.read(bytes)
+    }
+}
+
 /// Waits a tick for something to read.
-fn readable(socket: &UnixStream) -> Result<bool> {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+fn is_readable(line: &File) -> io::Result<bool> {
+    let mut fds = [PollFd::new(line.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::from(TICK_MS)) {
         Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(errno) => Err(Error::call("poll(2)")(errno)),
+        Err(Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

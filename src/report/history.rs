@@ -49,7 +49,7 @@ impl Stored<'_> {
 
     fn kernel(&self) -> String {
         let environment = self.sweep.manifest.environment.as_ref();
-        environment.map_or_else(|| "unknown".to_owned(), |environment| environment.kernel.clone())
+        environment.map_or_else(|| "unknown".to_owned(), |environment| environment.machine.kernel.clone())
     }
 
     /// What makes two sweeps those of one machine.
@@ -57,7 +57,7 @@ impl Stored<'_> {
         let manifest = &self.sweep.manifest;
         let cpu = manifest.environment.as_ref().map_or_else(String::new, |environment| {
             let cpus = environment.effective.cpus.numbers().len();
-            format!(", {cpus} CPUs of {}, {}", environment.cpu_model, environment.effective.topology)
+            format!(", {cpus} CPUs of {}, {}", environment.machine.cpu_model, environment.effective.topology)
         });
         format!("{}{cpu}", manifest.host)
     }

@@ -110,6 +110,13 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
             "Between named namespaces the link may be veth or real ports. The copied share says whether the kernel copied."
                 .to_owned()
         }
+        Topology::Peer => {
+            "The client is another program's child, on this machine or another one: rows of `environment.json` say which. \
+             The timed window is on its clock alone. What each side counts, and its CPU time, are its own machine's: \
+             between unlike machines the two do not compare. The copied share says whether the kernel copied on the \
+             server's side; the receiver's side copies in any case."
+                .to_owned()
+        }
     });
     if facts.manifest.plan.cells.iter().any(|cell| cell.receiver == Receiver::Sink) {
         limits.push(

@@ -190,9 +190,12 @@ impl Ways {
         let over = match effective.map(|effective| &effective.topology) {
             Some(Topology::Anonymous) => " over veth",
             Some(Topology::Loopback) => " over loopback",
-            // Between named namespaces lies veth too, or the ports of network cards.
-            Some(Topology::Named { .. }) if is_in_memory => " over veth",
-            Some(Topology::Named { .. }) | None => "",
+            // Between named namespaces lies veth too, or the ports of network cards; to a peer, loopback as well.
+            Some(Topology::Named { .. } | Topology::Peer) if is_in_memory => match effective {
+                Some(effective) if effective.server_link.name == "lo" => " over loopback",
+                _ => " over veth",
+            },
+            Some(Topology::Named { .. } | Topology::Peer) | None => "",
         };
         Self { both: is_there(true) && is_there(false), over }
     }

@@ -92,6 +92,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
     let blocks = |of: &ByCase<'_>| of.values().map(BTreeMap::len).max().unwrap_or(0);
     Compared {
         outcome: Outcome {
+            cpu_time_is_whole: whole,
             blocks: blocks(&ours).min(blocks(&theirs)),
             margin,
             comparisons: comparisons.collect(),

@@ -19,6 +19,9 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Whether Ctrl-C or SIGTERM ended it early.
     pub interrupted: bool,
+    /// Whether the threads' CPU time has the softirqs in it, on both sides. If not, nothing is compared by it.
+    #[serde(skip)]
+    pub cpu_time_is_whole: bool,
 }
 
 /// A case that could not be measured.

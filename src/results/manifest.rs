@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::{Cell, Series};
 use crate::doctor::model::Check;
+pub use crate::environment::Program;
 use crate::environment::{CopyCauses, Environment};
 use crate::event::Event;
 
@@ -70,35 +71,6 @@ impl Manifest {
     }
 }
 
-/// The program that measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Its version.
-    pub version: String,
-    /// The git revision that it was built from, or `unknown`.
-    pub revision: String,
-    /// Whether its source had changes that were not committed.
-    pub dirty: bool,
-}
-
-impl Program {
-    /// This one.
-    #[must_use]
-    pub fn this() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: env!("SENDPATH_REVISION").to_owned(),
-            dirty: env!("SENDPATH_DIRTY") == "true",
-        }
-    }
-
-    /// The revision, with a mark if it is not all.
-    #[must_use]
-    pub fn name(&self) -> String {
-        if self.dirty { format!("{}-dirty", self.revision) } else { self.revision.clone() }
-    }
-}
-
 /// What a sweep measures. With the seed it fixes the order of everything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -118,5 +90,5 @@ pub struct Plan {
 /// from elsewhere, which have no environment, are taken as they are.
 #[must_use]
 pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
-    manifest.environment.as_ref().is_none_or(|environment| environment.softirq_in_cpu_time == Some(true))
+    manifest.environment.as_ref().is_none_or(|environment| environment.softirq_in_cpu_time() == Some(true))
 }

@@ -1,6 +1,6 @@
 //! What a sweep runs on: the real pairs, or a simulation of them in tests.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -107,6 +107,7 @@ pub struct PairRig<'a> {
     /// a few probes. A cell's bursts are as long as the slowest of its arms needs.
     message_ns: RefCell<HashMap<Arm, f64>>,
     injections: Rc<RefCell<Vec<Injection>>>,
+    strangers: Rc<Cell<u64>>,
 }
 
 impl<'a> PairRig<'a> {
@@ -121,6 +122,7 @@ impl<'a> PairRig<'a> {
             made: Instant::now(),
             message_ns: RefCell::default(),
             injections: Rc::default(),
+            strangers: Rc::default(),
         }
     }
 
@@ -139,6 +141,12 @@ impl<'a> PairRig<'a> {
     #[must_use]
     pub fn injections(&self) -> Rc<RefCell<Vec<Injection>>> {
         Rc::clone(&self.injections)
+    }
+
+    /// How many connections were closed because they did not say the token of the instance that was opened.
+    #[must_use]
+    pub fn strangers(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.strangers)
     }
 
     /// Plants a cost in the control arm, to see whether the sweep finds it.
@@ -181,7 +189,10 @@ impl Rig for PairRig<'_> {
     fn open(&self, arm: Arm) -> Result<Opened<'_>> {
         let planted = self.planted.filter(|_| arm.control);
         let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
-        let mut instance = self.testbed.open_with_fault(arm.case, fault)?;
+        let strangers = self.testbed.strangers();
+        let opened = self.testbed.open_with_fault(arm.case, fault);
+        self.strangers.set(self.strangers.get() + self.testbed.strangers() - strangers);
+        let mut instance = opened?;
         warm_up(&mut instance)?;
         let seen = if self.bursts == Bursts::Sweep { instance.overwrite()? } else { None };
         let cell = arm.case.cell();

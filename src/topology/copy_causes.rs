@@ -11,7 +11,7 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use super::ethtool::Ethtool;
 use super::sink;
 use super::veth::Netlink;
-use crate::environment::{CopyCause, Interface, Topology};
+use crate::environment::{CopyCause, Effective, Topology};
 use crate::error::{Error, Result};
 
 /// What `SIOCETHTOOL` calls the driver of tun and tap devices.
@@ -73,12 +73,11 @@ fn other_ports_of_the_bridge() -> Result<Vec<String>> {
 
 /// Whether a link ends on this machine, as far as that can be told from its two ends.
 #[must_use]
-pub fn of_link(topology: &Topology, server: &Interface, client: &Interface) -> Option<CopyCause> {
-    let veth = |end: &Interface| end.driver.as_deref() == Some("veth");
-    let is_local = match topology {
+pub fn of_link(effective: &Effective) -> Option<CopyCause> {
+    let is_local = match effective.topology {
         Topology::Anonymous | Topology::Loopback => true,
-        // Two ends of veth that share a subnet. With one end of it, the way may lead out of the machine.
-        Topology::Named { .. } => veth(server) && veth(client),
+        // With one end of veth, the way may lead out of the machine.
+        Topology::Named { .. } | Topology::Peer => effective.stays_in_memory(),
     };
     is_local.then_some(CopyCause::LocalReceiver)
 }
@@ -222,25 +221,5 @@ mod tests {
         for flags in ["", "hypervisor", "sev sev_es sev_snp", "hypervisor tdx_host_platform"] {
             assert!(!encrypted(flags), "{flags}");
         }
-    }
-
-    #[test]
-    fn a_link_is_local_where_both_ends_are_veth() {
-        let end = |driver: Option<&str>| Interface {
-            name: "eth0".to_owned(),
-            address: [10, 0, 0, 1].into(),
-            mask: [255, 255, 255, 0].into(),
-            mtu_bytes: 1500,
-            driver: driver.map(str::to_owned),
-            offloads: None,
-        };
-        let named = Topology::Named { server: "s".to_owned(), client: "c".to_owned() };
-        let (veth, nic) = (end(Some("veth")), end(Some("ixgbe")));
-        assert_eq!(of_link(&named, &veth, &veth), Some(CopyCause::LocalReceiver));
-        for (server, client) in [(&veth, &nic), (&nic, &veth), (&nic, &nic)] {
-            assert_eq!(of_link(&named, server, client), None);
-        }
-        let lo = end(None);
-        assert_eq!(of_link(&Topology::Loopback, &lo, &lo), Some(CopyCause::LocalReceiver));
     }
 }

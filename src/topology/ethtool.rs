@@ -1,23 +1,32 @@
-//! The driver and the offloads of a network port, by `SIOCETHTOOL` (see `netdevice(7)` and
+//! The driver, the offloads and the queues of a network port, by `SIOCETHTOOL` (see `netdevice(7)` and
 //! `<linux/ethtool.h>`). Any user may ask for these.
 
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-use crate::environment::Offloads;
+use crate::environment::{Offloads, Queues};
 use crate::error::{Error, Result};
 
 const GET_DRIVER_INFO: u32 = 0x03;
+const GET_COALESCE: u32 = 0x0e;
+const GET_RINGS: u32 = 0x10;
 const GET_TX_CHECKSUM: u32 = 0x16;
 const GET_SCATTER_GATHER: u32 = 0x18;
 const GET_TCP_SEGMENTATION: u32 = 0x1e;
 const GET_GENERIC_RECEIVE: u32 = 0x2b;
+const GET_CHANNELS: u32 = 0x3c;
 
 /// `struct ethtool_drvinfo` in bytes. The driver's name comes behind the command, in 32 bytes.
 const DRIVER_INFO_BYTES: usize = 196;
+/// `struct ethtool_coalesce`, `struct ethtool_ringparam` and `struct ethtool_channels` in words.
+const COALESCE_WORDS: usize = 23;
+const RING_WORDS: usize = 9;
+const CHANNEL_WORDS: usize = 9;
 
 /// A socket of the namespace that it was opened in, through which its ports are asked.
 pub(super) struct Ethtool(Socket);
@@ -51,11 +60,32 @@ impl Ethtool {
         })
     }
 
+    /// Rings, coalescing, queues and where the interrupts go; none where there is nothing of them.
+    pub(super) fn queues(&self, port: &str) -> Option<Queues> {
+        let (mut rings, mut coalesce, mut channels) =
+            ([0; RING_WORDS], [0; COALESCE_WORDS], [0; CHANNEL_WORDS]);
+        (rings[0], coalesce[0], channels[0]) = (GET_RINGS, GET_COALESCE, GET_CHANNELS);
+        let says = |words: &mut [u32]| self.request(port, words).is_ok();
+        let queues = Queues {
+            // What may be set comes first, in four words; then what is, in the same order: receive, mini, jumbo, send.
+            ring_packets: says(&mut rings).then_some((rings[5], rings[8])),
+            coalesced_us: says(&mut coalesce).then_some((coalesce[1], coalesce[5])),
+            // The most of receive, send, other and combined; then what there is.
+            queues: says(&mut channels).then_some((channels[5], channels[6], channels[8])),
+            interrupt_cpus: interrupt_cpus(Path::new("/"), port),
+        };
+        // A veth says something of its channels, and has neither rings nor interrupts.
+        (queues.ring_packets.is_some() || !queues.interrupt_cpus.is_empty()).then_some(queues)
+    }
+
     /// Has the kernel fill a command's structure, which is all 32-bit words or bytes and begins with the
     /// command.
     fn request(&self, port: &str, words: &mut [u32]) -> io::Result<()> {
         let needed_words = match words.first() {
             Some(&GET_DRIVER_INFO) => DRIVER_INFO_BYTES / 4,
+            Some(&GET_COALESCE) => COALESCE_WORDS,
+            Some(&GET_RINGS) => RING_WORDS,
+            Some(&GET_CHANNELS) => CHANNEL_WORDS,
             Some(&(GET_TX_CHECKSUM | GET_SCATTER_GATHER | GET_TCP_SEGMENTATION | GET_GENERIC_RECEIVE)) => 2,
             _ => return Err(Errno::EOPNOTSUPP.into()),
         };
@@ -75,6 +105,20 @@ impl Ethtool {
     }
 }
 
+/// The CPUs that a port's interrupts may go to, in the order of the interrupts' numbers; read from the files below
+/// `root`. A virtio port's interrupts belong to the PCI device that it sits on.
+fn interrupt_cpus(root: &Path, port: &str) -> Vec<String> {
+    let device = root.join("sys/class/net").join(port).join("device");
+    let numbers = ["msi_irqs", "../msi_irqs"].iter().find_map(|folder| {
+        let entries = fs::read_dir(device.join(folder)).ok()?.flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        Some(numbers.collect::<std::collections::BTreeSet<u32>>())
+    });
+    let cpus =
+        |number: u32| fs::read_to_string(root.join(format!("proc/irq/{number}/smp_affinity_list"))).ok();
+    numbers.into_iter().flatten().filter_map(cpus).map(|cpus| cpus.trim().to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +131,31 @@ mod tests {
         assert_eq!(ethtool.offloads("absent0"), None);
         assert_eq!(ethtool.driver("absent0"), None);
         assert_eq!(ethtool.driver("a-name-that-is-too-long-for-any-port"), None);
+        assert_eq!(ethtool.queues("lo"), None);
+    }
+
+    #[test]
+    fn a_ports_interrupts_are_its_own_or_those_of_the_device_below() {
+        for folder in ["sys/class/net/eth0/device/msi_irqs", "sys/devices/pci/msi_irqs"] {
+            let root = tempfile::tempdir().unwrap();
+            let write = |path: String, text: &str| {
+                let path = root.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            };
+            for (number, cpus) in [(9, "0-3"), (24, "0"), (101, "1,3")] {
+                write(format!("{folder}/{number}"), "msix");
+                write(format!("proc/irq/{number}/smp_affinity_list"), &format!("{cpus}\n"));
+            }
+            if folder.contains("pci") {
+                // A link to .../pci/virtio0, beside which the interrupts lie.
+                fs::create_dir_all(root.path().join("sys/devices/pci/virtio0")).unwrap();
+                fs::create_dir_all(root.path().join("sys/class/net/eth0")).unwrap();
+                let device = root.path().join("sys/class/net/eth0/device");
+                std::os::unix::fs::symlink(root.path().join("sys/devices/pci/virtio0"), device).unwrap();
+            }
+            assert_eq!(interrupt_cpus(root.path(), "eth0"), ["0-3", "0", "1,3"], "{folder}");
+            assert_eq!(interrupt_cpus(root.path(), "eth1"), [""; 0]);
+        }
     }
 }

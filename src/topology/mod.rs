@@ -5,6 +5,7 @@
 //! | [`Topology::Anonymous`] | a network namespace of its own | likewise | a veth pair | root; others inside a user namespace |
 //! | [`Topology::Named`] | a namespace made before | likewise | what was put there | root |
 //! | [`Topology::Loopback`] | the namespace it was started in | likewise | `lo` | anyone |
+//! | [`Topology::Peer`] | the namespace it was started in | wherever the peer's command starts it | what is there | anyone |
 //!
 //! Anonymous namespaces have no name in the file system: the kernel takes them, and the veth pair in
 //! them, away with the last process, however that ends.
@@ -18,9 +19,10 @@ mod netns;
 mod sink;
 mod veth;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use self::sink::Sink;
+use self::veth::Netlink;
 pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 use crate::sample::Side;
@@ -59,6 +61,9 @@ impl Topology {
             (Self::Loopback, Some(_)) => {
                 Err(Error::Setting("loopback's MTU belongs to the machine and is left alone".to_owned()))
             }
+            (Self::Peer, Some(_)) => Err(Error::Setting(
+                "the MTU of the link to a peer belongs to the machines and is left alone".to_owned(),
+            )),
         }
     }
 
@@ -72,7 +77,7 @@ impl Topology {
             (Self::Anonymous, _) => netns::enter_anonymous(),
             (Self::Named { server, .. }, Side::Server) => netns::enter_named(server),
             (Self::Named { client, .. }, Side::Client) => netns::enter_named(client),
-            (Self::Loopback, _) => Ok(()),
+            (Self::Loopback | Self::Peer, _) => Ok(()),
         }
     }
 
@@ -82,7 +87,7 @@ impl Topology {
     /// A failed netlink request.
     pub fn join(&self, client_pid: u32, mtu_bytes: Option<u32>) -> Result<()> {
         if *self == Self::Anonymous {
-            veth::Netlink::open()?.create_veth(SERVER_LINK.0, CLIENT_LINK.0, client_pid, mtu_bytes)?;
+            Netlink::open()?.create_veth(SERVER_LINK.0, CLIENT_LINK.0, client_pid, mtu_bytes)?;
         }
         Ok(())
     }
@@ -99,36 +104,99 @@ impl Topology {
             Side::Server => SERVER_LINK,
             Side::Client => CLIENT_LINK,
         };
-        let mut netlink = veth::Netlink::open()?;
+        let mut netlink = Netlink::open()?;
         netlink.add_address(name, address, PREFIX_BITS)?;
         netlink.set_up(name)?;
         netlink.set_up("lo")
     }
 
-    /// The interfaces over which a pair could run, in the namespace that the caller is in.
+    /// The interfaces over which a pair could run, in the namespace that the caller is in; those with an IPv4 address
+    /// first.
     ///
     /// # Errors
     /// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
     pub fn interfaces(&self) -> Result<Vec<Interface>> {
-        let addresses = nix::ifaddrs::getifaddrs().map_err(Error::call("getifaddrs(3)"))?;
-        let mut netlink = veth::Netlink::open()?;
-        let ethtool = ethtool::Ethtool::open()?;
-        let mut interfaces = Vec::new();
-        for entry in addresses {
-            let (Some(address), Some(mask)) = (ipv4(entry.address), ipv4(entry.netmask)) else { continue };
-            if address.is_loopback() == (*self == Self::Loopback) {
-                let name = entry.interface_name;
-                let mtu_bytes = netlink.mtu_bytes(&name)?;
-                let (driver, offloads) = (ethtool.driver(&name), ethtool.offloads(&name));
-                interfaces.push(Interface { name, address, mask, mtu_bytes, driver, offloads });
-            }
-        }
-        Ok(interfaces)
+        let fits = |address: IpAddr| address.is_loopback() == (*self == Self::Loopback);
+        let found = addresses()?.into_iter().filter(|found| fits(found.address));
+        let mut ports = Ports::open()?;
+        found.map(|found| ports.interface(found)).collect()
+    }
+
+    /// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with the address that
+    /// connections have at this end. `from` is that address, where it is given.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] where no route leads there; else the call that failed.
+    pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
+        let (device, source) = Netlink::open()?.route(from, to)?;
+        let address = from.unwrap_or(source);
+        let mask = addresses()?.into_iter().find(|found| found.address == address).map(|found| found.mask);
+        Ports::open()?.interface(OwnAddress { device, address, mask: mask.unwrap_or(address) })
     }
 }
 
-fn ipv4(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<Ipv4Addr> {
-    Some(address?.as_sockaddr_in()?.ip())
+/// Refuses an address that no interface of this namespace has.
+///
+/// # Errors
+/// [`Error::Setting`], with those that there are.
+pub fn check_address(address: IpAddr) -> Result<()> {
+    let addresses = addresses()?;
+    if addresses.iter().any(|found| found.address == address) {
+        return Ok(());
+    }
+    let words: Vec<_> =
+        addresses.iter().map(|OwnAddress { device, address, .. }| format!("{address} ({device})")).collect();
+    Err(Error::Setting(format!(
+        "server address {address} is on no interface here; there are {}",
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    )))
+}
+
+/// An address of this namespace.
+struct OwnAddress {
+    device: String,
+    address: IpAddr,
+    mask: IpAddr,
+}
+
+/// All of them but those that hold on one link alone, IPv4 first.
+fn addresses() -> Result<Vec<OwnAddress>> {
+    let entries = nix::ifaddrs::getifaddrs().map_err(Error::call("getifaddrs(3)"))?;
+    let found = entries.filter_map(|entry| {
+        let (address, mask) = (ip(entry.address)?, ip(entry.netmask)?);
+        Some(OwnAddress { device: entry.interface_name, address, mask })
+    });
+    let is_of_one_link =
+        |address: IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    let mut found: Vec<_> = found.filter(|found| !is_of_one_link(found.address)).collect();
+    found.sort_by_key(|found| found.address.is_ipv6());
+    Ok(found)
+}
+
+fn ip(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<IpAddr> {
+    let address = address?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+/// What tells what the ports of this namespace are like.
+struct Ports {
+    netlink: Netlink,
+    ethtool: ethtool::Ethtool,
+}
+
+impl Ports {
+    fn open() -> Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, ethtool: ethtool::Ethtool::open()? })
+    }
+
+    fn interface(&mut self, OwnAddress { device, address, mask }: OwnAddress) -> Result<Interface> {
+        let mtu_bytes = self.netlink.mtu_bytes(&device)?;
+        let Self { ethtool, .. } = self;
+        let (driver, offloads, queues) =
+            (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device));
+        Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, queues })
+    }
 }
 
 /// Picks the server's and the client's interface that share a subnet.
@@ -136,24 +204,63 @@ fn ipv4(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<Ipv4Addr> 
 /// # Errors
 /// [`Error::NoLink`] when no two do.
 pub fn link(server: &[Interface], client: &[Interface]) -> Result<(Interface, Interface)> {
-    let subnet = |interface: &Interface| interface.address.to_bits() & interface.mask.to_bits();
+    links(server, client).into_iter().next().ok_or_else(|| {
+        Error::NoLink(format!(
+            "the two ends share no subnet: the server has {}; the client has {}: give both ends an address \
+             (netns-setup.sh up does), or name the server's, where a route leads to it, with --server-address",
+            list(server),
+            list(client)
+        ))
+    })
+}
+
+/// As [`link`], between two machines: each may have subnets that only look alike, as those of containers do.
+///
+/// # Errors
+/// [`Error::NoLink`] when no two share a subnet, or more than two do.
+pub fn link_between_machines(server: &[Interface], client: &[Interface]) -> Result<(Interface, Interface)> {
+    // An address that both have is not the way from one to the other.
+    let ours: Vec<Interface> = server
+        .iter()
+        .filter(|ours| client.iter().all(|theirs| theirs.address != ours.address))
+        .cloned()
+        .collect();
+    let links = links(&ours, client);
+    let mut devices: Vec<&str> = links.iter().map(|(ours, _)| ours.name.as_str()).collect();
+    devices.dedup();
+    if devices.len() > 1 {
+        let ours: Vec<Interface> = links.iter().map(|(ours, _)| ours.clone()).collect();
+        return Err(Error::NoLink(format!(
+            "the two ends share more than one subnet: the server has {}: name the address to use with --server-address",
+            list(&ours)
+        )));
+    }
+    link(&ours, client)
+}
+
+/// The interfaces that share a subnet, in the order of the server's.
+fn links(server: &[Interface], client: &[Interface]) -> Vec<(Interface, Interface)> {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let subnet = |interface: &Interface| bits(interface.address) & bits(interface.mask);
+    let share = |ours: &Interface, theirs: &Interface| {
+        ours.address.is_ipv4() == theirs.address.is_ipv4()
+            && ours.mask == theirs.mask
+            && subnet(ours) == subnet(theirs)
+    };
     server
         .iter()
         .flat_map(|ours| client.iter().map(move |theirs| (ours, theirs)))
-        .find(|(ours, theirs)| ours.mask == theirs.mask && subnet(ours) == subnet(theirs))
+        .filter(|(ours, theirs)| share(ours, theirs))
         .map(|(ours, theirs)| (ours.clone(), theirs.clone()))
-        .ok_or_else(|| {
-            let list = |interfaces: &[Interface]| {
-                let words: Vec<_> = interfaces.iter().map(|i| format!("{} {}", i.name, i.address)).collect();
-                if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-            };
-            Error::NoLink(format!(
-                "the two namespaces share no IPv4 subnet: the server has {}; the client has {}: give both \
-                 ends an address (netns-setup.sh up does)",
-                list(server),
-                list(client)
-            ))
-        })
+        .collect()
+}
+
+fn list(interfaces: &[Interface]) -> String {
+    let words: Vec<_> = interfaces.iter().map(|i| format!("{} {}", i.name, i.address)).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 #[cfg(test)]
@@ -164,10 +271,11 @@ mod tests {
         Interface {
             name: name.to_owned(),
             address: address.into(),
-            mask: Ipv4Addr::new(255, 255, 255, 0),
+            mask: Ipv4Addr::new(255, 255, 255, 0).into(),
             mtu_bytes: 1500,
             driver: None,
             offloads: None,
+            queues: None,
         }
     }
 
@@ -193,5 +301,17 @@ mod tests {
         assert_eq!((ours.name.as_str(), theirs.name.as_str()), ("veth_s", "veth_c"));
         let error = link(&server[..1], &client).unwrap_err().to_string();
         assert!(error.contains("eth0 192.168.0.1") && error.contains("veth_c 10.200.1.2"), "{error}");
+    }
+
+    #[test]
+    fn between_machines_a_subnet_that_both_have_for_themselves_is_no_link() {
+        let docker = interface("docker0", [172, 17, 0, 1]);
+        let server = [docker.clone(), interface("eth0", [192, 168, 0, 1])];
+        let (ours, theirs) =
+            link_between_machines(&server, &[docker, interface("eth1", [192, 168, 0, 2])]).unwrap();
+        assert_eq!((ours.name.as_str(), theirs.name.as_str()), ("eth0", "eth1"));
+        let both = [interface("docker0", [172, 17, 0, 2]), interface("eth1", [192, 168, 0, 2])];
+        let error = link_between_machines(&server, &both).unwrap_err().to_string();
+        assert!(error.contains("docker0 172.17.0.1, eth0 192.168.0.1: name the address"), "{error}");
     }
 }

@@ -16,7 +16,9 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::net::if_::if_indextoname;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
@@ -153,6 +155,40 @@ impl Netlink {
             call: "netlink RTM_GETLINK",
             errno: io::Error::other(format!("no MTU of {name}")),
         })
+    }
+
+    /// The device by which packets reach `to`, and the address that they leave with. `from` is that address, where it is
+    /// given: some routes depend on it.
+    pub(super) fn route(&mut self, from: Option<IpAddr>, to: IpAddr) -> Result<(String, IpAddr)> {
+        let mut route = RouteMessage::default();
+        let bits = if to.is_ipv4() { 32 } else { 128 };
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        (route.header.address_family, route.header.destination_prefix_length) = (family, bits);
+        route.attributes.push(RouteAttribute::Destination(to.into()));
+        if let Some(from) = from {
+            route.header.source_prefix_length = bits;
+            route.attributes.push(RouteAttribute::Source(from.into()));
+        }
+        let call = "netlink RTM_GETROUTE";
+        let none = |why: &dyn std::fmt::Display| {
+            Error::NoLink(format!(
+                "no route leads to {to} from here ({call}: {why}): give both ends addresses that reach each other"
+            ))
+        };
+        let answer = self.exchange(RouteNetlinkMessage::GetRoute(route), 0).map_err(|errno| none(&errno))?;
+        let Some(RouteNetlinkMessage::NewRoute(found)) = answer else { return Err(none(&"no answer")) };
+        let (mut device, mut source) = (None, from);
+        for attribute in found.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => device = Some(index),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(address.into()),
+                RouteAttribute::PrefSource(RouteAddress::Inet6(address)) => source = Some(address.into()),
+                _ => {}
+            }
+        }
+        let (Some(device), Some(source)) = (device, source) else { return Err(none(&"no device")) };
+        let name = if_indextoname(device).map_err(Error::call("if_indextoname(3)"))?;
+        Ok((name.to_string_lossy().into_owned(), source))
     }
 
     /// Waits until the kernel has activated `name` after it was set up. It does so some time later, on a thread of its

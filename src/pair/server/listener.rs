@@ -1,7 +1,8 @@
 //! Where the client's connections arrive. Only those that say the instance's token take a place.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,17 +18,37 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::pair::{Hello, SocketOptions, Token};
 
-/// How long a connection may take to be there, once the client says that it is.
-const ACCEPT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the client may take to make its connections.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(7);
+/// How often it is looked after whether the client still tries.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a newcomer may take to say whose it is, and how many of them may be about to.
+const HELLO_LIMIT: Duration = Duration::from_secs(2);
+const MOST_NEWCOMERS: usize = 256;
 
-/// A listener whose options the connections inherit.
+/// A listener whose options the connections inherit. It is there only while an instance is opened: whoever connects at
+/// another time is refused by the kernel, without a wake-up.
 pub(super) struct Listener(TcpListener);
 
+/// The connections of an instance.
+pub(super) struct Accepted {
+    pub(super) connections: Vec<Arc<TcpStream>>,
+    /// Others that came meanwhile, and were closed.
+    pub(super) strangers: u64,
+}
+
 impl Listener {
-    pub(super) fn open(address: Ipv4Addr, options: &SocketOptions) -> Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::call("socket(2)"))?;
-        options.apply(&socket)?;
-        socket.bind(&SocketAddr::from((address, 0)).into()).map_err(Error::call("bind(2)"))?;
+    pub(super) fn open(address: SocketAddr, options: &SocketOptions) -> Result<Self> {
+        let socket = Self::socket(address, options)?;
+        // A port that was given is taken again while earlier connections still have it.
+        socket.set_reuse_address(true).map_err(Error::call("setsockopt(2) SO_REUSEADDR"))?;
+        socket.bind(&address.into()).map_err(|errno| Error::Refused {
+            call: "bind(2) of the data port",
+            errno,
+            remedy: format!(
+                "{address} has to be free, and on this machine: name another with --server-address"
+            ),
+        })?;
         // A connection that is gone again by the time that it is accepted delays no other.
         socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
         let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
@@ -35,57 +56,81 @@ impl Listener {
         Ok(Self(socket.into()))
     }
 
+    /// What a data socket gets.
+    pub(super) fn effective(address: SocketAddr, options: &SocketOptions) -> Result<EffectiveSocket> {
+        EffectiveSocket::read(&Self::socket(address, options)?)
+    }
+
+    fn socket(address: SocketAddr, options: &SocketOptions) -> Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
+            .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
+        options.apply(&socket)?;
+        Ok(socket)
+    }
+
     pub(super) fn address(&self) -> Result<SocketAddr> {
         self.0.local_addr().map_err(Error::call("getsockname(2)"))
     }
 
-    pub(super) fn effective(&self) -> Result<EffectiveSocket> {
-        EffectiveSocket::read(&self.0)
-    }
-
-    /// Takes the connections of an instance that failed half-way off the queue. They would fill it, and
-    /// later instances could not connect.
-    pub(super) fn drop_waiting(&self) {
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) && self.0.accept().is_ok() {}
-    }
-
     /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may connect: one that
-    /// says another token, or nothing, takes no place and delays no other.
-    pub(super) fn connections(&self, token: Token, pairs: usize) -> Result<Vec<Arc<TcpStream>>> {
+    /// says another token, or nothing, takes no place and delays no other. `trouble` says what has gone wrong with the
+    /// client meanwhile.
+    pub(super) fn connections(
+        &self,
+        token: Token,
+        pairs: usize,
+        mut trouble: impl FnMut() -> Option<Error>,
+    ) -> Result<Accepted> {
         let mut places: Vec<Option<Arc<TcpStream>>> = vec![None; pairs];
-        let mut newcomers: Vec<Newcomer> = Vec::new();
-        let deadline = Instant::now() + ACCEPT_LIMIT;
+        let mut newcomers: VecDeque<Newcomer> = VecDeque::new();
+        let mut strangers = 0;
+        let began = Instant::now();
+        let mut looked = began;
         while places.iter().any(Option::is_none) {
-            self.wait_for_connections(&newcomers, deadline)?;
+            self.wait_for_connections(&newcomers)?;
+            if looked.elapsed() >= TICK {
+                looked = Instant::now();
+                if let Some(error) = trouble() {
+                    return Err(error);
+                }
+                if began.elapsed() > ACCEPT_LIMIT {
+                    let waiting_for = "connection from the client";
+                    return Err(Error::Deadline { waiting_for, waited: ACCEPT_LIMIT });
+                }
+            }
             match self.0.accept() {
-                Ok((connection, _)) => newcomers.push(Newcomer::new(connection)?),
+                Ok((connection, _)) => newcomers.push_back(Newcomer::new(connection)?),
                 Err(errno) if errno.kind() == ErrorKind::WouldBlock => {}
                 Err(errno) => return Err(limits::with_limit_remedy("accept(2)", errno)),
             }
             for mut newcomer in std::mem::take(&mut newcomers) {
                 match newcomer.read_hello() {
-                    HelloState::Unfinished => newcomers.push(newcomer),
-                    HelloState::Ended => {}
-                    HelloState::Whole(theirs, _) if !theirs.matches(token) => {}
+                    HelloState::Unfinished => newcomers.push_back(newcomer),
+                    HelloState::Ended => strangers += 1,
+                    HelloState::Whole(theirs, _) if !theirs.matches(token) => strangers += 1,
                     HelloState::Whole(_, pair) => {
                         let place = places.get_mut(pair).filter(|place| place.is_none());
                         *place.ok_or_else(out_of_turn)? = Some(Arc::new(newcomer.into_blocking()?));
                     }
                 }
             }
+            while newcomers.len() > MOST_NEWCOMERS
+                || newcomers.front().is_some_and(|first| first.since.elapsed() > HELLO_LIMIT)
+            {
+                newcomers.pop_front();
+                strangers += 1;
+            }
         }
-        Ok(places.into_iter().flatten().collect())
+        strangers += newcomers.len() as u64;
+        Ok(Accepted { connections: places.into_iter().flatten().collect(), strangers })
     }
 
-    /// Waits until somebody connects, or one of `newcomers` says something.
-    fn wait_for_connections(&self, newcomers: &[Newcomer], deadline: Instant) -> Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
+    /// Waits until somebody connects, or one of `newcomers` says something; no longer than a tick.
+    fn wait_for_connections(&self, newcomers: &VecDeque<Newcomer>) -> Result<()> {
         let fds = newcomers.iter().map(|newcomer| newcomer.connection.as_fd());
         let fds = std::iter::once(self.0.as_fd()).chain(fds);
         let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) => Err(Error::Deadline { waiting_for: "connection from the client", waited: ACCEPT_LIMIT }),
+        match poll(&mut fds, PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::call("poll(2)")(errno)),
         }
@@ -97,6 +142,7 @@ struct Newcomer {
     connection: TcpStream,
     hello: Hello,
     read_bytes: usize,
+    since: Instant,
 }
 
 /// What a newcomer has said.
@@ -112,7 +158,7 @@ enum HelloState {
 impl Newcomer {
     fn new(connection: TcpStream) -> Result<Self> {
         connection.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
-        Ok(Self { connection, hello: Hello::default(), read_bytes: 0 })
+        Ok(Self { connection, hello: Hello::default(), read_bytes: 0, since: Instant::now() })
     }
 
     /// Reads as much of the hello as has arrived.

@@ -8,27 +8,27 @@ mod sending;
 mod to_client;
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpStream;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 pub use self::instance::Instance;
 use self::listener::Listener;
 use self::sending::{Sending, connections_of};
 use super::client_process::ClientProcess;
-use super::control::{ToClient, ToServer, VERSION, check_version};
+use super::control::{Description, ToClient, ToServer};
+use super::peer::{Client, Peer, ServerAddress};
 use super::sink::Injector;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined};
 use super::watch::Watch;
 use super::{Fault, SocketOptions, Token, buffer_bytes};
-use crate::case::{Case, Receiver};
-use crate::environment::{CopyCause, Cpus, Effective, Topology};
+use crate::case::{Case, Placement, Receiver};
+use crate::environment::{ClientMachine, CopyCause, Cpus, Effective, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::sample::Side;
 use crate::topology::affinity::pin;
-use crate::topology::{Sink, copy_causes, link};
+use crate::topology::{self, Sink, copy_causes, link, link_between_machines};
 
 /// What a testbed is made from.
 #[derive(Clone, Debug)]
@@ -39,8 +39,36 @@ pub struct Setup {
     pub mtu_bytes: Option<u32>,
     /// What is set on the data sockets.
     pub socket: SocketOptions,
-    /// The `sendpath` command, which is the client.
-    pub program: PathBuf,
+    /// The client.
+    pub client: Client,
+}
+
+impl Setup {
+    /// Refuses, before anything is set up, what this machine cannot take.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn check(&self) -> Result<()> {
+        self.topology.check(self.mtu_bytes)?;
+        match &self.client {
+            Client::Peer(Peer { server_address: Some(ServerAddress { address, .. }), .. }) => {
+                topology::check_address(*address)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses, before anything is set up, a placement that needs more CPUs than this process may use. Which a peer's
+    /// client may use is known when it is there.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn check_placement(&self, placement: Placement) -> Result<()> {
+        match self.client {
+            Client::Child(_) => Cpus::allowed()?.place(placement, Side::Server, 0).map(drop),
+            Client::Peer(_) => Ok(()),
+        }
+    }
 }
 
 /// Two processes, joined by a topology, ready to run cases.
@@ -51,7 +79,10 @@ pub struct Setup {
 /// Any number of instances may be open at a time, of which one runs a burst.
 pub struct Testbed {
     effective: Effective,
-    listener: Listener,
+    /// Where data connections are made to; port 0 for any that is free.
+    address: SocketAddr,
+    /// Connections of others that were closed.
+    strangers: Cell<u64>,
     client_pid: u32,
     inner: RefCell<Inner>,
     events: Vec<Event>,
@@ -85,31 +116,52 @@ impl Testbed {
     /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids it;
     /// else the call that failed.
     pub fn start(setup: &Setup) -> Result<Self> {
-        let Setup { topology, mtu_bytes, socket, program } = setup;
-        topology.check(*mtu_bytes)?;
+        setup.check()?;
+        let Setup { topology, mtu_bytes, socket, client } = setup;
         let cpus = Cpus::allowed()?;
         topology.enter(Side::Server)?;
-        let mut client_process = ClientProcess::open(program)?;
+        let mut client_process = ClientProcess::open(client)?;
 
-        let enter = ToClient::Enter { version: VERSION, topology: topology.clone() };
-        let ToServer::Entered { version } = client_process.ask(&enter)? else { return Err(out_of_turn()) };
-        check_version(version)?;
+        let enter = ToClient::Enter { topology: topology.clone() };
+        let ToServer::Entered { description } = client_process.ask(&enter)? else {
+            return Err(out_of_turn());
+        };
+        let client_machine = description.map(client_machine);
         topology.join(client_process.client_pid(), *mtu_bytes)?;
         topology.bring_up(Side::Server)?;
         let bring_up = ToClient::BringUp { options: socket.clone() };
         let ToServer::Up { interfaces, socket: client_socket } = client_process.ask(&bring_up)? else {
             return Err(out_of_turn());
         };
-        let (server_link, client_link) = link(&topology.interfaces()?, &interfaces)?;
-        let listener = Listener::open(server_link.address, socket)?;
-        let server_socket = listener.effective()?;
+        let (server_link, client_link) = match client {
+            Client::Child(_) => link(&topology.interfaces()?, &interfaces)?,
+            Client::Peer(peer) => {
+                let is_one_machine = client_machine.as_ref().is_some_and(|client| client.is_the_servers);
+                link_to_peer(&mut client_process, peer, &interfaces, is_one_machine)?
+            }
+        };
+        let port = match client {
+            Client::Peer(Peer { server_address: Some(given), .. }) => given.port,
+            _ => 0,
+        };
+        let address = SocketAddr::from((server_link.address, port));
+        let server_socket = Listener::effective(address, socket)?;
         let topology = topology.clone();
-        let effective = Effective { topology, cpus, server_link, client_link, server_socket, client_socket };
+        let effective = Effective {
+            topology,
+            cpus,
+            server_link,
+            client_link,
+            server_socket,
+            client_socket,
+            client: client_machine,
+        };
         let client_pid = client_process.client_pid();
         let inner = Inner { threads: Threads::new(Side::Server), client_process, sink: None };
         Ok(Self {
             effective,
-            listener,
+            address,
+            strangers: Cell::new(0),
             client_pid,
             inner: RefCell::new(inner),
             events: Vec::new(),
@@ -135,7 +187,24 @@ impl Testbed {
         self.events = events.to_vec();
     }
 
-    /// The client's process id.
+    /// How many connections to the data port were closed because they did not say the instance's token.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.strangers.get()
+    }
+
+    /// What the client's machine can measure, as the function says that its `main` was given.
+    ///
+    /// # Errors
+    /// The client's silence, or its end.
+    pub fn examine_client(&self) -> Result<serde_json::Value> {
+        match self.inner.borrow_mut().client_process.ask(&ToClient::Examine)? {
+            ToServer::Examined(found) => Ok(found),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// The client's process id; of a peer's, its command's.
     #[must_use]
     pub fn client_pid(&self) -> u32 {
         self.client_pid
@@ -157,8 +226,8 @@ impl Testbed {
     pub fn open_with_fault(&self, case: Case, fault: Option<Fault>) -> Result<Instance<'_>> {
         // Refused before the client is asked for anything.
         case.check()?;
-        self.effective.cpus.place(case.placement, Side::Server, 0)?;
-        check_memory(&case)?;
+        self.effective.place(case.placement, Side::Server, 0)?;
+        check_memory(&case, self.effective.is_one_machine())?;
         let mut inner = self.inner.borrow_mut();
         let Inner { threads, client_process, .. } = &mut *inner;
         threads.grow(case.threads - 1)?;
@@ -166,22 +235,12 @@ impl Testbed {
             let ends = self.open_into_sink(&mut inner, case, fault)?;
             return Ok(Instance::new(self, None, case, ends));
         }
-        let server = self.listener.address()?;
-        let (cpus, token) = (self.effective.cpus.clone(), Token::random());
-        let open = ToClient::Open { case, cpus, server, token, events: self.events.clone(), fault };
-        let opened = client_process.ask(&open).and_then(|answer| match answer {
-            ToServer::Opened => {
-                let watch = Arc::clone(&client_process.watch);
-                self.accept(threads, &watch, case, token, fault)
-            }
-            _ => Err(out_of_turn()),
-        });
-        match opened {
+        let token = Token::random();
+        match self.open_to_client(threads, client_process, case, token, fault) {
             Ok(ends) => Ok(Instance::new(self, Some(token), case, ends)),
             Err(error) => {
                 let error = client_process.root_cause(error);
                 client_process.close(token);
-                self.listener.drop_waiting();
                 Err(error)
             }
         }
@@ -197,9 +256,8 @@ impl Testbed {
         if receiver == Receiver::Sink {
             return inner.sink(&self.setup)?.copy_causes();
         }
-        let Effective { topology, server_link, client_link, .. } = &self.effective;
-        let mut causes: Vec<CopyCause> =
-            copy_causes::of_link(topology, server_link, client_link).into_iter().collect();
+        let Effective { server_link, client_link, .. } = &self.effective;
+        let mut causes: Vec<CopyCause> = copy_causes::of_link(&self.effective).into_iter().collect();
         causes.extend(copy_causes::at_sender(&server_link.name)?);
         let find = ToClient::FindCopyCauses { device: client_link.name.clone() };
         let ToServer::CopyCauses(theirs) = inner.client_process.ask(&find)? else {
@@ -224,7 +282,7 @@ impl Testbed {
         connections: impl Iterator<Item = (Arc<TcpStream>, Option<Arc<Injector>>)>,
     ) -> Result<Vec<SharedEnd<Sending>>> {
         let ends = connections.enumerate().map(|(pair, (connection, injector))| {
-            let cpus = self.effective.cpus.place(case.placement, Side::Server, pair)?.to_vec();
+            let cpus = self.effective.place(case.placement, Side::Server, pair)?.to_vec();
             let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
             let state = Sending::new(connection, injector, case, fault);
             Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
@@ -276,17 +334,44 @@ fn out_of_turn() -> Error {
     Error::Protocol("the client sent another answer than the one that was expected".to_owned())
 }
 
+/// The two ends of the way to a peer's client: the server's address is the one that was given, or else that of the one
+/// subnet that both share.
+fn link_to_peer(
+    client_process: &mut ClientProcess,
+    peer: &Peer,
+    client_interfaces: &[Interface],
+    is_one_machine: bool,
+) -> Result<(Interface, Interface)> {
+    let server = if let Some(given) = peer.server_address {
+        given.address
+    } else {
+        let link = if is_one_machine { link } else { link_between_machines };
+        link(&Topology::Peer.interfaces()?, client_interfaces)?.0.address
+    };
+    let ToServer::Routed(client) = client_process.ask(&ToClient::Route { server })? else {
+        return Err(out_of_turn());
+    };
+    Ok((Topology::end_towards(Some(server), client.address)?, client))
+}
+
+fn client_machine(Description { host, program, boot_id, cpus, machine }: Description) -> ClientMachine {
+    let is_the_servers = !boot_id.is_empty() && boot_id == limits::boot_id();
+    ClientMachine { host, program, is_the_servers, cpus, machine }
+}
+
 /// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
 /// same, and then end some process for want of it.
-fn check_memory(case: &Case) -> Result<()> {
-    let need_bytes = buffer_bytes(case, Side::Server) + buffer_bytes(case, Side::Client);
+fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
+    let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client) } else { 0 };
+    let need_bytes = buffer_bytes(case, Side::Server) + client_bytes;
     match limits::available_memory_bytes() {
         Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
             call: "malloc(3) of the case's buffers",
             errno: std::io::Error::from_raw_os_error(libc::ENOMEM),
             remedy: format!(
-                "both sides take {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
+                "{} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
                  cgroup's memory limit leaves): use fewer pairs or smaller messages",
+                if is_one_machine { "both sides take" } else { "the server takes" },
                 need_bytes >> 20,
                 available_bytes >> 20
             ),

@@ -4,6 +4,7 @@ use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use super::listener::Listener;
 use super::overwrite::{overwrite, put_back};
 use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
 use super::{Inner, Testbed, out_of_turn};
@@ -12,23 +13,34 @@ use crate::error::{Error, Result};
 use crate::pair::client_process::ClientProcess;
 use crate::pair::control::{ToClient, ToServer};
 use crate::pair::threads::{PairEnd, SharedEnd, Threads, metered};
-use crate::pair::watch::Watch;
 use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
 use crate::path::{SendMessage, send_all};
-use crate::sample::SideReport;
+use crate::sample::{Side, SideReport};
 
 impl Testbed {
-    /// Takes the connections that the client has made, and makes the senders.
-    pub(super) fn accept(
+    /// Has the client connect, takes its connections, and makes the senders while the client makes its receivers.
+    pub(super) fn open_to_client(
         &self,
         threads: &mut Threads,
-        watch: &Arc<Watch>,
+        client_process: &mut ClientProcess,
         case: Case,
         token: Token,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Sending>>> {
-        let connections = self.listener.connections(token, case.threads)?.into_iter();
-        self.make_ends(threads, watch, case, fault, connections.map(|connection| (connection, None)))
+        let listener = Listener::open(self.address, &self.setup.socket)?;
+        let (server, events) = (listener.address()?, self.events.clone());
+        let (cpus, placement) = self.effective.dealt(case.placement, Side::Client);
+        let cpus = cpus.clone();
+        client_process.tell(&ToClient::Open { case, cpus, placement, server, token, events, fault })?;
+        let accepted = listener.connections(token, case.threads, || client_process.trouble())?;
+        drop(listener);
+        self.strangers.set(self.strangers.get() + accepted.strangers);
+        let connections = accepted.connections.into_iter().map(|connection| (connection, None));
+        let ends = self.make_ends(threads, &Arc::clone(&client_process.watch), case, fault, connections)?;
+        match client_process.answer()? {
+            ToServer::Opened => Ok(ends),
+            _ => Err(out_of_turn()),
+        }
     }
 
     /// A burst of a case that the client receives: what the server's and the client's threads saw.

@@ -1,0 +1,92 @@
+//! Brings each build's own program over to the peer's machine, and takes it away again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::pair::{Peer, remove_peers_program};
+
+/// What stands for the program's path, in the command that copies it and in the peer's.
+pub const PLACEHOLDER: &str = "{}";
+/// How long a copy may take.
+const COPY_LIMIT: Duration = Duration::from_mins(1);
+
+/// A program that lies on both machines under one path, until this is dropped.
+#[derive(Debug)]
+pub struct PeerCopy {
+    path: PathBuf,
+    peer: Peer,
+}
+
+impl PeerCopy {
+    /// Copies `program` to a new path in `/tmp` here, and by `copy` to the same path on the peer's machine: in both
+    /// commands `{}` stands for that path.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the command fails or takes more than a minute.
+    pub fn make(program: &Path, copy: &[String], peer: &Peer) -> Result<Self> {
+        let path = PathBuf::from(format!("/tmp/{}{:016x}", Peer::COPY_PREFIX, rand::random::<u64>()));
+        let words = |words: &[String]| -> Vec<String> {
+            words.iter().map(|word| word.replace(PLACEHOLDER, &path.display().to_string())).collect()
+        };
+        let peer = Peer { command: words(&peer.command), ..peer.clone() };
+        // From here on it is removed, whatever happens.
+        let copied = Self { path: path.clone(), peer };
+        fs::copy(program, &path).map_err(Error::file("copy_file_range(2)", &path))?;
+        run(&words(copy))?;
+        Ok(copied)
+    }
+
+    /// The peer's command, with the path in it.
+    #[must_use]
+    pub fn peer_command(&self) -> String {
+        shlex::try_join(self.peer.command.iter().map(String::as_str)).unwrap_or_default()
+    }
+}
+
+impl Drop for PeerCopy {
+    fn drop(&mut self) {
+        // Only a program that was brought over can be asked to remove itself.
+        if let Err(error) = remove_peers_program(&self.peer) {
+            eprintln!("sendpath: {} may be left on the peer's machine: {error}", self.path.display());
+        }
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn run(words: &[String]) -> Result<()> {
+    let call = "execve(2) of the command of --peer-copy";
+    let shown = || shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
+    let refused = |errno, remedy| Error::Refused { call, errno, remedy };
+    let (program, arguments) =
+        words.split_first().ok_or_else(|| Error::Setting("no --peer-copy".to_owned()))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
+    let began = Instant::now();
+    loop {
+        match child.try_wait().map_err(Error::call("wait4(2)"))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => {
+                return Err(refused(
+                    std::io::Error::other(status.to_string()),
+                    format!("`{}` has to copy the program to the peer's machine", shown()),
+                ));
+            }
+            None if began.elapsed() > COPY_LIMIT => {
+                drop(child.kill());
+                drop(child.wait());
+                return Err(refused(
+                    std::io::Error::from(std::io::ErrorKind::TimedOut),
+                    format!("`{}` was not done after {} s", shown(), COPY_LIMIT.as_secs()),
+                ));
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A machine, as far as it bears on what is measured on it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Cpus;
+
+/// The kernel, the CPU, and what limits a process there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The kernel's release.
+    pub kernel: String,
+    /// The CPU's name; on ARM the numbers that stand for it.
+    pub cpu_model: String,
+    /// Whether cores run two threads at a time; none where the kernel does not say.
+    #[serde(default)]
+    pub smt: Option<bool>,
+    /// What the process's cgroups allow.
+    #[serde(default)]
+    pub cgroup: CgroupLimits,
+    /// Whether a thread's CPU time includes what it spent in softirqs, where the kernel receives packets and
+    /// veth copies zero-copy data. Where it does not, or where that is not known (none), CPU times do not
+    /// compare.
+    #[serde(default)]
+    pub softirq_in_cpu_time: Option<bool>,
+    /// `RLIMIT_MEMLOCK`.
+    pub memlock: String,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: String,
+    /// Sysctls that bear on the paths, as the process's namespace has them.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// A build of this program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its version.
+    pub version: String,
+    /// The git revision that it was built from, or `unknown`.
+    pub revision: String,
+    /// Whether its source had changes that were not committed.
+    pub dirty: bool,
+}
+
+impl Program {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: env!("SENDPATH_REVISION").to_owned(),
+            dirty: env!("SENDPATH_DIRTY") == "true",
+        }
+    }
+
+    /// The revision, with a mark if it is not all.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.dirty { format!("{}-dirty", self.revision) } else { self.revision.clone() }
+    }
+}
+
+/// What the client runs on, as it says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientMachine {
+    /// The machine's name.
+    pub host: String,
+    /// The build of this program that the client is.
+    pub program: Program,
+    /// Whether it is the server's machine: the same boot of the same kernel.
+    pub is_the_servers: bool,
+    /// The CPUs that pairs' ends are dealt to there.
+    pub cpus: Cpus,
+    /// The machine.
+    #[serde(flatten)]
+    pub machine: Machine,
+}
+
+impl ClientMachine {
+    /// All that bears on what is measured, in words. The host's name does not.
+    pub(super) fn in_full(&self) -> String {
+        let Self { program, is_the_servers, cpus, machine, .. } = self;
+        let Machine { kernel, cpu_model, smt, cgroup, softirq_in_cpu_time, .. } = machine;
+        format!(
+            "{}, {}, {cpu_model}, cpus {:?}, smt {}, {cgroup}, kernel {kernel}, softirq in CPU time {}",
+            if *is_the_servers { "the server's machine" } else { "another machine" },
+            program.name(),
+            cpus.numbers(),
+            super::known(*smt, "on", "off"),
+            super::known(*softirq_in_cpu_time, "yes", "no"),
+        )
+    }
+}
+
+impl fmt::Display for ClientMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, program, is_the_servers, cpus, machine } = self;
+        let Machine { kernel, cpu_model, cgroup, memlock, open_files, .. } = machine;
+        let cpus: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
+        let which = if *is_the_servers { "the server's machine" } else { "another machine" };
+        write!(
+            f,
+            "{host} ({which}), sendpath {}, kernel {kernel}, cpus {} of {cpu_model}",
+            program.name(),
+            cpus.join(",")
+        )?;
+        if cgroup.any() {
+            write!(f, ", {cgroup}")?;
+        }
+        write!(f, ", memlock {memlock}, open files {open_files}")
+    }
+}
+
+/// The smallest limits among a process's cgroup and those above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CgroupLimits {
+    /// How many CPUs may be busy at a time, on average over a period; none where there is no limit.
+    pub cpus: Option<f64>,
+    /// Memory in bytes; none where there is no limit.
+    pub memory_bytes: Option<u64>,
+}
+
+impl CgroupLimits {
+    /// Whether there is a limit.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.cpus.is_some() || self.memory_bytes.is_some()
+    }
+}
+
+impl fmt::Display for CgroupLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cpus {
+            Some(cpus) => write!(f, "CPU quota {cpus:.2} CPUs, ")?,
+            None => f.write_str("no CPU quota, ")?,
+        }
+        match self.memory_bytes {
+            Some(bytes) => write!(f, "memory limit {} MiB", bytes >> 20),
+            None => f.write_str("no memory limit"),
+        }
+    }
+}
