@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::Pid;
 
 use super::control::{ToClient, ToServer, greeting, write_frame};
 use super::peer::{Client, Peer};
@@ -272,20 +272,40 @@ impl Drop for ClientProcess {
     }
 }
 
-/// Starts a peer's command in a session of its own. It has no terminal there, so that nothing can wait for a password
-/// that nobody is asked for.
+/// Starts a peer's command without a terminal, so that nothing waits for a password that nobody is asked for.
 fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Child> {
     let call = "execve(2) of the peer's command";
     let (program, arguments) = command.split_first().ok_or_else(|| Error::Setting("no peer".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
-    // SAFETY: setsid(2) may be called between fork(2) and execve(2), and reads or writes no memory.
-    unsafe { command.pre_exec(|| setsid().map(drop).map_err(Into::into)) };
+    command.process_group(0);
+    // Not setsid(2): a session of its own is another group to a scheduler that groups by session (autogroup, sched(7)), and
+    // then a client on this machine is woken later than the built-in one: 6 % of a round trip of 64 bytes.
+    // SAFETY: open(2), ioctl(2) and close(2) may be called between fork(2) and execve(2); the path is a literal.
+    unsafe {
+        command.pre_exec(|| {
+            give_up_terminal();
+            Ok(())
+        })
+    };
     command.spawn().map_err(|errno| Error::Refused {
         call,
         errno,
         remedy: format!("{program} has to be a program; a line for a shell is given as sh -c '...'"),
     })
+}
+
+/// Leaves the process without a controlling terminal, if it has one (`TIOCNOTTY`, `tty_ioctl(4)`). Its children have none
+/// either, and as it leads no session, it can get no other.
+fn give_up_terminal() {
+    // SAFETY: the path ends in a zero byte; the descriptor is this function's own.
+    unsafe {
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        if terminal >= 0 {
+            libc::ioctl(terminal, libc::TIOCNOTTY);
+            libc::close(terminal);
+        }
+    }
 }
 
 /// What a peer's command writes to its standard error, as far as it is kept.
