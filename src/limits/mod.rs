@@ -8,7 +8,7 @@ mod machine;
 use rustix::process::{Resource, getrlimit};
 
 #[cfg(feature = "cli")]
-pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, soft};
+pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, pinnable_bytes, soft};
 #[cfg(feature = "cli")]
 pub(crate) use machine::{forbids_user_namespaces, with_limit_remedy};
 
