@@ -33,7 +33,7 @@ Examples:
   sendpath ab v1.2 v1.3 --size 64K --time 60s
   sendpath ab main --receiver sink              the sender alone, without a scheduler in the round trip
   sendpath ab HEAD --markdown >comment.md       a comment for a pull request
-  sendpath ab HEAD --github-action-benchmark --github-action-benchmark-throughput more.json >less.json
+  sendpath ab main --bencher >bencher.json      values for a service, without a verdict
   sendpath ab --base-bin old/sendpath --change-bin new/sendpath
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
 
