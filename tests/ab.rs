@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     common::main(vec![
         anywhere("the_exit_code_follows_from_the_numbers", exit_codes),
         anywhere("each_format_is_as_stored", formats),
+        anywhere("every_key_of_json_is_documented_with_its_unit", documented),
         anywhere("a_service_gets_its_values_and_a_regression_is_no_failed_command", services),
         anywhere("a_service_gets_an_error_and_no_empty_file", nothing_for_a_service),
         anywhere("there_is_a_comment_whatever_fails", comments_on_failures),
@@ -221,6 +222,23 @@ fn formats() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let written = fs::read_to_string(folder.path().join("throughput.json"))?;
     golden("github-action-benchmark-throughput.json", &written)
+}
+
+/// FORMAT.md has a row for every key of the stored `json.json`.
+fn documented() -> Result<(), Failed> {
+    let stored: Value = serde_json::from_str(include_str!("golden/ab/json.json"))?;
+    let (_, section) =
+        include_str!("../FORMAT.md").split_once("## What ab prints with --json").ok_or("no section")?;
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let (top, outcome) = (&stored, &stored["outcome"]);
+    for (prefix, object) in [("", top), ("outcome.", outcome), ("", &outcome["comparisons"][0])] {
+        for key in object.as_object().ok_or("no object")?.keys().filter(|key| *key != "outcome") {
+            let word = format!("`{prefix}{key}");
+            let is_named = |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&word));
+            assert!(rows.iter().any(is_named), "{word}`");
+        }
+    }
+    Ok(())
 }
 
 /// What Bencher's adapter takes: `JsonV0Results` of `lib/bencher_adapter/src/adapters/json/v0.rs`, and `JsonNewMetric`.
