@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
-use common::{anywhere, clean, sendpath, stderr};
+use common::{anywhere, clean, pinning_at_most, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,12 +19,18 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use sendpath::ab::worker::PROTOCOL;
 use sendpath::sample::{RoundTrips, Sample, SideReport};
+use serde::Deserialize;
 use serde_json::Value;
 
 fn main() -> ExitCode {
     common::main(vec![
         anywhere("the_exit_code_follows_from_the_numbers", exit_codes),
         anywhere("each_format_is_as_stored", formats),
+        anywhere("every_key_of_json_is_documented_with_its_unit", documented),
+        anywhere("a_service_gets_its_values_and_a_regression_is_no_failed_command", services),
+        anywhere("a_service_gets_an_error_and_no_empty_file", nothing_for_a_service),
+        anywhere("there_is_a_comment_whatever_fails", comments_on_failures),
+        anywhere("what_a_limit_forbids_to_pin_is_left_out_and_said", beyond_memlock),
         anywhere("what_is_settled_is_measured_no_more", settled),
         anywhere("real_workers_are_compared_and_the_exit_code_is_that_of_the_verdicts", real_workers),
         anywhere("a_setting_that_is_slower_is_a_regression", slower),
@@ -203,14 +210,195 @@ fn formats() -> Result<(), Failed> {
         ("text.txt", ""),
         ("json.json", "--json"),
         ("markdown.md", "--markdown"),
-        ("bencher.json", "--bencher"),
-        ("github-action-benchmark.json", "--github-action-benchmark"),
+        ("bencher.json", "--bencher --exit-code"),
+        ("github-action-benchmark.json", "--github-action-benchmark --exit-code"),
     ] {
         let output = fakes(folder.path(), &[1200, 1210, 1190], &format!("--blocks 6 {option}"))?;
         assert_eq!(output.status.code(), Some(1), "{option}: {}", stderr(&output));
         golden(name, &String::from_utf8(output.stdout)?)?;
     }
+    let options = "--github-action-benchmark --github-action-benchmark-throughput throughput.json";
+    let output = fakes(folder.path(), &[1200, 1210, 1190], &format!("--blocks 6 {options}"))?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let written = fs::read_to_string(folder.path().join("throughput.json"))?;
+    golden("github-action-benchmark-throughput.json", &written)
+}
+
+/// FORMAT.md has a row for every key of the stored `json.json`.
+fn documented() -> Result<(), Failed> {
+    let stored: Value = serde_json::from_str(include_str!("golden/ab/json.json"))?;
+    let (_, section) =
+        include_str!("../FORMAT.md").split_once("## What ab prints with --json").ok_or("no section")?;
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let (top, outcome) = (&stored, &stored["outcome"]);
+    for (prefix, object) in [("", top), ("outcome.", outcome), ("", &outcome["comparisons"][0])] {
+        for key in object.as_object().ok_or("no object")?.keys().filter(|key| *key != "outcome") {
+            let word = format!("`{prefix}{key}");
+            let is_named = |row: &&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&word));
+            assert!(rows.iter().any(is_named), "{word}`");
+        }
+    }
     Ok(())
+}
+
+/// What Bencher's adapter takes: `JsonV0Results` of `lib/bencher_adapter/src/adapters/json/v0.rs`, and `JsonNewMetric`.
+type BencherResults = BTreeMap<String, BTreeMap<String, BencherMetric>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BencherMetric {
+    value: f64,
+    lower_value: Option<f64>,
+    upper_value: Option<f64>,
+}
+
+/// What github-action-benchmark takes: `BenchmarkResult` of its `src/extract.ts`, which copies these keys and no others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "that they are there, and of these types, is what is tested")]
+struct BenchmarkResult {
+    name: String,
+    value: f64,
+    unit: String,
+    range: Option<String>,
+    extra: Option<String>,
+}
+
+/// Both services take what a command printed only if it exits with 0: `bencher run` by its own rule (`is_success` in
+/// `generate_local_report`, services/cli/src/bencher/sub/run/mod.rs), github-action-benchmark since a workflow's step
+/// ends there.
+fn taken_by_a_service(output: &Output) -> Result<String, Failed> {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("WORSE") && text.contains("Regression: "), "{text}");
+    Ok(String::from_utf8(output.stdout.clone())?)
+}
+
+fn services() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let slower = |arguments: &str| fakes(folder.path(), &[1200, 1201], &format!("--blocks 6 {arguments}"));
+    let bencher: BencherResults = serde_json::from_str(&taken_by_a_service(&slower("--bencher")?)?)?;
+    assert_eq!(bencher.len(), 2);
+    for (case, measures) in &bencher {
+        // Built in, with these slugs and units: `create_measure!` in lib/bencher_json/src/project/measure/built_in.rs.
+        let value = |measure: &str| measures.get(measure).map(|metric| metric.value);
+        assert!(value("latency").is_some_and(|ns| (1200.0..1202.0).contains(&ns)), "{case}");
+        // One pair, so that a message takes what a round trip takes.
+        assert!(value("throughput").is_some_and(|per_s| (8.2e5..8.4e5).contains(&per_s)), "{case}");
+        for (measure, metric) in measures {
+            let is_slug =
+                measure.chars().all(|letter| letter.is_ascii_lowercase() || "-0123456789".contains(letter));
+            assert!(
+                is_slug,
+                "{measure}: the server takes what is no slug for a name, and makes another slug of it"
+            );
+            assert!(metric.lower_value.is_some_and(|low| low <= metric.value), "{case} {measure}");
+            assert!(metric.upper_value.is_some_and(|high| high >= metric.value), "{case} {measure}");
+        }
+    }
+    let times = "--github-action-benchmark --github-action-benchmark-throughput more.json";
+    let smaller: Vec<BenchmarkResult> = serde_json::from_str(&taken_by_a_service(&slower(times)?)?)?;
+    let bigger: Vec<BenchmarkResult> = serde_json::from_slice(&fs::read(folder.path().join("more.json"))?)?;
+    assert_eq!((smaller.len(), bigger.len()), (2 * 3, 2));
+    assert!(bigger.iter().all(|entry| entry.name.ends_with(" throughput_gbps") && entry.unit == "Gb/s"));
+    assert!(smaller.iter().all(|entry| !entry.name.contains("throughput") && entry.unit == "ns"));
+    Ok(())
+}
+
+fn nothing_for_a_service() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let both = "--github-action-benchmark --github-action-benchmark-throughput more.json";
+    for option in ["--bencher", "--github-action-benchmark", both] {
+        let output = fakes(folder.path(), &[1000, 1001], &format!("--blocks 1 {option}"))?;
+        refused(&output, 4, "Nothing was compared");
+        assert!(!folder.path().join("more.json").exists(), "{option}");
+    }
+    refused(&ab("--github-action-benchmark-throughput more.json").output()?, 2, "--github-action-benchmark");
+    Ok(())
+}
+
+/// The comment of a run that exits with `code`. It says what standard error says, and has the marker by which a workflow
+/// finds the one before it.
+fn comment_on_failure(output: &Output, code: i32, word: &str) -> Result<(), Failed> {
+    let (text, comment) = (stderr(output), String::from_utf8(output.stdout.clone())?);
+    assert_eq!(output.status.code(), Some(code), "{word}: {text}");
+    assert!(text.contains(word), "{word}: {text}");
+    assert!(comment.starts_with("<!-- sendpath ab -->\n### sendpath: "), "{word}: {comment}");
+    assert!(comment.contains(word), "{word}: {comment}");
+    Ok(())
+}
+
+fn comments_on_failures() -> Result<(), Failed> {
+    let here = |arguments: &str| sendpath().args(arguments.split_whitespace()).output();
+    comment_on_failure(&here("ab HEAD --blocks 0 --markdown")?, 2, "--blocks")?;
+    comment_on_failure(
+        &here("ab --markdown --base-bin /none --change-bin /bin/true")?,
+        2,
+        "/none is not a file",
+    )?;
+    comment_on_failure(
+        &here("ab --markdown --base-bin /bin/true --change-bin /bin/true")?,
+        4,
+        "no error: /bin/true",
+    )?;
+    let (repository, temporary) = (repository("fn main() { no such thing }", None)?, tempfile::tempdir()?);
+    let output = clean(Command::new(PROGRAM))
+        .current_dir(repository.path())
+        .env("TMPDIR", temporary.path())
+        .args(["ab", "HEAD", "--markdown"])
+        .output()?;
+    comment_on_failure(&output, 4, "does not build: error")?;
+    let folder = tempfile::tempdir()?;
+    Fake { message_ns: vec![1000] }.write(&folder.path().join("base"))?;
+    let failing =
+        format!("echo '{}'\nread -r question\necho '{{\"Failed\":\"no such case\"}}'", ready(PROTOCOL));
+    script(&folder.path().join("change"), &failing)?;
+    let words = ["ab --base-bin ./base --change-bin ./change --size 64 --time 10m --markdown", SMALL];
+    let words = words.into_iter().flat_map(str::split_whitespace);
+    let output = sendpath().current_dir(folder.path()).args(words).output()?;
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let comment = String::from_utf8(output.stdout)?;
+    assert!(comment.contains("| failed: change: ") && comment.contains("no such case"), "{comment}");
+    Ok(())
+}
+
+fn beyond_memlock() -> Result<(), Failed> {
+    let limited = |arguments: &str| {
+        let mut command = sendpath();
+        command.args([
+            "ab",
+            "--base-bin",
+            PROGRAM,
+            "--change-bin",
+            PROGRAM,
+            "--netns",
+            "loopback",
+            "--blocks",
+            "3",
+        ]);
+        command.args("--placement free --time 10m --markdown".split_whitespace());
+        command.args(arguments.split_whitespace());
+        // What hosted runners allow.
+        pinning_at_most(&mut command, 64 << 10);
+        command.output()
+    };
+    let output = limited("--path two_copy,zero_copy --layout page --size 4K,256K")?;
+    let (text, comment) = (stderr(&output), String::from_utf8(output.stdout.clone())?);
+    // Which verdict it is, is up to the machine. That it is one is not.
+    assert!(matches!(output.status.code(), Some(0 | 1 | 3)), "{text}{comment}");
+    let case = "rr/zero_copy/page/262144B/1T/free";
+    assert!(text.contains(&format!("left out: {case}: RLIMIT_MEMLOCK is 65536 bytes, ")), "{text}");
+    assert!(comment.contains(&format!("| `{case}` | | | left out: RLIMIT_MEMLOCK ")), "{comment}");
+    assert!(
+        !comment.contains("failed:")
+            && comment.contains("| `rr/zero_copy/page/4096B/1T/free` | throughput |"),
+        "{comment}"
+    );
+    comment_on_failure(
+        &limited("--path zero_copy --layout page --size 256K")?,
+        2,
+        "no case can be measured here",
+    )
 }
 
 /// A run of which all cases are settled ends before its time; another goes on.

@@ -5,12 +5,10 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{ExitCode, Output, Stdio};
 
-use common::{anywhere, in_namespaces, sendpath, stderr};
+use common::{anywhere, in_namespaces, pinning_at_most, sendpath, stderr};
 use libtest_mimic::Failed;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -128,7 +126,7 @@ fn constant() -> Result<(), Failed> {
 fn failing() -> Result<(), Failed> {
     let mut command = sendpath();
     command.arg("tune").args(SHORT.split_whitespace());
-    pinning_nothing(&mut command);
+    pinning_at_most(&mut command, 4096);
     let output = command.output()?;
     let (table, errors) = (stdout(&output), stderr(&output));
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -141,18 +139,6 @@ fn failing() -> Result<(), Failed> {
     assert!(row("zero_copy/page").is_some_and(|row| row.contains("failed")), "{table}");
     assert!(row("one_copy/heap").is_some_and(|row| !row.contains("failed")), "{table}");
     Ok(())
-}
-
-/// Lets the command pin one page at most, root or not.
-fn pinning_nothing(command: &mut Command) {
-    const CAP_IPC_LOCK: libc::c_ulong = 14; // linux/capability.h
-    let limit = || {
-        // SAFETY: this prctl(2) takes numbers alone. An ordinary user may not, and has no need to.
-        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) };
-        setrlimit(Resource::RLIMIT_MEMLOCK, 4096, 4096).map_err(std::io::Error::from)
-    };
-    // SAFETY: both calls are async-signal-safe, and nothing else of the process is touched.
-    unsafe { command.pre_exec(limit) };
 }
 
 fn without_a_sink() -> Result<(), Failed> {

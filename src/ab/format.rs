@@ -1,4 +1,8 @@
 //! How a comparison is written: for a terminal, a pull request, and two services that keep histories.
+//!
+//! What the two services take was read in their own source, and each rule below names the file that it is from:
+//! [bencher](https://github.com/bencherdev/bencher) and
+//! [github-action-benchmark](https://github.com/benchmark-action/github-action-benchmark).
 
 use std::fmt::Write;
 
@@ -113,6 +117,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     for failure in &outcome.failures {
         let _ = writeln!(text, "{:<38} failed: {}", failure.case, failure.error);
     }
+    for left_out in &outcome.left_out {
+        let _ = writeln!(text, "{:<38} left out: {}", left_out.case, left_out.reason);
+    }
     let _ = writeln!(text, "{LEGEND}{}\n{}", alone(outcome), sentence(outcome));
     text
 }
@@ -144,11 +151,23 @@ fn verdict(comparison: &Comparison) -> String {
     }
 }
 
+/// What a comment begins with, for a workflow to find the one that it is to replace. It is not shown.
+pub(crate) const MARKER: &str = "<!-- sendpath ab -->";
+
+/// A comment for a pull request where nothing could be compared.
+#[must_use]
+pub(crate) fn markdown_of_failure(cause: &str) -> String {
+    // Longer than any fence in the text, which would end the block.
+    let longest = cause.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat((longest + 1).max(3));
+    format!("{MARKER}\n### sendpath: nothing was compared\n\n{fence}text\n{}\n{fence}\n", cause.trim_end())
+}
+
 /// A comment for a pull request.
 #[must_use]
 pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String {
     let mut text = format!(
-        "### sendpath: {}\n\n`{change_name}` against `{base_name}`, interleaved, {} blocks of fresh processes.\n\n",
+        "{MARKER}\n### sendpath: {}\n\n`{change_name}` against `{base_name}`, interleaved, {} blocks of fresh processes.\n\n",
         sentence(outcome),
         outcome.blocks
     );
@@ -177,51 +196,70 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
     text += "<details><summary>All comparisons</summary>\n\n";
     text += head;
     text.extend(outcome.comparisons.iter().map(row));
-    for failure in &outcome.failures {
+    let failures = outcome.failures.iter().map(|failure| (&failure.case, "failed", &failure.error));
+    let left_out = outcome.left_out.iter().map(|left_out| (&left_out.case, "left out", &left_out.reason));
+    for (case, what, why) in failures.chain(left_out) {
         // A bar would end the cell.
-        let _ =
-            writeln!(text, "| `{}` | | | failed: {} | | | |", failure.case, failure.error.replace('|', "/"));
+        let _ = writeln!(text, "| `{case}` | | | {what}: {} | | | |", why.replace('|', "/"));
     }
     let _ = write!(text, "\n{LEGEND}{}\n\n</details>\n", alone(outcome));
     text
 }
 
-/// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/): the change's values,
-/// with the ends of their intervals.
+/// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/) v0: the change's values, with the
+/// ends of their intervals. None where there would be no value in it: `bencher run` takes `{}` for a report without
+/// results (`lib/bencher_adapter/src/adapters/json/v0.rs`, `adapter_json_v0_empty`).
 #[must_use]
-pub(crate) fn bencher(outcome: &Outcome) -> Value {
+pub(crate) fn bencher(outcome: &Outcome) -> Option<Value> {
     let mut cases = Map::new();
     for comparison in &outcome.comparisons {
-        let Some((value, low, high)) = change(comparison) else { continue };
+        let Some(values) = change(comparison) else { continue };
+        let (measure, factor) = bencher_measure(comparison);
+        let [value, low, high] = values.map(|value| value * factor);
         let case = cases.entry(comparison.case.clone()).or_insert_with(|| json!({}));
-        case[comparison.metric.slug()] = json!({ "value": value, "lower_value": low, "upper_value": high });
+        case[measure] = json!({ "value": value, "lower_value": low, "upper_value": high });
     }
-    Value::Object(cases)
+    (!cases.is_empty()).then_some(Value::Object(cases))
 }
 
-/// What [github-action-benchmark](https://github.com/benchmark-action/github-action-benchmark) takes as
-/// `customSmallerIsBetter`: times alone, since one file has one direction.
+/// The slug of Bencher's measure, and what a value is multiplied by to be in that measure's unit.
+///
+/// `throughput` and `latency` are built in, in operations per second and in nanoseconds
+/// (`lib/bencher_json/src/project/measure/built_in.rs`). An operation is one message. Of other slugs Bencher makes a
+/// measure without a unit, named like the slug; they are written as its own are, in words and hyphens.
+fn bencher_measure(comparison: &Comparison) -> (&'static str, f64) {
+    match comparison.metric {
+        Metric::Throughput => ("throughput", 1e9 / (8.0 * comparison.payload_bytes as f64)),
+        Metric::P50 => ("latency", 1.0),
+        Metric::P99 => ("latency-p99", 1.0),
+        Metric::CpuPerByte => ("cpu-time-per-byte", 1.0),
+    }
+}
+
+/// What github-action-benchmark takes: `customSmallerIsBetter` of metrics of which less is better, else
+/// `customBiggerIsBetter`, since one file has one direction. None where it would be empty: the action fails on that
+/// (`src/extract.ts`, `extractResult`: "No benchmark result was found").
 #[must_use]
-pub(crate) fn github_action_benchmark(outcome: &Outcome) -> Value {
-    let entries =
-        outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == Direction::Less);
+pub(crate) fn github_action_benchmark(outcome: &Outcome, direction: Direction) -> Option<Value> {
+    let entries = outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == direction);
     let entry = |comparison: &Comparison| {
-        let (value, low, high) = change(comparison)?;
+        let [value, low, high] = change(comparison)?;
         Some(json!({
             "name": format!("{} {}", comparison.case, comparison.metric.slug()),
             "unit": comparison.metric.unit(),
             "value": value,
-            "range": format!("± {:.1}", (high - low) / 2.0),
+            "range": format!("± {}", significant((high - low) / 2.0, 3)),
             "extra": format!("{} against the base: {}", interval(change_of(comparison)), verdict(comparison)),
         }))
     };
-    Value::Array(entries.filter_map(entry).collect())
+    let entries: Vec<Value> = entries.filter_map(entry).collect();
+    (!entries.is_empty()).then_some(Value::Array(entries))
 }
 
 /// The change's own value, with the interval: the base's, by what became of it.
-fn change(comparison: &Comparison) -> Option<(f64, f64, f64)> {
+fn change(comparison: &Comparison) -> Option<[f64; 3]> {
     let (base, change) = (comparison.base?, change_of(comparison));
-    Some((base * change.value, base * change.low, base * change.high))
+    Some([base * change.value, base * change.low, base * change.high])
 }
 
 #[cfg(test)]
@@ -231,6 +269,7 @@ mod tests {
     fn outcome(verdicts: &[(Metric, Verdict)]) -> Outcome {
         let comparison = |&(metric, verdict): &(Metric, Verdict)| Comparison {
             case: "rr/two_copy/heap/64B/1T/paired".to_owned(),
+            payload_bytes: 64,
             metric,
             gain: Estimate { value: 0.8, low: 0.75, high: 0.9 },
             control: None,
@@ -245,6 +284,7 @@ mod tests {
             margin: 0.02,
             comparisons,
             failures: Vec::new(),
+            left_out: Vec::new(),
             interrupted: false,
             cpu_time_is_whole: true,
         }
@@ -266,37 +306,57 @@ mod tests {
     }
 
     #[test]
-    fn bencher_metric_format_has_a_value_and_its_bounds_for_each_measure() {
-        let json =
-            bencher(&outcome(&[(Metric::Throughput, Verdict::Slower), (Metric::P99, Verdict::Slower)]));
-        let case = &json["rr/two_copy/heap/64B/1T/paired"];
-        let number = |value: &Value| value.as_f64().unwrap();
-        assert_eq!(
-            case["throughput_gbps"],
-            json!({"value": 800.0, "lower_value": 750.0, "upper_value": 900.0})
-        );
-        assert!((number(&case["rtt_p99_ns"]["value"]) - 1250.0).abs() < 1e-9);
-        // What the schema asks of each: no other keys, and the bounds around the value.
-        for measure in case.as_object().unwrap().values() {
-            let keys: Vec<&String> = measure.as_object().unwrap().keys().collect();
-            assert_eq!(keys, ["lower_value", "upper_value", "value"]);
-            assert!(number(&measure["lower_value"]) <= number(&measure["value"]));
-            assert!(number(&measure["value"]) <= number(&measure["upper_value"]));
+    fn bencher_gets_its_own_measures_in_their_units() {
+        let json = bencher(&outcome(&[
+            (Metric::Throughput, Verdict::Slower),
+            (Metric::P50, Verdict::Slower),
+            (Metric::P99, Verdict::Slower),
+            (Metric::CpuPerByte, Verdict::Slower),
+        ]))
+        .unwrap();
+        let case = json["rr/two_copy/heap/64B/1T/paired"].as_object().unwrap();
+        let measures: Vec<&str> = case.keys().map(String::as_str).collect();
+        assert_eq!(measures, ["cpu-time-per-byte", "latency", "latency-p99", "throughput"]);
+        let value = |measure: &str, key: &str| case[measure][key].as_f64().unwrap();
+        // 800 Gb/s in messages of 512 bits.
+        assert!((value("throughput", "value") / (800e9 / 512.0) - 1.0).abs() < 1e-9, "{json}");
+        assert!((value("latency", "value") - 1250.0).abs() < 1e-9, "{json}");
+        for measure in measures {
+            assert!(value(measure, "lower_value") <= value(measure, "value"), "{measure}");
+            assert!(value(measure, "value") <= value(measure, "upper_value"), "{measure}");
         }
     }
 
     #[test]
-    fn github_action_benchmark_has_times_alone_each_with_name_unit_and_value() {
-        let json = github_action_benchmark(&outcome(&[
-            (Metric::Throughput, Verdict::Slower),
-            (Metric::P50, Verdict::Slower),
-        ]));
-        let entries = json.as_array().unwrap();
-        assert_eq!(entries.len(), 1, "throughput has the other direction");
+    fn github_action_benchmark_gets_one_direction_in_a_file() {
+        let outcome = outcome(&[(Metric::Throughput, Verdict::Slower), (Metric::P50, Verdict::Slower)]);
+        for (direction, name, unit) in
+            [(Direction::Less, "rtt_p50_ns", "ns"), (Direction::More, "throughput_gbps", "Gb/s")]
+        {
+            let json = github_action_benchmark(&outcome, direction).unwrap();
+            let entries = json.as_array().unwrap();
+            assert_eq!(entries.len(), 1, "{json}");
+            assert_eq!(entries[0]["name"], format!("rr/two_copy/heap/64B/1T/paired {name}"));
+            assert_eq!(entries[0]["unit"], unit);
+        }
+    }
+
+    #[test]
+    fn a_service_gets_no_file_without_a_result() {
+        let throughput = outcome(&[(Metric::Throughput, Verdict::Same)]);
+        assert_eq!(github_action_benchmark(&throughput, Direction::Less), None);
+        assert_eq!(github_action_benchmark(&outcome(&[]), Direction::More), None);
+        assert_eq!(bencher(&outcome(&[])), None);
+    }
+
+    #[test]
+    fn a_cause_does_not_end_its_block_in_a_comment() {
+        let text = markdown_of_failure("error: expected ```` here");
         assert!(
-            entries[0]["name"].is_string() && entries[0]["unit"] == "ns" && entries[0]["value"].is_number()
+            text.starts_with(MARKER) && text.contains("\n`````text\nerror: expected ```` here\n`````\n"),
+            "{text}"
         );
-        assert!(entries[0]["range"].is_string() && entries[0]["extra"].is_string());
+        assert!(markdown_of_failure("error").contains("\n```text\nerror\n```\n"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
-use crate::results::comparison::{Comparison, Failure, Outcome};
+use crate::results::comparison::{Comparison, Failure, LeftOut, Outcome};
 use crate::results::family::{Family, moderate};
 use crate::results::metric::Metric;
 use crate::results::observation::{Rounds, observation, value};
@@ -54,6 +54,8 @@ pub enum Role {
 pub struct BlockPlan {
     /// The cases.
     pub cases: Vec<Case>,
+    /// Cases that are not among them, since a limit of this machine forbids them.
+    pub left_out: Vec<LeftOut>,
     /// No case starts after this time.
     pub time: Duration,
     /// No block starts after so many.
@@ -144,6 +146,7 @@ pub fn run(
             .into_iter()
             .map(|(case, error)| Failure { case: plan.cases[case].to_string(), error })
             .collect(),
+        left_out: plan.left_out.clone(),
         interrupted: interrupted.load(Ordering::Relaxed),
         cpu_time_is_whole: plan.cpu_time_is_whole,
     })
@@ -237,6 +240,7 @@ fn compare(
         let gain = change.ratio_at(confidence);
         Comparison {
             case: case.to_string(),
+            payload_bytes: case.payload_bytes,
             metric,
             gain,
             lower_bound: change.lower_bound(),

@@ -1,7 +1,8 @@
 //! `sendpath ab`: compares two revisions, or two executables.
 
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,18 +11,19 @@ use serde_json::json;
 
 use super::progress::Shown;
 use super::sweep::{MatrixOptions, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, UNDECIDED, interrupt};
+use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, UNDECIDED, interrupt, output};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::peer_copy::{self, PeerCopy};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
-use crate::case::{ChartAxis, Layout, Matrix, SendPath, Series};
+use crate::case::{Case, ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
 use crate::limits::softirq;
-use crate::pair::{Client, Setup};
+use crate::pair::{Client, Setup, pin_problem};
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
-use crate::results::comparison::Outcome;
+use crate::results::comparison::{LeftOut, Outcome};
+use crate::results::metric::Direction;
 use crate::sweep::plan::cells;
 
 const AFTER_HELP: &str = "\
@@ -30,6 +32,7 @@ Examples:
   sendpath ab v1.2 v1.3 --size 64K --time 60s
   sendpath ab main --receiver sink              the sender alone, without a scheduler in the round trip
   sendpath ab HEAD --markdown >comment.md       a comment for a pull request
+  sendpath ab main --bencher >bencher.json      values for a service, without a verdict
   sendpath ab --base-bin old/sendpath --change-bin new/sendpath
   sendpath ab main --peer 'ssh bob {} client' --peer-copy 'scp {} bob:{}'      over a real wire
   sendpath ab HEAD HEAD --change-env SENDPATH_BUFFERS=auto      one build, two settings
@@ -48,9 +51,14 @@ How it decides:
   it. \"at worst\" is what a case has lost at most,
   with 95 % confidence in that case alone.
 
+For services:
+  With --bencher and --github-action-benchmark the exit code is 0 wherever it was measured, since the
+  services drop what another exit code comes with, and judge by their own thresholds. The comparison
+  is on standard error; --exit-code brings the codes 1 and 3 back.
+
 Exit codes: 0 no case's throughput has lost --margin or more at worst, and nothing is worse;
 1 a regression: something is worse; 2 bad input (nothing was set up); 3 undecided: more --time is
-needed; 4 not measured (a build or a case failed); 130 interrupted (what was measured is printed).";
+needed; 4 not measured (a build or a case failed, or a service would get no value); 130 interrupted (what was measured is printed).";
 
 /// Compare two revisions, interleaved: is the change slower?
 #[expect(clippy::struct_excessive_bools, reason = "one for each format; clap lets only one be given")]
@@ -96,17 +104,30 @@ pub(super) struct Options {
     /// Print Bencher Metric Format
     #[arg(long, group = "format")]
     bencher: bool,
-    /// Print what github-action-benchmark takes as customSmallerIsBetter
+    /// Print what github-action-benchmark takes as customSmallerIsBetter: the times
     #[arg(long, group = "format")]
     github_action_benchmark: bool,
     /// With --peer: the command that brings each build's own program over; {} is its path, here and there,
     /// in this command and in --peer: 'scp {} bob:{}'
     #[arg(long, value_name = "COMMAND", value_parser = parse_words)]
     peer_copy: Option<Words>,
+    /// Also write the throughputs, which it takes as customBiggerIsBetter, to FILE
+    #[arg(long, value_name = "FILE", requires = "github_action_benchmark")]
+    github_action_benchmark_throughput: Option<PathBuf>,
+    /// Exit by the verdict with --bencher and --github-action-benchmark, too
+    #[arg(long)]
+    exit_code: bool,
     #[command(flatten)]
     matrix: MatrixOptions,
     #[command(flatten)]
     setup: SetupOptions,
+}
+
+impl Options {
+    /// Whether what is printed is for a service that judges by its own thresholds.
+    fn is_for_a_service(&self) -> bool {
+        self.bencher || self.github_action_benchmark
+    }
 }
 
 /// A command in words: a type of its own, since clap takes a plain list for a repeated option.
@@ -138,8 +159,41 @@ fn default_matrix() -> Matrix {
     Matrix { x: ChartAxis::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
 }
 
-/// Builds, compares, prints.
+/// Builds, compares, prints. What keeps it from that is in the comment as well, where one is asked for: a workflow that
+/// posts it would else keep an old one.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
+    let interrupted = interrupt::catch()?;
+    let error = match measure(options, &interrupted) {
+        Ok(code) => return Ok(code),
+        Err(error) => error,
+    };
+    if interrupted.load(Ordering::Relaxed) {
+        comment_on_failure(options.markdown, "interrupted; nothing was compared");
+        output::note("sendpath: interrupted; nothing was compared");
+        return Ok(INTERRUPTED);
+    }
+    comment_on_failure(options.markdown, &format!("{error:#}"));
+    if error.downcast_ref::<Error>().is_some_and(Error::is_bad_input) {
+        return Err(error);
+    }
+    output::note(&format!("sendpath: {error:#}"));
+    Ok(NOT_MEASURED)
+}
+
+/// What a comment says of a command line that `clap` refuses, if `ab` was asked for one there.
+pub(super) fn comment_on_usage(mut arguments: impl Iterator<Item = OsString>, cause: &str) {
+    let is_for_ab = arguments.nth(1).is_some_and(|command| command == "ab");
+    comment_on_failure(is_for_ab && arguments.any(|argument| argument == "--markdown"), cause);
+}
+
+fn comment_on_failure(is_asked_for: bool, cause: &str) {
+    if is_asked_for {
+        // Where standard output cannot be written, what failed is still on standard error.
+        drop(output::print(&format::markdown_of_failure(cause)));
+    }
+}
+
+fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     let setup = options.setup.setup()?;
     let matrix = default_matrix().overridden(&options.matrix.axes()?);
     let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
@@ -155,21 +209,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             return Err(Error::Setting(format!("{} is not a file", file.display())).into());
         }
     }
-    let interrupted = interrupt::catch()?;
+    let (cases, left_out) = without_what_cannot_be_pinned(cases)?;
     // Holds the executables, which are removed when it is dropped.
     let mut builds = None;
-    let (base_name, change_name, programs) = match programs(options, &mut builds, &interrupted) {
-        Ok(built) => built,
-        Err(_) if interrupted.load(std::sync::atomic::Ordering::Relaxed) => {
-            eprintln!("sendpath: interrupted while building; nothing was measured");
-            return Ok(INTERRUPTED);
-        }
-        Err(Error::Build { what, cause }) => {
-            eprintln!("sendpath: {what} does not build: {cause}");
-            return Ok(NOT_MEASURED);
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (base_name, change_name, programs) = programs(options, &mut builds, interrupted)?;
     // Removed when they are dropped.
     let copies = peer_copies(options, &setup, &programs)?;
     let build = |side: usize, variables: &[(String, String)]| {
@@ -180,6 +223,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     let plan = BlockPlan {
         cases,
+        left_out,
         time: options.time,
         blocks: options.blocks.map(|blocks| blocks as usize),
         margin: options.margin,
@@ -195,17 +239,11 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         &build(0, &options.base_env),
         &build(1, &options.change_env),
         &plan,
-        &interrupted,
+        interrupted,
         &mut |progress| show(&shown, &plan, progress),
     );
     drop(shown);
-    let outcome = match outcome {
-        Err(error @ (Error::Refused { .. } | Error::Peer { .. })) => {
-            eprintln!("sendpath: {error}");
-            return Ok(NOT_MEASURED);
-        }
-        outcome => outcome?,
-    };
+    let outcome = outcome?;
     if plan.cpu_time_is_whole && !outcome.cpu_time_is_whole {
         eprintln!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}");
     }
@@ -213,6 +251,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     Ok(match conclude(&outcome) {
         _ if outcome.interrupted => INTERRUPTED,
         _ if !outcome.failures.is_empty() => NOT_MEASURED,
+        // `bencher run` drops the output of a command that fails (bencher's services/cli/src/bencher/sub/run/mod.rs,
+        // `generate_local_report`), and a workflow's step ends there before the next one reads the file.
+        _ if options.is_for_a_service() && !options.exit_code => DONE,
         Conclusion::Nothing | Conclusion::Undecided => UNDECIDED,
         Conclusion::Regression => FAILED,
         Conclusion::None => DONE,
@@ -255,6 +296,27 @@ fn check_peer_copy(options: &Options, setup: &Setup) -> Result<(), Error> {
     }
 }
 
+/// The cases without those that the limit of locked memory forbids, which are said on standard error.
+fn without_what_cannot_be_pinned(cases: Vec<Case>) -> Result<(Vec<Case>, Vec<LeftOut>), Error> {
+    let mut left_out = Vec::new();
+    let mut kept = Vec::new();
+    for case in cases {
+        match pin_problem(&case) {
+            Some(reason) => left_out.push(LeftOut { case: case.to_string(), reason }),
+            None => kept.push(case),
+        }
+    }
+    for LeftOut { case, reason } in &left_out {
+        output::note(&format!("left out: {case}: {reason}"));
+    }
+    match left_out.first() {
+        Some(LeftOut { reason, .. }) if kept.is_empty() => {
+            Err(Error::Setting(format!("no case can be measured here: {reason}")))
+        }
+        _ => Ok((kept, left_out)),
+    }
+}
+
 /// The names of the two sides, and their executables.
 fn programs(
     options: &Options,
@@ -289,6 +351,10 @@ fn programs(
 
 fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u64) -> anyhow::Result<()> {
     let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
+    if options.is_for_a_service() {
+        // What the service gets has no verdicts, and no failures.
+        output::note(format::text(outcome).trim_end());
+    }
     let text = if options.json {
         let conclusion = format::sentence(outcome);
         pretty(&json!({
@@ -298,13 +364,33 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
     } else if options.markdown {
         format::markdown(outcome, base, change)
     } else if options.bencher {
-        pretty(&format::bencher(outcome))?
+        pretty(&format::bencher(outcome).ok_or_else(|| no_value(outcome, "value"))?)?
     } else if options.github_action_benchmark {
-        pretty(&format::github_action_benchmark(outcome))?
+        let of = |direction, what| {
+            format::github_action_benchmark(outcome, direction).ok_or_else(|| no_value(outcome, what))
+        };
+        if let Some(path) = &options.github_action_benchmark_throughput {
+            write(path, &pretty(&of(Direction::More, "throughput")?)?)?;
+        }
+        pretty(&of(Direction::Less, "time")?)?
     } else {
         format::text(outcome)
     };
-    Ok(super::output::print(&text)?)
+    Ok(output::print(&text)?)
+}
+
+/// Why a service would get a file without a value in it, and what to do.
+fn no_value(outcome: &Outcome, what: &str) -> anyhow::Error {
+    let cause = if outcome.comparisons.is_empty() {
+        format::sentence(outcome)
+    } else {
+        "a stream has no round trips, and CPU time is compared only where it includes softirqs".to_owned()
+    };
+    anyhow::anyhow!("no {what} for the service: {cause}")
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    std::fs::write(path, text).map_err(Error::file("write(2)", path))
 }
 
 /// A bar on a terminal, a line for each block otherwise.

@@ -37,7 +37,7 @@ const MISSING: u8 = 3;
 const UNDECIDED: u8 = 3;
 /// `tune` has not found a size that it looked for.
 const NOT_FOUND: u8 = 3;
-/// `ab` could not measure.
+/// `ab` could not measure, or has no value for a service.
 const NOT_MEASURED: u8 = 4;
 /// Ended by Ctrl-C or SIGTERM; what had been measured was printed.
 const INTERRUPTED: u8 = 130;
@@ -207,10 +207,10 @@ fn usage(error: &clap::Error) -> ExitCode {
             let text = error.to_string();
             // What is wrong stands before the first empty line; what is missing on lines of its own.
             let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            output::note(&format!(
-                "sendpath: {} (see --help)",
-                lines.join(" ").trim_start_matches("error: ")
-            ));
+            let text = lines.join(" ");
+            let text = text.trim_start_matches("error: ");
+            ab::comment_on_usage(std::env::args_os(), text);
+            output::note(&format!("sendpath: {text} (see --help)"));
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -85,6 +85,15 @@ pub fn has_capability(number: u32) -> bool {
     whole && effective >> number & 1 == 1
 }
 
+/// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it. `CAP_IPC_LOCK` counts
+/// for the whole machine alone: the kernel asks `capable()`, not `ns_capable()`.
+#[must_use]
+pub fn pinnable_bytes() -> Option<u64> {
+    const CAP_IPC_LOCK: u32 = 14; // linux/capability.h
+    let limit = super::memlock_bytes();
+    (limit != u64::MAX && !has_capability(CAP_IPC_LOCK)).then_some(limit)
+}
+
 /// The error of `call`, with the limit that caused it where the errno stands for one.
 pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
     let remedy = match errno.raw_os_error() {

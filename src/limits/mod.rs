@@ -16,7 +16,7 @@ pub(crate) use description::smt;
 #[cfg(feature = "cli")]
 pub use description::{boot_id, host_name};
 #[cfg(feature = "cli")]
-pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, soft};
+pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, pinnable_bytes, soft};
 #[cfg(feature = "cli")]
 pub(crate) use machine::{forbids_user_namespaces, with_limit_remedy};
 

@@ -38,7 +38,7 @@ pub use peer::{Client, Peer, ServerAddress};
 pub use server::{Instance, Setup, Testbed};
 #[doc(hidden)]
 pub use sink::SinkParts;
-pub use source::{buffer_bytes, in_flight_messages, source_messages};
+pub use source::{buffer_bytes, in_flight_messages, pin_problem, source_messages};
 use source::{hot_messages, most_in_flight, source_fields};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.

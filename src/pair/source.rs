@@ -2,7 +2,8 @@
 //! sending differs between them.
 
 use super::Mode;
-use crate::case::{Case, Layout, Receiver, SendPath, Source, Workload};
+use crate::case::{Case, Engine, Layout, Receiver, SendPath, Source, Workload};
+use crate::limits;
 use crate::message::page_bytes;
 use crate::sample::Side;
 use crate::topology::cache;
@@ -108,6 +109,40 @@ pub fn buffer_bytes(case: &Case, side: Side) -> usize {
     case.threads * pair
 }
 
+/// Pages that the largest call of a case pins at once. None of the paths that pin nothing, and of registered buffers,
+/// which are locked once and as a whole.
+///
+/// The kernel counts the whole pages of a call and two more, since the ends may lie anywhere in theirs:
+/// `mm_account_pinned_pages` in `net/core/skbuff.c`, `io_notif_account_mem` in `io_uring/notif.h`.
+fn pinned_pages(case: &Case) -> Option<usize> {
+    let pins_each_call = case.path.is_zero_copy() && case.engine != Engine::UringFixed;
+    let turn = case.shape.messages(case.payload_bytes);
+    // A message of which all fields are copied goes without the flag.
+    let is_pinned = |fields: &&Vec<usize>| {
+        !case.path.has_threshold() || fields.iter().any(|&bytes| bytes >= case.copy_below_bytes)
+    };
+    let largest_bytes = turn.iter().filter(is_pinned).map(|fields| fields.iter().sum::<usize>()).max()?;
+    pins_each_call.then_some(largest_bytes / page_bytes() + 2)
+}
+
+/// Why `RLIMIT_MEMLOCK` forbids a case; none where it does not. A case whose calls fit one at a time is allowed: a
+/// call that finds the limit used up waits.
+#[must_use]
+pub fn pin_problem(case: &Case) -> Option<String> {
+    pin_problem_under(limits::pinnable_bytes()?, case)
+}
+
+fn pin_problem_under(limit_bytes: u64, case: &Case) -> Option<String> {
+    let needed_bytes = (pinned_pages(case)? * page_bytes()) as u64;
+    let whole_pages_bytes = limit_bytes / page_bytes() as u64 * page_bytes() as u64;
+    (needed_bytes > whole_pages_bytes).then(|| {
+        format!(
+            "RLIMIT_MEMLOCK is {limit_bytes} bytes, and one call pins {needed_bytes}: `sudo prlimit \
+             --memlock=unlimited --pid $$` in this shell lifts it"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +170,28 @@ mod tests {
         let case = Case { source: Source::Cold, payload_bytes: 64, layout: Layout::Page, ..Case::default() };
         let pages = source_messages(&case) * 8 * page_bytes();
         assert!(buffer_bytes(&case, Side::Server) >= pages, "the memory check would let it through");
+    }
+
+    #[test]
+    fn a_limit_of_locked_memory_forbids_what_one_call_pins_beyond_it() {
+        let case =
+            |path, payload_bytes| Case { path, payload_bytes, layout: Layout::Page, ..Case::default() };
+        // Whole pages of the call and two more: 16 pages hold 14 of payload and what is less than a page.
+        let limit = 16 * page_bytes() as u64;
+        for (payload_bytes, is_forbidden) in [
+            (64, false),
+            (14 * page_bytes(), false),
+            (15 * page_bytes() - 1, false),
+            (15 * page_bytes(), true),
+        ] {
+            let problem = pin_problem_under(limit, &case(SendPath::ZeroCopy, payload_bytes));
+            assert_eq!(problem.is_some(), is_forbidden, "{payload_bytes}: {problem:?}");
+            assert_eq!(pin_problem_under(limit, &case(SendPath::OneCopy, payload_bytes)), None);
+        }
+        let hybrid =
+            |copy_below_bytes| Case { copy_below_bytes, ..case(SendPath::HybridZero, 16 * page_bytes()) };
+        assert!(pin_problem_under(limit, &hybrid(page_bytes())).is_some_and(|text| text.contains("prlimit")));
+        assert_eq!(pin_problem_under(limit, &hybrid(4 * page_bytes())), None, "all fields are copied");
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         let gain = effect.ratio_at(confidence);
         Comparison {
             case: case.to_string(),
+            payload_bytes: case.payload_bytes,
             metric,
             gain,
             lower_bound: effect.lower_bound(),
@@ -97,6 +98,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
             margin,
             comparisons: comparisons.collect(),
             failures: Vec::new(),
+            left_out: Vec::new(),
             interrupted: false,
         },
         only_first: listed(&theirs, &ours),

@@ -17,6 +17,8 @@ pub struct Outcome {
     pub comparisons: Vec<Comparison>,
     /// Cases that could not be measured, and why.
     pub failures: Vec<Failure>,
+    /// Cases that were not begun, since a limit of this machine forbids them.
+    pub left_out: Vec<LeftOut>,
     /// Whether Ctrl-C or SIGTERM ended it early.
     pub interrupted: bool,
     /// Whether the threads' CPU time has the softirqs in it, on both sides. If not, nothing is compared by it.
@@ -33,11 +35,22 @@ pub struct Failure {
     pub error: String,
 }
 
+/// A case that was not begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// The case's id.
+    pub case: String,
+    /// Which limit forbids it, and what lifts that.
+    pub reason: String,
+}
+
 /// The change against the base in one case, by one metric.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// The case's id.
     pub case: String,
+    /// The size of the case's messages, in bytes.
+    pub payload_bytes: usize,
     /// What is compared.
     pub metric: Metric,
     /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With an interval over
@@ -51,6 +64,6 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// The smallest difference that 95 of 100 such runs would find (0.01: 1 %).
     pub smallest_effect: f64,
-    /// The base's own value: Gb/s, ns, or CPU ns per message.
+    /// The base's own value: Gb/s, ns, or CPU ns per byte.
     pub base: Option<f64>,
 }

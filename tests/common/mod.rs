@@ -2,10 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Output};
 use std::sync::{LazyLock, Mutex};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sys::resource::{Resource, setrlimit};
 use sendpath::case::{Engine, Layout, Series};
 use serde_json::Value;
 
@@ -82,6 +84,18 @@ pub fn in_namespaces(name: &str, test: impl FnOnce() -> Result<(), Failed> + Sen
 /// A test that needs nothing but the loopback interface.
 pub fn anywhere(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
     Trial::test(name, test)
+}
+
+/// Lets the command pin so many bytes at most, root or not.
+pub fn pinning_at_most(command: &mut Command, bytes: u64) {
+    const CAP_IPC_LOCK: libc::c_ulong = 14; // linux/capability.h
+    let limit = move || {
+        // SAFETY: this prctl(2) takes numbers alone. An ordinary user may not, and has no need to.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) };
+        setrlimit(Resource::RLIMIT_MEMLOCK, bytes, bytes).map_err(std::io::Error::from)
+    };
+    // SAFETY: both calls are async-signal-safe, and nothing else of the process is touched.
+    unsafe { command.pre_exec(limit) };
 }
 
 /// Skips, unless the one who runs the tests knows that this machine has what is missing.
