@@ -5,7 +5,7 @@
 readonly META=linux-image-cloud-amd64
 # Each module after those that it needs. One that is not in the package is built in, or not of this version.
 readonly MODULES=(
-    llc stp bridge veth
+    llc stp bridge veth tun
     virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net
 )
 # The releases that Debian's servers offer, from the oldest one to what is being made. To be changed as they come and go.
@@ -39,7 +39,7 @@ usage_of_common_options() {
   --binary    the sendpath to run; default: the release build, which is made
   --deadline  for the whole guest, in seconds; default: 900
   --kvm       use /dev/kvm; default: emulate, which works everywhere and takes longer
-  --install   install what is missing, by apt-get (takes root)
+  --install   install what is missing, by apt-get update and install (takes root)
 
 Exit codes: 0 all of it held, 1 something failed, 2 bad arguments.
 END
@@ -99,6 +99,7 @@ need() { # PROGRAM=PACKAGE...
         missing+=(busybox-static)
     [ ${#missing[@]} -gt 0 ] || return 0
     $install || fail "missing: ${missing[*]}: install them, or run $script --install as root"
+    timeout 300 apt-get update -qq
     timeout 300 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
