@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What the guest's scripts share.
+# What the scripts that run in the guest share.
 
 who=$(id -un)
 
