@@ -10,6 +10,7 @@ while read -r module; do
     insmod "/modules/$module.ko"
 done </modules/order
 ip link set lo up
+ulimit -n 65536 # as a distribution's first process allows
 [ ! -e /proc/sys/kernel/unprivileged_userns_clone ] || echo 1 >/proc/sys/kernel/unprivileged_userns_clone
 stty -F /dev/ttyS1 raw
 exec >/dev/ttyS1

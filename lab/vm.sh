@@ -145,6 +145,7 @@ else
 fi
 for name in "${names[@]}"; do
     printf '\ntest %s: %s\n' "$name" "$(outputs root "test_$name" | grep '^test result: ' || echo 'no result')"
-    outputs root "test_$name" | grep -E '(FAILED|ignored)$' || true
+    # What did not pass, and what each failure says.
+    outputs root "test_$name" | sed -nE '/(FAILED|ignored)$/p; /^failures:$/,/^failures:$/p' | cut -c1-600
 done
 finish
