@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# The sender in a virtual machine, behind a real driver; the receiver on this machine. See lab/README.md.
+set -euo pipefail
+
+# shellcheck source=lab/common.sh
+. "$(dirname "$0")/common.sh"
+
+readonly BUILD_TARGET=x86_64-unknown-linux-gnu
+readonly HOST=10.200.3.1 GUEST=10.200.3.2 PORT=7000
+readonly PATHS=(two_copy one_copy zero_copy hybrid hybrid_zero splice file)
+# Of the comparison, in which one_copy and zero_copy take turns.
+readonly TURNS=5
+
+usage() {
+    cat <<END
+usage: lab/vm.sh [--kernel VERSION|PACKAGE|oldest|newest] [--binary FILE] [--messages N] [--tests NAME,NAME...]
+                 [--deadline SECONDS] [--kvm] [--install] [-- SENDPATH ARGUMENT...]
+
+Boots a Debian cloud kernel under QEMU with a virtio network card. Its other end is a tap in a network
+namespace of this machine. The guest sends, and a client in that namespace receives (--peer). As root.
+Without arguments for sendpath: every path, verified; zero_copy, of which none may be copied; one_copy and
+zero_copy in turns, of which zero_copy has to be the faster one; and zero_copy without the card's offloads,
+which has to be copied, with the cause named.
+
+  --messages  so many messages of zero_copy may not be copied; default: 20000
+  --tests     also run these tests of sendpath in the guest, as paths,sink,overwrite
+END
+    usage_of_common_options
+}
+
+messages=20000 tests=''
+read_options 'messages tests' "$@"
+take_number messages
+[[ $tests =~ ^([a-z_]+(,[a-z_]+)*)?$ ]] || bad_arguments "--tests $tests is no list of names"
+
+[ "$(id -u)" = 0 ] || fail 'a tap in a namespace is made by root: run this as root'
+[ -c /dev/net/tun ] || fail '/dev/net/tun is missing: modprobe tun, or give it to this container'
+need jq=jq ip=iproute2 ethtool=ethtool
+begin
+fetch_kernel
+
+# Builds for a machine without any library.
+build() { # CARGO ARGUMENT...
+    RUSTFLAGS='-C target-feature=+crt-static' cargo "$@" --quiet --release --locked --target "$BUILD_TARGET"
+}
+
+if [ -z "$binary" ]; then
+    build build --bin sendpath
+    binary=$target/$BUILD_TARGET/release/sendpath
+fi
+put_basics
+put_program "$(command -v ethtool)" ethtool
+IFS=, read -ra names <<<"$tests"
+if [ ${#names[@]} -gt 0 ]; then
+    build test --no-run --message-format json "${names[@]/#/--test=}" |
+        jq -r 'select(.reason == "compiler-artifact" and .target.kind == ["test"]) | .target.name + " " + .executable' >"$work/tests"
+    while read -r name executable; do
+        put_program "$executable" "test_$name"
+    done <"$work/tests"
+    # The tests know the command by the path at which it was built.
+    mkdir -p "$root$target/$BUILD_TARGET/release"
+    ln -s /bin/sendpath "$root$target/$BUILD_TARGET/release/sendpath"
+fi
+
+# What the guest runs.
+{
+    cat <<END
+. /run.sh
+ip link set eth0 up
+ip address add $GUEST/24 dev eth0
+export SENDPATH_PEER='nc $HOST $PORT'
+END
+    if [ ${#arguments[@]} -gt 0 ]; then
+        printf 'run command sendpath'
+        printf ' %s' "${arguments[@]@Q}"
+        echo
+    else
+        for path in "${PATHS[@]}"; do
+            echo "run $path sendpath run --path $path --size 64K --duration 100ms --json"
+        done
+        echo "run_until $messages offloads sendpath run --path zero_copy --size 64K --duration 2s --json"
+        for ((turn = 0; turn < TURNS; turn++)); do
+            for path in one_copy zero_copy; do
+                echo "run turns_$path sendpath run --path $path --size 256K --duration 500ms --json"
+            done
+        done
+        echo "run ethtool_off ethtool -K eth0 sg off tx off"
+        echo "run no_offloads sendpath run --path zero_copy --size 64K --duration 500ms --json"
+        echo "run ethtool_on ethtool -K eth0 sg on tx on"
+        echo "run offloads_again sendpath run --path zero_copy --size 64K --duration 500ms --json"
+    fi
+    for name in "${names[@]}"; do
+        echo "run test_$name test_$name"
+    done
+} >"$root/main"
+
+# The network namespace of the tap and of the receiver. QEMU is the first process of a process namespace: when
+# it ends, the kernel ends the others and takes the tap and the namespace away.
+# shellcheck disable=SC2016 # the inner shell expands these
+around=(unshare --net --pid --mount-proc --fork --kill-child sh -euc '
+    mount -t sysfs sys /sys
+    ip link set lo up
+    ip tuntap add dev tap0 mode tap vnet_hdr
+    ip address add "$1/24" dev tap0
+    ip link set tap0 up
+    busybox nc -ll -p "$2" -e "$3" client 2>"$4" &
+    shift 4
+    exec "$@"' sh "$HOST" "$PORT" "$binary" "$work/receiver")
+boot -netdev tap,id=tap0,ifname=tap0,script=no,downscript=no,vnet_hdr=on \
+    -device virtio-net-pci,netdev=tap0,romfile=
+
+if [ ${#arguments[@]} -gt 0 ]; then
+    outputs root command
+else
+    printf '%-14s %8s %8s %8s %11s %8s  %s\n' case messages verified sends completions copied 'copied because'
+    for name in "${PATHS[@]}" offloads no_offloads offloads_again; do
+        IFS=$'\t' read -r sent verified contradicted sends completions copied causes < <(outputs root "$name" | jq -rs '
+            def sum(field): map(field) | add // 0;
+            [sum(.messages), (map(.verified_messages) | min), (map(.contradiction // empty) | length),
+                sum(.zero_copy.sends), sum(.zero_copy.completions), sum(.zero_copy.copied),
+                (map(.zero_copy.copied_because // [] | .[].cause) | unique | join(" "))]
+            | @tsv')
+        printf '%-14s %8d %8d %8d %11d %8d  %s\n' "$name" "$sent" "$verified" "$sends" "$completions" "$copied" "$causes"
+        [ "$verified" -gt 0 ] || problem "$name: no message was verified"
+        [ "$contradicted" = 0 ] || problem "$name: the kernel's word and what the receiver saw contradict each other"
+        [ "$completions" = "$sends" ] || problem "$name: $completions completions of $sends sends"
+        case $name in
+            no_offloads)
+                [ "$copied" -gt 0 ] || problem "$name: nothing was copied"
+                [[ $causes = *no_scatter_gather* && $causes = *no_tx_checksum* ]] ||
+                    problem "$name: the causes are not named: ${causes:-none}"
+                ;;
+            *) [ "$copied" = 0 ] || problem "$name: $copied were copied: ${causes:-no cause is named}" ;;
+        esac
+        [ "$name" != offloads ] || [ "$sent" -ge "$messages" ] || problem "$name: sent $sent messages of $messages"
+    done
+    one_copy=$(outputs root turns_one_copy) zero_copy=$(outputs root turns_zero_copy)
+    ratios=$(jq -nr --slurpfile one <(echo "$one_copy") --slurpfile zero <(echo "$zero_copy") '
+        [range($one | length) | $zero[.].throughput_gbps / $one[.].throughput_gbps] | sort
+        | "\(.[length / 2 | floor]) \(.[0]) \(.[-1])"')
+    read -r median least most <<<"$ratios"
+    printf '\n256 KiB, throughput of zero_copy by that of one_copy, %d times in turns: median %.2f (%.2f to %.2f)\n' \
+        "$TURNS" "$median" "$least" "$most"
+    jq -en "$median > 1" >/dev/null || problem "zero_copy was not faster than one_copy at 256 KiB: $median"
+fi
+for name in "${names[@]}"; do
+    printf '\ntest %s: %s\n' "$name" "$(outputs root "test_$name" | grep '^test result: ' || echo 'no result')"
+    # What did not pass, and what each failure says.
+    outputs root "test_$name" | sed -nE '/(FAILED|ignored)$/p; /^failures:$/,/^failures:$/p' | cut -c1-600
+done
+finish
