@@ -153,7 +153,13 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         checks: Vec::new(),
     };
     let folder = PathBuf::from("sweep");
-    let page = report::page(&StoredSweep { folder, manifest, records: vec![record], warnings: Vec::new() });
+    let page = report::page(&StoredSweep {
+        folder,
+        manifest,
+        records: vec![record],
+        samples_bytes: 0,
+        warnings: Vec::new(),
+    });
     let said =
         |warning: &&String| warning.starts_with("Contradiction: ") && warning.contains("copied nothing");
     page.warnings.iter().find(said).ok_or("the page does not say so")?;

@@ -157,7 +157,7 @@ fn golden() -> Result<(), Failed> {
     let sweep = store::read(folder)?;
     let page = page(folder)?;
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
-    let summary = summary::csv(&sweep.manifest, &analysis)?;
+    let summary = summary::csv(&sweep, &analysis)?;
     for (name, found) in
         [("summary.csv", summary), ("report.html", sendpath::report::render(&page)?.into_bytes())]
     {
@@ -588,7 +588,7 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
     let page = page(&path)?;
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
     let text = summary::table(&sweep.manifest, &analysis);
-    let csv = String::from_utf8(summary::csv(&sweep.manifest, &analysis)?)?;
+    let csv = String::from_utf8(summary::csv(&sweep, &analysis)?)?;
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     let column = |name: &str| rows[0].iter().position(|column| *column == name).ok_or(format!("no {name}"));
     let shown =
@@ -756,7 +756,7 @@ fn cpu_time() -> Result<(), Failed> {
         assert_eq!(squares.iter().all(|square| square.style.is_none()), words, "{squares:?}");
         let sweep = store::read(&path)?;
         let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
-        let summary = String::from_utf8(summary::csv(&sweep.manifest, &analysis)?)?;
+        let summary = String::from_utf8(summary::csv(&sweep, &analysis)?)?;
         let column = summary
             .lines()
             .next()

@@ -6,21 +6,22 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::DONE;
-use super::output::print;
+use super::output::{note, print};
 use crate::error::Error;
 use crate::report::{By, history, render};
-use crate::results::store;
+use crate::results::{digest, store};
 
 const AFTER_HELP: &str = "\
 Examples:
   sendpath history                          target-reports/history.html, of all sweeps in target-reports
   sendpath history --by kernel target-reports/*-server1
+  sendpath history --by host results/*      of many machines: those out of the ordinary marked
   sendpath history --out nightly.html
 
 Exit codes: 0 written, 1 a file could not be written, 2 bad input. A folder that is no sweep, or of another
 schema, is left out with a message.";
 
-/// Make one page of all stored sweeps, with the steps marked
+/// Make one page of all stored sweeps: steps marked, or machines out of the ordinary
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
@@ -39,10 +40,10 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let folders = if options.folders.is_empty() { stored()? } else { options.folders.clone() };
     let mut sweeps = Vec::new();
-    for folder in &folders {
-        match store::read(folder) {
+    for read in digest::read_all(&folders) {
+        match read {
             Ok(sweep) => sweeps.push(sweep),
-            Err(error) => eprintln!("sendpath: left out: {error}"),
+            Err(error) => note(&format!("sendpath: left out: {error}")),
         }
     }
     if sweeps.is_empty() {

@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep = store::read(&options.folder)?;
     let page = report::page(&sweep);
     let analysis = analyse_stored(&sweep.manifest, &sweep.records);
-    store::replace(&options.folder.join("summary.csv"), &summary::csv(&sweep.manifest, &analysis)?)?;
+    store::replace(&options.folder.join(summary::SUMMARY), &summary::csv(&sweep, &analysis)?)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
         store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;

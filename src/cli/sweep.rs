@@ -363,7 +363,7 @@ fn measure(
     let folder = store.folder();
     let summed = store::read(folder).and_then(|read| {
         let analysis = analyse_stored(&read.manifest, &read.records);
-        store::replace(&folder.join("summary.csv"), &summary::csv(&read.manifest, &analysis)?)?;
+        store::replace(&folder.join(summary::SUMMARY), &summary::csv(&read, &analysis)?)?;
         Ok((read, analysis))
     });
     // What kept it from measuring comes before what kept it from summing up.

@@ -36,10 +36,11 @@ pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// The machine's name.
+/// The machine's name: `SENDPATH_HOST`, since a container's own says nothing, or the kernel's.
 #[must_use]
 pub fn host_name() -> String {
-    nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+    let given = std::env::var("SENDPATH_HOST").ok().filter(|name| !name.is_empty());
+    given.unwrap_or_else(|| nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned())
 }
 
 /// Whether cores run two threads at a time; none where the kernel does not say.

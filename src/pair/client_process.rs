@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +64,12 @@ impl ClientProcess {
                 .map_err(|errno| Error::Refused {
                     call: "execve(2) of the client process",
                     errno,
-                    remedy: format!("{} is not the sendpath command; build it again", program.display()),
+                    remedy: if Path::new("/proc/self").exists() {
+                        format!("{} is not the sendpath command; build it again", program.display())
+                    } else {
+                        "there is no /proc, by which the program finds itself: `mount -t proc proc /proc`"
+                            .to_owned()
+                    },
                 }),
             Client::Peer(Peer { command, .. }) => start_peer(command, stdin.into(), stdout.into()),
         };

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Claim, Column, Entry, Figure, Kind, Line, Page, Point, Scale, Section, Table, TableRow};
+use super::fleet;
+use super::page::{Claim, Column, Entry, Figure, Kind, Line, Page, Point, Scale, Table, TableRow};
 use super::words::{self, Copied};
 use crate::case::{Case, Cell, Series};
 use crate::format::{bytes, list};
-use crate::results::analysis::{Analysis, Measure, analyse_stored};
+use crate::results::analysis::Measure;
+use crate::results::digest::Digest;
+use crate::results::metric::Metric;
 use crate::results::stats::Effect;
-use crate::results::store::StoredSweep;
 
 /// What stands on the x axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
@@ -24,6 +26,8 @@ pub enum By {
     Kernel,
     /// Each sweep by itself.
     Date,
+    /// The machines: which of them are out of the ordinary, among those that measured the same.
+    Host,
 }
 
 /// Sweeps before a step, and after it, at least.
@@ -35,16 +39,14 @@ const STEP_ERROR: f64 = 0.01;
 /// Steps that are smaller are not worth a word.
 const MIN_STEP: f64 = 0.01;
 
-/// A sweep with what it says.
+/// A sweep, as one of many.
 struct Stored<'a> {
-    sweep: &'a StoredSweep,
-    analysis: Analysis,
+    sweep: &'a Digest,
 }
 
 impl Stored<'_> {
     fn throughput(&self, case: &Case) -> Option<Measure> {
-        let arms = self.analysis.cells.iter().flat_map(|cell| &cell.arms);
-        arms.into_iter().find(|arm| arm.arm.case == *case && !arm.arm.control)?.throughput_gbps
+        self.sweep.case(case)?.measure(Metric::Throughput)
     }
 
     fn kernel(&self) -> String {
@@ -66,7 +68,7 @@ impl Stored<'_> {
         match by {
             By::Rev => self.sweep.manifest.program.name(),
             By::Kernel => self.kernel(),
-            By::Date => self.sweep.manifest.started.clone(),
+            By::Date | By::Host => self.sweep.manifest.started.clone(),
         }
     }
 }
@@ -81,11 +83,11 @@ struct LevelStep {
 
 /// Works out the page of `sweeps`, in any order.
 #[must_use]
-pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
-    let mut stored: Vec<Stored<'_>> = sweeps
-        .iter()
-        .map(|sweep| Stored { sweep, analysis: analyse_stored(&sweep.manifest, &sweep.records) })
-        .collect();
+pub fn history(sweeps: &[Digest], by: By) -> Page {
+    if by == By::Host {
+        return fleet::page(sweeps);
+    }
+    let mut stored: Vec<Stored<'_>> = sweeps.iter().map(|sweep| Stored { sweep }).collect();
     stored.sort_by(|one, other| one.sweep.manifest.started.cmp(&other.sweep.manifest.started));
     let mut machines: BTreeMap<String, Vec<Stored<'_>>> = BTreeMap::new();
     for one in stored {
@@ -99,7 +101,7 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
             stored.iter().enumerate().map(|(index, one)| row(number, machine, index, one, &positions, by)),
         );
         figures.extend(
-            cells(stored)
+            cells(stored.iter().map(|one| one.sweep))
                 .into_iter()
                 .map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
         );
@@ -113,8 +115,6 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
         1 => format!("{} sweeps of {} machines: one step.", sweeps.len(), machines.len()),
         steps => format!("{} sweeps of {} machines: {steps} steps.", sweeps.len(), machines.len()),
     };
-    let nothing = || Table { columns: Vec::new(), rows: Vec::new() };
-    let no_section = || Section { method: String::new(), table: nothing(), claims: Vec::new() };
     let column =
         |name: &str, about: &str, numeric| Column { name: name.to_owned(), about: about.to_owned(), numeric };
     Page {
@@ -124,12 +124,6 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
         verdict,
         warnings: too_few,
         figures,
-        not_drawn: None,
-        maps: Vec::new(),
-        cost_model: no_section(),
-        copy_ledger: no_section(),
-        questions: Vec::new(),
-        comparisons: nothing(),
         cases: Table {
             columns: vec![
                 column("machine", "sweeps of different machines are never in one line", false),
@@ -142,12 +136,12 @@ pub fn history(sweeps: &[StoredSweep], by: By) -> Page {
             ],
             rows,
         },
-        environment: Vec::new(),
         limits: vec![
             "Between sweeps the machine drifts: a step says that numbers changed and stayed changed, not what changed them. `sendpath \
              ab` compares two revisions without drift."
                 .to_owned(),
         ],
+        ..Page::default()
     }
 }
 
@@ -164,9 +158,9 @@ fn positions(stored: &[Stored<'_>], by: By) -> Vec<String> {
 }
 
 /// Every cell that some sweep measured, with every series.
-fn cells(stored: &[Stored<'_>]) -> Vec<(Cell, Vec<Series>)> {
+pub(super) fn cells<'a>(sweeps: impl Iterator<Item = &'a Digest>) -> Vec<(Cell, Vec<Series>)> {
     let mut cells: Vec<(Cell, Vec<Series>)> = Vec::new();
-    for plan in stored.iter().map(|one| &one.sweep.manifest.plan) {
+    for plan in sweeps.map(|sweep| &sweep.manifest.plan) {
         for &cell in &plan.cells {
             let index = cells.iter().position(|(known, _)| *known == cell).unwrap_or_else(|| {
                 cells.push((cell, Vec::new()));
@@ -216,11 +210,8 @@ fn figure(
     let all = series;
     let line = |&series: &Series| {
         let case = cell.case(series);
-        let arms = stored
-            .iter()
-            .flat_map(|one| one.analysis.cells.iter().flat_map(|cell| &cell.arms))
-            .filter(|arm| arm.arm.case == case);
-        let label = words::series(series, Copied::of(arms));
+        let shares = stored.iter().filter_map(|one| one.sweep.case(&case)?.copied_share);
+        let label = words::series(series, Copied::of_shares(shares));
         let points = positions.iter().enumerate().filter_map(|(index, position)| {
             let here = stored.iter().enumerate().filter(|(_, one)| one.position(by) == *position);
             let measures: Vec<(usize, Measure)> =
@@ -270,7 +261,7 @@ fn figure(
 
 /// The steps of all cases of one machine.
 fn steps(stored: &[Stored<'_>]) -> Vec<LevelStep> {
-    let cases: Vec<Case> = cells(stored)
+    let cases: Vec<Case> = cells(stored.iter().map(|one| one.sweep))
         .into_iter()
         .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)))
         .collect();

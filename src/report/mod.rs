@@ -2,6 +2,7 @@
 //! its sentences from the data; tests read [`mod@page`].
 
 mod figures;
+mod fleet;
 mod headline;
 mod history;
 mod html;
@@ -20,6 +21,7 @@ mod fixture;
 use headline::Facts;
 use page::{Claim, Page, Section};
 
+pub(crate) use fleet::{difference, too_few};
 pub use history::{By, history};
 pub use html::render;
 pub use plots::{Look, png, ready_font, svg};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// A whole report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Page {
     /// What was measured, where and when, in a line.
     pub title: String,
@@ -58,7 +58,7 @@ pub struct Question {
 }
 
 /// A table with words around it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Section {
     /// How it was got.
     pub method: String,
@@ -69,7 +69,7 @@ pub struct Section {
 }
 
 /// A table that can be sorted by each of its columns.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Table {
     /// Its columns.
     pub columns: Vec<Column>,

@@ -264,7 +264,11 @@ pub(super) enum Copied {
 impl Copied {
     /// Of each of some arms.
     pub(super) fn of<'a>(arms: impl Iterator<Item = &'a ArmResult>) -> Self {
-        let shares = arms.filter_map(|arm| arm.zero_copy?.copied_share());
+        Self::of_shares(arms.filter_map(|arm| arm.zero_copy?.copied_share()))
+    }
+
+    /// Of the share of each of some arms.
+    pub(super) fn of_shares(shares: impl Iterator<Item = f64>) -> Self {
         shares.fold(Self::Unknown, |copied, share| match copied {
             Self::Unknown => Self::Shares(share, share),
             Self::Shares(least, most) => Self::Shares(least.min(share), most.max(share)),

@@ -8,14 +8,17 @@
 //! off an interval. [`tail`] has the quantiles, and [`states`]
 //! tells the machine's slow visits from the others. [`analysis`] applies them to a whole sweep. [`cost_model`] fits costs to it,
 //! and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as `summary.csv`. [`compare`] holds
-//! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured.
+//! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured. Of many sweeps
+//! [`digest`] keeps a few numbers each, and [`fleet`] says which machine is out of the ordinary.
 
 pub mod analysis;
 pub mod compare;
 pub mod comparison;
 pub mod cost_model;
 pub mod crossing;
+pub mod digest;
 pub mod family;
+pub mod fleet;
 pub mod manifest;
 pub mod metric;
 pub mod observation;

@@ -31,6 +31,17 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     })
 }
 
+/// The median, and the standard deviation of a normal distribution by the median distance to it: neither moves much for
+/// what lies far out. The last factor is for few observations (Croux and Rousseeuw, *Time-efficient algorithms for two
+/// highly robust estimators of scale*, 1992).
+#[must_use]
+pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
+    let centre = median(&mut observations.to_vec())?;
+    let mut distances: Vec<f64> = observations.iter().map(|value| (value - centre).abs()).collect();
+    let count = observations.len() as f64;
+    Some((centre, 1.4826 * median(&mut distances)? * count / (count - 0.8)))
+}
+
 /// The mean of observations on a log scale, and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
@@ -86,11 +97,7 @@ impl Effect {
     #[must_use]
     pub fn robust(observations: &[f64]) -> Option<Self> {
         let instances = observations.len() as f64;
-        let centre = median(&mut observations.to_vec())?;
-        let mut distances: Vec<f64> = observations.iter().map(|value| (value - centre).abs()).collect();
-        // By the median distance, for a normal distribution; the last factor is for few observations (Croux and
-        // Rousseeuw, *Time-efficient algorithms for two highly robust estimators of scale*, 1992).
-        let spread = 1.4826 * median(&mut distances)? * instances / (instances - 0.8);
+        let (centre, spread) = centre_and_spread(observations)?;
         if observations.len() < MIN_ROBUST || spread == 0.0 {
             return Self::of(observations);
         }

@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -34,6 +34,8 @@ pub struct StoredSweep {
     pub manifest: Manifest,
     /// `samples.csv`, or `samples.csv.gz`.
     pub records: Vec<Record>,
+    /// How many bytes of it, uncompressed, the records were read from.
+    pub samples_bytes: u64,
     /// What was wrong with the data and did not keep it from being read.
     pub warnings: Vec<String>,
 }
@@ -147,15 +149,7 @@ impl Manifest {
 /// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be read;
 /// [`Error::File`].
 pub fn read(folder: &Path) -> Result<StoredSweep> {
-    let path = folder.join(MANIFEST);
-    let text = match fs::read_to_string(&path) {
-        Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(data(folder, format!("is no sweep: it has no {MANIFEST}")));
-        }
-        result => result.map_err(Error::file("read(2)", &path))?,
-    };
-    let manifest = manifest(&text).map_err(|problem| data(&path, problem))?;
-
+    let manifest = read_manifest(folder)?;
     let (path, bytes) = samples(folder)?;
     let mut warnings = Vec::new();
     let whole = whole_bytes(&bytes);
@@ -178,7 +172,37 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
             path.display()
         ));
     }
-    Ok(StoredSweep { folder: folder.to_owned(), manifest, records, warnings })
+    let samples_bytes = whole as u64;
+    Ok(StoredSweep { folder: folder.to_owned(), manifest, records, samples_bytes, warnings })
+}
+
+/// Reads what a sweep measures, with what, and where; not what it measured.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(data(folder, format!("is no sweep: it has no {MANIFEST}")));
+        }
+        result => result.map_err(Error::file("read(2)", &path))?,
+    };
+    manifest(&text).map_err(|problem| data(&path, problem))
+}
+
+/// How many bytes a sweep's samples have, uncompressed, without reading them. Of compressed samples it is what their
+/// last four bytes say (ISIZE, RFC 1952), which is all of a file with one member; of others it is too little.
+#[must_use]
+pub fn samples_bytes(folder: &Path) -> Option<u64> {
+    if let Ok(metadata) = fs::metadata(folder.join(SAMPLES)) {
+        return Some(metadata.len());
+    }
+    let mut file = File::open(folder.join(COMPRESSED)).ok()?;
+    file.seek(SeekFrom::End(-4)).ok()?;
+    let mut size = [0; 4];
+    file.read_exact(&mut size).ok()?;
+    Some(u64::from(u32::from_le_bytes(size)))
 }
 
 /// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none `samples.csv.gz`, which may
@@ -332,6 +356,7 @@ pub(crate) mod tests {
         let sweep = read(&path).unwrap();
         assert_eq!((sweep.manifest, sweep.records), (manifest(), vec![record(); 6]));
         assert!(sweep.warnings.is_empty());
+        assert_eq!(Some(sweep.samples_bytes), samples_bytes(&path));
     }
 
     #[test]
@@ -368,6 +393,11 @@ pub(crate) mod tests {
         fs::remove_file(&plain).unwrap();
         let sweep = read(&path).unwrap();
         assert_eq!((sweep.records.len(), sweep.warnings.len()), (6, 0));
+        assert_eq!(sweep.samples_bytes, bytes.len() as u64);
+        assert_eq!(samples_bytes(&path), Some(other.len() as u64), "of several members the last one's");
+        fs::write(&gz, compressed(&bytes)).unwrap();
+        assert_eq!(samples_bytes(&path), Some(bytes.len() as u64));
+        fs::write(&gz, &members).unwrap();
         let error = Store::resume(&sweep, vec!["again".to_owned()]).unwrap_err();
         assert!(error.is_bad_input() && error.to_string().contains("gunzip"), "{error}");
         assert_eq!(read(&path).unwrap().manifest, sweep.manifest, "nothing was noted");

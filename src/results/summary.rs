@@ -9,11 +9,17 @@ use super::family::ControlCheck;
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::event_name;
+use super::store::StoredSweep;
 use crate::case::Receiver;
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::format;
 use crate::sample::Side;
+
+/// The file.
+pub const SUMMARY: &str = "summary.csv";
+/// The column that says of which samples a summary was made.
+pub const SAMPLES_BYTES: &str = "samples_bytes";
 
 /// A row's columns: name and text.
 type Row = Vec<(String, String)>;
@@ -22,12 +28,10 @@ type Row = Vec<(String, String)>;
 ///
 /// # Errors
 /// None that is known of; the CSV writer may have some.
-pub fn csv(manifest: &Manifest, analysis: &Analysis) -> Result<Vec<u8>> {
-    let failed =
-        |error: &dyn Display| Error::Data { path: "summary.csv".to_owned(), problem: error.to_string() };
+pub fn csv(sweep: &StoredSweep, analysis: &Analysis) -> Result<Vec<u8>> {
+    let failed = |error: &dyn Display| Error::Data { path: SUMMARY.to_owned(), problem: error.to_string() };
     let mut file = ::csv::Writer::from_writer(Vec::new());
-    let rows =
-        analysis.cells.iter().flat_map(|cell| cell.arms.iter().map(move |arm| row(manifest, cell, arm)));
+    let rows = analysis.cells.iter().flat_map(|cell| cell.arms.iter().map(move |arm| row(sweep, cell, arm)));
     for (index, row) in rows.enumerate() {
         if index == 0 {
             file.write_record(row.iter().map(|(name, _)| name)).map_err(|error| failed(&error))?;
@@ -57,7 +61,8 @@ fn put_measure(row: &mut Row, name: &str, measure: Option<Measure>) {
     put(row, &format!("{name}_high"), text(interval.map(|(_, high)| digits(high))));
 }
 
-fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
+fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
+    let StoredSweep { manifest, samples_bytes, .. } = sweep;
     let case = result.arm.case;
     let mut row = Row::new();
     put(&mut row, "revision", manifest.program.name());
@@ -140,6 +145,7 @@ fn row(manifest: &Manifest, cell: &CellResult, result: &ArmResult) -> Row {
         put_measure(&mut row, &format!("{metric}_gain"), measure);
         put(&mut row, &format!("{metric}_verdict"), text(outcome.map(|outcome| outcome.verdict)));
     }
+    put(&mut row, SAMPLES_BYTES, samples_bytes);
     row
 }
 

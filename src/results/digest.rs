@@ -1,0 +1,226 @@
+//! What remains of a sweep where many are read: a few numbers of each case, and none of its rows.
+//!
+//! They stand in `summary.csv`, so that hundreds of sweeps are read in a second. A summary that was made of other
+//! samples than those that lie beside it, as after a kill, is not believed: then the samples are read and analysed, a
+//! sweep at a time on each CPU, and let go of.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::{fs, thread};
+
+use csv::StringRecord;
+
+use super::analysis::{ArmResult, Measure, analyse_stored};
+use super::manifest::{Manifest, cpu_time_is_whole};
+use super::metric::Metric;
+use super::store::{self, StoredSweep};
+use super::summary::{SAMPLES_BYTES, SUMMARY};
+use crate::case::{
+    Axis, Case, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape, Source,
+    Workload, parse_bytes, parse_payload_bytes, parse_threads,
+};
+use crate::error;
+
+/// How many sweeps are read at a time, at most: the rows of each take some ten MiB.
+const MOST_READERS: usize = 8;
+
+/// A sweep without its rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Digest {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// `environment.json`.
+    pub manifest: Manifest,
+    /// The cases that were measured, without the control.
+    pub cases: Vec<CaseDigest>,
+    /// What was wrong with the data and did not keep it from being read.
+    pub warnings: Vec<String>,
+}
+
+/// What a sweep says of one case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseDigest {
+    /// The case.
+    pub case: Case,
+    /// Instances that were timed.
+    pub instances: u64,
+    /// Its numbers, each with its interval over instances: those of [`Metric::OF_A_SWEEP`] that were measured.
+    pub measures: Vec<(Metric, Measure)>,
+    /// What share of the zero-copy sends the kernel copied after all.
+    pub copied_share: Option<f64>,
+}
+
+impl CaseDigest {
+    /// What was measured by one metric.
+    #[must_use]
+    pub fn measure(&self, metric: Metric) -> Option<Measure> {
+        self.measures.iter().find(|(of, _)| *of == metric).map(|(_, measure)| *measure)
+    }
+
+    fn of(arm: &ArmResult) -> Self {
+        let measure = |metric| match metric {
+            Metric::Throughput => arm.throughput_gbps,
+            Metric::CpuPerByte => arm.cpu_ns_per_byte,
+            Metric::P50 | Metric::P99 => {
+                let of_share = |(share, _): &&(f64, _)| Some(*share) == metric.quantile();
+                arm.rtt_quantiles_ns.iter().find(of_share).and_then(|(_, measure)| *measure)
+            }
+        };
+        Self {
+            case: arm.arm.case,
+            instances: arm.instances,
+            measures: Metric::OF_A_SWEEP
+                .into_iter()
+                .filter_map(|metric| Some((metric, measure(metric)?)))
+                .collect(),
+            copied_share: arm.zero_copy.and_then(|counts| counts.copied_share()),
+        }
+    }
+}
+
+impl Digest {
+    /// Of a sweep that was read.
+    #[must_use]
+    pub fn of(sweep: &StoredSweep) -> Self {
+        let analysis = analyse_stored(&sweep.manifest, &sweep.records);
+        let arms = analysis.cells.iter().flat_map(|cell| &cell.arms).filter(|arm| !arm.arm.control);
+        Self {
+            folder: sweep.folder.clone(),
+            manifest: sweep.manifest.clone(),
+            cases: arms.map(CaseDigest::of).collect(),
+            warnings: sweep.warnings.clone(),
+        }
+        .without_partial_cpu_time()
+    }
+
+    /// Reads a sweep for its numbers.
+    ///
+    /// # Errors
+    /// As [`store::read`].
+    pub fn read(folder: &Path) -> error::Result<Self> {
+        let manifest = store::read_manifest(folder)?;
+        let Some(cases) = summarised(folder) else { return Ok(Self::of(&store::read(folder)?)) };
+        let planned = |of: &CaseDigest| {
+            manifest.plan.cells.contains(&of.case.cell()) && manifest.plan.series.contains(&of.case.series())
+        };
+        let cases = cases.into_iter().filter(planned).collect();
+        Ok(Self { folder: folder.to_owned(), manifest, cases, warnings: Vec::new() }
+            .without_partial_cpu_time())
+    }
+
+    /// What was measured of one case.
+    #[must_use]
+    pub fn case(&self, case: &Case) -> Option<&CaseDigest> {
+        self.cases.iter().find(|of| of.case == *case)
+    }
+
+    /// CPU time that leaves a part out does not compare.
+    fn without_partial_cpu_time(mut self) -> Self {
+        if !cpu_time_is_whole(&self.manifest) {
+            for case in &mut self.cases {
+                case.measures.retain(|(metric, _)| *metric != Metric::CpuPerByte);
+            }
+        }
+        self
+    }
+}
+
+/// Reads many sweeps, several at a time where there are CPUs for it, and gives them in the order of `folders`.
+#[must_use]
+pub fn read_all(folders: &[PathBuf]) -> Vec<error::Result<Digest>> {
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(Vec::with_capacity(folders.len()));
+    let readers = thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS);
+    thread::scope(|scope| {
+        for _ in 0..readers {
+            scope.spawn(|| {
+                while let index = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(folder) = folders.get(index)
+                {
+                    let digest = Digest::read(folder);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((index, digest));
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_unstable_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, digest)| digest).collect()
+}
+
+/// What `summary.csv` says, if it was made of the samples that lie beside it and can be read; otherwise the samples do.
+fn summarised(folder: &Path) -> Option<Vec<CaseDigest>> {
+    let text = fs::read(folder.join(SUMMARY)).ok()?;
+    let samples_bytes = store::samples_bytes(folder)?.to_string();
+    let mut reader = csv::Reader::from_reader(&text[..]);
+    let columns: HashMap<String, usize> =
+        reader.headers().ok()?.iter().enumerate().map(|(index, name)| (name.to_owned(), index)).collect();
+    let mut cases = Vec::new();
+    for row in reader.records() {
+        let row = SummaryRow { columns: &columns, row: &row.ok()? };
+        if row.get(SAMPLES_BYTES)? != samples_bytes {
+            return None;
+        }
+        if row.get("arm")? == "case" {
+            cases.push(row.digest()?);
+        }
+    }
+    (!cases.is_empty()).then_some(cases)
+}
+
+struct SummaryRow<'a> {
+    columns: &'a HashMap<String, usize>,
+    row: &'a StringRecord,
+}
+
+impl SummaryRow<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.row.get(*self.columns.get(name)?)
+    }
+
+    /// A number that may be missing; an error where something else stands there.
+    fn number(&self, name: &str) -> Result<Option<f64>, ()> {
+        match self.get(name).ok_or(())? {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(drop),
+        }
+    }
+
+    fn digest(&self) -> Option<CaseDigest> {
+        let mut measures = Vec::new();
+        for metric in Metric::OF_A_SWEEP {
+            let [value, low, high] =
+                ["", "_low", "_high"].map(|end| self.number(&format!("{}{end}", metric.slug())));
+            if let Some(value) = value.ok()? {
+                measures.push((metric, Measure { value, interval: low.ok()?.zip(high.ok()?) }));
+            }
+        }
+        Some(CaseDigest {
+            case: self.case()?,
+            instances: self.get("instances")?.parse().ok()?,
+            measures,
+            copied_share: self.number("zero_copy_copied_share").ok()?,
+        })
+    }
+
+    fn case(&self) -> Option<Case> {
+        Some(Case {
+            workload: Workload::parse(self.get("workload")?).ok()?,
+            path: SendPath::parse(self.get("path")?).ok()?,
+            layout: Layout::parse(self.get("layout")?).ok()?,
+            payload_bytes: parse_payload_bytes(self.get("payload_bytes")?).ok()?,
+            threads: parse_threads(self.get("threads")?).ok()?,
+            placement: Placement::parse(self.get("placement")?).ok()?,
+            receiver: Receiver::parse(self.get("receiver")?).ok()?,
+            source: Source::parse(self.get("source")?).ok()?,
+            shape: self.get("shape")?.parse::<Shape>().ok()?,
+            engine: Engine::parse(self.get("engine")?).ok()?,
+            copy_below_bytes: match self.get("copy_below_bytes")? {
+                "" => DEFAULT_COPY_BELOW_BYTES,
+                text => parse_bytes(text).ok()?,
+            },
+        })
+    }
+}
