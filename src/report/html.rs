@@ -5,6 +5,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
+use super::line_breaks;
 use super::page::{Column, Entry, Figure, Kind, Page, Scale, Table, TableRow};
 use super::plots::{self, Look, PALETTE};
 use crate::format;
@@ -24,6 +25,9 @@ pub fn render(page: &Page) -> Result<String> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
     environment.set_syntax(blocks);
+    environment.add_filter("tied", |text: &str| line_breaks::tied(text));
+    environment.add_filter("prose", |text: &str| Value::from_safe_string(line_breaks::prose(text)));
+    environment.add_filter("command", |text: &str| Value::from_safe_string(line_breaks::command(text)));
     environment.add_template("report.html", include_str!("templates/report.html")).map_err(failed)?;
     let pictures = page.figures.iter().map(Picture::of).collect::<Result<Vec<_>>>()?;
     let colours = |scheme: usize| PALETTE.map(|both| format!("#{:06X}", both[scheme])).to_vec();

@@ -6,6 +6,7 @@ mod fleet;
 mod headline;
 mod history;
 mod html;
+mod line_breaks;
 pub mod page;
 mod plots;
 mod settle;

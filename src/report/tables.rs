@@ -222,14 +222,13 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
 
 /// A row for each comparison.
 pub(super) fn comparisons(analysis: &Analysis) -> Table {
+    // What was found stands before what is seldom different between two rows: it is in sight without scrolling.
     let mut columns = vec![
         words_column("metric", "what is compared"),
         words_column("workload", WORKLOAD),
         number_column("size", "payload of a message"),
         number_column("pairs", PAIRS),
-        words_column("placement", PLACEMENT),
         words_column("receiver", RECEIVER),
-        words_column("source", SOURCE),
         words_column("path", "the path that is compared"),
         words_column("against", "the path that it is compared with"),
         number_column(
@@ -239,12 +238,14 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         ),
         number_column("from", &format!("the interval's lower end. {INTERVAL}")),
         number_column("to", &format!("the interval's upper end. {INTERVAL}")),
-        number_column("instances", "independent observations"),
         words_column(
             "verdict",
             "read off the interval, and nothing else: same within the margin (2 %, of p99 10 %) where all of it \
              lies inside; faster or slower where it excludes 0; else undecided",
         ),
+        number_column("instances", "independent observations"),
+        words_column("placement", PLACEMENT),
+        words_column("source", SOURCE),
     ];
     let shapes = shape_column(analysis.cells.iter().map(|cell| &cell.cell));
     let has_shapes = shapes.is_some();
@@ -268,9 +269,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
             word(cell.workload.to_string()),
             value(bytes(cell.payload_bytes as f64), cell.payload_bytes as f64),
             value(cell.threads.to_string(), cell.threads as f64),
-            word(cell.placement.to_string()),
             word(cell.receiver.to_string()),
-            word(cell.source.to_string()),
             word(words::plain(comparison.series)),
             word(words::plain(comparison.baseline)),
         ];
@@ -279,12 +278,13 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
                 let ratio = comparison.metric.change(outcome.ratio);
                 let percent = |ratio: f64| value(difference(ratio), ratio);
                 cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
-                cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
                 let margin = comparison.metric.margin();
                 cells.push(word(comparison.metric.verdict(outcome.verdict, outcome.ratio, margin)));
+                cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
             }
             Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
         }
+        cells.extend([word(cell.placement.to_string()), word(cell.source.to_string())]);
         if has_shapes {
             cells.push(word(cell.shape.to_string()));
         }

@@ -226,6 +226,8 @@ pub fn page() -> Page {
         "copied share in %",
         "ENOBUFS",
     ];
+    let compared =
+        ["comparison", "size", "pairs", "path", "against", "difference", "from", "to", "verdict", "p"];
     Page {
         title: "sendpath quick sweep: veth, 2 CPUs, Linux 6.12, 2026-11-20 13:00 UTC".to_owned(),
         commands: vec!["sendpath sweep --profile quick".to_owned(), format!("sendpath report {HOSTILE}")],
@@ -280,7 +282,7 @@ pub fn page() -> Page {
             question(HOSTILE, true, HOSTILE),
         ],
         cases: table("case", 100, &numbers),
-        comparisons: table("comparison", 48, &["comparison", "ratio", "from", "to", "control", "p"]),
+        comparisons: table("comparison", 48, &compared),
         environment: vec![
             ("kernel".to_owned(), "Linux 6.12.48-amd64".to_owned()),
             ("cpu".to_owned(), "Some Vendor Server Processor at 2.6 GHz, 2 CPUs, 1 socket".to_owned()),

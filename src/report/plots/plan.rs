@@ -14,6 +14,8 @@ pub(super) struct Drawing<'a> {
     figure: &'a Figure,
     pub(super) size: (f64, f64),
     em: f64,
+    /// Radius of what answers to the pointer: 24 pixels across on the screen, or more.
+    hit_px: f64,
     /// Those with something to draw.
     pub(super) lines: Vec<&'a Line>,
     /// None where there is nothing to draw.
@@ -38,13 +40,19 @@ impl<'a> Drawing<'a> {
             return Err(Error::Report { what: format!("drawing {}", figure.id), cause });
         }
         let narrow = look == Look::Narrow;
-        let (width, plot_height, em) = if narrow { (360.0, 250.0, 13.0) } else { (860.0, 330.0, 14.0) };
+        // Letters on paper are 9 points high or more: the page is as wide as the paper there, with its margins.
+        let (width, plot_height, em, hit_px) = match look {
+            Look::File => (860.0, 330.0, 14.0, 0.0),
+            Look::Wide => (800.0, 330.0, 14.0, 10.5),
+            Look::Narrow => (360.0, 250.0, 13.0, 13.5),
+        };
         let lines: Vec<_> =
             figure.lines.iter().filter(|line| line.points.iter().any(|p| drawable(figure, p))).collect();
         let mut plan = Self {
             figure,
             size: (width, 0.0),
             em,
+            hit_px,
             lines,
             axes: None,
             legend: Vec::new(),
@@ -277,19 +285,21 @@ impl<'a> Drawing<'a> {
         canvas.text(&Text { words, at, em: self.em, ink: Ink::Text, anchor: HPos::Left })
     }
 
-    /// Invisible discs over the points, large enough for a finger, which say the points' numbers.
+    /// Invisible discs over the points, large enough for a finger, which say the points' numbers. A picture's first
+    /// is the one that Tab stops at; the page's script goes on from there.
     pub(super) fn hit_circles(&self, index: usize) -> String {
         let (Some((x, y)), line) = (&self.axes, self.lines[index]) else { return String::new() };
         let aside = self.aside_px(index);
-        let circle = |point: &Point| {
-            let ((cx, cy), radius) = (at(&(x.at(point.x) + aside, y.at(point.y))), to_unit(self.em * 0.75));
+        let circle = |(number, point): (usize, &Point)| {
+            let ((cx, cy), radius) = (at(&(x.at(point.x) + aside, y.at(point.y))), to_unit(self.hit_px));
+            let tab = if (index, number) == (0, 0) { 0 } else { -1 };
             let (row, label, text) = (escape(&point.row), escape(&line.label), escape(&point.text));
             format!(
-                "<circle class=\"hit\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\" tabindex=\"0\" data-row=\"{row}\">\
+                "<circle class=\"hit\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\" role=\"img\" tabindex=\"{tab}\" data-row=\"{row}\">\
                  <title>{label}: {text}</title></circle>\n"
             )
         };
-        self.drawable_runs(line).flatten().map(circle).collect()
+        self.drawable_runs(line).flatten().enumerate().map(circle).collect()
     }
 }
 
