@@ -445,8 +445,9 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     /// Hands over what was pushed, and waits until every send has its answer.
     fn await_answers(&mut self) -> Result<()> {
         // One send that is copied is carried out at once, and there is nothing else to fetch: no notification, and no
-        // next link of a chain.
-        let mut result = if self.chain.len() == 1 && !self.operation.is_zero_copy() {
+        // next link of a chain. A polling thread has it under way at that moment: its answer is waited for.
+        let is_at_once = self.chain.len() == 1 && !self.operation.is_zero_copy() && !self.queues.is_polled();
+        let mut result = if is_at_once {
             let handed_over = self.queues.hand_over();
             Self::entered(handed_over)
         } else {

@@ -591,6 +591,31 @@ fn a_socket_that_is_attended_to_is_told_what_went_and_asked_before_each_wait() {
 }
 
 #[test]
+fn a_socket_is_not_attended_to_while_a_polling_thread_sends() {
+    for operation in operations() {
+        for messages in [1, 4] {
+            let socket = Attended::new(Script::default());
+            let queues = ScriptedQueues::new(&socket.socket);
+            queues.poll();
+            let ring = Ring::new((0..4).map(|number| message_bytes(number).0).collect());
+            let mut sender =
+                UringSender::with_queues(socket.clone(), ring, operation, queues.clone()).unwrap();
+            for _ in 0..messages {
+                sender.message().unwrap();
+                sender.send().unwrap();
+            }
+            sender.submit().unwrap();
+            assert_eq!(*socket.sent_bytes.lock().unwrap(), messages * PAYLOAD_BYTES);
+            assert_eq!(
+                *socket.asked.lock().unwrap(),
+                [false],
+                "{operation:?}: when it was made, and not since"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_empty_ring_is_refused() {
     let empty = catch_unwind(AssertUnwindSafe(|| drop(scripted(Operation::Send, 0))));
     assert!(empty.is_err());
