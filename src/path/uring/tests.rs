@@ -375,6 +375,25 @@ fn a_connection_that_breaks_inside_a_chain_ends_it() {
 }
 
 #[test]
+fn after_an_error_with_a_full_batch_sends_are_errors_and_no_panic() {
+    let small = || (0..40).map(|number| message_bytes(number).0).collect();
+    let large = || (0..40).map(|_| Message::new(GATHERED_BYTES / 2, Layout::Heap)).collect();
+    let batches: [(usize, &dyn Fn() -> Vec<Message>); 2] = [(MOST_GATHERED, &small), (2, &large)];
+    for operation in operations() {
+        for (batch, messages) in batches {
+            for errno in [libc::EPIPE, libc::EAGAIN] {
+                let script = Script::default();
+                script.stick(errno);
+                let mut sender = sender(script.clone(), ScriptedQueues::new(&script), messages(), operation);
+                let mut send = || sender.message().map(drop).and_then(|()| sender.send());
+                assert!((1..batch).all(|_| send().is_ok()), "gathered");
+                assert!((0..3).all(|_| send().is_err()), "{operation:?}, {errno}");
+            }
+        }
+    }
+}
+
+#[test]
 fn flags_that_the_kernel_does_not_know_are_named() {
     for (operation, version) in zero_copy().into_iter().zip(["Linux 6.2", "Linux 6.15"]) {
         let (mut sender, script, _) = scripted(operation, 1);
@@ -392,6 +411,9 @@ fn a_chain_that_went_on_after_a_short_send_is_an_error() {
     gather(&mut sender, 2);
     let error = sender.submit().unwrap_err();
     assert!(error.to_string().contains("IOSQE_IO_LINK"), "{error}");
+    let sent_bytes = script.wire().len();
+    assert!(sender.send().and_then(|()| sender.submit()).is_err() && sender.flush().is_err());
+    assert_eq!(script.wire().len(), sent_bytes, "nothing is sent a second time");
 }
 
 #[test]
