@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use common::{in_namespaces, measure};
 use libtest_mimic::Failed;
@@ -75,6 +75,7 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(in_namespaces("cpu_time_that_a_namespace_of_process_ids_hides_is_refused", hidden_cpu_time));
     common::main(trials)
 }
 
@@ -122,6 +123,32 @@ fn check(result: &Value) -> Result<(), Failed> {
         assert!(counts["copied_share"] == 1.0 || calls == Some(0), "{result}");
     } else {
         assert!(counts.is_null(), "{result}");
+    }
+    Ok(())
+}
+
+/// As in a container: which threads of the kernel poll is told by ids of the namespace outside.
+fn hidden_cpu_time() -> Result<(), Failed> {
+    let way = Series { engine: Engine::UringSqpoll, ..Series::new(SendPath::OneCopy, Layout::Heap) };
+    if !common::is_offered(way) {
+        return Ok(());
+    }
+    let result = measure("--path one_copy --engine uring_sqpoll --threads 2")?;
+    assert!(result["server_system_ns"].is_u64() && result["server_cpu_untold"].is_null(), "{result}");
+    for threads in [1, 2] {
+        let mut command = common::clean(Command::new("unshare"));
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args([env!("CARGO_BIN_EXE_sendpath"), "run", "--json", "--duration", "20ms"]);
+        command.args(["--path", "one_copy", "--engine", "uring_sqpoll", "--threads", &threads.to_string()]);
+        let output = command.output()?;
+        assert!(output.status.success(), "{}", common::stderr(&output));
+        let result: Value = serde_json::from_slice(&output.stdout)?;
+        for column in ["server_user_ns", "server_system_ns"] {
+            assert_eq!(result[column], Value::Null, "{threads} pairs: {result}");
+        }
+        let reason = result["server_cpu_untold"].as_str().unwrap_or_default();
+        assert!(reason.contains("which thread polls the ring"), "{threads} pairs: {reason}");
+        assert!(result["client_system_ns"].is_u64(), "{result}");
     }
     Ok(())
 }

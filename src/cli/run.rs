@@ -239,6 +239,7 @@ impl Window {
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
+            sum.cpu_untold = sum.cpu_untold.take().or_else(|| side.cpu_untold.clone());
             sum.retransmitted_segments += side.retransmitted_segments;
             sum.copies += side.copies;
             event::add(&mut sum.counters, side.counters.clone());
@@ -270,8 +271,9 @@ impl Window {
             rtt_p99_ns: quantile(0.99),
             rtt_p999_ns: quantile(0.999),
             rtt_max_ns: rr.then_some(self.round_trips.max_ns),
-            server_user_ns: self.server.user_ns,
-            server_system_ns: self.server.system_ns,
+            server_user_ns: self.server.cpu_untold.is_none().then_some(self.server.user_ns),
+            server_system_ns: self.server.cpu_untold.is_none().then_some(self.server.system_ns),
+            server_cpu_untold: self.server.cpu_untold.clone(),
             client_user_ns: has_client.then_some(self.client.user_ns),
             client_system_ns: has_client.then_some(self.client.system_ns),
             cpu_split_is_reliable: has_client.then_some(case.placement == Placement::Split),
@@ -318,8 +320,11 @@ struct RunReport {
     rtt_p99_ns: Option<u64>,
     rtt_p999_ns: Option<u64>,
     rtt_max_ns: Option<u64>,
-    server_user_ns: u64,
-    server_system_ns: u64,
+    server_user_ns: Option<u64>,
+    server_system_ns: Option<u64>,
+    /// Why these two are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu_untold: Option<String>,
     client_user_ns: Option<u64>,
     client_system_ns: Option<u64>,
     /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a CPU.
@@ -385,6 +390,32 @@ impl RunReport {
             _ => format!("{} messages besides, every byte", self.verified_messages),
         }
     }
+
+    /// CPU time in words: of all, and of each side.
+    fn cpu(&self) -> Vec<(&'static str, String)> {
+        let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
+        let cpu =
+            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
+        let server = self.server_user_ns.zip(self.server_system_ns);
+        let client = self.client_user_ns.zip(self.client_system_ns);
+        match (server, client) {
+            (Some((server_user_ns, server_system_ns)), Some((user_ns, system_ns))) => {
+                let apart = match self.cpu_split_is_reliable {
+                    Some(false) => "; the split between the sides is not to be relied on",
+                    _ => "",
+                };
+                vec![
+                    ("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns)),
+                    ("  server", cpu(server_user_ns, server_system_ns) + apart),
+                    ("  client", cpu(user_ns, system_ns) + apart),
+                ]
+            }
+            (Some((user_ns, system_ns)), None) => vec![("cpu", cpu(user_ns, system_ns))],
+            (None, _) => {
+                vec![("cpu", format!("not told: {}", self.server_cpu_untold.as_deref().unwrap_or_default()))]
+            }
+        }
+    }
 }
 
 impl fmt::Display for RunReport {
@@ -421,20 +452,8 @@ impl fmt::Display for RunReport {
             }
             _ => line("round trip", "not measured: a stream has none".to_owned())?,
         }
-        let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
-        let cpu =
-            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
-        let (server_user_ns, server_system_ns) = (self.server_user_ns, self.server_system_ns);
-        if let (Some(user_ns), Some(system_ns)) = (self.client_user_ns, self.client_system_ns) {
-            line("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns))?;
-            let apart = match self.cpu_split_is_reliable {
-                Some(false) => "; the split between the sides is not to be relied on",
-                _ => "",
-            };
-            line("  server", cpu(server_user_ns, server_system_ns) + apart)?;
-            line("  client", cpu(user_ns, system_ns) + apart)?;
-        } else {
-            line("cpu", cpu(server_user_ns, server_system_ns))?;
+        for (name, value) in self.cpu() {
+            line(name, value)?;
         }
         if let Some(injection_ns) = self.injection_ns {
             let part_of = if self.round_trips_per_s.is_some() {

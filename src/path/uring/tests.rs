@@ -934,7 +934,7 @@ fn the_polling_threads_time_is_told() {
         match (handover, sender.sqpoll_cpu_ns()) {
             (Handover::Enter, time) => assert_eq!(time.unwrap(), None),
             (Handover::SqPoll, Ok(time)) => assert!(time.is_some_and(|time_ns| time_ns > 0)),
-            // Beside other rings of this process, inside a namespace of process ids.
+            // Inside a namespace of process ids.
             (Handover::SqPoll, Err(error)) => assert!(error.to_string().contains("which thread"), "{error}"),
         }
     }
