@@ -250,7 +250,10 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
 }
 
 /// The size of a huge page, in bytes.
-fn huge_page_bytes() -> io::Result<usize> {
+///
+/// # Errors
+/// The kernel has none.
+pub fn huge_page_bytes() -> io::Result<usize> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let kib = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")?.trim().strip_suffix(" kB"));
     let bytes = kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map(|kib| kib << 10);

@@ -23,7 +23,7 @@ use crate::counts::Seen;
 
 pub use crate::case::MAX_FIELDS;
 use memory::Field;
-pub use memory::{Arena, Pages};
+pub use memory::{Arena, Pages, huge_page_bytes};
 
 /// Fields of a message of which nothing else is said.
 pub const FIELDS: usize = 8;
