@@ -75,6 +75,18 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(in_namespaces("pages_that_come_whole_are_mapped", || {
+        // By whole pages in each segment: 4096 bytes beside 52 of headers.
+        let case = "--path zero_copy --layout page --receiver mmap --mtu 4148";
+        let result = measure(&format!("{case} --size 60K"))?;
+        check(&result)?;
+        assert_eq!(result["mapped_share"], 1.0, "{result}");
+        // Of a trace, the share is of the bytes that came, whichever message they belong to.
+        let result = measure(&format!("{case} --shape 1x60K|1x8"))?;
+        let share = result["mapped_share"].as_f64().unwrap_or_default();
+        assert!(share > 0.5 && share <= 1.0, "{result}");
+        Ok(())
+    }));
     trials.push(in_namespaces("cpu_time_that_a_namespace_of_process_ids_hides_is_refused", hidden_cpu_time));
     common::main(trials)
 }

@@ -291,7 +291,9 @@ impl Window {
                 seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
             }),
             mapped_share: (case.receiver == Receiver::Mmap)
-                .then(|| self.client.copies.mapped_bytes as f64 / payload_bytes_total.max(1) as f64),
+                .then(|| self.client.copies.mapped_share())
+                .flatten(),
+            huge_pages: (case.layout == Layout::Huge).then(|| self.pages.clone()),
             receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
