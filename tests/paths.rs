@@ -87,6 +87,26 @@ fn main() -> ExitCode {
         assert!(share > 0.5 && share <= 1.0, "{result}");
         Ok(())
     }));
+    trials.push(in_namespaces("of_huge_pages_is_said_which_kind_they_are", || {
+        for case in ["--path two_copy", "--path zero_copy --threads 2", "--path one_copy --receiver fields"] {
+            let result = match measure(&format!("--layout huge {case}")) {
+                Err(error) if error.message().is_some_and(|text| text.contains("mmap(2) of huge pages")) => {
+                    eprintln!("left out: {}", error.message().unwrap_or_default());
+                    return Ok(());
+                }
+                result => result?,
+            };
+            check(&result)?;
+            let kinds = result["huge_pages"].as_array().ok_or("no kind")?;
+            assert!(!kinds.is_empty(), "{result}");
+            assert!(
+                kinds.iter().all(|kind| kind == "huge_reserved" || kind == "huge_transparent"),
+                "{result}"
+            );
+        }
+        assert!(measure("--layout page")?["huge_pages"].is_null());
+        Ok(())
+    }));
     trials.push(in_namespaces("cpu_time_that_a_namespace_of_process_ids_hides_is_refused", hidden_cpu_time));
     common::main(trials)
 }

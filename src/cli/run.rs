@@ -20,6 +20,7 @@ use crate::event::{self, Event};
 use crate::format;
 use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
+use crate::message::Pages;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts, why_not_seen};
@@ -213,6 +214,8 @@ fn measure(
     }
     window.verified_messages += verify(instance)?;
     window.injection_ns = instance.injection_ns()?;
+    window.pages = instance.pages();
+    window.pages.dedup();
     Ok(window)
 }
 
@@ -229,6 +232,7 @@ struct Window {
     verified_messages: u64,
     injection_ns: Option<f64>,
     seen: Option<Seen>,
+    pages: Vec<Pages>,
 }
 
 impl Window {
@@ -345,6 +349,9 @@ struct RunReport {
     contradiction: Option<String>,
     /// The share of the bytes that the client received by mapping pages, where it does that; it copied the others.
     mapped_share: Option<f64>,
+    /// Of layout `huge`: which kind of pages the messages of the pairs got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    huge_pages: Option<Vec<Pages>>,
     #[serde(skip)]
     receiver: Receiver,
     counters: Option<Sides>,
@@ -487,6 +494,9 @@ impl fmt::Display for RunReport {
                     format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
                 )?;
             }
+        }
+        for pages in self.huge_pages.iter().flatten() {
+            line("huge pages", pages.to_string())?;
         }
         if let Some(mapped) = self.mapped_share {
             line(

@@ -116,6 +116,12 @@ impl Message {
         self.payload_bytes
     }
 
+    /// What the pages are that its fields lie on.
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.fields.first().map(Field::pages).unwrap_or_default()
+    }
+
     /// How many fields there are.
     #[must_use]
     pub fn fields(&self) -> usize {

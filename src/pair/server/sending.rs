@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::case::{Case, Engine};
 use crate::error::{Error, Result};
 use crate::event::Reading;
+use crate::message::Pages;
 use crate::pair::fault::FaultySender;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
@@ -24,6 +25,8 @@ pub(super) struct Sending {
     fault: Option<Fault>,
     /// None until the pair's thread has made it.
     pub(super) sender: Option<Box<dyn SendMessage>>,
+    /// What the pages are that the messages lie on.
+    pub(super) pages: Pages,
     /// The number of the next message.
     pub(super) next_sequence: u64,
     /// Made when round trips into the sink are first timed one by one.
@@ -59,7 +62,10 @@ impl Sending {
             Some(injector) => path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?,
             None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
         };
-        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+        sender.prepare(&mut |message| {
+            message.fill(TIMED_SEED);
+            self.pages = message.pages();
+        })?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
