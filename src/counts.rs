@@ -32,6 +32,13 @@ impl Copies {
             mapped_bytes: self.mapped_bytes - earlier.mapped_bytes,
         }
     }
+
+    /// The share of the bytes received that were mapped; none where nothing was received.
+    #[must_use]
+    pub fn mapped_share(&self) -> Option<f64> {
+        let received_bytes = self.mapped_bytes + self.kernel_to_user_bytes;
+        (received_bytes > 0).then(|| self.mapped_bytes as f64 / received_bytes as f64)
+    }
 }
 
 impl AddAssign for Copies {

@@ -54,6 +54,10 @@ pub struct SideReport {
     pub user_ns: u64,
     /// CPU time in the kernel, all pairs' threads together.
     pub system_ns: u64,
+    /// Why `user_ns` and `system_ns` are not all that this side's CPUs spent, where they are not: a thread of the kernel
+    /// works for it, and its time is not told. They are no measurement then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_untold: Option<String>,
     /// What the kernel said of zero-copy sends; the server's, for that path alone.
     pub zero_copy: Option<ZeroCopyCounts>,
     /// What this side's end of the path copied.
@@ -118,6 +122,12 @@ impl AddAssign<&Self> for RoundTrips {
 }
 
 impl SideReport {
+    /// CPU time, user and system, in nanoseconds; none where it is not told.
+    #[must_use]
+    pub fn cpu_ns(&self) -> Option<f64> {
+        self.cpu_untold.is_none().then_some(self.user_ns as f64 + self.system_ns as f64)
+    }
+
     /// Joins the reports of threads that ran side by side.
     pub(crate) fn merge(reports: impl IntoIterator<Item = Self>) -> Self {
         reports
@@ -130,6 +140,7 @@ impl SideReport {
                 sum.pairs_ns += report.pairs_ns;
                 sum.user_ns += report.user_ns;
                 sum.system_ns += report.system_ns;
+                sum.cpu_untold = sum.cpu_untold.take().or(report.cpu_untold);
                 sum.verified_messages += report.verified_messages;
                 sum.copies += report.copies;
                 sum.retransmitted_segments += report.retransmitted_segments;

@@ -40,8 +40,16 @@ fn main() -> ExitCode {
         assert_eq!(result["seen"]["old_bytes"], 8 * 4 * 65536, "{result}");
         Ok(())
     }));
+    trials.push(in_namespaces("of_a_trace_each_message_is_overwritten_as_long_as_it_is", || {
+        let result = measure("--shape 1x128K|3x64")?;
+        assert_eq!(result["seen"]["old_bytes"], (128 << 10) + 3 * 64, "four messages are one turn: {result}");
+        Ok(())
+    }));
     trials.push(in_namespaces("where_nothing_can_be_seen_there_is_no_number", || {
-        for arguments in ["--receiver discard", "--size 512K", "--size 64K --buffers 64K"] {
+        // The messages of the last have 250 KiB on the average.
+        for arguments in
+            ["--receiver discard", "--size 512K", "--size 64K --buffers 64K", "--shape 1x10M|40x64"]
+        {
             let result = measure(arguments)?;
             assert!(result["seen"].is_null() && result["contradiction"].is_null(), "{arguments}: {result}");
         }

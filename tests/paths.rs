@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use common::{in_namespaces, measure};
 use libtest_mimic::Failed;
@@ -75,6 +75,39 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(in_namespaces("pages_that_come_whole_are_mapped", || {
+        // By whole pages in each segment: 4096 bytes beside 52 of headers.
+        let case = "--path zero_copy --layout page --receiver mmap --mtu 4148";
+        let result = measure(&format!("{case} --size 60K"))?;
+        check(&result)?;
+        assert_eq!(result["mapped_share"], 1.0, "{result}");
+        // Of a trace, the share is of the bytes that came, whichever message they belong to.
+        let result = measure(&format!("{case} --shape 1x60K|1x8"))?;
+        let share = result["mapped_share"].as_f64().unwrap_or_default();
+        assert!(share > 0.5 && share <= 1.0, "{result}");
+        Ok(())
+    }));
+    trials.push(in_namespaces("of_huge_pages_is_said_which_kind_they_are", || {
+        for case in ["--path two_copy", "--path zero_copy --threads 2", "--path one_copy --receiver fields"] {
+            let result = match measure(&format!("--layout huge {case}")) {
+                Err(error) if error.message().is_some_and(|text| text.contains("mmap(2) of huge pages")) => {
+                    eprintln!("left out: {}", error.message().unwrap_or_default());
+                    return Ok(());
+                }
+                result => result?,
+            };
+            check(&result)?;
+            let kinds = result["huge_pages"].as_array().ok_or("no kind")?;
+            assert!(!kinds.is_empty(), "{result}");
+            assert!(
+                kinds.iter().all(|kind| kind == "huge_reserved" || kind == "huge_transparent"),
+                "{result}"
+            );
+        }
+        assert!(measure("--layout page")?["huge_pages"].is_null());
+        Ok(())
+    }));
+    trials.push(in_namespaces("cpu_time_that_a_namespace_of_process_ids_hides_is_refused", hidden_cpu_time));
     common::main(trials)
 }
 
@@ -122,6 +155,32 @@ fn check(result: &Value) -> Result<(), Failed> {
         assert!(counts["copied_share"] == 1.0 || calls == Some(0), "{result}");
     } else {
         assert!(counts.is_null(), "{result}");
+    }
+    Ok(())
+}
+
+/// As in a container: which threads of the kernel poll is told by ids of the namespace outside.
+fn hidden_cpu_time() -> Result<(), Failed> {
+    let way = Series { engine: Engine::UringSqpoll, ..Series::new(SendPath::OneCopy, Layout::Heap) };
+    if !common::is_offered(way) {
+        return Ok(());
+    }
+    let result = measure("--path one_copy --engine uring_sqpoll --threads 2")?;
+    assert!(result["server_system_ns"].is_u64() && result["server_cpu_untold"].is_null(), "{result}");
+    for threads in [1, 2] {
+        let mut command = common::clean(Command::new("unshare"));
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args([env!("CARGO_BIN_EXE_sendpath"), "run", "--json", "--duration", "20ms"]);
+        command.args(["--path", "one_copy", "--engine", "uring_sqpoll", "--threads", &threads.to_string()]);
+        let output = command.output()?;
+        assert!(output.status.success(), "{}", common::stderr(&output));
+        let result: Value = serde_json::from_slice(&output.stdout)?;
+        for column in ["server_user_ns", "server_system_ns"] {
+            assert_eq!(result[column], Value::Null, "{threads} pairs: {result}");
+        }
+        let reason = result["server_cpu_untold"].as_str().unwrap_or_default();
+        assert!(reason.contains("which thread polls the ring"), "{threads} pairs: {reason}");
+        assert!(result["client_system_ns"].is_u64(), "{result}");
     }
     Ok(())
 }

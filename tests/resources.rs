@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         in_namespaces("nothing_is_allocated_per_message_into_the_sink", || {
             nothing_per_message(Receiver::Sink)
         }),
-        anywhere("nothing_is_allocated_per_message_by_a_receiver_that_maps", || {
+        in_namespaces("nothing_is_allocated_per_message_by_a_receiver_that_maps", || {
             nothing_per_message(Receiver::Mmap)
         }),
         anywhere("memory_of_256_pairs_is_bounded_on_either_side", memory_is_bounded),
@@ -67,9 +67,13 @@ fn main() -> ExitCode {
 }
 
 fn testbed(topology: Topology) -> Result<Testbed, Failed> {
+    testbed_of_mtu(topology, None)
+}
+
+fn testbed_of_mtu(topology: Topology, mtu_bytes: Option<u32>) -> Result<Testbed, Failed> {
     Ok(Testbed::start(&Setup {
         topology,
-        mtu_bytes: None,
+        mtu_bytes,
         socket: SocketOptions::default(),
         client: Client::Child(std::env::current_exe()?),
     })?)
@@ -90,13 +94,20 @@ fn case(workload: Workload, path: SendPath, payload_bytes: usize, threads: usize
 /// Allocations of the server and of the client in the life of a testbed that runs five bursts of
 /// `messages`.
 fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Failed> {
-    let topology = if case.receiver == Receiver::Sink { Topology::Anonymous } else { Topology::Loopback };
-    let testbed = testbed(topology)?;
+    let testbed = match case.receiver {
+        Receiver::Sink => testbed(Topology::Anonymous)?,
+        // Segments of whole pages, or nothing is mapped.
+        Receiver::Mmap => testbed_of_mtu(Topology::Anonymous, Some(4096 + 52))?,
+        _ => testbed(Topology::Loopback)?,
+    };
     let mut instance = testbed.open(case)?;
     verify(&mut instance)?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..5 {
-        of_messages(&mut instance, messages, mode)?;
+        let sample = of_messages(&mut instance, messages, mode)?;
+        if case.receiver == Receiver::Mmap && case.path == SendPath::ZeroCopy {
+            assert_eq!(sample.client.copies.mapped_share(), Some(1.0), "{case}");
+        }
     }
     let server = ALLOCATIONS.load(Ordering::Relaxed) - before;
     drop(instance);
@@ -117,7 +128,11 @@ fn nothing_per_message(receiver: Receiver) -> Result<(), Failed> {
                 // A field of each kind for the hybrids: one that is copied, and one that is not.
                 let (shape, payload_bytes) = (Shape::Header, 24 + 8192);
                 let cell = case(workload, SendPath::TwoCopy, payload_bytes, 2).cell();
-                let case = Cell { receiver, shape, ..cell }.case(way);
+                let mut case = Cell { receiver, shape, ..cell }.case(way);
+                if receiver == Receiver::Mmap {
+                    // Whole pages.
+                    (case.shape, case.payload_bytes, case.layout) = (Shape::Equal, 64 << 10, Layout::Page);
+                }
                 let few = allocations(case, mode, 10)?;
                 let many = allocations(case, mode, 2000)?;
                 // Frames are decimal, and histograms sparse: longer bursts make some longer vectors, of

@@ -20,6 +20,7 @@ use crate::event::{self, Event};
 use crate::format;
 use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
+use crate::message::Pages;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{RoundTrips, Sample, Seen, SideReport, ZeroCopyCounts, why_not_seen};
@@ -214,6 +215,8 @@ fn measure(
     }
     window.verified_messages += verify(instance)?;
     window.injection_ns = instance.injection_ns()?;
+    window.pages = instance.pages();
+    window.pages.dedup();
     Ok(window)
 }
 
@@ -236,6 +239,7 @@ struct Window {
     verified_messages: u64,
     injection_ns: Option<f64>,
     seen: Option<Seen>,
+    pages: Vec<Pages>,
 }
 
 impl Window {
@@ -246,6 +250,7 @@ impl Window {
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
+            sum.cpu_untold = sum.cpu_untold.take().or_else(|| side.cpu_untold.clone());
             sum.retransmitted_segments += side.retransmitted_segments;
             sum.copies += side.copies;
             event::add(&mut sum.counters, side.counters.clone());
@@ -277,8 +282,9 @@ impl Window {
             rtt_p99_ns: quantile(0.99),
             rtt_p999_ns: quantile(0.999),
             rtt_max_ns: rr.then_some(self.round_trips.max_ns),
-            server_user_ns: self.server.user_ns,
-            server_system_ns: self.server.system_ns,
+            server_user_ns: self.server.cpu_untold.is_none().then_some(self.server.user_ns),
+            server_system_ns: self.server.cpu_untold.is_none().then_some(self.server.system_ns),
+            server_cpu_untold: self.server.cpu_untold.clone(),
             client_user_ns: has_client.then_some(self.client.user_ns),
             client_system_ns: has_client.then_some(self.client.system_ns),
             cpu_split_is_reliable: has_client.then_some(case.placement == Placement::Split),
@@ -297,7 +303,9 @@ impl Window {
                 seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
             }),
             mapped_share: (case.receiver == Receiver::Mmap)
-                .then(|| self.client.copies.mapped_bytes as f64 / payload_bytes_total.max(1) as f64),
+                .then(|| self.client.copies.mapped_share())
+                .flatten(),
+            huge_pages: (case.layout == Layout::Huge).then(|| self.pages.clone()),
             receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
@@ -326,8 +334,11 @@ struct RunReport {
     rtt_p99_ns: Option<u64>,
     rtt_p999_ns: Option<u64>,
     rtt_max_ns: Option<u64>,
-    server_user_ns: u64,
-    server_system_ns: u64,
+    server_user_ns: Option<u64>,
+    server_system_ns: Option<u64>,
+    /// Why these two are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu_untold: Option<String>,
     client_user_ns: Option<u64>,
     client_system_ns: Option<u64>,
     /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a CPU.
@@ -348,6 +359,9 @@ struct RunReport {
     contradiction: Option<String>,
     /// The share of the bytes that the client received by mapping pages, where it does that; it copied the others.
     mapped_share: Option<f64>,
+    /// Of layout `huge`: which kind of pages the messages of the pairs got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    huge_pages: Option<Vec<Pages>>,
     #[serde(skip)]
     receiver: Receiver,
     counters: Option<Sides>,
@@ -393,6 +407,32 @@ impl RunReport {
             Receiver::Discard => "0 messages: discard keeps no bytes".to_owned(),
             Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
             _ => format!("{} messages besides, every byte", self.verified_messages),
+        }
+    }
+
+    /// CPU time in words: of all, and of each side.
+    fn cpu(&self) -> Vec<(&'static str, String)> {
+        let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
+        let cpu =
+            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
+        let server = self.server_user_ns.zip(self.server_system_ns);
+        let client = self.client_user_ns.zip(self.client_system_ns);
+        match (server, client) {
+            (Some((server_user_ns, server_system_ns)), Some((user_ns, system_ns))) => {
+                let apart = match self.cpu_split_is_reliable {
+                    Some(false) => "; the split between the sides is not to be relied on",
+                    _ => "",
+                };
+                vec![
+                    ("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns)),
+                    ("  server", cpu(server_user_ns, server_system_ns) + apart),
+                    ("  client", cpu(user_ns, system_ns) + apart),
+                ]
+            }
+            (Some((user_ns, system_ns)), None) => vec![("cpu", cpu(user_ns, system_ns))],
+            (None, _) => {
+                vec![("cpu", format!("not told: {}", self.server_cpu_untold.as_deref().unwrap_or_default()))]
+            }
         }
     }
 }
@@ -449,20 +489,8 @@ impl fmt::Display for RunReport {
             }
             _ => line("round trip", "not measured: a stream has none".to_owned())?,
         }
-        let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
-        let cpu =
-            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
-        let (server_user_ns, server_system_ns) = (self.server_user_ns, self.server_system_ns);
-        if let (Some(user_ns), Some(system_ns)) = (self.client_user_ns, self.client_system_ns) {
-            line("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns))?;
-            let apart = match self.cpu_split_is_reliable {
-                Some(false) => "; the split between the sides is not to be relied on",
-                _ => "",
-            };
-            line("  server", cpu(server_user_ns, server_system_ns) + apart)?;
-            line("  client", cpu(user_ns, system_ns) + apart)?;
-        } else {
-            line("cpu", cpu(server_user_ns, server_system_ns))?;
+        for (name, value) in self.cpu() {
+            line(name, value)?;
         }
         if let Some(injection_ns) = self.injection_ns {
             let part_of = if self.round_trips_per_s.is_some() {
@@ -494,6 +522,9 @@ impl fmt::Display for RunReport {
                     format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
                 )?;
             }
+        }
+        for pages in self.huge_pages.iter().flatten() {
+            line("huge pages", pages.to_string())?;
         }
         if let Some(mapped) = self.mapped_share {
             line(

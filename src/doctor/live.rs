@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits::{self, softirq};
 use crate::measure::burst::{of_messages, verify};
-use crate::message::{Message, Pages, page_bytes};
+use crate::message::{Message, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::{Socket, uring};
 
@@ -120,14 +120,7 @@ pub(super) const RINGS: [&str; 5] =
 pub(super) fn huge_pages() -> Check {
     let name = "huge-pages";
     match Message::in_arena(&[vec![1 << 20]], Layout::Huge) {
-        Ok((_, arena)) => {
-            let kind = match arena.pages() {
-                Pages::HugeReserved => "of the reserved pool (MAP_HUGETLB)",
-                Pages::HugeTransparent => "joined by the kernel (MADV_HUGEPAGE); the reserved pool is empty",
-                Pages::Ordinary => "of the ordinary size",
-            };
-            Check::ok(name, format!("layout huge: {kind}"))
-        }
+        Ok((_, arena)) => Check::ok(name, format!("layout huge: {}", arena.pages())),
         Err(error) => Check::new(
             name,
             State::Unavailable,

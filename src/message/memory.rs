@@ -1,5 +1,6 @@
 //! Where the bytes of a message's fields lie: each field in an allocation of its own, or many in one mapping.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,7 +33,7 @@ enum Owner {
     /// The field itself: it is a part of this allocation.
     Field(NonNull<[u8]>),
     /// The last that holds the mapping.
-    Arena(#[expect(dead_code, reason = "held for its memory")] Arc<Arena>),
+    Arena(Arc<Arena>),
 }
 
 // SAFETY: a field owns its bytes: no other field has them, and the mapping that they may lie in hands each byte to one
@@ -67,6 +68,14 @@ impl Field {
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 
+    /// What the pages are that it lies on.
+    pub(super) fn pages(&self) -> Pages {
+        match &self.owner {
+            Owner::Field(_) => Pages::Ordinary,
+            Owner::Arena(arena) => arena.pages(),
+        }
+    }
+
     /// As `writev(2)` takes it.
     pub(super) fn iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.bytes }
@@ -83,14 +92,26 @@ impl Drop for Field {
 }
 
 /// What the pages of a mapping are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Pages {
     /// Of the ordinary size.
+    #[default]
     Ordinary,
     /// Huge, from the pool that the administrator has set aside (`MAP_HUGETLB`).
     HugeReserved,
     /// Huge, joined by the kernel when it was asked to (`MADV_HUGEPAGE`).
     HugeTransparent,
+}
+
+impl fmt::Display for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ordinary => "of the ordinary size",
+            Self::HugeReserved => "of the reserved pool (MAP_HUGETLB)",
+            Self::HugeTransparent => "joined by the kernel (MADV_HUGEPAGE); the reserved pool is empty",
+        })
+    }
 }
 
 /// One mapping that holds the fields of many messages: what `io_uring` registers, what huge pages are for, and what can be
@@ -250,7 +271,10 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
 }
 
 /// The size of a huge page, in bytes.
-fn huge_page_bytes() -> io::Result<usize> {
+///
+/// # Errors
+/// The kernel has none.
+pub fn huge_page_bytes() -> io::Result<usize> {
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let kib = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")?.trim().strip_suffix(" kB"));
     let bytes = kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map(|kib| kib << 10);

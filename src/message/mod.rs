@@ -23,7 +23,7 @@ use crate::counts::Seen;
 
 pub use crate::case::MAX_FIELDS;
 use memory::Field;
-pub use memory::{Arena, Pages};
+pub use memory::{Arena, Pages, huge_page_bytes};
 
 /// Fields of a message of which nothing else is said.
 pub const FIELDS: usize = 8;
@@ -114,6 +114,12 @@ impl Message {
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
+    }
+
+    /// What the pages are that its fields lie on.
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        self.fields.first().map(Field::pages).unwrap_or_default()
     }
 
     /// How many fields there are.

@@ -103,8 +103,9 @@ impl Injector {
     /// may itself have been lost.
     pub(super) fn acknowledge(&self, again: bool) -> Result<u32> {
         let unsent_bytes = self.unsent_bytes()?;
-        let left = self.written.load(Ordering::Relaxed).wrapping_sub(unsent_bytes);
-        if again || self.acknowledged.load(Ordering::Relaxed) != left {
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        let left = left(self.written.load(Ordering::Relaxed), unsent_bytes, acknowledged);
+        if again || acknowledged != left {
             self.inject(self.requested.load(Ordering::Relaxed), left, None)?;
             self.acknowledged.store(left, Ordering::Relaxed);
         }
@@ -183,6 +184,13 @@ impl Injector {
         let written = self.written.load(Ordering::Relaxed).wrapping_add(bytes as u32);
         self.written.store(written, Ordering::Relaxed);
     }
+}
+
+/// The sequence number after the last byte that has left. While a thread of the kernel sends, what it has put into the
+/// socket so far counts as unsent and not yet as written; so the number would be below one that was acknowledged.
+fn left(written: u32, unsent_bytes: u32, acknowledged: u32) -> u32 {
+    let left = written.wrapping_sub(unsent_bytes);
+    if left.wrapping_sub(acknowledged).cast_signed() > 0 { left } else { acknowledged }
 }
 
 /// The parts of a connection into the sink, for code that makes its own calls on them.
@@ -381,5 +389,22 @@ impl Socket for SinkSocket {
     fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
         self.0.acknowledge(again).map_err(io::Error::other)?;
         Ok(Some(LOOK_AGAIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_acknowledged_once_is_not_taken_back() {
+        for start in [OUR_SEQUENCE, u32::MAX - 50] {
+            let at = |bytes| start.wrapping_add(bytes);
+            assert_eq!(left(at(100), 0, at(0)), at(100));
+            assert_eq!(left(at(100), 30, at(40)), at(70), "what has not left is left out");
+            assert_eq!(left(at(100), 30, at(70)), at(70), "nothing new");
+            // A call that is under way has put 64 KiB into the socket.
+            assert_eq!(left(at(100), 64 << 10, at(100)), at(100));
+        }
     }
 }

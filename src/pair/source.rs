@@ -4,7 +4,7 @@
 use super::Mode;
 use crate::case::{Case, Engine, Layout, Receiver, SendPath, Source, Workload};
 use crate::limits;
-use crate::message::page_bytes;
+use crate::message::{huge_page_bytes, page_bytes};
 use crate::sample::Side;
 use crate::topology::cache;
 
@@ -92,6 +92,11 @@ pub fn buffer_bytes(case: &Case, side: Side) -> usize {
     let pair = match side {
         Side::Server => {
             let messages_bytes = source_messages(case) / turn.len() * turn_bytes;
+            // The messages of a pair share a mapping of whole huge pages.
+            let messages_bytes = match case.layout {
+                Layout::Huge => messages_bytes.next_multiple_of(huge_page_bytes().unwrap_or(1)),
+                Layout::Heap | Layout::Page => messages_bytes,
+            };
             match case.path {
                 SendPath::TwoCopy | SendPath::Hybrid => messages_bytes + largest_bytes,
                 // A copy of each message's small fields, at the most.
@@ -192,6 +197,14 @@ mod tests {
             |copy_below_bytes| Case { copy_below_bytes, ..case(SendPath::HybridZero, 16 * page_bytes()) };
         assert!(pin_problem_under(limit, &hybrid(page_bytes())).is_some_and(|text| text.contains("prlimit")));
         assert_eq!(pin_problem_under(limit, &hybrid(4 * page_bytes())), None, "all fields are copied");
+    }
+
+    #[test]
+    fn on_huge_pages_every_pair_is_known_to_take_whole_ones() {
+        let Ok(huge_bytes) = huge_page_bytes() else { return };
+        let case = Case { payload_bytes: 64, threads: 256, layout: Layout::Huge, ..Case::default() };
+        let all_bytes = buffer_bytes(&case, Side::Server);
+        assert!(all_bytes >= 256 * huge_bytes, "{all_bytes}: the memory check would let it through");
     }
 
     #[test]

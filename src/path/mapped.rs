@@ -122,8 +122,11 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
             let answer = if whole_bytes > 0 { self.socket.receive_mapped(&mut request) } else { Ok(()) };
             let is_over = match answer {
                 Err(errno) if errno.kind() == io::ErrorKind::Interrupted => continue,
-                // The peer has closed.
-                Err(errno) if errno.raw_os_error() == Some(libc::EIO) => true,
+                // The peer has closed. The request still holds what was asked for, and nothing was mapped.
+                Err(errno) if errno.raw_os_error() == Some(libc::EIO) => {
+                    request = MappedReceive::new(start, 0);
+                    true
+                }
                 Err(errno) => return Err(Error::call("getsockopt(2) TCP_ZEROCOPY_RECEIVE")(errno)),
                 Ok(()) => whole_bytes == 0,
             };
@@ -170,7 +173,7 @@ mod tests {
     use super::*;
     use crate::case::Layout;
     use crate::message::{Message, field_bytes};
-    use crate::path::script::{self, Script, connected};
+    use crate::path::script::{self, Script, Step, connected};
     use crate::path::{SendMessage, TwoCopySender};
 
     fn lengths(payload_bytes: usize) -> Vec<Vec<usize>> {
@@ -218,6 +221,83 @@ mod tests {
             let mapped = answers.iter().map(|(pages, _)| pages * page).sum::<usize>() as u64;
             let Copies { mapped_bytes, kernel_to_user_bytes, .. } = receiver.copies();
             assert_eq!((mapped_bytes, mapped_bytes + kernel_to_user_bytes), (mapped, payload_bytes as u64));
+        }
+    }
+
+    /// A receiver of one message of a page and `rest_bytes`, of which `arrived_bytes` are there; and what was sent.
+    fn after_a_page(rest_bytes: usize, arrived_bytes: usize) -> (MappedReceiver<Script>, Script) {
+        let payload_bytes = page_bytes() + rest_bytes;
+        let mut message = Message::new(payload_bytes, Layout::Heap);
+        message.fill(1);
+        message.stamp(1);
+        let mut packed = vec![0; payload_bytes];
+        message.pack(&mut packed);
+        let script = Script::default();
+        script.arrive(&packed[..arrived_bytes]);
+        (MappedReceiver::new(script.clone(), lengths(payload_bytes)).unwrap(), script)
+    }
+
+    #[test]
+    fn after_a_mapped_page_a_short_recv_at_any_byte_goes_on_where_it_stopped() {
+        for split in 1..80 {
+            for errno in [libc::EINTR, libc::EAGAIN] {
+                let (mut receiver, script) = after_a_page(80, page_bytes() + 80);
+                script.map([(1, 80)]);
+                let (stop, one) = (Step::Errno(errno), Step::Move(1));
+                script.expect([stop, Step::Move(split), stop, one, stop]);
+                receiver.receive().unwrap();
+                assert_eq!(receiver.last().verify(1, 1), Some(Ok(())), "cut at {split}");
+                assert_eq!(receiver.copies().mapped_bytes, page_bytes() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_maps_is_made_again_after_a_signal() {
+        let (mut receiver, script) = after_a_page(page_bytes(), 2 * page_bytes());
+        for _ in 0..2 {
+            script.fail_to_map(libc::EINTR);
+            script.map([(1, 0)]);
+        }
+        receiver.receive().unwrap();
+        assert_eq!(receiver.last().verify(1, 1), Some(Ok(())));
+        assert_eq!(receiver.copies().mapped_bytes, 2 * page_bytes() as u64);
+    }
+
+    #[test]
+    fn where_nothing_more_can_be_mapped_the_rest_is_copied() {
+        let (mut receiver, script) = after_a_page(page_bytes(), 2 * page_bytes());
+        script.map([(1, 0)]);
+        script.fail_to_map(libc::EIO);
+        receiver.receive().unwrap();
+        assert_eq!(receiver.last().verify(1, 1), Some(Ok(())));
+        let Copies { mapped_bytes, kernel_to_user_bytes, .. } = receiver.copies();
+        assert_eq!([mapped_bytes, kernel_to_user_bytes], [page_bytes() as u64; 2]);
+    }
+
+    #[test]
+    fn a_call_that_maps_and_fails_is_named() {
+        let (mut receiver, script) = after_a_page(0, page_bytes());
+        script.fail_to_map(libc::EINVAL);
+        let error = receiver.receive().unwrap_err();
+        let Error::Call { call, errno } = &error else { panic!("{error}") };
+        assert_eq!((*call, errno.raw_os_error()), ("getsockopt(2) TCP_ZEROCOPY_RECEIVE", Some(libc::EINVAL)));
+    }
+
+    #[test]
+    fn a_peer_that_closes_after_a_mapped_page_is_an_error_that_says_where() {
+        let page = page_bytes();
+        for more_bytes in [0, 1, page - 1, page, page + 79] {
+            for says_so in [false, true] {
+                let (mut receiver, script) = after_a_page(page + 80, page + more_bytes);
+                script.map([(1, more_bytes)]);
+                if says_so {
+                    script.fail_to_map(libc::EIO);
+                }
+                let error = receiver.receive().unwrap_err();
+                let Error::Closed { after_bytes, of_bytes } = error else { panic!("{error}") };
+                assert_eq!((after_bytes, of_bytes), (page + more_bytes, 2 * page + 80), "{says_so}");
+            }
         }
     }
 

@@ -189,14 +189,17 @@ pub fn sender<S: Socket + Send + 'static>(
         let sender = UringSender::new(socket, messages, operation, handover)?;
         return Ok(Box::new(sender.with_most_in_flight(most_in_flight)));
     }
-    let zero_copy =
-        |socket| Ok::<_, Error>(ZeroCopySender::new(socket, own()?)?.with_most_in_flight(most_in_flight));
     Ok(match path {
         SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, own()?)),
         SendPath::OneCopy => Box::new(OneCopySender::new(socket, own()?)),
-        SendPath::ZeroCopy => Box::new(zero_copy(socket)?),
+        SendPath::ZeroCopy => {
+            Box::new(ZeroCopySender::new(socket, own()?)?.with_most_in_flight(most_in_flight))
+        }
         SendPath::Hybrid => Box::new(HybridSender::new(socket, own()?, copy_below_bytes)),
-        SendPath::HybridZero => Box::new(zero_copy(socket)?.with_copy_below(copy_below_bytes)),
+        SendPath::HybridZero => {
+            let sender = ZeroCopySender::with_copy_below(socket, own()?, copy_below_bytes)?;
+            Box::new(sender.with_most_in_flight(most_in_flight))
+        }
         SendPath::Splice => Box::new(SpliceSender::new(socket, own()?)?),
         SendPath::File => Box::new(FileSender::new(socket, messages)?),
     })

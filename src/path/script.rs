@@ -58,8 +58,8 @@ struct State {
     error_pending: bool,
     /// Arrives on the error queue when a path next waits for room.
     on_wait: Option<(u32, u32)>,
-    /// What calls that map answer: so many pages, and so many bytes to be copied.
-    mapped: VecDeque<(usize, usize)>,
+    /// What calls that map answer: so many pages, and so many bytes to be copied; or an errno.
+    mapped: VecDeque<std::result::Result<(usize, usize), i32>>,
 }
 
 /// The scripted socket. Clones share the script.
@@ -122,7 +122,12 @@ impl Script {
 
     /// What calls that map answer, in turn; after these, that all has to be copied.
     pub fn map(&self, answers: impl IntoIterator<Item = (usize, usize)>) {
-        self.state().mapped.extend(answers);
+        self.state().mapped.extend(answers.into_iter().map(Ok));
+    }
+
+    /// After these, a call that maps fails.
+    pub fn fail_to_map(&self, errno: i32) {
+        self.state().mapped.push_back(Err(errno));
     }
 
     pub fn completion_waits(&self) -> usize {
@@ -213,7 +218,8 @@ impl Socket for Script {
     fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
         let asked_bytes = request.mapped_bytes();
         let mut state = self.state();
-        let (pages, to_copy) = state.mapped.pop_front().unwrap_or((0, state.incoming.len()));
+        let answer = state.mapped.pop_front().unwrap_or(Ok((0, state.incoming.len())));
+        let (pages, to_copy) = answer.map_err(io::Error::from_raw_os_error)?;
         let mapped_bytes = pages * page_bytes();
         assert!(mapped_bytes <= asked_bytes, "the script maps no more than was asked for");
         let bytes: Vec<u8> = state.incoming.drain(..mapped_bytes).collect();

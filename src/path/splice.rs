@@ -72,9 +72,7 @@ impl<S: Socket> SpliceSender<S> {
         let ring = Ring::new(messages);
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::call("pipe2(2)"))?;
         let pages = ring.messages().iter().map(pages).max().unwrap_or_default();
-        // Refused where the user has many pipes (`fs.pipe-user-pages-soft`) or the pipe would be above
-        // `fs.pipe-max-size`. It then has fewer pieces, and a large message takes more calls.
-        let _ = fcntl_setpipe_size(&writer, pages.next_power_of_two() * page_bytes());
+        enlarge(&writer, pages.next_power_of_two() * page_bytes());
         let receipts = Receipts::new(ring.messages().len());
         Ok(Self { socket, ring, receipts, reader, writer })
     }
@@ -108,6 +106,15 @@ impl<S: Socket> SpliceSender<S> {
             }
         }
     }
+}
+
+/// Makes the pipe as large as `bytes`, a power of two, or as large as this user may have it: refused is what is above
+/// `fs.pipe-max-size`, and all that is above 64 KiB where the user's pipes have many pages (`fs.pipe-user-pages-soft`). A
+/// pipe of fewer pieces takes a large message in more calls.
+fn enlarge(pipe: &OwnedFd, bytes: usize) {
+    let sizes = std::iter::successors(Some(bytes), |bytes| Some(bytes / 2));
+    let is_set = |bytes: usize| fcntl_setpipe_size(pipe, bytes).is_ok();
+    sizes.take_while(|bytes| *bytes >= page_bytes()).any(is_set);
 }
 
 /// How many pieces of a pipe a message takes: the pages that its fields lie on.
@@ -242,6 +249,39 @@ mod tests {
         assert!(receiver.bytes() == packed, "as overwritten");
     }
 
+    /// Has this thread no longer be one that may exceed the limits of pipes, as where no root runs the tests.
+    fn become_ordinary() {
+        /// From `<linux/capability.h>`.
+        const VERSION: u32 = 0x2008_0522;
+        const EXEMPT: u32 = 1 << 21 | 1 << 24; // CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+        let mut header = [VERSION, 0];
+        // Effective, permitted and inheritable ones, of which the low words are first.
+        let mut sets = [0_u32; 6];
+        // SAFETY: the header and the sets are live, and as long as this version has them.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()), 0);
+            sets[0] &= !EXEMPT;
+            assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
+        }
+    }
+
+    #[test]
+    fn an_ordinary_users_pipe_is_as_large_as_it_may_be() {
+        std::thread::spawn(|| {
+            become_ordinary();
+            let most_bytes: usize = crate::limits::sysctl("fs/pipe-max-size").parse().unwrap();
+            for payload_bytes in [64 << 10, 4 * most_bytes] {
+                let message = Message::new(payload_bytes, Layout::Page);
+                let wanted_bytes = pages(&message).next_power_of_two() * page_bytes();
+                let sender = SpliceSender::new(Script::default(), vec![message]).unwrap();
+                let bytes = rustix::pipe::fcntl_getpipe_size(&sender.writer).unwrap();
+                assert_eq!(bytes, wanted_bytes.min(most_bytes), "for {payload_bytes}");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+
     #[test]
     fn a_message_of_more_pieces_than_the_pipe_has_is_sent_whole() {
         let (server, client) = connected();
@@ -253,6 +293,8 @@ mod tests {
             receiver.last().verify(3, 4).unwrap().unwrap();
         });
         let mut sender = SpliceSender::new(server, vec![Message::new(payload_bytes, Layout::Heap)]).unwrap();
+        // Root's pipe holds all of it, and this one 16 pieces.
+        fcntl_setpipe_size(&sender.writer, 16 * page_bytes()).unwrap();
         let message = sender.message().unwrap();
         message.fill(3);
         message.stamp(4);

@@ -108,12 +108,45 @@ impl<S: Socket> ZeroCopySender<S> {
         Ok(Self { socket, ring, in_flight, most_in_flight, wait_limit: WAIT_LIMIT, gather, copies })
     }
 
-    /// Copies fields of fewer than `copy_below_bytes` into one buffer, and sends that with the others (`hybrid_zero`). A
-    /// message of which all fields are copied is sent without `MSG_ZEROCOPY`.
-    #[must_use]
-    pub fn with_copy_below(mut self, copy_below_bytes: usize) -> Self {
-        self.gather = Some(Gather::new(self.ring.messages(), copy_below_bytes, false));
-        self
+    /// As [`new`](Self::new), and fields of fewer than `copy_below_bytes` are copied into one buffer, which is sent with the
+    /// others (`hybrid_zero`). A message of which all fields are copied is sent without `MSG_ZEROCOPY`.
+    ///
+    /// The kernel reads the copies as it reads the fields, so they are there as long as the sender: what is copied is
+    /// chosen once.
+    ///
+    /// ```
+    /// use std::net::{TcpListener, TcpStream};
+    /// use sendpath::case::Layout;
+    /// use sendpath::message::Message;
+    /// use sendpath::path::{BufferReceiver, ReceiveMessage, SendMessage, ZeroCopySender};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// let (server, _) = listener.accept()?;
+    ///
+    /// let messages = (0..2).map(|_| Message::with_field_bytes(&[24, 65536], Layout::Page)).collect();
+    /// let mut sender = ZeroCopySender::with_copy_below(server, messages, 4096)?;
+    /// sender.message()?.field_mut(0).fill(b'h');
+    /// sender.send()?;
+    /// assert_eq!(sender.copies().user_to_user_bytes, 24, "the header alone");
+    ///
+    /// let mut receiver = BufferReceiver::new(client, vec![vec![24, 65536]]);
+    /// receiver.receive()?;
+    /// assert_eq!(receiver.bytes()[..24], [b'h'; 24]);
+    /// sender.flush()?; // every completion has arrived
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn with_copy_below(socket: S, messages: Vec<Message>, copy_below_bytes: usize) -> Result<Self> {
+        let mut sender = Self::new(socket, messages)?;
+        sender.gather = Some(Gather::new(sender.ring.messages(), copy_below_bytes, false));
+        Ok(sender)
     }
 
     /// Replaces how many messages may wait for their completions.
@@ -333,6 +366,8 @@ impl<S: Socket + Send> SendMessage for ZeroCopySender<S> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt;
+
     use super::*;
     use crate::case::Layout;
     use crate::message::field_bytes;
@@ -366,7 +401,7 @@ mod tests {
         // The fields have ten bytes: all are copied, and sent without the flag; or none is.
         for (copy_below_bytes, flag) in [(11, false), (10, true)] {
             let hybrid = |socket: Script, messages| {
-                ZeroCopySender::new(socket, messages).unwrap().with_copy_below(copy_below_bytes)
+                ZeroCopySender::with_copy_below(socket, messages, copy_below_bytes).unwrap()
             };
             script::interrupt_at_every_byte(|socket, messages| Box::new(hybrid(socket, messages)));
             script::send_in_turn(|socket, messages| Box::new(hybrid(socket, messages)));
@@ -377,6 +412,48 @@ mod tests {
             assert_eq!(sender.copies().user_to_kernel_bytes, if flag { 0 } else { 80 });
             sender.flush().unwrap();
         }
+    }
+
+    #[test]
+    fn a_premature_copy_of_small_fields_is_seen_by_the_receiver() {
+        const FIELDS: [usize; 2] = [150 << 10, 64];
+        for is_premature in [false, true] {
+            let (server, client) = script::connected();
+            // What the receiver has no room for stays at the sender, uncopied: so the last field.
+            sockopt::set_socket_send_buffer_size(&server, 400 << 10).unwrap();
+            sockopt::set_socket_recv_buffer_size(&client, 8 << 10).unwrap();
+            let message = Message::with_field_bytes(&FIELDS, Layout::Page);
+            let mut sender = ZeroCopySender::with_copy_below(server, vec![message], 4096).unwrap();
+            sender.message().unwrap().field_mut(1).fill(1);
+            sender.send().unwrap();
+            let counts = sender.zero_copy_counts().unwrap();
+            assert!(counts.completions < counts.sends, "{counts}");
+            // The field itself is not the kernel's. Its copy is: `message` would wait before the next one is made.
+            sender.ring.current_mut().field_mut(1).fill(2);
+            if is_premature {
+                sender.gather.as_mut().unwrap().copy(0, sender.ring.current());
+            }
+            let mut receiver = BufferReceiver::new(client, vec![FIELDS.to_vec()]);
+            receiver.receive().unwrap();
+            let expected = if is_premature { 2 } else { 1 };
+            assert_eq!(receiver.bytes()[FIELDS[0]..], [expected; FIELDS[1]]);
+            sender.flush().unwrap();
+        }
+    }
+
+    #[test]
+    fn dropped_before_the_completions_it_leaves_the_copies_too() {
+        let script = Script::default();
+        script.complete(Completions::Never);
+        let message = Message::with_field_bytes(&[777, 8192], Layout::Heap);
+        let mut sender = ZeroCopySender::with_copy_below(script, vec![message], 4096).unwrap();
+        sender.send().unwrap();
+        let slices = sender.gather.as_ref().unwrap().io_slices(0, sender.ring.current());
+        let [copy, field] = [slices[0].as_ptr(), slices[1].as_ptr()];
+        drop(sender);
+        // Memory that was given back would be used for these.
+        let others: Vec<_> = (0..64).flat_map(|_| [vec![0_u8; 777], vec![0; 8192]]).collect();
+        assert!(!others.iter().any(|other| [copy, field].contains(&other.as_ptr())));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::family::{ControlCheck, Family, moderate};
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
-use super::observation::{Rounds, cost_ns_per_message, cpu_ns, log_ratios};
+use super::observation::{Rounds, cost_ns_per_message, log_ratios};
 use super::record::{Arm, ROUNDS_PER_VISIT, Record};
 use super::states::{OtherState, States, Visit};
 use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
@@ -449,15 +449,17 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
     let payload_bytes = arm.case.payload_bytes as f64;
     let instances: Vec<Vec<&Sample>> = timed.of(arm).collect();
     let all = || instances.iter().flatten();
-    let medians = |of: &dyn Fn(&Sample) -> f64| -> Vec<f64> {
-        let of_instance =
-            |samples: &Vec<&Sample>| median(&mut samples.iter().map(|sample| of(sample)).collect::<Vec<_>>());
+    let medians = |of: &dyn Fn(&Sample) -> Option<f64>| -> Vec<f64> {
+        let of_instance = |samples: &Vec<&Sample>| {
+            median(&mut samples.iter().filter_map(|sample| of(sample)).collect::<Vec<_>>())
+        };
         instances.iter().filter_map(of_instance).collect()
     };
-    let by_instance = |of: &dyn Fn(&Sample) -> f64| Measure::of(&medians(of));
-    let gbps = |sample: &Sample| sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64;
+    let by_instance = |of: &dyn Fn(&Sample) -> Option<f64>| Measure::of(&medians(of));
+    let gbps =
+        |sample: &Sample| Some(sample.messages as f64 * payload_bytes * 8.0 / sample.elapsed_ns as f64);
     let log_gbps: Vec<f64> = medians(&gbps).into_iter().map(f64::ln).collect();
-    let per_message = |ns: f64, sample: &Sample| ns / sample.messages as f64;
+    let per_message = |ns: Option<f64>, sample: &Sample| Some(ns? / sample.messages as f64);
 
     let mean = |samples: &Vec<&Sample>| {
         let trips = || samples.iter().filter_map(|sample| sample.client.round_trips.as_ref());
@@ -483,10 +485,11 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         rtt_mean_ns: Measure::of(&means),
         rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, quantile(&pool, share))),
         rtt_max_ns: all().filter_map(|sample| Some(sample.client.round_trips.as_ref()?.max_ns)).max(),
-        server_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.server), sample)),
-        client_cpu_ns_per_message: by_instance(&|sample| per_message(cpu_ns(&sample.client), sample)),
+        server_cpu_ns_per_message: by_instance(&|sample| per_message(sample.server.cpu_ns(), sample)),
+        client_cpu_ns_per_message: by_instance(&|sample| per_message(sample.client.cpu_ns(), sample)),
         cpu_ns_per_byte: by_instance(&|sample| {
-            per_message(cpu_ns(&sample.server) + cpu_ns(&sample.client), sample) / payload_bytes
+            let both_ns = sample.server.cpu_ns()? + sample.client.cpu_ns()?;
+            Some(per_message(Some(both_ns), sample)? / payload_bytes)
         }),
         counted: Counted::default(),
         copies: Default::default(),

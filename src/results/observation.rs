@@ -8,7 +8,7 @@ use super::metric::Metric;
 use super::record::{Arm, Record};
 use super::stats::median;
 use crate::case::Case;
-use crate::sample::{Sample, SideReport};
+use crate::sample::Sample;
 
 /// Samples by round and by arm, whatever tells arms apart.
 pub type Rounds<Arm, Sample> = BTreeMap<u64, HashMap<Arm, Sample>>;
@@ -57,7 +57,7 @@ pub fn value<K: Copy + Eq + Hash, S: Borrow<Sample>>(
 /// What a message costs by `metric`, in nanoseconds; none where it was not measured.
 pub(super) fn cost_ns_per_message(metric: Metric, sample: &Sample) -> Option<f64> {
     let cost_ns = match metric {
-        Metric::CpuPerByte => cpu_ns(&sample.server) + cpu_ns(&sample.client),
+        Metric::CpuPerByte => sample.server.cpu_ns()? + sample.client.cpu_ns()?,
         Metric::Throughput => sample.elapsed_ns as f64,
         Metric::P50 | Metric::P99 => return None,
     };
@@ -74,9 +74,4 @@ pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> O
         }
     }
     observation(&rounds, metric, arm, baseline)
-}
-
-/// CPU time of one side, user and system.
-pub(super) fn cpu_ns(side: &SideReport) -> f64 {
-    side.user_ns as f64 + side.system_ns as f64
 }

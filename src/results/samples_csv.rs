@@ -139,17 +139,10 @@ const OF_CASE: usize = 3;
 fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
     let of_client = |number: u64| if receiver == Receiver::Sink { String::new() } else { number.to_string() };
     let Sample { elapsed_ns, messages, pairs: _, server, client } = sample;
-    let mut row: Vec<String> = [
-        client.start_ns,
-        *elapsed_ns,
-        server.drain_ns,
-        *messages,
-        client.pairs_ns,
-        server.user_ns,
-        server.system_ns,
-    ]
-    .map(|number| number.to_string())
-    .into();
+    let mut row: Vec<String> = [client.start_ns, *elapsed_ns, server.drain_ns, *messages, client.pairs_ns]
+        .map(|number| number.to_string())
+        .into();
+    row.extend(optional(server.cpu_untold.is_none().then_some([server.user_ns, server.system_ns])));
     row.extend([client.user_ns, client.system_ns].map(of_client));
     row.extend(
         [server.copies.user_to_user_bytes, server.copies.user_to_kernel_bytes]
@@ -329,12 +322,10 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         if elapsed_ns == 0 || messages == 0 {
             return Err("elapsed_ns or messages is 0, in a row without an error".to_owned());
         }
-        let mut server = SideReport {
-            drain_ns,
-            user_ns: self.number()?,
-            system_ns: self.number()?,
-            ..SideReport::default()
-        };
+        let server_cpu: Option<[u64; 2]> = self.numbers()?;
+        let [user_ns, system_ns] = server_cpu.unwrap_or_default();
+        let cpu_untold = server_cpu.is_none().then(|| "the row has no CPU time of the server".to_owned());
+        let mut server = SideReport { drain_ns, user_ns, system_ns, cpu_untold, ..SideReport::default() };
         let mut client = SideReport {
             start_ns,
             end_ns: start_ns.saturating_add(elapsed_ns),
@@ -461,6 +452,19 @@ pub(crate) mod tests {
         let index = columns().iter().position(|name| name == column).unwrap();
         text.clone_into(&mut row[index]);
         StringRecord::from(row)
+    }
+
+    #[test]
+    fn cpu_time_that_was_not_told_is_empty_and_no_zero() {
+        let mut record = record();
+        let sample = record.outcome.as_mut().unwrap();
+        sample.server.cpu_untold = Some("it is another thread's".to_owned());
+        let row = write(&record);
+        let at = |name: &str| &row[columns().iter().position(|column| column == name).unwrap()];
+        assert_eq!([at("server_user_ns"), at("server_system_ns")], ["", ""]);
+        let read = read(&StringRecord::from(row.clone())).unwrap().outcome.unwrap();
+        assert_eq!(read.server.cpu_ns(), None);
+        assert!(read.client.cpu_ns().is_some());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! One life of a case's pairs, and the bursts that they run.
 
+use std::sync::PoisonError;
+
 use super::into_sink::injection_ns;
 use super::sending::Sending;
 use super::{Testbed, overwrite};
 use crate::case::Case;
 use crate::error::{Error, Result};
+use crate::message::Pages;
 use crate::pair::threads::{PairEnd, SharedEnd};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Mode, Token};
@@ -36,6 +39,15 @@ impl<'testbed> Instance<'testbed> {
     #[must_use]
     pub fn case(&self) -> Case {
         self.case
+    }
+
+    /// What the pages are that the server's messages lie on, by pair: the pool of reserved huge pages may have had
+    /// enough for some. None once a burst has failed.
+    #[must_use]
+    pub fn pages(&self) -> Vec<Pages> {
+        let of_end =
+            |end: &SharedEnd<Sending>| end.lock().unwrap_or_else(PoisonError::into_inner).state.pages;
+        self.ends.iter().flatten().map(of_end).collect()
     }
 
     /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.

@@ -155,12 +155,12 @@ fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Wat
         Extent::Messages(messages) => Until::Messages(messages),
         Extent::Time(duration) => Until::Elapsed(duration),
     };
-    let before = Counted::read(injector.connection(), sender)?;
+    let before = Counted::read(injector.connection(), sender);
     gate.pass(watch)?;
     let mut report = metered(&mut end.counting, || {
         send_messages(injector, sender, case, mode, next_sequence, (until, each))
     })?;
-    before.report(injector.connection(), sender, case, &mut report)?;
+    before.report(injector.connection(), sender, case, &mut report);
     restore(sender, mode)?;
     Ok(report)
 }

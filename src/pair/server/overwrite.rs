@@ -22,8 +22,10 @@ pub(super) fn is_possible(case: &Case, effective: &Effective) -> bool {
     // Of the buffers, as the kernel reports them, half is its own bookkeeping, and half of the rest is kept free.
     let Effective { server_socket, client_socket, .. } = effective;
     let room_bytes = server_socket.send_buffer_bytes.min(client_socket.recv_buffer_bytes) / 4;
-    let Case { payload_bytes, threads, receiver, .. } = *case;
-    let fits = payload_bytes <= room_bytes.min(OVERWRITTEN_BYTES) && payload_bytes * threads <= ALL_BYTES;
+    let Case { payload_bytes, threads, receiver, shape, .. } = *case;
+    // Of a trace: its largest message, which the mean says nothing of.
+    let largest_bytes = shape.largest_bytes(payload_bytes);
+    let fits = largest_bytes <= room_bytes.min(OVERWRITTEN_BYTES) && largest_bytes * threads <= ALL_BYTES;
     fits && !matches!(receiver, Receiver::Discard | Receiver::Sink)
 }
 

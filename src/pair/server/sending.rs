@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::case::{Case, Engine};
 use crate::error::{Error, Result};
 use crate::event::Reading;
+use crate::message::Pages;
 use crate::pair::fault::FaultySender;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
@@ -24,6 +25,8 @@ pub(super) struct Sending {
     fault: Option<Fault>,
     /// None until the pair's thread has made it.
     pub(super) sender: Option<Box<dyn SendMessage>>,
+    /// What the pages are that the messages lie on.
+    pub(super) pages: Pages,
     /// The number of the next message.
     pub(super) next_sequence: u64,
     /// Made when round trips into the sink are first timed one by one.
@@ -37,7 +40,16 @@ impl Sending {
         case: Case,
         fault: Option<Fault>,
     ) -> Self {
-        Self { connection, injector, case, fault, sender: None, next_sequence: 0, round_trips: None }
+        Self {
+            connection,
+            injector,
+            case,
+            fault,
+            sender: None,
+            pages: Pages::default(),
+            next_sequence: 0,
+            round_trips: None,
+        }
     }
 
     /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
@@ -50,7 +62,10 @@ impl Sending {
             Some(injector) => path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?,
             None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
         };
-        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+        sender.prepare(&mut |message| {
+            message.fill(TIMED_SEED);
+            self.pages = message.pages();
+        })?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
             sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
@@ -72,17 +87,18 @@ pub(super) struct Counted {
     zero_copy: Option<ZeroCopyCounts>,
     copies: Copies,
     retransmitted_segments: u64,
-    kernel_thread_ns: u64,
+    /// Why not, where it is not told.
+    kernel_thread_ns: std::result::Result<u64, String>,
 }
 
 impl Counted {
-    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Self {
+        Self {
             zero_copy: sender.zero_copy_counts(),
             copies: sender.copies(),
             retransmitted_segments: retransmitted_segments(connection),
-            kernel_thread_ns: sender.kernel_thread_ns()?,
-        })
+            kernel_thread_ns: sender.kernel_thread_ns().map_err(|error| error.to_string()),
+        }
     }
 
     /// Puts into `report` what was counted since.
@@ -92,14 +108,18 @@ impl Counted {
         sender: &dyn SendMessage,
         case: &Case,
         report: &mut SideReport,
-    ) -> Result<()> {
-        let now = Self::read(connection, sender)?;
+    ) {
+        let now = Self::read(connection, sender);
         report.zero_copy =
             self.zero_copy.as_ref().and_then(|before| now.zero_copy.map(|counts| counts.since(before)));
         report.copies = now.copies.since(&self.copies);
         report.retransmitted_segments =
             now.retransmitted_segments.saturating_sub(self.retransmitted_segments);
-        report.system_ns += now.kernel_thread_ns.saturating_sub(self.kernel_thread_ns);
+        match (now.kernel_thread_ns, &self.kernel_thread_ns) {
+            (Ok(now_ns), Ok(before_ns)) => report.system_ns += now_ns.saturating_sub(*before_ns),
+            (Err(reason), _) => report.cpu_untold = Some(reason),
+            (_, Err(reason)) => report.cpu_untold = Some(reason.clone()),
+        }
         if case.engine == Engine::UringSqpoll {
             // A thread counts itself, and a part of the work is the kernel thread's.
             let reason = "of a sender with engine uring_sqpoll: a thread of the kernel does a part of its work uncounted";
@@ -107,7 +127,6 @@ impl Counted {
                 *reading = Reading::Unavailable { reason: reason.to_owned() };
             }
         }
-        Ok(())
     }
 }
 

@@ -96,13 +96,13 @@ fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
         // The lead-in's completions are no part of the window: the client begins it when they are reaped.
         send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
-    let before = Counted::read(connection, sender)?;
+    let before = Counted::read(connection, sender);
     let mut report =
         metered(&mut end.counting, || send_messages(connection, sender, case, burst.mode, next_sequence))?;
     // The client may check its last message now. On a shared CPU that work would otherwise come before this
     // thread's last steps, and be timed.
     send_all(connection, &report.messages.to_le_bytes())?;
-    before.report(connection, sender, case, &mut report)?;
+    before.report(connection, sender, case, &mut report);
     restore(sender, burst.mode)?;
     Ok(report)
 }

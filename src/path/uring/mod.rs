@@ -388,6 +388,22 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         self
     }
 
+    /// Whether no message may be added to what is gathered.
+    fn is_full(&self) -> bool {
+        self.gathered.len() == self.most_gathered || self.gathered_bytes >= GATHERED_BYTES
+    }
+
+    /// Refuses to go on where a message went out before the one that it follows: no later send puts that right.
+    fn check_order(&self) -> Result<()> {
+        let mut rest = self.gathered[self.sent..].iter().skip_while(|one| one.taken_bytes == one.bytes);
+        if rest.next().is_some() && rest.any(|one| one.taken_bytes > 0) {
+            return Err(Error::call("io_uring IOSQE_IO_LINK")(io::Error::other(
+                "a send went out though the one before it had not",
+            )));
+        }
+        Ok(())
+    }
+
     /// Sends what is gathered, to the last byte.
     fn send_gathered(&mut self) -> Result<()> {
         let mut wait = Wait::new(Interest::Writable, self.wait_limit);
@@ -445,8 +461,9 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     /// Hands over what was pushed, and waits until every send has its answer.
     fn await_answers(&mut self) -> Result<()> {
         // One send that is copied is carried out at once, and there is nothing else to fetch: no notification, and no
-        // next link of a chain.
-        let mut result = if self.chain.len() == 1 && !self.operation.is_zero_copy() {
+        // next link of a chain. A polling thread has it under way at that moment: its answer is waited for.
+        let is_at_once = self.chain.len() == 1 && !self.operation.is_zero_copy() && !self.queues.is_polled();
+        let mut result = if is_at_once {
             let handed_over = self.queues.hand_over();
             Self::entered(handed_over)
         } else {
@@ -531,11 +548,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         let is_whole = |one: &Gathered| one.taken_bytes == one.bytes;
         let place = chain.start + self.gathered[chain.clone()].iter().take_while(|one| is_whole(one)).count();
         self.sent = place;
-        if self.gathered[place + 1..chain.end].iter().any(|one| one.answer > 0) {
-            return Err(Error::call("io_uring IOSQE_IO_LINK")(io::Error::other(
-                "a send went out though the one before it had not",
-            )));
-        }
+        self.check_order()?;
         self.go_on(place, self.gathered[place].answer, wait, blocked)
     }
 
@@ -689,8 +702,9 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
 
     fn send(&mut self) -> Result<()> {
         let message = self.ring.place();
-        // Sent twice without `message()` in between, the first must be through. After an error, all must be.
-        if !self.flight.is_free(message) || self.flight.unanswered() > 0 {
+        // Sent twice without `message()` in between, the first must be through. After an error, all must be, and what is
+        // gathered may be as much as there is room for.
+        if !self.flight.is_free(message) || self.flight.unanswered() > 0 || self.is_full() {
             self.submit()?;
             self.reap_until(|flight| flight.is_free(message))?;
         }
@@ -711,7 +725,7 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
         self.flight.hold(message);
         self.gathered.push(Gathered { message, bytes, taken_bytes: 0, packed_at, answer: 0 });
         self.gathered_bytes += bytes;
-        if self.gathered.len() == self.most_gathered || self.gathered_bytes >= GATHERED_BYTES {
+        if self.is_full() {
             return self.submit();
         }
         Ok(())
@@ -720,6 +734,9 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
     fn submit(&mut self) -> Result<()> {
         if self.gathered.is_empty() {
             return Ok(());
+        }
+        if self.has_failed {
+            self.check_order()?;
         }
         let result = self.send_gathered();
         self.has_failed |= result.is_err();

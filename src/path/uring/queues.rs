@@ -102,7 +102,12 @@ pub trait Queues {
     /// never come, even if the queues are dropped.
     unsafe fn push(&mut self, chain: impl Iterator<Item = Entry>);
 
-    /// Hands over what was pushed, and waits for nothing. What the kernel carries out at once, which is all but what has
+    /// Whether a thread of the kernel takes what is pushed, and carries it out beside this one.
+    fn is_polled(&self) -> bool {
+        false
+    }
+
+    /// Hands over what was pushed, and waits for nothing: where no thread [polls](Self::is_polled). What the kernel carries out at once, which is all but what has
     /// to wait for room or for another send, is answered when this returns.
     ///
     /// # Errors
@@ -252,10 +257,12 @@ impl Queues for KernelQueues {
         }
     }
 
+    fn is_polled(&self) -> bool {
+        self.is_polled
+    }
+
     fn hand_over(&mut self) -> io::Result<()> {
-        if self.is_polled {
-            return Ok(()); // The thread looks for it. Where it sleeps, `enter` wakes it.
-        }
+        debug_assert!(!self.is_polled, "this does not wake a polling thread");
         if self.is_disabled {
             self.enable()?;
         }

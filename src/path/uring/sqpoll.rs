@@ -31,7 +31,7 @@ impl PollThread {
     /// The file that could not be read, or that did not say it.
     pub(super) fn of_ring(fd: RawFd) -> Result<Self> {
         let path = format!("/proc/self/fdinfo/{fd}");
-        // The file says nothing of a ring that is busy at that moment.
+        // The file says nothing of a ring that is busy at that moment, and a thread takes its name when it first runs.
         let mut own = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -39,16 +39,24 @@ impl PollThread {
             }
             let text = fs::read_to_string(&path).map_err(Error::file("open(2)", Path::new(&path)))?;
             let id = text.lines().find_map(|line| line.strip_prefix("SqThread:")).map(str::trim);
-            own = id.map(|id| Path::new(TASKS).join(id)).filter(|task| is_polling(task));
-            if own.is_some() {
+            let Some(id) = id.filter(|id| !id.starts_with('-')) else { continue };
+            let task = Path::new(TASKS).join(id);
+            if is_polling(&task) {
+                own = Some(task);
+                break;
+            }
+            if !task.exists() {
                 break;
             }
         }
-        // In a namespace of process ids, the file says the id outside of it. There, one such thread is told by its name.
-        let task = own.or_else(only_one).ok_or_else(|| Error::Data {
+        // In a namespace of process ids, the file says the id outside of it. The threads of that name do not say which
+        // ring is theirs.
+        let task = own.ok_or_else(|| Error::Data {
             path,
-            problem: "it does not tell which thread polls the ring, so its CPU time cannot be counted"
-                .to_owned(),
+            problem:
+                "it does not tell which thread polls the ring, so its CPU time cannot be counted: not in a \
+                      namespace of process ids, such as a container's"
+                    .to_owned(),
         })?;
         Ok(Self { schedstat: task.join("schedstat") })
     }
@@ -69,12 +77,4 @@ impl PollThread {
 
 fn is_polling(task: &Path) -> bool {
     fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(NAME))
-}
-
-/// The process's only polling thread.
-fn only_one() -> Option<PathBuf> {
-    let tasks = fs::read_dir(TASKS).ok()?.flatten().map(|entry| entry.path());
-    let mut polling = tasks.filter(|task| is_polling(task));
-    let first = polling.next()?;
-    polling.next().is_none().then_some(first)
 }

@@ -53,7 +53,7 @@ fn scripted(operation: Operation, messages: u64) -> (Scripted, Script, ScriptedQ
 fn sender(script: Script, queues: ScriptedQueues, messages: Vec<Message>, operation: Operation) -> Scripted {
     UringSender::with_queues(script, Ring::new(messages), operation, queues)
         .unwrap()
-        .with_wait_limit(Duration::from_millis(20))
+        .with_wait_limit(Duration::from_millis(200))
 }
 
 /// Gathers the next `messages`, as they were written.
@@ -375,6 +375,25 @@ fn a_connection_that_breaks_inside_a_chain_ends_it() {
 }
 
 #[test]
+fn after_an_error_with_a_full_batch_sends_are_errors_and_no_panic() {
+    let small = || (0..40).map(|number| message_bytes(number).0).collect();
+    let large = || (0..40).map(|_| Message::new(GATHERED_BYTES / 2, Layout::Heap)).collect();
+    let batches: [(usize, &dyn Fn() -> Vec<Message>); 2] = [(MOST_GATHERED, &small), (2, &large)];
+    for operation in operations() {
+        for (batch, messages) in batches {
+            for errno in [libc::EPIPE, libc::EAGAIN] {
+                let script = Script::default();
+                script.stick(errno);
+                let mut sender = sender(script.clone(), ScriptedQueues::new(&script), messages(), operation);
+                let mut send = || sender.message().map(drop).and_then(|()| sender.send());
+                assert!((1..batch).all(|_| send().is_ok()), "gathered");
+                assert!((0..3).all(|_| send().is_err()), "{operation:?}, {errno}");
+            }
+        }
+    }
+}
+
+#[test]
 fn flags_that_the_kernel_does_not_know_are_named() {
     for (operation, version) in zero_copy().into_iter().zip(["Linux 6.2", "Linux 6.15"]) {
         let (mut sender, script, _) = scripted(operation, 1);
@@ -392,6 +411,9 @@ fn a_chain_that_went_on_after_a_short_send_is_an_error() {
     gather(&mut sender, 2);
     let error = sender.submit().unwrap_err();
     assert!(error.to_string().contains("IOSQE_IO_LINK"), "{error}");
+    let sent_bytes = script.wire().len();
+    assert!(sender.send().and_then(|()| sender.submit()).is_err() && sender.flush().is_err());
+    assert_eq!(script.wire().len(), sent_bytes, "nothing is sent a second time");
 }
 
 #[test]
@@ -588,6 +610,31 @@ fn a_socket_that_is_attended_to_is_told_what_went_and_asked_before_each_wait() {
     let (mut sender, _, queues) = scripted(Operation::SendMsg, 1);
     sender.send().unwrap();
     assert!(queues.chains().concat().iter().all(|entry| !entry.is_impatient));
+}
+
+#[test]
+fn a_socket_is_not_attended_to_while_a_polling_thread_sends() {
+    for operation in operations() {
+        for messages in [1, 4] {
+            let socket = Attended::new(Script::default());
+            let queues = ScriptedQueues::new(&socket.socket);
+            queues.poll();
+            let ring = Ring::new((0..4).map(|number| message_bytes(number).0).collect());
+            let mut sender =
+                UringSender::with_queues(socket.clone(), ring, operation, queues.clone()).unwrap();
+            for _ in 0..messages {
+                sender.message().unwrap();
+                sender.send().unwrap();
+            }
+            sender.submit().unwrap();
+            assert_eq!(*socket.sent_bytes.lock().unwrap(), messages * PAYLOAD_BYTES);
+            assert_eq!(
+                *socket.asked.lock().unwrap(),
+                [false],
+                "{operation:?}: when it was made, and not since"
+            );
+        }
+    }
 }
 
 #[test]
@@ -887,7 +934,7 @@ fn the_polling_threads_time_is_told() {
         match (handover, sender.sqpoll_cpu_ns()) {
             (Handover::Enter, time) => assert_eq!(time.unwrap(), None),
             (Handover::SqPoll, Ok(time)) => assert!(time.is_some_and(|time_ns| time_ns > 0)),
-            // Beside other rings of this process, inside a namespace of process ids.
+            // Inside a namespace of process ids.
             (Handover::SqPoll, Err(error)) => assert!(error.to_string().contains("which thread"), "{error}"),
         }
     }
