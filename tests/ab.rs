@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         anywhere("what_a_limit_forbids_to_pin_is_left_out_and_said", beyond_memlock),
         anywhere("what_is_settled_is_measured_no_more", settled),
         anywhere("real_workers_are_compared_and_the_exit_code_is_that_of_the_verdicts", real_workers),
+        anywhere("without_io_uring_its_cases_fail_alone_and_the_others_are_compared", without_io_uring),
         anywhere("a_setting_that_is_slower_is_a_regression", slower),
         anywhere("bad_input_of_ab_is_one_line_and_exit_2", bad_input),
         anywhere("a_program_without_a_worker_is_named_and_exit_4", no_worker),
@@ -410,6 +411,20 @@ fn settled() -> Result<(), Failed> {
     let output = fakes(folder.path(), &[1000, 400, 1000, 1000], "--json --blocks 12")?;
     let json: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!((output.status.code(), &json["outcome"]["blocks"]), (Some(0), &12.into()), "{json}");
+    Ok(())
+}
+
+fn without_io_uring() -> Result<(), Failed> {
+    let mut command = ab("--size 64 --blocks 4 --time 10m --json --engine syscall,uring");
+    common::forbid_io_uring(&mut command, libc::EPERM);
+    let output = command.output()?;
+    assert_eq!(output.status.code(), Some(4), "a case has failed: {}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
+    assert!(!comparisons.is_empty(), "{json}");
+    assert!(comparisons.iter().all(|found| found["case"] == "rr/two_copy/heap/64B/1T/free"), "{json}");
+    let text = json.to_string();
+    assert!(text.contains("/free/uring") && text.contains("io_uring_setup(2)"), "{text}");
     Ok(())
 }
 

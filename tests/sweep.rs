@@ -14,7 +14,7 @@ use common::{anywhere, sendpath, stderr};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sendpath::case::Receiver;
+use sendpath::case::{Engine, Receiver};
 use sendpath::results::store::{self, StoredSweep};
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         anywhere("interrupted_it_keeps_its_data_and_goes_on_with_resume", interrupted),
         anywhere("killed_it_has_lost_a_round_at_most", killed),
         anywhere("a_case_that_fails_is_a_row_and_the_others_go_on", failing_case),
+        anywhere("without_io_uring_its_arms_fail_alone_and_the_others_are_measured", without_io_uring),
         anywhere("without_arguments_the_sender_alone_is_measured_too_or_said_to_be_left_out", both_ways),
         anywhere("bad_input_of_sweep_is_one_line_and_exit_2", bad_input_of_sweep),
         anywhere("bad_input_of_report_is_one_line_and_exit_2", bad_input_of_report),
@@ -215,6 +216,37 @@ fn failing_case() -> Result<(), Failed> {
     let output = report(&out);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(fs::read_to_string(out.join("report.html"))?.contains("RLIMIT_NOFILE"));
+    Ok(())
+}
+
+fn without_io_uring() -> Result<(), Failed> {
+    for (errno, remedy) in [(libc::EPERM, "kernel.io_uring_disabled"), (libc::ENOSYS, "seccomp")] {
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("sweep");
+        let mut command = sweep(&format!("{SHORTEST} --engine syscall,uring"), &out);
+        common::forbid_io_uring(&mut command, errno);
+        let output = command.output()?;
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("io_uring_setup(2)") && text.contains(remedy), "{text}");
+        for record in &read(&out)?.records {
+            let by_ring = record.arm.case.engine == Engine::Uring;
+            let error = record.outcome.as_ref().err();
+            assert_eq!(error.is_some(), by_ring, "{}: {error:?}", record.arm.case);
+            assert!(error.is_none_or(|error| error.contains("io_uring_setup(2)")), "{error:?}");
+        }
+
+        let mut doctor = sendpath();
+        doctor.args(["doctor", "--json"]);
+        common::forbid_io_uring(&mut doctor, errno);
+        let checks: serde_json::Value = serde_json::from_slice(&doctor.output()?.stdout)?;
+        let checks = checks["checks"].as_array().ok_or("no checks")?.iter();
+        let rings: Vec<_> = checks
+            .filter(|check| check["name"].as_str().is_some_and(|name| name.starts_with("uring")))
+            .collect();
+        assert_eq!(rings.len(), 5);
+        assert!(rings.iter().all(|check| check["state"] == "unavailable"), "{rings:?}");
+    }
     Ok(())
 }
 
