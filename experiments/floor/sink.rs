@@ -6,7 +6,7 @@ use std::ptr;
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
-use io_uring::types::Fd;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 use libc::{c_int, iovec};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -82,7 +82,7 @@ impl RawSender {
         }
         match way.engine {
             Engine::Syscall => {}
-            Engine::UringSqpoll => raw.ring = Some(IoUring::builder().setup_sqpoll(1000).build(32)?),
+            Engine::UringSqpoll => raw.ring = Some(IoUring::builder().setup_sqpoll(2).build(32)?),
             Engine::Uring | Engine::UringFixed => {
                 let mut builder = IoUring::builder();
                 builder.setup_single_issuer().setup_defer_taskrun();
@@ -107,6 +107,9 @@ impl RawSender {
                 return Err(io::Error::last_os_error());
             }
             let start: *mut u8 = start.cast();
+            // As the suite: a page that was never written is a hole, and of holes the kernel sends one page of zeros.
+            // SAFETY: the mapping is as long as this, and nobody else has it.
+            unsafe { ptr::write_bytes(start, 1, bytes) };
             raw.messages = (0..messages)
                 .map(|place| {
                     std::array::from_fn(|index| {
@@ -124,7 +127,13 @@ impl RawSender {
         }
         if way.path == SendPath::Splice {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-            let pages = 8 * (payload_bytes / 8 / 4096 + 2);
+            // As many pieces as the suite asks for: the pages that the fields of a message lie on.
+            let pages = |field: &iovec| {
+                let start = field.iov_base.addr();
+                (start + field.iov_len).div_ceil(4096) - start / 4096
+            };
+            let of_message = |fields: &[iovec; 8]| fields.iter().map(pages).sum::<usize>();
+            let pages = raw.messages.iter().map(of_message).max().unwrap_or(1);
             let _ = fcntl_setpipe_size(&writer, pages.next_power_of_two() * 4096);
             raw.pipe = Some((reader, writer));
         }
@@ -163,8 +172,15 @@ impl RawSender {
                     self.written = self.written.wrapping_add(bytes as u32);
                 }
                 // The buffer is full; so it was after a short send.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.acknowledge_all()?;
+                    continue;
+                }
                 Err(error) => return Err(error),
+            }
+            // Of `splice`, a short send may only have emptied the pipe, which is filled again.
+            if self.way.path == SendPath::Splice {
+                continue;
             }
             if sent < self.payload_bytes {
                 self.acknowledge_all()?;
@@ -272,7 +288,12 @@ impl RawSender {
         let Some(ring) = &mut self.ring else { return Err(io::ErrorKind::InvalidInput.into()) };
         // SAFETY: the fields are never freed, and header and packed bytes live until the answer.
         unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
-        ring.submit_and_wait(1)?;
+        if self.way.engine == Engine::Uring && self.way.path != SendPath::ZeroCopy {
+            // Carried out within the call, so that there is nothing to wait for.
+            ring.submit()?;
+        } else {
+            wait_for_one(ring)?;
+        }
         loop {
             while let Some(completion) = ring.completion().next() {
                 if cqueue::notif(completion.flags()) {
@@ -286,7 +307,7 @@ impl RawSender {
                     return Ok(completion.result() as usize);
                 }
             }
-            ring.submit_and_wait(1)?;
+            wait_for_one(ring)?;
         }
     }
 
@@ -321,7 +342,7 @@ impl RawSender {
     /// Reads one notification, which completes a range of calls.
     fn reap(&mut self) -> io::Result<()> {
         if let Some(ring) = &mut self.ring {
-            ring.submit_and_wait(1)?;
+            wait_for_one(ring)?;
             let notified = ring.completion().filter(|completion| cqueue::notif(completion.flags())).count();
             self.outstanding = self.outstanding.saturating_sub(notified as u32);
             return Ok(());
@@ -383,6 +404,16 @@ fn advance(fields: &mut [iovec; 8], mut gone: usize) -> usize {
         }
     }
     fields.len()
+}
+
+/// Hands over what was pushed, and waits for a completion; for no longer than the suite, since a limit is a timer of the
+/// kernel's at each wait. One that passes is no end.
+fn wait_for_one(ring: &IoUring) -> io::Result<()> {
+    let limit = Timespec::from(Duration::from_millis(10));
+    match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit)) {
+        Err(errno) if errno.raw_os_error() != Some(libc::ETIME) => Err(errno),
+        _ => Ok(()),
+    }
 }
 
 fn send_pieces(fd: c_int, pieces: &[iovec], flags: c_int) -> io::Result<usize> {
