@@ -2,7 +2,7 @@
 # Runs what the manifests run, without a cluster: the receiver's command and the sender's script, in two network
 # namespaces joined by veth, each with the image's files, user and capabilities. Prints what the sender prints.
 set -euo pipefail
-cd "$(dirname "$0")"
+folder=$(realpath -- "$(dirname "$0")")
 
 usage() {
     cat <<END
@@ -22,7 +22,7 @@ fail() {
 
 case ${1:---help} in --help | -h) usage && exit ;; esac
 [ $# -le 2 ] || { usage >&2 && exit 2; }
-sendpath=$1 time=${2:-1s}
+sendpath=$(realpath -- "$1") time=${2:-1s}
 [ "$(id -u)" = 0 ] || fail 'takes root: it makes network namespaces and drops capabilities'
 busybox=$(command -v busybox) || fail 'no busybox: apt-get install busybox-static'
 
@@ -37,8 +37,8 @@ cp "$busybox" "$image/bin/busybox"
 for name in base64 cat gzip ls nc sh tar; do ln -s busybox "$image/bin/$name"; done
 
 # The two commands, as the manifests have them.
-receiver=$(sed -n 's/^ *command: \[\(nc.*\)\]$/\1/p' receiver.yaml | tr -d ',"')
-sender=$(sed -n '/^            - |$/,/^              exit /s/^              //p' sender.yaml)
+receiver=$(sed -n 's/^ *command: \[\(nc.*\)\]$/\1/p' "$folder/receiver.yaml" | tr -d ',"')
+sender=$(sed -n '/^            - |$/,/^              exit /s/^              //p' "$folder/sender.yaml")
 if [ -z "$receiver" ] || [ -z "$sender" ]; then
     fail 'the manifests have no such commands'
 fi

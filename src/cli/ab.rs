@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use rand::RngExt;
 use serde_json::json;
 
 use super::progress::Shown;
@@ -20,6 +19,7 @@ use crate::case::{ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
 use crate::limits::softirq;
 use crate::pair::{Client, Setup};
+use crate::random;
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::Outcome;
 use crate::sweep::plan::cells;
@@ -177,7 +177,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         let arguments = options.setup.arguments(copy.map(PeerCopy::peer_command));
         Build { program: programs[side].clone(), arguments, variables: variables.to_vec() }
     };
-    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+    let seed = options.seed.map_or_else(random::number, Ok)?;
     let plan = BlockPlan {
         cases,
         time: options.time,
