@@ -116,6 +116,8 @@ pub mod measure;
 #[doc(hidden)]
 pub mod pair;
 #[cfg(feature = "cli")]
+mod random;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod report;
 #[cfg(feature = "cli")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module with what it may use, in order: only what stands above it. What is said of `a` holds for
 /// all in it, and `a::b` allows that one module of `a`.
-const MAY_USE: [(&str, &str); 23] = [
+const MAY_USE: [(&str, &str); 24] = [
     ("case", ""),
     ("format", ""),
     ("counts", ""),
@@ -14,12 +14,13 @@ const MAY_USE: [(&str, &str); 23] = [
     ("sample", "case counts event"),
     ("message", "case counts"),
     ("error", "case message sample"),
+    ("random", "error"),
     ("environment", "case error sample"),
     ("limits", "environment error"),
     ("path", "case counts error limits message sample"),
     ("topology", "case environment error limits sample"),
     ("counters", "event limits"),
-    ("pair", "case counters environment error event limits message path sample topology"),
+    ("pair", "case counters environment error event limits message path random sample topology"),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),
     ("doctor", "case counters environment error event limits measure message pair path topology"),
@@ -27,11 +28,11 @@ const MAY_USE: [(&str, &str); 23] = [
     ("results", "case doctor::model environment error event format sample"),
     ("sweep", "case error event measure pair results sample"),
     ("tune", "case error event format results sample sweep"),
-    ("ab", "case environment error format measure pair results sample"),
+    ("ab", "case environment error format measure pair random results sample"),
     ("report", "case doctor::model environment error event format results sample"),
     (
         "cli",
-        "ab case counters doctor environment error event format limits measure pair report results sample settings \
+        "ab case counters doctor environment error event format limits measure pair random report results sample settings \
          sweep topology tune",
     ),
     // Reads any bytes as each of these does; only the tests and `fuzz/` use it.

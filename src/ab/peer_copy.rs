@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pair::{Peer, remove_peers_program};
+use crate::random;
 
 /// What stands for the program's path, in the command that copies it and in the peer's.
 pub const PLACEHOLDER: &str = "{}";
@@ -27,7 +28,7 @@ impl PeerCopy {
     /// # Errors
     /// [`Error::Refused`] where the command fails or takes more than a minute.
     pub fn make(program: &Path, copy: &[String], peer: &Peer) -> Result<Self> {
-        let path = PathBuf::from(format!("/tmp/{}{:016x}", Peer::COPY_PREFIX, rand::random::<u64>()));
+        let path = PathBuf::from(format!("/tmp/{}{:016x}", Peer::COPY_PREFIX, random::number()?));
         let words = |words: &[String]| -> Vec<String> {
             words.iter().map(|word| word.replace(PLACEHOLDER, &path.display().to_string())).collect()
         };

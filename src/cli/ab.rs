@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use rand::RngExt;
 use serde_json::json;
 
 use super::progress::Shown;
@@ -21,6 +20,7 @@ use crate::case::{Case, ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
 use crate::limits::softirq;
 use crate::pair::{Client, Setup, pin_problem};
+use crate::random;
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::{LeftOut, Outcome};
 use crate::results::metric::Direction;
@@ -220,7 +220,7 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
         let arguments = options.setup.arguments(copy.map(PeerCopy::peer_command));
         Build { program: programs[side].clone(), arguments, variables: variables.to_vec() }
     };
-    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+    let seed = options.seed.map_or_else(random::number, Ok)?;
     let plan = BlockPlan {
         cases,
         left_out,

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use rand::RngExt;
 
 use super::next_command::next_command;
 use super::output::{note, print};
@@ -21,6 +20,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::limits;
 use crate::pair::Testbed;
+use crate::random;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
@@ -189,7 +189,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let axes = options.matrix.axes()?;
     let mut plan = match &resumed {
         Some(sweep) => sweep.manifest.plan.clone(),
-        None => plan(options, &axes),
+        None => plan(options, &axes)?,
     };
     let mut placements: Vec<Placement> = Vec::new();
     for cell in &plan.cells {
@@ -248,19 +248,19 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     measure(&plan, &sweep_options, rig, &mut store, &records, &interrupted, &go_on)
 }
 
-fn plan(options: &Options, axes: &Axes) -> Plan {
+fn plan(options: &Options, axes: &Axes) -> Result<Plan, Error> {
     let matrices = options.profile.matrices().into_iter().map(|matrix| matrix.overridden(axes));
     let matrices: Vec<_> = matrices.collect();
     let mut series = matrices[0].series.clone();
     // The plainest is the baseline, wherever it was named.
     series.sort_by_key(|series| *series != Series::new(SendPath::TwoCopy, Layout::Heap));
-    Plan {
+    Ok(Plan {
         profile: options.profile.to_string(),
-        seed: options.seed.unwrap_or_else(|| rand::rng().random()),
+        seed: options.seed.map_or_else(random::number, Ok)?,
         precision: options.precision,
         series,
         cells: cells(&matrices),
-    }
+    })
 }
 
 /// Leaves the cells that nobody receives out of `plan` where they cannot be had and were not asked for by name, and

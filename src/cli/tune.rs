@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use rand::RngExt;
 use serde_json::json;
 
 use super::output::{note, print};
@@ -16,6 +15,7 @@ use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
 use crate::pair::Testbed;
+use crate::random;
 use crate::results::store::{Program, SCHEMA};
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::{Bursts, PairRig, Rig};
@@ -254,7 +254,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let mut plan = Plan::new(options)?;
     let interrupted = interrupt::catch()?;
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+    let seed = options.seed.map_or_else(random::number, Ok)?;
 
     setup.check_placement(plan.cell.placement)?;
     let testbed = Testbed::start(&setup)?;

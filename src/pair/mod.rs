@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::path::{recv_all, send_all};
+use crate::random;
 
 pub use client_process::remove_peers_program;
 pub(crate) use control::{read_greeting, rewritten};
@@ -85,8 +86,8 @@ pub enum Mode {
 struct Token([u8; 16]);
 
 impl Token {
-    fn random() -> Self {
-        Self(rand::random())
+    fn random() -> Result<Self> {
+        random::bytes().map(Self)
     }
 
     /// Compares in a time that does not depend on where the two differ.
@@ -158,13 +159,13 @@ mod tests {
 
     #[test]
     fn a_hello_is_read_as_it_was_written() {
-        let token = Token::random();
+        let token = Token::random().unwrap();
         assert_eq!(Hello::new(token, 255).read(), (token, 255));
     }
 
     #[test]
     fn a_token_matches_itself_alone() {
-        let token = Token::random();
+        let token = Token::random().unwrap();
         assert!(token.matches(token));
         for bit in 0..128 {
             let mut other = token;

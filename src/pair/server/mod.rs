@@ -235,7 +235,7 @@ impl Testbed {
             let ends = self.open_into_sink(&mut inner, case, fault)?;
             return Ok(Instance::new(self, None, case, ends));
         }
-        let token = Token::random();
+        let token = Token::random()?;
         match self.open_to_client(threads, client_process, case, token, fault) {
             Ok(ends) => Ok(Instance::new(self, Some(token), case, ends)),
             Err(error) => {
