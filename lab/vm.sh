@@ -85,7 +85,9 @@ END
             done
         done
         echo "run ethtool_off ethtool -K eth0 sg off tx off"
-        echo "run no_offloads sendpath run --path zero_copy --size 64K --duration 500ms --json"
+        for layout in page heap; do
+            echo "run no_offloads_$layout sendpath run --path zero_copy --layout $layout --size 64K --duration 500ms --json"
+        done
         echo "run ethtool_on ethtool -K eth0 sg on tx on"
         echo "run offloads_again sendpath run --path zero_copy --size 64K --duration 500ms --json"
     fi
@@ -112,23 +114,23 @@ boot -netdev tap,id=tap0,ifname=tap0,script=no,downscript=no,vnet_hdr=on \
 if [ ${#arguments[@]} -gt 0 ]; then
     outputs root command
 else
-    printf '%-14s %8s %8s %8s %11s %8s  %s\n' case messages verified sends completions copied 'copied because'
-    for name in "${PATHS[@]}" offloads no_offloads offloads_again; do
+    printf '%-16s %8s %8s %8s %11s %8s  %s\n' case messages verified sends completions copied 'copied because'
+    for name in "${PATHS[@]}" offloads no_offloads_page no_offloads_heap offloads_again; do
         IFS=$'\t' read -r sent verified contradicted sends completions copied causes < <(outputs root "$name" | jq -rs '
             def sum(field): map(field) | add // 0;
             [sum(.messages), (map(.verified_messages) | min), (map(.contradiction // empty) | length),
                 sum(.zero_copy.sends), sum(.zero_copy.completions), sum(.zero_copy.copied),
                 (map(.zero_copy.copied_because // [] | .[].cause) | unique | join(" "))]
             | @tsv')
-        printf '%-14s %8d %8d %8d %11d %8d  %s\n' "$name" "$sent" "$verified" "$sends" "$completions" "$copied" "$causes"
+        printf '%-16s %8d %8d %8d %11d %8d  %s\n' "$name" "$sent" "$verified" "$sends" "$completions" "$copied" "$causes"
         [ "$verified" -gt 0 ] || problem "$name: no message was verified"
         [ "$contradicted" = 0 ] || problem "$name: the kernel's word and what the receiver saw contradict each other"
         [ "$completions" = "$sends" ] || problem "$name: $completions completions of $sends sends"
         case $name in
-            no_offloads)
-                [ "$copied" -gt 0 ] || problem "$name: nothing was copied"
-                [[ $causes = *no_scatter_gather* && $causes = *no_tx_checksum* ]] ||
-                    problem "$name: the causes are not named: ${causes:-none}"
+            no_offloads_*)
+                # The heap layout is copied too, but its completions deny it: see METHODOLOGY.md, "A real driver".
+                [ "$name" = no_offloads_heap ] || [ "$copied" -gt 0 ] || problem "$name: nothing was copied"
+                [[ $causes = *no_scatter_gather* ]] || problem "$name: the cause is not named: ${causes:-none}"
                 ;;
             *) [ "$copied" = 0 ] || problem "$name: $copied were copied: ${causes:-no cause is named}" ;;
         esac

@@ -57,10 +57,11 @@ pub enum CopyCause {
 }
 
 impl CopyCause {
-    /// Whether the completions say *not copied* all the same: the copy is made without telling them.
+    /// Whether the completions may say *not copied* all the same: the copy is made without telling them. Without
+    /// scatter-gather that is so for a packet that the kernel cuts (`skb_segment`), unless its pages lie just so.
     #[must_use]
     pub fn is_unseen(&self) -> bool {
-        matches!(self, Self::ReceiverXdp { .. } | Self::EncryptedMemory { .. })
+        matches!(self, Self::ReceiverXdp { .. } | Self::NoScatterGather { .. } | Self::EncryptedMemory { .. })
     }
 
     /// What takes the cause away.
@@ -125,7 +126,8 @@ impl fmt::Display for CopyCause {
             ),
             Self::NoScatterGather { device } => write!(
                 f,
-                "port {device} has scatter-gather off, and so takes no packet from the pages of a message"
+                "port {device} has scatter-gather off, and so takes no packet from the pages of a message; the completions \
+                 do not always say so"
             ),
             Self::NoTxChecksum { device } => write!(
                 f,
