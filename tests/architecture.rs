@@ -32,7 +32,7 @@ const MAY_USE: [(&str, &str); 24] = [
     ("report", "case doctor::model environment error event format results sample"),
     (
         "cli",
-        "ab case counters doctor environment error event format limits measure pair random report results sample settings \
+        "ab case counters doctor environment error event format limits measure message pair random report results sample settings \
          sweep topology tune",
     ),
     // Reads any bytes as each of these does; only the tests and `fuzz/` use it.

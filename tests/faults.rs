@@ -142,8 +142,8 @@ fn write_to_closed(path: &str, engine: &str) -> ExitCode {
     let engine = Engine::parse(engine).expect("an engine");
     let way = Series { engine, ..Series::new(path, Layout::Heap) };
     let mut sender = sendpath::path::sender(way, socket, &vec![vec![512; 8]; 64], 64).expect("a sender");
-    // `splice` has no MSG_NOSIGNAL, and says so: a program in Rust ignores the signal.
-    if path == SendPath::Splice {
+    // splice(2) and sendfile(2) have no MSG_NOSIGNAL, and their senders say so: a program in Rust ignores the signal.
+    if matches!(path, SendPath::Splice | SendPath::File) {
         // SAFETY: to ignore a signal runs no code of this program.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.expect("a valid signal");
     }

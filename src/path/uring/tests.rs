@@ -324,7 +324,7 @@ fn sends_without_an_answer_are_given_up_and_their_answers_still_count() {
         queues.stick(true);
         gather(&mut sender, 2);
         let error = sender.submit().unwrap_err();
-        assert_eq!(error.to_string(), "no room in the send buffer after 20 ms");
+        assert_eq!(error.to_string(), "no room in the send buffer after 200 ms");
         sender.message().unwrap();
         assert!(sender.send().is_err() && sender.flush().is_err(), "no other send may overtake them");
         script.expect([Step::Move(PAYLOAD_BYTES), Step::Move(5)]);
