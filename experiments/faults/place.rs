@@ -1,0 +1,229 @@
+//! Where the faults happen: two namespaces without a name, a veth pair between them, and what is left there after a run.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::channel;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid, gettid};
+use tempfile::TempDir;
+
+pub const SENDPATH: &str = env!("CARGO_BIN_EXE_sendpath");
+/// The promise: whatever happens is said, and everything gone, within this.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// The calling thread is in the server's namespace, another one stands in the client's. Both go with this process.
+pub struct Place {
+    client_tid: Pid,
+}
+
+/// A run's own folder: what it prints, and its temporary folder.
+pub struct Folder(TempDir);
+
+/// How a run ended.
+pub struct Ended {
+    /// None where it had to be killed.
+    pub status: Option<ExitStatus>,
+    /// What is still there a while after.
+    pub left: Vec<String>,
+    /// Its standard error.
+    pub text: String,
+}
+
+impl Place {
+    /// Makes the namespaces and the link. Every process that loses its parent becomes this process's child from now on,
+    /// so that none is overlooked.
+    pub fn make() -> anyhow::Result<Self> {
+        set_child_subreaper(true).context("prctl(2) PR_SET_CHILD_SUBREAPER")?;
+        let what = "unshare(2) CLONE_NEWNET: this takes root";
+        unshare(CloneFlags::CLONE_NEWNET).context(what)?;
+        let (sender, client) = channel();
+        std::thread::Builder::new().name("in the client's namespace".to_owned()).spawn(move || {
+            let _ = sender.send(unshare(CloneFlags::CLONE_NEWNET).map(|()| gettid())); // it is waited for
+            loop {
+                std::thread::park();
+            }
+        })?;
+        let place = Self { client_tid: client.recv()?.context(what)? };
+        let netns = place.client_netns();
+        ip(&format!("link add wire type veth peer name wire netns {netns}"))?;
+        ip("address add 10.79.0.1/24 dev wire")?;
+        place.client_ip("address add 10.79.0.2/24 dev wire")?;
+        for device in ["lo", "wire"] {
+            ip(&format!("link set {device} up"))?;
+            place.client_ip(&format!("link set {device} up"))?;
+        }
+        Ok(place)
+    }
+
+    fn client_netns(&self) -> String {
+        format!("/proc/{}/task/{}/ns/net", getpid(), self.client_tid)
+    }
+
+    /// The peer's command.
+    pub fn peer(&self) -> String {
+        format!("nsenter --net={} '{SENDPATH}' client", self.client_netns())
+    }
+
+    /// `ip` in the client's namespace.
+    pub fn client_ip(&self, arguments: &str) -> anyhow::Result<()> {
+        self.in_client("ip", arguments)
+    }
+
+    /// Any program in the client's namespace.
+    pub fn in_client(&self, program: &str, arguments: &str) -> anyhow::Result<()> {
+        done("nsenter", &format!("--net={} {program} {arguments}", self.client_netns()))
+    }
+
+    /// `sendpath` with arguments and the peer's command.
+    pub fn command(&self, arguments: &str, folder: &Folder) -> anyhow::Result<Command> {
+        let mut command = Command::new(SENDPATH);
+        command.args(arguments.split_whitespace()).arg("--peer").arg(self.peer());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SENDPATH_")) {
+            command.env_remove(name);
+        }
+        // Of a panic, what it says is looked for, not where it was.
+        command.env_remove("RUST_BACKTRACE");
+        command.env("TMPDIR", folder.temporary());
+        command.stdin(Stdio::null());
+        command.stdout(File::create(folder.path("stdout"))?).stderr(File::create(folder.path("stderr"))?);
+        Ok(command)
+    }
+
+    /// What a run has left, looked for until nothing is or `until` has come. What still runs then is ended.
+    pub fn left(&self, folder: &Folder, until: Instant) -> anyhow::Result<Vec<String>> {
+        let mut left = Vec::new();
+        while is_anything_below()? {
+            if Instant::now() > until {
+                left.extend(descendants().iter().map(|pid| format!("process {}", command_line(*pid))));
+                kill_descendants()?;
+                break;
+            }
+            sleep(Duration::from_millis(2));
+        }
+        for entry in fs::read_dir(folder.temporary())? {
+            left.push(format!("file {}", entry?.path().display()));
+        }
+        for tid in [gettid(), self.client_tid] {
+            let devices = fs::read_to_string(format!("/proc/self/task/{tid}/net/dev"))?;
+            let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+            left.extend(
+                names.filter(|name| !["lo", "wire"].contains(name)).map(|name| format!("link {name}")),
+            );
+        }
+        Ok(left)
+    }
+}
+
+impl Folder {
+    pub fn make() -> anyhow::Result<Self> {
+        let folder = Self(tempfile::tempdir()?);
+        fs::create_dir(folder.temporary())?;
+        Ok(folder)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.path("temporary")
+    }
+
+    /// What the run wrote to its standard error.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("stderr")).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Ended {
+    /// Whether it ended with an exit code of its own, and said why where it failed.
+    pub fn has_cause(&self) -> bool {
+        let last = self.text.lines().last().unwrap_or_default();
+        match self.status.and_then(|status| status.code()) {
+            Some(0) => true,
+            // What the command says of a failure: who, and a cause behind a colon, or a deadline.
+            Some(1..=4) => {
+                last.trim_start().starts_with("sendpath: ")
+                    && last.len() > "sendpath: ".len()
+                    && !["panicked", "unwrap", "expect("].iter().any(|word| self.text.contains(word))
+            }
+            _ => false,
+        }
+    }
+
+    /// In a line.
+    pub fn in_words(&self) -> String {
+        let status = self.status.map_or("did not end".to_owned(), |status| status.to_string());
+        format!("{status}: {}", self.text.lines().last().unwrap_or("nothing was said"))
+    }
+}
+
+/// `ip` in the server's namespace.
+pub fn ip(arguments: &str) -> anyhow::Result<()> {
+    done("ip", arguments)
+}
+
+/// Runs a program that has to succeed.
+pub fn done(program: &str, arguments: &str) -> anyhow::Result<()> {
+    let words = shlex::split(arguments).context("a quote is not closed")?;
+    let output = Command::new(program).args(words).output().context(program.to_owned())?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{program} {arguments}: {}", text.trim());
+    Ok(())
+}
+
+/// Whether this process has a child, ended ones taken away. No run whose end somebody waits for may be under way.
+pub fn is_anything_below() -> nix::Result<bool> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return Ok(true),
+            Ok(_) => {}
+            Err(Errno::ECHILD) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The processes that this one has started, and those that they have.
+pub fn descendants() -> Vec<Pid> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all = all.filter_map(|entry| Some(Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)));
+    let own = getpid();
+    all.filter(|&pid| std::iter::successors(parent(pid), |&pid| parent(pid)).take(9).any(|pid| pid == own))
+        .collect()
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    (parent > 0).then(|| Pid::from_raw(parent))
+}
+
+/// The words that a process was started with.
+pub fn command_line(pid: Pid) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+/// Ends a process, if it is there.
+pub fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL); // one that is gone is what was wanted
+}
+
+/// Ends what this process has started, stopped processes as well.
+pub fn kill_descendants() -> nix::Result<()> {
+    descendants().into_iter().for_each(end);
+    while is_anything_below()? {
+        sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
