@@ -114,16 +114,19 @@ boot -netdev tap,id=tap0,ifname=tap0,script=no,downscript=no,vnet_hdr=on \
 if [ ${#arguments[@]} -gt 0 ]; then
     outputs root command
 else
-    printf '%-16s %8s %8s %8s %11s %8s  %s\n' case messages verified sends completions copied 'copied because'
+    printf '%-16s %8s %8s %8s %8s %8s %11s %8s  %s\n' \
+        case messages verified old new sends completions copied 'copied because'
     for name in "${PATHS[@]}" offloads no_offloads_page no_offloads_heap offloads_again; do
-        IFS=$'\t' read -r sent verified contradicted sends completions copied causes < <(outputs root "$name" | jq -rs '
+        IFS=$'\t' read -r sent verified contradicted old new sends completions copied causes < <(outputs root "$name" | jq -rs '
             def sum(field): map(field) | add // 0;
             [sum(.messages), (map(.verified_messages) | min), (map(.contradiction // empty) | length),
-                sum(.zero_copy.sends), sum(.zero_copy.completions), sum(.zero_copy.copied),
+                sum(.seen.old_bytes), sum(.seen.new_bytes), sum(.zero_copy.sends), sum(.zero_copy.completions), sum(.zero_copy.copied),
                 (map(.zero_copy.copied_because // [] | .[].cause) | unique | join(" "))]
             | @tsv')
-        printf '%-16s %8d %8d %8d %11d %8d  %s\n' "$name" "$sent" "$verified" "$sends" "$completions" "$copied" "$causes"
+        printf '%-16s %8d %8d %8d %8d %8d %11d %8d  %s\n' \
+            "$name" "$sent" "$verified" "$old" "$new" "$sends" "$completions" "$copied" "$causes"
         [ "$verified" -gt 0 ] || problem "$name: no message was verified"
+        [ $((old + new)) -gt 0 ] || problem "$name: no message was overwritten"
         [ "$contradicted" = 0 ] || problem "$name: the kernel's word and what the receiver saw contradict each other"
         [ "$completions" = "$sends" ] || problem "$name: $completions completions of $sends sends"
         case $name in
