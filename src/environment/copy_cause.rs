@@ -58,7 +58,8 @@ pub enum CopyCause {
 
 impl CopyCause {
     /// Whether the completions may say *not copied* all the same: the copy is made without telling them. Without
-    /// scatter-gather that is so for a packet that the kernel cuts (`skb_segment`), unless its pages lie just so.
+    /// scatter-gather that is so for a packet of several segments, which the kernel copies as it cuts it
+    /// (`skb_segment`).
     #[must_use]
     pub fn is_unseen(&self) -> bool {
         matches!(self, Self::ReceiverXdp { .. } | Self::NoScatterGather { .. } | Self::EncryptedMemory { .. })
