@@ -155,6 +155,6 @@ fi
 for name in "${names[@]}"; do
     printf '\ntest %s: %s\n' "$name" "$(outputs root "test_$name" | grep '^test result: ' || echo 'no result')"
     # What did not pass, and what each failure says.
-    outputs root "test_$name" | sed -nE '/(FAILED|ignored)$/p; /^failures:$/,/^failures:$/p' | cut -c1-600
+    outputs root "test_$name" | sed -nE '/ \.\.\. (FAILED|ignored.*)$/p; /^failures:$/,/^failures:$/p' | cut -c1-600
 done
 finish
