@@ -17,6 +17,9 @@ use io_uring::{IoUring, Probe, cqueue, opcode};
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use crate::error::{Error, Result};
 
+/// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
+const SETUP_SQPOLL: u32 = 1 << 1;
+
 /// What was found; an errno where it is missing.
 #[derive(Clone, Copy, Debug)]
 struct Found {
@@ -100,9 +103,47 @@ fn find() -> Found {
     };
     let usage_report = zero_copy.and_then(|()| takes(&mut ring, REPORT_USAGE));
     let registered_fields = usage_report.and_then(|()| takes(&mut ring, REPORT_USAGE | FIXED_BUFFER));
-    let polling =
-        IoUring::builder().setup_sqpoll(1).build(4).map(|_: IoUring| ()).map_err(|errno| code(&errno));
-    Found { ring: Ok(()), zero_copy, usage_report, registered_fields, polling }
+    Found { ring: Ok(()), zero_copy, usage_report, registered_fields, polling: makes_a_polled_ring() }
+}
+
+/// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread counts as one of the
+/// process that made the ring, and goes some time after it, and `unshare(2)` of an ordinary user, which a sweep needs
+/// next, fails with `EINVAL` while there is a second one.
+fn makes_a_polled_ring() -> Finding {
+    // struct io_uring_params, as numbers: flags is the third, sq_thread_idle the fifth.
+    let mut params = [0_u32; 30];
+    params[2] = SETUP_SQPOLL;
+    params[4] = 1;
+    // SAFETY: the child makes two system calls and nothing else: it neither allocates nor takes a lock. The kernel
+    // writes within the 120 bytes of params, which are the child's own.
+    unsafe {
+        match libc::fork() {
+            -1 => Err(code(&io::Error::last_os_error())),
+            0 => {
+                let fd = libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
+                libc::_exit(if fd < 0 { *libc::__errno_location() } else { 0 })
+            }
+            child => exit_code(child),
+        }
+    }
+}
+
+/// Waits for the child; an errno is what it exits with.
+fn exit_code(child: libc::pid_t) -> Finding {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int.
+    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
+        let errno = io::Error::last_os_error();
+        if errno.kind() != io::ErrorKind::Interrupted {
+            return Err(code(&errno));
+        }
+    }
+    match libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(errno),
+        // A seccomp filter may end who makes the call.
+        None => Err(libc::EPERM),
+    }
 }
 
 fn code(errno: &io::Error) -> i32 {
