@@ -19,13 +19,14 @@ use sendpath::report::render;
 const AXE: &str = "SENDPATH_TEST_AXE";
 
 fn main() -> ExitCode {
-    let views: [View; 6] = [
+    let views: [View; 7] = [
         ("a_wide_page", hostile, 1280, "light"),
         ("a_narrow_page", hostile, 390, "light"),
         ("a_wide_page_in_the_dark", hostile, 1280, "dark"),
         ("a_narrow_page_in_the_dark", hostile, 390, "dark"),
         ("a_sweep_s_page_wide", measured, 1280, "light"),
         ("a_sweep_s_page_narrow", measured, 390, "light"),
+        ("a_page_of_many_ways", many_ways, 1280, "light"),
     ];
     let trials = views.into_iter().flat_map(|(name, page, width, scheme)| {
         [("works", works as Check), ("shuts_nobody_out", accessible)].map(|(what, check)| {
@@ -50,6 +51,11 @@ fn hostile() -> Result<Page, Failed> {
 /// The page of a stored sweep.
 fn measured() -> Result<Page, Failed> {
     Ok(sendpath::report::page(&sendpath::results::store::read(Path::new("tests/golden/sweep"))?))
+}
+
+/// The page of a sweep whose table of comparisons has every column filled, with the longest words.
+fn many_ways() -> Result<Page, Failed> {
+    Ok(sendpath::report::page(&sendpath::results::store::read(Path::new("target-reports/ways"))?))
 }
 
 /// Shows the page and lets [`CHECKS`] use it.

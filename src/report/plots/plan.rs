@@ -43,7 +43,7 @@ impl<'a> Drawing<'a> {
         // Letters on paper are 9 points high or more: the page is as wide as the paper there, with its margins.
         let (width, plot_height, em, hit_px) = match look {
             Look::File => (860.0, 330.0, 14.0, 0.0),
-            Look::Wide => (800.0, 330.0, 14.0, 10.5),
+            Look::Wide => (800.0, 300.0, 14.0, 10.5),
             Look::Narrow => (360.0, 250.0, 13.0, 13.5),
         };
         let lines: Vec<_> =
