@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         anywhere("doctor_names_each_check_with_a_state", doctor_names_each_check),
         anywhere("doctor_requires_what_it_is_told_to", doctor_requires),
         anywhere("an_impossible_case_fails_with_exit_1", an_impossible_case_fails_with_exit_1),
+        anywhere("what_is_measured_is_printed_where_standard_error_is_full", standard_error_may_be_full),
         anywhere("interrupted_it_prints_what_it_has", interrupted_it_prints_what_it_has),
     ])
 }
@@ -318,6 +319,17 @@ fn doctor_requires() -> Result<(), Failed> {
         let code = if check["state"] == "unavailable" { 3 } else { 0 };
         assert_eq!(doctor(name)?.status.code(), Some(code), "{check}");
     }
+    Ok(())
+}
+
+/// What is measured does not depend on somebody reading what is said beside it.
+fn standard_error_may_be_full() -> Result<(), Failed> {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let mut command = sendpath();
+    command.args(["run", "--json", "--size", "64", "--duration", "20ms", "--netns", "loopback"]);
+    let output = command.stderr(full).output()?;
+    assert!(output.status.success(), "{}", output.status);
+    serde_json::from_slice::<serde_json::Value>(&output.stdout)?;
     Ok(())
 }
 

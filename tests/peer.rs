@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         anywhere("every_path_is_verified_over_ipv4_and_ipv6", both_families),
         anywhere("a_peer_that_is_none_is_named_in_time", none_is_named),
         anywhere("a_peer_that_is_killed_or_stands_still_is_named_in_time", struck_is_named),
+        anywhere("a_client_that_cannot_answer_says_why", cannot_answer),
         anywhere("what_a_peers_command_has_started_ends_with_the_run", nothing_is_left),
         anywhere("strangers_take_no_place_and_get_nothing", strangers_take_no_place),
         anywhere("a_sweep_goes_on_when_its_peer_was_killed", sweep_goes_on),
@@ -141,6 +142,16 @@ fn none_is_named() -> Result<(), Failed> {
         assert!(text.contains(said), "{peer}: {text}");
         assert!(output.stdout.is_empty(), "{peer}");
     }
+    Ok(())
+}
+
+/// Also where its answers go nowhere, which is no end of the run.
+fn cannot_answer() -> Result<(), Failed> {
+    let peer = format!("sh -c \"'{SENDPATH}' client >/dev/full\"");
+    let output = ends(with_peer("run --size 64 --duration 50ms", &peer))?;
+    let text = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("write(2) to the control line: No space left on device"), "{text}");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Brings each build's own program over to the peer's machine, and takes it away again.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,7 +52,9 @@ impl Drop for PeerCopy {
     fn drop(&mut self) {
         // Only a program that was brought over can be asked to remove itself.
         if let Err(error) = remove_peers_program(&self.peer) {
-            eprintln!("sendpath: {} may be left on the peer's machine: {error}", self.path.display());
+            let path = self.path.display();
+            // Where standard error cannot be written, there is no place left to say so.
+            drop(writeln!(io::stderr(), "sendpath: {path} may be left on the peer's machine: {error}"));
         }
         drop(fs::remove_file(&self.path));
     }

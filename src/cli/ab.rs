@@ -231,9 +231,13 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
         seed,
     };
     if !plan.cpu_time_is_whole {
-        eprintln!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}");
+        output::note(&format!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
     }
-    eprintln!("{change_name} against {base_name}: {} cases, {:?}, seed {seed}", plan.cases.len(), plan.time);
+    output::note(&format!(
+        "{change_name} against {base_name}: {} cases, {:?}, seed {seed}",
+        plan.cases.len(),
+        plan.time
+    ));
     let shown = Shown::new(plan.time);
     let outcome = compare(
         &build(0, &options.base_env),
@@ -245,7 +249,7 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     drop(shown);
     let outcome = outcome?;
     if plan.cpu_time_is_whole && !outcome.cpu_time_is_whole {
-        eprintln!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}");
+        output::note(&format!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
     }
     print(options, &outcome, &base_name, &change_name, seed)?;
     Ok(match conclude(&outcome) {
@@ -270,9 +274,9 @@ fn peer_copies(
     let Client::Peer(peer) = &setup.client else { return Ok(None) };
     let Some(copy) = &options.peer_copy else {
         if programs[0] != programs[1] {
-            eprintln!(
+            output::note(
                 "the peer's client is one build for both sides: what differs in the receiving half is not compared \
-                 (--peer-copy brings each build's own over)"
+                 (--peer-copy brings each build's own over)",
             );
         }
         return Ok(None);
@@ -339,12 +343,12 @@ fn programs(
         None if builds.is_dirty() => ("the working tree, with changes".to_owned(), None),
         None => ("the working tree".to_owned(), None),
     };
-    eprintln!("building {base_name} …");
+    output::note(&format!("building {base_name} …"));
     let base_program = builds.build(Some(&base), "base", interrupted)?;
     if change.as_ref() == Some(&base) {
         return Ok((base_name, change_name, [base_program.clone(), base_program]));
     }
-    eprintln!("building {change_name} …");
+    output::note(&format!("building {change_name} …"));
     let change_program = builds.build(change.as_deref(), "change", interrupted)?;
     Ok((base_name, change_name, [base_program, change_program]))
 }

@@ -1,6 +1,6 @@
 //! `sendpath doctor`: what this machine can measure, and what would make its numbers wrong.
 
-use super::output::print;
+use super::output::{note, print};
 use super::{DONE, MISSING, SetupOptions};
 use crate::doctor::model::{Check, State};
 use crate::doctor::{ExaminedClient, examine, names};
@@ -56,7 +56,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     if missing.is_empty() {
         return Ok(DONE);
     }
-    eprintln!("sendpath: required, and unavailable: {}", missing.join(", "));
+    note(&format!("sendpath: required, and unavailable: {}", missing.join(", ")));
     Ok(MISSING)
 }
 

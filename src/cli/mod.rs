@@ -1,5 +1,8 @@
 //! The `sendpath` command: one file per subcommand.
 
+// These macros panic where the stream cannot be written; `output` has what does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod ab;
 mod client;
 mod compare;

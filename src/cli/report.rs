@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use super::DONE;
-use super::output::print;
+use super::output::{note, print};
 use crate::error::Error;
 use crate::report::{self, Look};
 use crate::results::analysis::analyse_stored;
@@ -54,7 +54,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     store::replace(&path, report::render(&page)?.as_bytes())?;
     // After all is written: on a full disk the error comes first, since a torn line follows from it.
     for warning in &sweep.warnings {
-        eprintln!("sendpath: {warning}");
+        note(&format!("sendpath: {warning}"));
     }
     print(&format!("{}\n{}\n", page.headline, path.display()))?;
     if options.open {
@@ -65,7 +65,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             .stderr(Stdio::null())
             .spawn();
         if let Err(error) = opened {
-            eprintln!("sendpath: xdg-open: {error}: open the page by hand");
+            note(&format!("sendpath: xdg-open: {error}: open the page by hand"));
         }
     }
     Ok(DONE)

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::output::note;
 use super::progress::Shown;
 use super::{DONE, INTERRUPTED, SetupOptions, interrupt};
 use crate::case::{
@@ -174,7 +175,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 
     let mut testbed = Testbed::start(&setup)?;
     let environment = Environment::read_for(&setup, &testbed, &[placement], &[receiver])?;
-    eprint!("{case}\n{environment}");
+    note(format!("{case}\n{environment}").trim_end());
     let window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
     let timed = window()?;
     // Counting costs at every context switch, so what is timed is not counted, nor the other way round.

@@ -55,7 +55,8 @@ pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()>
     };
     let input = duplicate(std::io::stdin().as_fd())?;
     let mut output = File::from(duplicate(std::io::stdout().as_fd())?);
-    drop(output.write_all(greeting(Side::Client).as_bytes())); // if that fails, the line has ended
+    let greeted = output.write_all(greeting(Side::Client).as_bytes());
+    greeted.map_err(Error::call("write(2) to the control line")).or_else(unless_gone)?;
     let watch = Arc::new(Watch::default());
     let supervisor = Supervisor::<ToClient>::start(input, &watch, Side::Server, |_| None)?;
     let mut client = Client {
@@ -72,14 +73,19 @@ pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()>
             let error = if error.is_echo() { client.watch.take_cause().unwrap_or(error) } else { error };
             ToServer::Failed { echo: error.is_echo(), cause: error.to_string() }
         });
-        if write_frame(&mut output, &answer).is_err() {
-            break; // the server is gone
+        if let Err(error) = write_frame(&mut output, &answer) {
+            return unless_gone(error);
         }
     }
     match client.watch.take_cause() {
         None | Some(Error::PeerGone { .. }) => Ok(()), // the run is over
         Some(error) => Err(error),
     }
+}
+
+/// No error where the server has gone away: the run is over.
+fn unless_gone(error: Error) -> Result<()> {
+    if error.is_echo() { Ok(()) } else { Err(error) }
 }
 
 struct Client {

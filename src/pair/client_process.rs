@@ -19,6 +19,7 @@ use super::peer::{Client, Peer};
 use super::watch::{Supervisor, Watch};
 use super::{Token, client};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sample::Side;
 
 /// How long the client may take for what is no burst. With the limits below, whatever happens is said within 10 s.
@@ -73,8 +74,8 @@ impl ClientProcess {
                 }),
             Client::Peer(Peer { command, .. }) => start_peer(command, stdin.into(), stdout.into()),
         };
-        let mut child = started?;
-        let said = child.stderr.take().map(Said::listen).transpose()?;
+        let mut child = Started(Some(started?));
+        let said = child.stderr().map(Said::listen).transpose()?;
         let watch = Arc::new(Watch::default());
         let supervisor =
             Supervisor::start(duplicate(&control)?.into(), &watch, Side::Client, |frame| match frame {
@@ -83,8 +84,12 @@ impl ClientProcess {
                 }
                 _ => None,
             })?;
-        // Where the client is gone already, asking it for something finds out, and why.
-        drop(control.write_all(greeting(Side::Server).as_bytes()));
+        // Where the client is gone already, asking it for something finds out, and why. Without a greeting nothing else
+        // is to be said.
+        if control.write_all(greeting(Side::Server).as_bytes()).is_err() {
+            drop(control.shutdown(std::net::Shutdown::Both));
+        }
+        let child = child.keep()?;
         let (exit, early) = (None, None);
         Ok(Self { control, supervisor, watch, child, exit, said, early, failed: false, killed: false })
     }
@@ -176,6 +181,10 @@ impl ClientProcess {
                 break cause;
             }
             match self.supervisor.frames.recv_timeout(Duration::from_millis(20)) {
+                // Both ends only know that the connection is lost: what the client was about says more than its end.
+                Ok(ToServer::Failed { echo: true, cause }) if matches!(error, Error::Closed { .. }) => {
+                    return Error::Peer { side: Side::Client, cause };
+                }
                 Ok(ToServer::Failed { echo: true, .. }) => return error,
                 _ if Instant::now() > deadline => return error,
                 // The line is cut, and the cause is on its way.
@@ -212,9 +221,7 @@ impl ClientProcess {
             drop(self.child.kill());
         }
         if self.said.is_some() {
-            // The command is the leader of its process group. That of nobody is not there any more.
-            let group = i32::try_from(self.child.id()).unwrap_or_default();
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            kill_group(&self.child);
         }
     }
 
@@ -278,9 +285,37 @@ impl Drop for ClientProcess {
     }
 }
 
+/// A client that has just been started. Dropped, it is ended, and with it what a peer's command has started.
+struct Started(Option<Child>);
+
+impl Started {
+    fn stderr(&mut self) -> Option<ChildStderr> {
+        self.0.as_mut()?.stderr.take()
+    }
+
+    fn keep(mut self) -> Result<Child> {
+        self.0.take().ok_or_else(|| Error::Protocol("the client process is kept twice".to_owned()))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            kill_group(child);
+            drop(child.wait());
+        }
+    }
+}
+
+/// Ends a process that leads its group, and the group.
+fn kill_group(child: &Child) {
+    // A group of nobody is not there any more.
+    let group = i32::try_from(child.id()).unwrap_or_default();
+    let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+}
+
 /// Starts a peer's command without a terminal, so that nothing waits for a password that nobody is asked for.
 fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Child> {
-    let call = "execve(2) of the peer's command";
     let (program, arguments) = command.split_first().ok_or_else(|| Error::Setting("no peer".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
@@ -294,10 +329,16 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Chi
             Ok(())
         })
     };
-    command.spawn().map_err(|errno| Error::Refused {
-        call,
-        errno,
-        remedy: format!("{program} has to be a program; a line for a shell is given as sh -c '...'"),
+    command.spawn().map_err(|errno| {
+        let is_no_program = matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC));
+        if !is_no_program {
+            return limits::with_limit_remedy("fork(2) or execve(2) of the peer's command", errno);
+        }
+        Error::Refused {
+            call: "execve(2) of the peer's command",
+            errno,
+            remedy: format!("{program} has to be a program; a line for a shell is given as sh -c '...'"),
+        }
     })
 }
 
