@@ -8,12 +8,17 @@ use nix::errno::Errno;
 use super::Tally;
 use super::injector::{self, CLIENT, Call, FORK, Made, SERVER};
 use super::place::{Ended, Folder, LIMIT, Place};
+use super::stored::{lost, whole_lines};
 
 /// Which runs are taken apart.
-const RUNS: [&str; 2] = [
+const RUNS: [&str; 3] = [
     "run --size 64 --duration 20ms --server-address 10.79.0.1",
     "run --size 64K --path zero_copy --layout page --workload stream --duration 20ms",
+    SWEEP,
 ];
+/// Its client is that of `run`: only its own side is taken apart.
+const SWEEP: &str =
+    "sweep --size 64 --threads 1 --path two_copy --receiver buffer --counters none --time 100ms";
 /// Places of one thread's call: the first ones, and the last ones.
 const FIRST: u64 = 12;
 const LAST: u64 = 3;
@@ -152,13 +157,17 @@ pub fn fail_each(place: &Place) -> anyhow::Result<Vec<Tally>> {
     let mut known: BTreeMap<Key, u64> = BTreeMap::new();
     for run in RUNS {
         println!("calls of `sendpath {run}`");
+        let sides = if run == SWEEP { &[SERVER][..] } else { &[SERVER, CLIENT] };
+        if run == SWEEP {
+            known.clear();
+        }
         let mut counts = Counts::default();
-        let ended = once(place, run, CALLS, &mut |made| {
+        let (ended, _) = once(place, run, CALLS, &mut |made| {
             counts.count(made);
             None
         })?;
         anyhow::ensure!(ended.status.is_some_and(|status| status.success()), "{}", ended.in_words());
-        for side in [SERVER, CLIENT] {
+        for &side in sides {
             let mut tally = Tally::new(format!("a failed call of the {side}, `{run}`"));
             for (key, &count) in counts.made.iter().filter(|(key, _)| key.side == side) {
                 let before = known.get(key).copied().unwrap_or_default();
@@ -196,7 +205,7 @@ fn fail_call(
         let stacks = CALLS.iter().filter(|other| other.number == libc::SYS_sigaltstack);
         let stacks = stacks.filter(|other| other.number != call.number);
         let calls: Vec<Call> = std::iter::once(call).chain(stacks).copied().collect();
-        let ended = once(place, run, &calls, &mut |made| {
+        let (ended, lost) = once(place, run, &calls, &mut |made| {
             let is_it = counts.count(made).is_some_and(|(made, count)| made == *key && count == nth);
             is_struck |= is_it;
             is_it.then_some(call.errno)
@@ -209,16 +218,18 @@ fn fail_call(
         went_on += u64::from(is_success);
         tally.hangs += u64::from(ended.status.is_none());
         tally.leftovers += u64::from(!ended.left.is_empty());
+        tally.lost_rounds += u64::from(lost.is_some());
         tally.without_cause += u64::from(ended.status.is_some() && !ended.has_cause());
         if !is_success {
             *said.entry(ended.in_words()).or_default() += 1;
         }
-        if ended.status.is_none() || !ended.left.is_empty() || !ended.has_cause() {
+        if ended.status.is_none() || !ended.left.is_empty() || !ended.has_cause() || lost.is_some() {
             println!(
                 "  FOUND: {} {} of {count} on {} {}: {}",
                 call.name, nth, key.side, key.thread, ended.text
             );
             ended.left.iter().for_each(|left| println!("    left behind: {left}"));
+            lost.iter().for_each(|lost| println!("    lost: {lost}"));
         }
     }
     tally.times += times;
@@ -235,16 +246,23 @@ fn fail_call(
     Ok(())
 }
 
-/// One run, with `answer` for each of its calls.
+/// One run, with `answer` for each of its calls: how it ended, and what is wrong with the rows that it stored.
 fn once(
     place: &Place,
     run: &str,
     calls: &[Call],
     answer: &mut dyn FnMut(&Made) -> Option<Errno>,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<(Ended, Option<String>)> {
     let folder = Folder::make()?;
-    let command = place.command(run, &folder)?;
+    let sweep = folder.path("sweep");
+    let out = if run == SWEEP { format!(" --out {}", sweep.display()) } else { String::new() };
+    let command = place.command(&format!("{run}{out}"), &folder)?;
     let (status, mut left) = injector::run(command, calls, LIMIT, answer)?;
     left.extend(place.left(&folder, Instant::now() + GONE)?);
-    Ok(Ended { status, left, text: folder.said() })
+    // Rows that are there can be read, and one that says it measured has rows.
+    let is_success = status.is_some_and(|status| status.success());
+    let is_stored = whole_lines(&sweep).is_some();
+    let lost = if is_stored { lost(&sweep, Some(&[])) } else { None };
+    let nothing = || (run == SWEEP && is_success && !is_stored).then(|| "it stored nothing".to_owned());
+    Ok((folder.ended(status, left), lost.or_else(nothing)))
 }

@@ -10,6 +10,7 @@ mod calls;
 mod injector;
 mod lossy;
 mod place;
+mod stored;
 mod strikes;
 
 use std::process::ExitCode;

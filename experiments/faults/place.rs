@@ -36,6 +36,8 @@ pub struct Ended {
     pub left: Vec<String>,
     /// Its standard error.
     pub text: String,
+    /// Its standard output.
+    pub printed: String,
 }
 
 impl Place {
@@ -140,30 +142,47 @@ impl Folder {
 
     /// What the run wrote to its standard error.
     pub fn said(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.path("stderr")).unwrap_or_default()).into_owned()
+        self.text("stderr")
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.path(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// How a run in this folder ended.
+    pub fn ended(&self, status: Option<ExitStatus>, left: Vec<String>) -> Ended {
+        Ended { status, left, text: self.said(), printed: self.text("stdout") }
     }
 }
 
 impl Ended {
     /// Whether it ended with an exit code of its own, and said why where it failed.
     pub fn has_cause(&self) -> bool {
-        let last = self.text.lines().last().unwrap_or_default();
         match self.status.and_then(|status| status.code()) {
             Some(0) => true,
-            // What the command says of a failure: who, and a cause behind a colon, or a deadline.
-            Some(1..=4) => {
-                last.trim_start().starts_with("sendpath: ")
-                    && last.len() > "sendpath: ".len()
+            Some(1 | 2 | 4) => {
+                self.cause().is_some()
                     && !["panicked", "unwrap", "expect("].iter().any(|word| self.text.contains(word))
+            }
+            // `ab` is undecided, as its table says.
+            Some(3) => {
+                ["Undecided: ", "Nothing was compared: "].iter().any(|word| self.printed.contains(word))
             }
             _ => false,
         }
     }
 
+    /// What the command says of a failure: its last line with its own name and a cause behind it.
+    fn cause(&self) -> Option<&str> {
+        let is_one = |line: &&str| line.strip_prefix("sendpath: ").is_some_and(|cause| !cause.is_empty());
+        self.text.lines().map(str::trim_start).rfind(is_one)
+    }
+
     /// In a line.
     pub fn in_words(&self) -> String {
         let status = self.status.map_or("did not end".to_owned(), |status| status.to_string());
-        format!("{status}: {}", self.text.lines().last().unwrap_or("nothing was said"))
+        let last = || self.text.lines().last().unwrap_or("nothing was said");
+        format!("{status}: {}", self.cause().unwrap_or_else(last))
     }
 }
 

@@ -1,8 +1,6 @@
 //! Processes are killed and stopped, and the link is cut, at random moments.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,13 +11,13 @@ use nix::unistd::Pid;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sendpath::results::store;
 use sendpath::sample::Side;
 
 use super::Tally;
 use super::place::{
     Ended, Folder, LIMIT, Place, SENDPATH, command_line, descendants, ip, is_anything_below, kill_descendants,
 };
+use super::stored::{lost, whole_lines};
 
 /// For how long a stopped process stands still.
 const STOPPED: Duration = Duration::from_secs(3);
@@ -188,13 +186,14 @@ fn once(
     // What was struck may go on, and then takes its usual time.
     let until = Instant::now() + usual + LIMIT;
     let status = wait(&mut child, until)?;
-    let mut ended = Ended { status, left: place.left(&folder, Instant::now() + LIMIT)?, text: folder.said() };
+    let mut ended = folder.ended(status, place.left(&folder, Instant::now() + LIMIT)?);
     kill_descendants()?;
     let is_killed = strike == Strike::Kill(Side::Server) && victim == child.id().cast_signed();
     let has_cause = is_killed || ended.status.is_none() || ended.has_cause();
     let lost = if subject == Subject::Sweep {
         let lost = lost(&folder.path("sweep"), stored.as_deref());
-        if lost.is_none() && stored.is_some() && is_killed {
+        // What it did not finish goes on where it is resumed.
+        if lost.is_none() && stored.is_some() && !status.is_some_and(|status| status.success()) {
             resumed(place, &folder, &mut ended)?
         } else {
             lost
@@ -244,31 +243,7 @@ fn struck(strike: Strike, child: &mut Child, rng: &mut ChaCha8Rng) -> anyhow::Re
     Ok(Some(victim.as_raw()))
 }
 
-/// The whole lines of a sweep's samples; none where there are none yet.
-fn whole_lines(sweep: &Path) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(sweep.join("samples.csv")).ok()?;
-    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n')? + 1);
-    Some(bytes)
-}
-
-/// What is wrong with the rows of a sweep that had `stored` lines before.
-fn lost(sweep: &Path, stored: Option<&[u8]>) -> Option<String> {
-    let stored = stored?;
-    let now = whole_lines(sweep).unwrap_or_default();
-    if !now.starts_with(stored) {
-        return Some(format!("of {} bytes of whole rows, some are gone or others", stored.len()));
-    }
-    match store::read(sweep) {
-        Err(error) => Some(error.to_string()),
-        Ok(read) => {
-            let lines = now.split(|&byte| byte == b'\n').count() - 1;
-            (read.records.len() + 1 != lines)
-                .then(|| format!("{} records in {lines} lines", read.records.len()))
-        }
-    }
-}
-
-/// Goes on with a sweep whose process was killed; what was lost in that.
+/// Goes on with a sweep that did not end well; what was lost in that.
 fn resumed(place: &Place, folder: &Folder, ended: &mut Ended) -> anyhow::Result<Option<String>> {
     let sweep = folder.path("sweep");
     let stored = whole_lines(&sweep);
@@ -278,7 +253,9 @@ fn resumed(place: &Place, folder: &Folder, ended: &mut Ended) -> anyhow::Result<
     ended.left.extend(place.left(folder, Instant::now() + LIMIT)?);
     let has_more =
         whole_lines(&sweep).unwrap_or_default().len() > stored.as_deref().unwrap_or_default().len();
-    if !status.is_some_and(|status| status.success()) || !has_more {
+    // A failure that is stored stays one.
+    let usual = if ended.status.and_then(|status| status.code()) == Some(1) { 1 } else { 0 };
+    if status.and_then(|status| status.code()) != Some(usual) || !has_more {
         return Ok(Some(format!("--resume did not go on: {status:?}: {}", folder.said())));
     }
     Ok(lost(&sweep, stored.as_deref()))

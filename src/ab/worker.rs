@@ -29,8 +29,10 @@ use crate::sample::{Sample, Side};
 /// 2: a case has shape, engine and threshold. A worker of protocol 1 would leave them out and measure another case.
 pub const PROTOCOL: u32 = 2;
 
-/// How long a worker may take to answer: longer than any burst, and than the deadlines inside it.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// How long a worker may take to be ready, and to open a case: the peer's command may be slow, and the memory large.
+const OPEN_LIMIT: Duration = Duration::from_mins(1);
+/// How long it may take for a burst: longer than the deadlines inside it, so that the worker says what was late.
+const BURST_LIMIT: Duration = Duration::from_secs(9);
 /// How long a worker may take to end once its input has ended.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -122,7 +124,7 @@ impl Worker {
             drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
         });
         let mut worker = Self { child, questions: Some(questions), answers, cpu_time_is_whole: false };
-        match worker.answer() {
+        match worker.answer(OPEN_LIMIT) {
             Ok(Answer::Ready { protocol: PROTOCOL, cpu_time_is_whole, .. }) => {
                 worker.cpu_time_is_whole = cpu_time_is_whole != Some(false);
                 Ok(worker)
@@ -152,7 +154,7 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn open(&mut self, case: Case) -> Result<u64> {
-        match self.ask(&Request::Open { case })? {
+        match self.ask(&Request::Open { case }, OPEN_LIMIT)? {
             Answer::Opened { burst_ns } => Ok(burst_ns),
             _ => Err(wrong_answer()),
         }
@@ -163,26 +165,26 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn burst(&mut self, burst_ns: u64) -> Result<Sample> {
-        match self.ask(&Request::Burst { burst_ns })? {
+        match self.ask(&Request::Burst { burst_ns }, BURST_LIMIT)? {
             Answer::Done(sample) => Ok(*sample),
             _ => Err(wrong_answer()),
         }
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Answer> {
+    fn ask(&mut self, request: &Request, limit: Duration) -> Result<Answer> {
         let line = serde_json::to_string(request).map_err(|error| Error::Protocol(error.to_string()))? + "\n";
         if let Some(pipe) = &mut self.questions {
             // If the worker has ended, the cause comes as its answer.
             drop(pipe.write_all(line.as_bytes()).and_then(|()| pipe.flush()));
         }
-        self.answer()
+        self.answer(limit)
     }
 
-    fn answer(&mut self) -> Result<Answer> {
-        let line = match self.answers.recv_timeout(ANSWER_LIMIT) {
+    fn answer(&mut self, limit: Duration) -> Result<Answer> {
+        let line = match self.answers.recv_timeout(limit) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Error::Deadline { waiting_for: "answer from a worker", waited: ANSWER_LIMIT });
+                return Err(Error::Deadline { waiting_for: "answer from a worker", waited: limit });
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::Protocol("a worker ended between two questions".to_owned()));

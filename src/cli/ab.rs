@@ -22,7 +22,7 @@ use crate::limits::softirq;
 use crate::pair::{Client, Setup, pin_problem};
 use crate::random;
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
-use crate::results::comparison::{LeftOut, Outcome};
+use crate::results::comparison::{Failure, LeftOut, Outcome};
 use crate::results::metric::Direction;
 use crate::sweep::plan::cells;
 
@@ -358,6 +358,11 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
     if options.is_for_a_service() {
         // What the service gets has no verdicts, and no failures.
         output::note(format::text(outcome).trim_end());
+    } else {
+        // Standard output may be a file that nobody reads where it failed.
+        for Failure { case, error } in &outcome.failures {
+            output::note(&format!("sendpath: {case}: {error}"));
+        }
     }
     let text = if options.json {
         let conclusion = format::sentence(outcome);

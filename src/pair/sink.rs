@@ -150,20 +150,34 @@ impl Injector {
 
     fn inject(&self, sequence: u32, acknowledged: u32, payload: Option<[u8; REQUEST_BYTES]>) -> Result<()> {
         let frame = Frame::new(&self.direction, sequence, acknowledged, payload);
+        let mut full_since = None;
         loop {
-            match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
+            let (errno, remedy) = match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
                 Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => {
-                    return Err(Error::Refused {
-                        call: "send(2) of a frame into the sink",
-                        errno: errno.into(),
-                        remedy: "the sink's link is gone, or was set down while it was measured: leave the network \
-                                 namespace alone, and run again"
-                            .to_owned(),
-                    });
+                Err(rustix::io::Errno::INTR) => continue,
+                // The kernel's backlog is full, and has dropped the frame: other pairs fill it, and softirqs empty it.
+                Err(rustix::io::Errno::NOBUFS)
+                    if full_since.get_or_insert_with(Instant::now).elapsed() < STALL_SINK =>
+                {
+                    yield_now();
+                    continue;
                 }
-            }
+                Err(errno @ rustix::io::Errno::NOBUFS) => (
+                    errno,
+                    "the kernel's backlog stayed full: raise net.core.netdev_max_backlog, or measure fewer pairs at \
+                     a time",
+                ),
+                Err(errno) => (
+                    errno,
+                    "the sink's link is gone, or was set down while it was measured: leave the network namespace \
+                     alone, and run again",
+                ),
+            };
+            return Err(Error::Refused {
+                call: "send(2) of a frame into the sink",
+                errno: errno.into(),
+                remedy: remedy.to_owned(),
+            });
         }
     }
 
