@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a peer's command costs beside the built-in client, and whether strangers at the data port change a result.
-# As root: it makes the lasting namespaces of netns-setup.sh, and takes them down. Prints tables for METHODOLOGY.md.
+# As root: it makes the lasting namespaces of netns-setup.sh, and takes them down. Takes jq. Prints what METHODOLOGY.md has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,10 +38,11 @@ ip netns exec ns_s "$sendpath" ab --base-bin "$sendpath" --change-bin "$sendpath
     --path two_copy,one_copy --size 64,64K --time "${minutes}m" --margin 1% || code=$?
 echo "exit code $code"
 
-# Connects about 1,000 times a second, from a CPU of its own. What it is told would be in its output.
+# Connects to a port about 1,000 times a second, from a CPU of its own. What it is told would be in its output.
 storm() {
+    local port=$1
     exec 9<>"$work/never"
-    local tried=0 taken=0
+    local tried=0 taken=0 told
     while [ -e "$work/storm" ]; do
         tried=$((tried + 1))
         if { exec 3<>"/dev/tcp/$address/$port"; } 2>/dev/null; then
@@ -56,26 +57,59 @@ storm() {
 }
 mkfifo "$work/never"
 export -f storm
-export work address port
+export work address
 
-echo "== a sweep with strangers at the data port against one without, alternately"
-sweeps=$((minutes / 2 > 0 ? minutes / 2 : 1))
-for run in $(seq "$sweeps"); do
-    for kind in quiet storm; do
-        if [ $kind = storm ]; then
-            touch "$work/storm"
-            ip netns exec ns_c taskset -c 1 bash -c storm >"$work/storm-$run.text" &
-            storm_pid=$!
-        fi
-        ip netns exec ns_s "$sendpath" sweep --peer "$peer" --server-address "$address:$port" --size 64,64K --threads 1 \
-            --receiver buffer --counters none --time 30s --out "$work/$kind-$run" >"$work/$kind-$run.out" 2>"$work/$kind-$run.err"
-        grep -h strangers "$work/$kind-$run.err" || true
-        if [ $kind = storm ]; then
-            rm "$work/storm"
-            wait "$storm_pid" || true
-            storm_pid=
-            cat "$work/storm-$run.text"
-        fi
+# Runs of a second, in turns: two whole sweeps one after the other differ by what the machine does meanwhile. Strangers
+# at a port that nobody has cost the machine the same, and cannot reach the run.
+echo "== runs with strangers at the data port, at another port, and with none, in turns"
+pairs=$((minutes * 8))
+for size in 64 64K; do
+    for pair in $(seq "$pairs"); do
+        kinds=(none other data none other data)
+        for kind in "${kinds[@]:pair % 3:3}"; do
+            if [ "$kind" != none ]; then
+                aim=$port
+                [ "$kind" = data ] || aim=$((port + 1))
+                touch "$work/storm"
+                ip netns exec ns_c taskset -c 1 bash -c "storm $aim" >>"$work/storm-$kind.text" 2>/dev/null &
+                storm_pid=$!
+            fi
+            ip netns exec ns_s "$sendpath" run --peer "$peer" --server-address "$address:$port" --path two_copy \
+                --size "$size" --duration 1s --json 2>/dev/null |
+                jq --raw-output --arg of "$size $kind $pair" '"\($of) \(.messages / .elapsed_ns) \(.strangers)"'
+            if [ "$kind" != none ]; then
+                rm "$work/storm"
+                wait "$storm_pid" || true
+                storm_pid=
+            fi
+        done
     done
-    "$sendpath" compare "$work/quiet-$run" "$work/storm-$run" || true
+done >"$work/runs"
+awk '
+    { rate[$1, $2, $3] = $4; closed += $5; sizes[$1] = 1; if ($3 > pairs) pairs = $3 }
+    function compare(size, kind, other,    pair, change, sum, squares, mean, half) {
+        for (pair = 1; pair <= pairs; pair++) {
+            change = log(rate[size, kind, pair] / rate[size, other, pair])
+            sum += change
+            squares += change * change
+        }
+        mean = sum / pairs
+        # Student, 95 % of both sides, for 30 pairs and about as many.
+        half = 2.04 * sqrt((squares / pairs - mean * mean) / (pairs - 1))
+        printf "%-4s throughput, strangers at: %-5s by %-5s  %+.2f %% [%+.2f %%, %+.2f %%], %d pairs of runs\n", \
+            size, kind, other, 100 * (exp(mean) - 1), 100 * (exp(mean - half) - 1), 100 * (exp(mean + half) - 1), pairs
+    }
+    END {
+        for (size in sizes) {
+            compare(size, "data", "other")
+            compare(size, "other", "none")
+        }
+        printf "%d connections were closed for want of the token\n", closed
+    }' "$work/runs"
+# Anything that a stranger was told stands here, too.
+for kind in data other; do
+    awk -v kind="$kind" '
+        /^tried/ { tried += $2; made += $4; next }
+        { print }
+        END { print kind ": tried " tried " connections, " made " of them were made" }' "$work/storm-$kind.text"
 done
