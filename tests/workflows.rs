@@ -36,7 +36,7 @@ impl Runner {
             fs::create_dir(runner.path(folder)).expect("it is new");
         }
         // No runner has to have it, and this one does not.
-        runner.program("sudo", "exit 1");
+        runner.program("sudo", "echo \"$@\" >>\"$FOLDER/sudo\"; exit 1");
         runner
     }
 
@@ -118,6 +118,7 @@ fn a_pull_request_is_compared_with_what_it_branched_off_from() {
         "{arguments}"
     );
     assert!(runner.read("cargo").contains("--target-dir target/ab"), "ab builds there as well");
+    assert!(runner.read("sudo").contains("prlimit --memlock=unlimited --pid "), "{}", runner.read("sudo"));
     assert_eq!(
         (runner.read("output"), runner.read("temp/comment.md")),
         ("code=1\n".into(), "the table\n".into())
@@ -127,18 +128,13 @@ fn a_pull_request_is_compared_with_what_it_branched_off_from() {
 
 #[test]
 fn a_comment_stands_where_nothing_was_built_or_nothing_was_printed() {
-    for (cargo, code) in [
-        ("exit 101", 4),
-        (
-            "mkdir -p target/ab/release && cd target/ab/release\n\
-             printf '#!/bin/sh\\nkill -9 $$\\n' >sendpath && chmod +x sendpath",
-            137,
-        ),
-    ] {
+    let killed = "mkdir -p target/ab/release && cd target/ab/release\n\
+                  printf '#!/bin/sh\\nkill -9 $$\\n' >sendpath && chmod +x sendpath";
+    for (base, cargo, code) in [("main", "exit 101", 4), ("main", killed, 137), ("origin/gone", killed, 4)] {
         let runner = Runner::new();
-        let (_, tip) = branched(&runner);
+        branched(&runner);
         runner.program("cargo", cargo);
-        let output = runner.run("compare", &[("BASE", &tip)]);
+        let output = runner.run("compare", &[("BASE", base)]);
         assert!(output.status.success(), "{}", text(&output));
         let comment = runner.read("temp/comment.md");
         assert!(

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use crate::format::{difference, distance, significant};
-use crate::results::comparison::{Comparison, Outcome};
+use crate::results::comparison::{Comparison, Failure, LeftOut, Outcome};
 use crate::results::metric::{Direction, Metric};
 use crate::results::stats::Estimate;
 use crate::results::verdict::Verdict;
@@ -56,7 +56,13 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
     let (slower, faster) = (of(Verdict::Slower), of(Verdict::Faster));
     let all = outcome.comparisons.len();
     let margin = format!("{} %", significant(outcome.margin * 100.0, 3));
-    match conclude(outcome) {
+    let failed = match outcome.failures.len() {
+        0 => String::new(),
+        1 => "1 case failed. ".to_owned(),
+        number => format!("{number} cases failed. "),
+    };
+    let concluded = match conclude(outcome) {
+        Conclusion::Nothing if !failed.is_empty() => "Nothing was compared.".to_owned(),
         Conclusion::Nothing => "Nothing was compared: it takes three blocks at least.".to_owned(),
         Conclusion::Regression => {
             format!("Regression: {slower} of {all} comparisons are worse, {faster} better.")
@@ -75,7 +81,8 @@ pub(crate) fn sentence(outcome: &Outcome) -> String {
                 difference(worst)
             )
         }
-    }
+    };
+    failed + &concluded
 }
 
 /// What became of the value itself: more throughput, less time.
@@ -193,14 +200,15 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
         text.extend(first.iter().map(|comparison| row(comparison)));
         text += "\n";
     }
+    for Failure { case, error } in &outcome.failures {
+        let _ = writeln!(text, "**Failed**: `{case}`: {error}\n");
+    }
     text += "<details><summary>All comparisons</summary>\n\n";
     text += head;
     text.extend(outcome.comparisons.iter().map(row));
-    let failures = outcome.failures.iter().map(|failure| (&failure.case, "failed", &failure.error));
-    let left_out = outcome.left_out.iter().map(|left_out| (&left_out.case, "left out", &left_out.reason));
-    for (case, what, why) in failures.chain(left_out) {
+    for LeftOut { case, reason } in &outcome.left_out {
         // A bar would end the cell.
-        let _ = writeln!(text, "| `{case}` | | | {what}: {} | | | |", why.replace('|', "/"));
+        let _ = writeln!(text, "| `{case}` | | | left out: {} | | | |", reason.replace('|', "/"));
     }
     let _ = write!(text, "\n{LEGEND}{}\n\n</details>\n", alone(outcome));
     text
