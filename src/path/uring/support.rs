@@ -16,6 +16,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode};
 
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
 const SETUP_SQPOLL: u32 = 1 << 1;
@@ -27,7 +28,6 @@ struct Found {
     zero_copy: Finding,
     usage_report: Finding,
     registered_fields: Finding,
-    polling: Finding,
 }
 
 /// One thing: there, or missing by this errno.
@@ -60,8 +60,11 @@ pub(super) fn check(need: Need) -> Result<()> {
 /// What these senders need of `io_uring`, by name, and what is missing here. Tried once in the life of the process.
 #[must_use]
 pub fn support() -> Vec<(&'static str, std::result::Result<(), String>)> {
+    /// Apart from the others, since it takes a process, which no sender is to make.
+    static POLLING: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let found = found();
     let setup = |errno| refused::setup(io::Error::from_raw_os_error(errno));
+    let polling = || POLLING.get_or_init(|| makes_a_polled_ring().map_err(|error| error.to_string())).clone();
     let say = |it: Finding, refusal: fn(i32) -> Error| match found.ring {
         // Without a ring, nothing else was tried.
         Err(errno) => Err(setup(errno).to_string()),
@@ -72,7 +75,7 @@ pub fn support() -> Vec<(&'static str, std::result::Result<(), String>)> {
         ("SENDMSG_ZC", say(found.zero_copy, refused::zero_copy)),
         ("IORING_SEND_ZC_REPORT_USAGE", say(found.usage_report, refused::usage_report)),
         ("vectored sends from registered buffers", say(found.registered_fields, refused::registered_fields)),
-        ("IORING_SETUP_SQPOLL", say(found.polling, setup)),
+        ("IORING_SETUP_SQPOLL", say(found.ring, setup).and_then(|()| polling())),
     ]
 }
 
@@ -91,7 +94,6 @@ fn find() -> Found {
                 zero_copy: missing,
                 usage_report: missing,
                 registered_fields: missing,
-                polling: missing,
             };
         }
     };
@@ -103,13 +105,13 @@ fn find() -> Found {
     };
     let usage_report = zero_copy.and_then(|()| takes(&mut ring, REPORT_USAGE));
     let registered_fields = usage_report.and_then(|()| takes(&mut ring, REPORT_USAGE | FIXED_BUFFER));
-    Found { ring: Ok(()), zero_copy, usage_report, registered_fields, polling: makes_a_polled_ring() }
+    Found { ring: Ok(()), zero_copy, usage_report, registered_fields }
 }
 
 /// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread counts as one of the
 /// process that made the ring, and goes some time after it, and `unshare(2)` of an ordinary user, which a sweep needs
 /// next, fails with `EINVAL` while there is a second one.
-fn makes_a_polled_ring() -> Finding {
+fn makes_a_polled_ring() -> Result<()> {
     // struct io_uring_params, as numbers: flags is the third, sq_thread_idle the fifth.
     let mut params = [0_u32; 30];
     params[2] = SETUP_SQPOLL;
@@ -118,12 +120,12 @@ fn makes_a_polled_ring() -> Finding {
     // writes within the 120 bytes of params, which are the child's own.
     unsafe {
         match libc::fork() {
-            -1 => Err(code(&io::Error::last_os_error())),
+            -1 => Err(limits::with_limit_remedy("fork(2)", io::Error::last_os_error())),
             0 => {
                 let fd = libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
                 libc::_exit(if fd < 0 { *libc::__errno_location() } else { 0 })
             }
-            child => exit_code(child),
+            child => exit_code(child).map_err(|errno| refused::setup(io::Error::from_raw_os_error(errno))),
         }
     }
 }
