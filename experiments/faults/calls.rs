@@ -61,9 +61,10 @@ const CALLS: &[Call] = calls![
     SYS_clone3 EAGAIN,
     SYS_wait4 ECHILD,
     SYS_waitid ECHILD,
-    SYS_execve ENOEXEC,
+    SYS_execve EACCES,
     SYS_kill EPERM,
     SYS_prctl EPERM,
+    SYS_setpgid EPERM,
     SYS_setsid EPERM,
     SYS_setns EPERM,
     SYS_unshare EPERM,
@@ -95,6 +96,22 @@ const CALLS: &[Call] = calls![
     SYS_sendmsg ECONNRESET,
     SYS_recvmsg ECONNRESET,
     SYS_shutdown ENOTCONN,
+    SYS_mkdirat ENOSPC,
+    SYS_renameat EIO,
+    SYS_renameat2 EIO,
+    SYS_unlinkat EACCES,
+    SYS_getcwd ENOENT,
+    SYS_io_uring_setup ENOMEM,
+    SYS_io_uring_register EINVAL,
+    SYS_io_uring_enter EINVAL,
+    #[cfg(target_arch = "x86_64")]
+    SYS_mkdir ENOSPC,
+    #[cfg(target_arch = "x86_64")]
+    SYS_rename EIO,
+    #[cfg(target_arch = "x86_64")]
+    SYS_unlink EACCES,
+    #[cfg(target_arch = "x86_64")]
+    SYS_rmdir EACCES,
     #[cfg(target_arch = "x86_64")]
     SYS_open EMFILE,
     #[cfg(target_arch = "x86_64")]
@@ -205,7 +222,7 @@ fn fail_call(
         let stacks = CALLS.iter().filter(|other| other.number == libc::SYS_sigaltstack);
         let stacks = stacks.filter(|other| other.number != call.number);
         let calls: Vec<Call> = std::iter::once(call).chain(stacks).copied().collect();
-        let (ended, lost) = once(place, run, &calls, &mut |made| {
+        let (ended, rows) = once(place, run, &calls, &mut |made| {
             let is_it = counts.count(made).is_some_and(|(made, count)| made == *key && count == nth);
             is_struck |= is_it;
             is_it.then_some(call.errno)
@@ -218,18 +235,21 @@ fn fail_call(
         went_on += u64::from(is_success);
         tally.hangs += u64::from(ended.status.is_none());
         tally.leftovers += u64::from(!ended.left.is_empty());
-        tally.lost_rounds += u64::from(lost.is_some());
-        tally.without_cause += u64::from(ended.status.is_some() && !ended.has_cause());
+        tally.lost_rounds += u64::from(rows.is_some());
+        let has_cause = is_success || ended.has_cause() && ended.names(call.name, call.errno);
+        tally.without_cause += u64::from(ended.status.is_some() && !has_cause);
         if !is_success {
             *said.entry(ended.in_words()).or_default() += 1;
         }
-        if ended.status.is_none() || !ended.left.is_empty() || !ended.has_cause() || lost.is_some() {
+        if ended.status.is_none() || !ended.left.is_empty() || !has_cause || rows.is_some() {
             println!(
                 "  FOUND: {} {} of {count} on {} {}: {}",
                 call.name, nth, key.side, key.thread, ended.text
             );
             ended.left.iter().for_each(|left| println!("    left behind: {left}"));
-            lost.iter().for_each(|lost| println!("    lost: {lost}"));
+            if let Some(rows) = rows {
+                println!("    lost: {rows}");
+            }
         }
     }
     tally.times += times;

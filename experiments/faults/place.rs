@@ -20,6 +20,18 @@ pub const SENDPATH: &str = env!("CARGO_BIN_EXE_sendpath");
 /// The promise: whatever happens is said, and everything gone, within this.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// What a call's error has become before the command sees it.
+const TRANSLATED: [(&str, &str); 5] = [
+    // By the C library, which makes a thread's stack, and asks for a device's number.
+    ("SYS_mmap", "pthread_create(3)"),
+    ("SYS_mprotect", "pthread_create(3)"),
+    ("SYS_ioctl", "No such device"),
+    // A connection that cannot say the token is one of a stranger.
+    ("SYS_recvfrom", "no connection from the client"),
+    // A control line that is reset means that the other side is gone.
+    ("SYS_sendto", "the client process ended"),
+];
+
 /// The calling thread is in the server's namespace, another one stands in the client's. Both go with this process.
 pub struct Place {
     client_tid: Pid,
@@ -170,6 +182,14 @@ impl Ended {
             }
             _ => false,
         }
+    }
+
+    /// Whether the cause is the call that failed: it says the call's name, or its error as C has it.
+    pub fn names(&self, call: &str, errno: Errno) -> bool {
+        let error = std::io::Error::from(errno).to_string();
+        let cause = self.cause().unwrap_or_default();
+        let is_translated = TRANSLATED.iter().any(|(of, into)| *of == call && cause.contains(into));
+        is_translated || cause.contains(&error) || cause.contains(call.trim_start_matches("SYS_"))
     }
 
     /// What the command says of a failure: its last line with its own name and a cause behind it.

@@ -254,7 +254,7 @@ fn resumed(place: &Place, folder: &Folder, ended: &mut Ended) -> anyhow::Result<
     let has_more =
         whole_lines(&sweep).unwrap_or_default().len() > stored.as_deref().unwrap_or_default().len();
     // A failure that is stored stays one.
-    let usual = if ended.status.and_then(|status| status.code()) == Some(1) { 1 } else { 0 };
+    let usual = i32::from(ended.status.and_then(|status| status.code()) == Some(1));
     if status.and_then(|status| status.code()) != Some(usual) || !has_more {
         return Ok(Some(format!("--resume did not go on: {status:?}: {}", folder.said())));
     }

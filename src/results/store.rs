@@ -291,10 +291,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).map_err(|errno| {
+    let written = fs::write(&new, bytes).map_err(Error::file("write(2)", path));
+    written.and_then(|()| fs::rename(&new, path).map_err(Error::file("rename(2)", path))).inspect_err(|_| {
         // A part of a file is of no use.
         drop(fs::remove_file(&new));
-        Error::file("write(2)", path)(errno)
     })
 }
 
