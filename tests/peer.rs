@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         anywhere("a_sweep_goes_on_when_its_peer_was_killed", sweep_goes_on),
         anywhere("ab_brings_each_build_over_and_takes_it_away", ab_brings_builds_over),
         anywhere("doctor_examines_both_machines", doctor_examines_both),
+        anywhere("what_is_no_frame_is_named_in_time", no_frame_is_named),
+        Trial::ignorable_test("a_peers_command_cannot_ask_at_the_terminal", no_terminal),
         Trial::ignorable_test("between_namespaces_it_measures_as_the_built_in_client", between_namespaces),
+        Trial::ignorable_test("a_wire_that_is_cut_is_named_in_time", cut_wire),
     ])
 }
 
@@ -385,8 +388,63 @@ fn doctor_examines_both() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Two namespaces that this test makes, with nothing but `unshare`, `nsenter` and `ip`: as two machines would have it.
+/// Something else is said on the control line while it measures: in a burst, or between two of them.
+fn no_frame_is_named() -> Result<(), Failed> {
+    for delay in ["0.3", "0.35", "0.4"] {
+        let peer =
+            format!("sh -c \"(sleep {delay}; printf '\\377\\377\\377\\377') & exec '{SENDPATH}' client\"");
+        let output = ends(with_peer("run --size 64 --duration 30s --server-address 127.0.0.1", &peer))?;
+        let text = common::stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("a frame of 4294967295 bytes"), "{text}");
+    }
+    Ok(())
+}
+
+/// A terminal that this test makes.
+fn no_terminal() -> Result<Completion, Failed> {
+    if !Path::new("/usr/bin/script").exists() {
+        return skip("the script program is missing");
+    }
+    let peer = "sh -c 'read line </dev/tty && exec cat'";
+    let run = format!("'{SENDPATH}' run --size 64 --duration 50ms --peer \"{peer}\"");
+    let mut command = common::clean(Command::new("/usr/bin/script"));
+    command.args(["--quiet", "--return", "--command", &run, "/dev/null"]);
+    let output = ends(command)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/dev/tty: No such device"), "it was asked: {text}");
+    Ok(Completion::Completed)
+}
+
 fn between_namespaces() -> Result<Completion, Failed> {
+    let Some(output) = in_namespaces("--json --duration 50ms", "")? else { return skip(NO_NAMESPACES) };
+    let report = json(&output)?;
+    let effective = &report["environment"]["effective"];
+    assert_eq!(effective["server_link"]["name"], "wire_s", "{effective}");
+    assert_eq!(effective["client_link"]["name"], "wire_c");
+    assert_eq!(effective["client_link"]["driver"], "veth");
+    assert_eq!(effective["client"]["is_the_servers"], true);
+    assert_eq!(report["zero_copy"]["copied_share"], 1.0);
+    assert!(report["zero_copy"]["copied_because"].to_string().contains("on this machine"));
+    assert!(report["verified_messages"].as_u64().is_some_and(|messages| messages > 0));
+    Ok(Completion::Completed)
+}
+
+fn cut_wire() -> Result<Completion, Failed> {
+    let cut = "(sleep 0.5; ip link set wire_s down) &";
+    let Some(output) = in_namespaces("--duration 30s", cut)? else { return skip(NO_NAMESPACES) };
+    let text = common::stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("stalled: no byte moved on any pair for"), "{text}");
+    Ok(Completion::Completed)
+}
+
+const NO_NAMESPACES: &str = "ip, nsenter or unshare is missing, or namespaces are forbidden";
+
+/// A run between two namespaces that this test makes, with nothing but `unshare`, `nsenter` and `ip`: as two machines would
+/// have it. `meanwhile` is what the shell does first. None where there cannot be any.
+fn in_namespaces(options: &str, meanwhile: &str) -> Result<Option<Output>, Failed> {
     let is_root = nix::unistd::geteuid().is_root();
     let unshare = if is_root { "unshare --net" } else { "unshare --map-root-user --net" };
     // The other namespace lives as long as the process that waits in it for the end of its input.
@@ -403,16 +461,19 @@ fn between_namespaces() -> Result<Completion, Failed> {
         ip link set wire_s up
         nsenter --target $other --net ip address add 10.77.0.2/24 dev wire_c
         nsenter --target $other --net ip link set wire_c up
-        '{SENDPATH}' run --json --duration 50ms --path zero_copy --layout page --peer \"nsenter --target $other --net '{SENDPATH}' client\"
+        {meanwhile}
+        code=0
+        '{SENDPATH}' run {options} --path zero_copy --layout page --peer \"nsenter --target $other --net '{SENDPATH}' client\" || code=$?
         exec 4>&-
-        wait $other"
+        wait $other
+        exit $code"
     );
     for needed in ["ip", "nsenter", "unshare"] {
         if !["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
             .any(|folder| Path::new(folder).join(needed).exists())
         {
-            return skip(&format!("the {needed} program is missing"));
+            return Ok(None);
         }
     }
     let folder = tempfile::tempdir()?;
@@ -420,18 +481,5 @@ fn between_namespaces() -> Result<Completion, Failed> {
     let mut command = common::clean(Command::new(words.next().ok_or("no words")?));
     command.args(words).args(["sh", "-c", &script, "sh"]).arg(folder.path());
     let output = ends(command)?;
-    let text = common::stderr(&output);
-    if text.contains("unshare failed") {
-        return skip(text.trim());
-    }
-    let report = json(&output)?;
-    let effective = &report["environment"]["effective"];
-    assert_eq!(effective["server_link"]["name"], "wire_s", "{effective}");
-    assert_eq!(effective["client_link"]["name"], "wire_c");
-    assert_eq!(effective["client_link"]["driver"], "veth");
-    assert_eq!(effective["client"]["is_the_servers"], true);
-    assert_eq!(report["zero_copy"]["copied_share"], 1.0);
-    assert!(report["zero_copy"]["copied_because"].to_string().contains("on this machine"));
-    assert!(report["verified_messages"].as_u64().is_some_and(|messages| messages > 0));
-    Ok(Completion::Completed)
+    Ok((!common::stderr(&output).contains("unshare failed")).then_some(output))
 }

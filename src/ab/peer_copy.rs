@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::pair::{Peer, remove_peers_program};
+use crate::pair::{Peer, kill_group, remove_peers_program, stand_alone};
 use crate::random;
 
 /// What stands for the program's path, in the command that copies it and in the peer's.
@@ -27,8 +28,8 @@ impl PeerCopy {
     /// commands `{}` stands for that path.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the command fails or takes more than a minute.
-    pub fn make(program: &Path, copy: &[String], peer: &Peer) -> Result<Self> {
+    /// [`Error::Refused`] where the command fails, takes more than a minute, or is interrupted.
+    pub fn make(program: &Path, copy: &[String], peer: &Peer, interrupted: &AtomicBool) -> Result<Self> {
         let path = PathBuf::from(format!("/tmp/{}{:016x}", Peer::COPY_PREFIX, random::number()?));
         let words = |words: &[String]| -> Vec<String> {
             words.iter().map(|word| word.replace(PLACEHOLDER, &path.display().to_string())).collect()
@@ -37,7 +38,7 @@ impl PeerCopy {
         // From here on it is removed, whatever happens.
         let copied = Self { path: path.clone(), peer };
         fs::copy(program, &path).map_err(Error::file("copy_file_range(2)", &path))?;
-        run(&words(copy))?;
+        run(&words(copy), interrupted)?;
         Ok(copied)
     }
 
@@ -60,34 +61,34 @@ impl Drop for PeerCopy {
     }
 }
 
-fn run(words: &[String]) -> Result<()> {
+/// Runs the command without a terminal: `scp` that needs a password fails, and does not wait for one.
+fn run(words: &[String], interrupted: &AtomicBool) -> Result<()> {
     let call = "execve(2) of the command of --peer-copy";
     let shown = || shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
     let refused = |errno, remedy| Error::Refused { call, errno, remedy };
     let (program, arguments) =
         words.split_first().ok_or_else(|| Error::Setting("no --peer-copy".to_owned()))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    stand_alone(&mut command);
+    let mut child =
+        command.spawn().map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
     let began = Instant::now();
     loop {
         match child.try_wait().map_err(Error::call("wait4(2)"))? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
                 return Err(refused(
-                    std::io::Error::other(status.to_string()),
+                    io::Error::other(status.to_string()),
                     format!("`{}` has to copy the program to the peer's machine", shown()),
                 ));
             }
-            None if began.elapsed() > COPY_LIMIT => {
-                drop(child.kill());
+            None if began.elapsed() > COPY_LIMIT || interrupted.load(Ordering::Relaxed) => {
+                kill_group(&child);
                 drop(child.wait());
                 return Err(refused(
-                    std::io::Error::from(std::io::ErrorKind::TimedOut),
-                    format!("`{}` was not done after {} s", shown(), COPY_LIMIT.as_secs()),
+                    io::Error::from(io::ErrorKind::TimedOut),
+                    format!("`{}` was not done after {} s", shown(), began.elapsed().as_secs()),
                 ));
             }
             None => std::thread::sleep(Duration::from_millis(10)),

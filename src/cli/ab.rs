@@ -214,7 +214,7 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     let mut builds = None;
     let (base_name, change_name, programs) = programs(options, &mut builds, interrupted)?;
     // Removed when they are dropped.
-    let copies = peer_copies(options, &setup, &programs)?;
+    let copies = peer_copies(options, &setup, &programs, interrupted)?;
     let build = |side: usize, variables: &[(String, String)]| {
         let copy = copies.as_ref().map(|copies| &copies[side.min(copies.len() - 1)]);
         let arguments = options.setup.arguments(copy.map(PeerCopy::peer_command));
@@ -270,6 +270,7 @@ fn peer_copies(
     options: &Options,
     setup: &Setup,
     programs: &[PathBuf; 2],
+    interrupted: &AtomicBool,
 ) -> Result<Option<Vec<PeerCopy>>, Error> {
     let Client::Peer(peer) = &setup.client else { return Ok(None) };
     let Some(copy) = &options.peer_copy else {
@@ -282,7 +283,8 @@ fn peer_copies(
         return Ok(None);
     };
     let distinct = if programs[0] == programs[1] { &programs[..1] } else { &programs[..] };
-    distinct.iter().map(|program| PeerCopy::make(program, &copy.0, peer)).collect::<Result<_, _>>().map(Some)
+    let make = |program: &PathBuf| PeerCopy::make(program, &copy.0, peer, interrupted);
+    distinct.iter().map(make).collect::<Result<_, _>>().map(Some)
 }
 
 /// Refuses a copy that no peer would run.

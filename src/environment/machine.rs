@@ -32,6 +32,15 @@ pub struct Machine {
     pub sysctls: Vec<(String, String)>,
 }
 
+impl Machine {
+    /// What limits the memory of zero-copy sends. Of the other limits, what they do is described elsewhere (the sockets'
+    /// buffers), or bears on no number (open files).
+    pub(super) fn pinned_memory(&self) -> String {
+        let optmem = self.sysctls.iter().find(|(name, _)| name.ends_with("optmem_max"));
+        format!("memlock {}, optmem_max {}", self.memlock, optmem.map_or("unknown", |(_, value)| value))
+    }
+}
+
 /// A build of this program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -83,12 +92,13 @@ impl ClientMachine {
         let Self { program, is_the_servers, cpus, machine, .. } = self;
         let Machine { kernel, cpu_model, smt, cgroup, softirq_in_cpu_time, .. } = machine;
         format!(
-            "{}, {}, {cpu_model}, cpus {:?}, smt {}, {cgroup}, kernel {kernel}, softirq in CPU time {}",
+            "{}, {}, {cpu_model}, cpus {:?}, smt {}, {cgroup}, kernel {kernel}, softirq in CPU time {}, {}",
             if *is_the_servers { "the server's machine" } else { "another machine" },
             program.name(),
             cpus.numbers(),
             super::known(*smt, "on", "off"),
             super::known(*softirq_in_cpu_time, "yes", "no"),
+            machine.pinned_memory(),
         )
     }
 }

@@ -167,6 +167,7 @@ impl Environment {
                 ("cpus", format!("{:?}", effective.cpus.numbers())),
                 ("smt", known(machine.smt, "on", "off").to_owned()),
                 ("cgroup", machine.cgroup.to_string()),
+                ("limits", machine.pinned_memory()),
                 ("kernel", machine.kernel.clone()),
                 ("softirq in CPU time", known(machine.softirq_in_cpu_time, "yes", "no").to_owned()),
                 ("topology", effective.topology.to_string()),
@@ -343,7 +344,13 @@ mod tests {
     fn surroundings_differ_in_whatever_changes_the_numbers() {
         let then = environment();
         assert_eq!(then.differences(&then), [""; 0]);
-        let changes: [(&str, Change); 15] = [
+        let changes: [(&str, Change); 17] = [
+            ("limits ", |now| now.machine.memlock = "65536 bytes".to_owned()),
+            ("client ", |now| {
+                let mut client = client(false);
+                client.machine.memlock = "65536 bytes".to_owned();
+                now.effective.client = Some(client);
+            }),
             ("client ", |now| now.effective.client = Some(client(false))),
             ("client port ", |now| now.effective.client_link.queues = Some(Queues::default())),
             ("cpu ", |now| now.machine.cpu_model = "another".to_owned()),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
 use super::control::{Description, ToClient, ToServer, greeting, write_frame};
@@ -54,6 +55,7 @@ pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()>
         line.try_clone_to_owned().map_err(Error::call("dup(2) of the control line"))
     };
     let input = duplicate(std::io::stdin().as_fd())?;
+    notice_a_lost_server(&input);
     let mut output = File::from(duplicate(std::io::stdout().as_fd())?);
     let greeted = output.write_all(greeting(Side::Client).as_bytes());
     greeted.map_err(Error::call("write(2) to the control line")).or_else(unless_gone)?;
@@ -81,6 +83,18 @@ pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()>
         None | Some(Error::PeerGone { .. }) => Ok(()), // the run is over
         Some(error) => Err(error),
     }
+}
+
+/// Where the control line is a TCP connection, as `nc -e` has it, asks the kernel to find out that the server's machine is
+/// gone without a word: the line then ends after 8 s. Any other line is somebody else's to watch, such as ssh's.
+fn notice_a_lost_server(line: &OwnedFd) {
+    let set = || -> nix::Result<()> {
+        setsockopt(line, sockopt::TcpKeepIdle, &5)?;
+        setsockopt(line, sockopt::TcpKeepInterval, &1)?;
+        setsockopt(line, sockopt::TcpKeepCount, &3)?;
+        setsockopt(line, sockopt::KeepAlive, &true)
+    };
+    let _ = set(); // a pipe or a local socket has no such options
 }
 
 /// No error where the server has gone away: the run is over.

@@ -308,7 +308,7 @@ impl Drop for Started {
 }
 
 /// Ends a process that leads its group, and the group.
-fn kill_group(child: &Child) {
+pub(crate) fn kill_group(child: &Child) {
     // A group of nobody is not there any more.
     let group = i32::try_from(child.id()).unwrap_or_default();
     let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
@@ -319,16 +319,7 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Chi
     let (program, arguments) = command.split_first().ok_or_else(|| Error::Setting("no peer".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
-    command.process_group(0);
-    // Not setsid(2): a session of its own is another group to a scheduler that groups by session (autogroup, sched(7)), and
-    // then a client on this machine is woken later than the built-in one: 6 % of a round trip of 64 bytes.
-    // SAFETY: open(2), ioctl(2) and close(2) may be called between fork(2) and execve(2); the path is a literal.
-    unsafe {
-        command.pre_exec(|| {
-            give_up_terminal();
-            Ok(())
-        })
-    };
+    stand_alone(&mut command);
     command.spawn().map_err(|errno| {
         let is_no_program = matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC));
         if !is_no_program {
@@ -340,6 +331,20 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Chi
             remedy: format!("{program} has to be a program; a line for a shell is given as sh -c '...'"),
         }
     })
+}
+
+/// Has a command lead a process group of its own, and have no terminal to ask for a password at.
+pub(crate) fn stand_alone(command: &mut Command) {
+    command.process_group(0);
+    // Not setsid(2): a session of its own is another group to a scheduler that groups by session (autogroup, sched(7)), and
+    // then a client on this machine is woken later than the built-in one: 6 % of a round trip of 64 bytes.
+    // SAFETY: open(2), ioctl(2) and close(2) may be called between fork(2) and execve(2); the path is a literal.
+    unsafe {
+        command.pre_exec(|| {
+            give_up_terminal();
+            Ok(())
+        })
+    };
 }
 
 /// Leaves the process without a controlling terminal, if it has one (`TIOCNOTTY`, `tty_ioctl(4)`). Its children have none

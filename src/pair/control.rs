@@ -227,6 +227,50 @@ mod tests {
         assert!(matches!(write_frame(&mut Vec::new(), &many), Err(Error::Protocol(_))));
     }
 
+    /// Two builds with the same version take each other's frames. So whoever changes one raises it.
+    #[test]
+    fn a_frame_that_is_another_has_another_version() {
+        use crate::counts::ZeroCopyCounts;
+        use crate::environment::Core;
+        use crate::pair::{Extent, Mode};
+        use crate::sample::{RoundTrips, Seen};
+
+        let token = Token([7; 16]);
+        let to_client = [
+            ToClient::BringUp { options: SocketOptions::default() },
+            ToClient::Open {
+                case: Case::default(),
+                cpus: vec![Core { node: 0, cpus: vec![0, 1] }].into(),
+                placement: Placement::Paired,
+                server: ([10, 0, 0, 1], 7000).into(),
+                token,
+                events: Vec::new(),
+                fault: None,
+            },
+            ToClient::Burst {
+                token,
+                burst: Burst { lead_in_messages: 1, extent: Extent::Messages(2), mode: Mode::Verify },
+            },
+        ];
+        let report = SideReport {
+            cpu_untold: Some(String::new()),
+            zero_copy: Some(ZeroCopyCounts::default()),
+            round_trips: Some(RoundTrips::default()),
+            seen: Some(Seen::default()),
+            ..SideReport::default()
+        };
+        let to_server = [ToServer::Done(report), ToServer::Failed { cause: String::new(), echo: true }];
+        let to_client = to_client.iter().map(|frame| serde_json::to_string(frame).unwrap());
+        let to_server = to_server.iter().map(|frame| serde_json::to_string(frame).unwrap());
+        let text: Vec<String> =
+            [format!("version {VERSION}")].into_iter().chain(to_client).chain(to_server).collect();
+        assert_eq!(
+            text.join("\n") + "\n",
+            include_str!("../../tests/golden/control-frames.txt"),
+            "raise VERSION, and put the left text into the file"
+        );
+    }
+
     #[test]
     fn a_greeting_is_read_and_what_follows_it_left() {
         let wire = greeting(Side::Client) + "rest";

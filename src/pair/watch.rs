@@ -46,6 +46,8 @@ struct State {
     cause: Option<Error>,
     /// The process at the other end of the line, once the line is cut. That is for good.
     gone: Option<Side>,
+    /// Something was said on the line that is no frame, and nobody reads it any more: `cause` says what. That is for good.
+    is_unreadable: bool,
 }
 
 impl Watch {
@@ -57,12 +59,14 @@ impl Watch {
     pub(super) fn arm(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
         let is_slow = matches!(mode, Mode::Verify | Mode::Overwrite);
         let stall = Some(if is_slow { STALL_VERIFYING } else { STALL });
-        let gone = {
+        let is_over = {
             let mut state = self.state();
-            *state = State { connections, stall, gone: state.gone, ..State::default() };
-            state.gone
+            let State { gone, is_unreadable, .. } = *state;
+            let cause = state.cause.take().filter(|_| is_unreadable);
+            *state = State { connections, stall, cause, gone, is_unreadable, ..State::default() };
+            gone.is_some() || is_unreadable
         };
-        if gone.is_some() {
+        if is_over {
             self.abort();
         }
     }
@@ -119,6 +123,11 @@ impl Watch {
         state.cause.take().or(gone)
     }
 
+    fn lose_the_line(&self, cause: Error) {
+        self.state().is_unreadable = true;
+        self.fail(cause);
+    }
+
     fn cut(&self, other: Side) {
         self.state().gone = Some(other);
         self.abort();
@@ -173,7 +182,7 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
                     }
                     Ok(None) => return watch.cut(other),
                     Err(error) if error.is_echo() => return watch.cut(other),
-                    Err(error) => return watch.fail(error),
+                    Err(error) => return watch.lose_the_line(error),
                 }
                 next = read_frame(&mut reader);
             }
