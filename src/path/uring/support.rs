@@ -16,7 +16,6 @@ use io_uring::{IoUring, Probe, cqueue, opcode};
 
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use crate::error::{Error, Result};
-use crate::limits;
 
 /// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
 const SETUP_SQPOLL: u32 = 1 << 1;
@@ -120,7 +119,7 @@ fn makes_a_polled_ring() -> Result<()> {
     // writes within the 120 bytes of params, which are the child's own.
     unsafe {
         match libc::fork() {
-            -1 => Err(limits::with_limit_remedy("fork(2)", io::Error::last_os_error())),
+            -1 => Err(Error::call("fork(2)")(io::Error::last_os_error())),
             0 => {
                 let fd = libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
                 libc::_exit(if fd < 0 { *libc::__errno_location() } else { 0 })
