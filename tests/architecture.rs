@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &str); 24] = [
     ("path", "case counts error limits message sample"),
     ("topology", "case environment error limits sample"),
     ("counters", "event limits"),
-    ("pair", "case counters environment error event limits message path random sample topology"),
+    ("pair", "case counters counts environment error event limits message path random sample topology"),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),
     ("doctor", "case counters environment error event limits measure message pair path topology"),
