@@ -133,6 +133,14 @@ pub fn skip(reason: &str) -> Result<Completion, Failed> {
     Ok(Completion::ignored_with(reason.trim()))
 }
 
+/// Whether an error says that an ordinary user may not lock so much memory. For root it would be a fault.
+pub fn is_beyond_memlock(error: &str) -> bool {
+    // Root of a user namespace of its own is an ordinary user still.
+    let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_every_user = users.split_whitespace().eq(["0", "0", "4294967295"]);
+    !(nix::unistd::geteuid().is_root() && is_every_user) && error.contains("RLIMIT_MEMLOCK")
+}
+
 /// Skips what only root may do, whatever the one who runs the tests knows of the machine.
 pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
     if nix::unistd::geteuid().is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }

@@ -218,6 +218,8 @@ pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
     chain_number: u64,
     /// How many sends of the chain are known to be whole.
     whole: usize,
+    /// The next chain is no longer.
+    most_linked: usize,
     lent: Lent,
     /// A message is lent only when the one that was sent so many before it has been let go of.
     most_in_flight: usize,
@@ -364,6 +366,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             chain: 0..0,
             chain_number: 0,
             whole: 0,
+            most_linked: usize::MAX,
             lent: Lent { fields, packed: vec![0; packed_bytes].into() },
             most_in_flight: messages,
             most_gathered,
@@ -437,7 +440,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             self.reap()?;
             room = self.queues.room();
         }
-        let end = self.gathered.len().min(self.sent + room);
+        let most_linked = mem::replace(&mut self.most_linked, usize::MAX);
+        let end = self.gathered.len().min(self.sent + room.min(most_linked));
         self.chain = self.sent..end;
         self.chain_number = self.flight.next_call();
         self.whole = 0;
@@ -542,13 +546,21 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     }
 
     /// After a chain that broke: finds the send that is not whole, and makes ready to go on with it. Those behind it
-    /// were cancelled.
+    /// were cancelled. Where one of them could not even be prepared, since the memory of all may not be pinned at once, the
+    /// kernel has cancelled the whole chain (`io_submit_fail_init` in `io_uring/io_uring.c`): those before it go first.
     #[cold]
     fn mend(&mut self, chain: Range<usize>, wait: &mut Wait, blocked: &mut Option<Instant>) -> Result<()> {
         let is_whole = |one: &Gathered| one.taken_bytes == one.bytes;
         let place = chain.start + self.gathered[chain.clone()].iter().take_while(|one| is_whole(one)).count();
         self.sent = place;
         self.check_order()?;
+        if self.gathered[place].answer == -libc::ECANCELED {
+            let mut answers = self.gathered[place..chain.end].iter().map(|one| one.answer);
+            if let Some(before) = answers.position(|answer| answer != -libc::ECANCELED) {
+                self.most_linked = before;
+                return Ok(());
+            }
+        }
         self.go_on(place, self.gathered[place].answer, wait, blocked)
     }
 

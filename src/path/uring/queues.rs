@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
@@ -12,6 +13,7 @@ use super::sqpoll::PollThread;
 use super::support::refused;
 use super::{Handover, Registered};
 use crate::error::Result;
+use crate::limits;
 
 /// From `<linux/io_uring.h>`: on a notification, says whether the bytes were copied. Since Linux 6.2.
 pub(super) const REPORT_USAGE: u16 = 1 << 3;
@@ -22,6 +24,10 @@ const NOTIFIED_COPIED: u32 = 1 << 31;
 /// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a call. Far longer
 /// than a round trip, and short where nobody sends: until then it keeps a CPU busy.
 const POLL_IDLE_MS: u32 = 2;
+/// How long the kernel may take to unlock what a ring has locked that was closed before.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(1);
+const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// One send, as the kernel takes it from the submission queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -189,7 +195,8 @@ impl KernelQueues {
         if let Some(registered) = registered {
             // SAFETY: the kernel pins the pages of the range, and fails where there are none. It reads of them what
             // entries name, and `push` has the promise for these. A page that is pinned is not given to others.
-            unsafe { ring.submitter().register_buffers(&[registered.iovec()]) }
+            let register = || unsafe { ring.submitter().register_buffers(&[registered.iovec()]) };
+            until_unlocked(register, registered.bytes() as u64)
                 .map_err(|errno| refused::registration(errno, registered.bytes()))?;
         }
         let is_polled = ring.params().is_setup_sqpoll();
@@ -204,6 +211,24 @@ impl KernelQueues {
             Some(thread) => thread.cpu_ns().map(Some),
             None if self.is_polled => PollThread::of_ring(self.ring.as_raw_fd())?.cpu_ns().map(Some),
             None => Ok(None),
+        }
+    }
+}
+
+/// Tries again where memory cannot be locked that would fit the limit: a ring that was closed just now has some of it still,
+/// since the kernel takes it apart later.
+fn until_unlocked(mut register: impl FnMut() -> io::Result<()>, bytes: u64) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match register() {
+            Err(errno)
+                if errno.raw_os_error() == Some(libc::ENOMEM)
+                    && bytes <= limits::memlock_bytes()
+                    && began.elapsed() < UNLOCK_LIMIT =>
+            {
+                sleep(UNLOCK_PAUSE);
+            }
+            result => return result,
         }
     }
 }

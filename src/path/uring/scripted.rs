@@ -45,6 +45,7 @@ struct State {
     /// A thread takes what is pushed, and is through with it when it is waited for.
     is_polled: bool,
     errors: VecDeque<i32>,
+    unprepared: VecDeque<(usize, i32)>,
     entered: usize,
     chains: Vec<Vec<Entry>>,
 }
@@ -75,6 +76,7 @@ impl ScriptedQueues {
             ignores_links: false,
             is_polled: false,
             errors: VecDeque::new(),
+            unprepared: VecDeque::new(),
             entered: 0,
             chains: Vec::new(),
         })))
@@ -133,6 +135,11 @@ impl ScriptedQueues {
         self.state().errors.extend(errors);
     }
 
+    /// Of the next chains, this entry of each cannot be prepared, which cancels the others.
+    pub fn refuse(&self, entries: impl IntoIterator<Item = (usize, i32)>) {
+        self.state().unprepared.extend(entries);
+    }
+
     pub fn entered(&self) -> usize {
         self.state().entered
     }
@@ -166,10 +173,13 @@ impl State {
 
     fn carry_out(&mut self, chain: &[Entry]) {
         let mut is_broken = false;
-        for entry in chain {
+        let unprepared = self.unprepared.pop_front();
+        for (place, entry) in chain.iter().enumerate() {
             let is_zero_copy = entry.memory != Memory::Copied;
             let bytes = bytes(entry);
-            let result = if is_broken && !self.ignores_links {
+            let result = if let Some((refused, errno)) = unprepared {
+                if place == refused { -errno } else { -libc::ECANCELED }
+            } else if is_broken && !self.ignores_links {
                 -libc::ECANCELED
             } else {
                 match self.script.send_vectored(&[IoSlice::new(&bytes)]) {

@@ -299,6 +299,18 @@ fn enobufs_waits_for_a_notification_and_goes_on() {
 }
 
 #[test]
+fn of_a_chain_that_cannot_be_pinned_at_once_the_first_go_alone() {
+    let (mut sender, script, queues) = scripted(Operation::SendMsgZc, 4);
+    queues.refuse([(2, libc::ENOMEM), (1, libc::ENOMEM), (0, libc::ENOMEM)]);
+    gather(&mut sender, 4);
+    sender.flush().unwrap();
+    let chains: Vec<usize> = queues.chains().iter().map(Vec::len).collect();
+    assert_eq!(chains, [4, 2, 1, 4]);
+    assert_eq!(counts(&sender).enobufs, 1, "the one that stood first");
+    assert!(script.wire() == expected(0..4));
+}
+
+#[test]
 fn enobufs_with_nothing_outstanding_here_is_tried_again_and_in_the_end_an_error() {
     let (mut sender, script, _) = scripted(Operation::SendMsgZc, 1);
     script.expect([Step::Errno(libc::ENOBUFS), Step::Errno(libc::ENOBUFS)]);
