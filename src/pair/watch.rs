@@ -290,6 +290,23 @@ fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn what_made_the_line_unreadable_ends_the_next_burst_and_is_its_cause() {
+        let watch = Watch::default();
+        watch.lose_the_line(Error::Protocol("nonsense".to_owned()));
+        watch.arm(Mode::Time, Vec::new());
+        assert!(watch.is_aborted(), "nobody would watch over it");
+        assert!(matches!(watch.take_cause(), Some(Error::Protocol(_))));
+        watch.arm(Mode::Time, Vec::new());
+        assert!(watch.is_aborted(), "that is for good");
+        let watch = Watch::default();
+        watch.fail(Error::Protocol("of one burst".to_owned()));
+        watch.arm(Mode::Time, Vec::new());
+        assert!(!watch.is_aborted() && watch.take_cause().is_none());
+    }
+
     #[test]
     fn segments_sent_again_are_where_they_are_looked_for() {
         assert_eq!(std::mem::offset_of!(libc::tcp_info, tcpi_total_retrans), 12 * 8 + 4);

@@ -419,7 +419,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             self.await_answers()?;
             let chain = mem::take(&mut self.chain);
             if self.whole == chain.len() {
-                self.sent = chain.end;
+                (self.sent, blocked) = (chain.end, None);
             } else {
                 self.mend(chain, &mut wait, &mut blocked)?;
             }
