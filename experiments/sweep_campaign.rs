@@ -88,6 +88,7 @@ fn sweep(
         precision: 0.01,
         series: vec![Series::new(SendPath::TwoCopy, Layout::Heap)],
         cells: cells.to_vec(),
+        only_in: Vec::new(),
     };
     let manifest = Manifest {
         schema: SCHEMA,

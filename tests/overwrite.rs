@@ -152,6 +152,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
             precision: 0.01,
             series: vec![case.series()],
             cells: vec![case.cell()],
+            only_in: Vec::new(),
         },
         not_counted: std::collections::BTreeMap::new(),
         injections: Vec::new(),

@@ -18,7 +18,7 @@ use sendpath::environment::CopyCauses;
 use sendpath::event::{Event, Reading};
 use sendpath::report::page::{Line, Page};
 use sendpath::results::analysis::CellResult;
-use sendpath::results::manifest::{Manifest, Plan, Program, SCHEMA};
+use sendpath::results::manifest::{Manifest, OnlyIn, Plan, Program, SCHEMA};
 use sendpath::results::metric::Metric;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::stats::Estimate;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         anywhere("receivers_and_sources_are_never_mixed", receivers),
         anywhere("copied_shares_are_never_pooled", copied_shares),
         anywhere("the_first_sentences_answer_for_the_sender_alone_and_for_a_receiver", first_sentences),
+        anywhere("a_series_of_some_cells_leaves_what_is_said_of_all_as_it_is", series_of_some_cells),
         anywhere("other_ways_are_named_apart_and_stay_out_of_the_six_questions", other_ways),
         anywhere("text_csv_tables_maps_and_figures_hold_to_one_verdict", one_verdict),
         anywhere("paths_that_are_close_are_said_to_be_in_numbers", close_paths),
@@ -123,7 +124,14 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         command: vec!["perf".to_owned(), "stat".to_owned()],
         resumed: Vec::new(),
         events: Vec::new(),
-        plan: Plan { profile: "study-a".to_owned(), seed: 0, precision: 0.01, series, cells },
+        plan: Plan {
+            profile: "study-a".to_owned(),
+            seed: 0,
+            precision: 0.01,
+            series,
+            cells,
+            only_in: Vec::new(),
+        },
         not_counted: BTreeMap::new(),
         environment: None,
         copy_causes: CopyCauses::default(),
@@ -297,11 +305,13 @@ fn receivers() -> Result<(), Failed> {
         assert!(figure.lines.iter().map(xs).all(|xs| xs.is_sorted_by(|a, b| a < b)), "{}", figure.id);
     }
     assert_eq!(page.maps.len(), 2 * 3, "a map for each receiver and metric");
-    for (map, end) in page.maps.iter().zip(["receiver matched)", "source cold)"].into_iter().cycle()) {
+    for (map, end) in
+        page.maps.iter().zip(["receiver matched)", "data from memory, free)"].into_iter().cycle())
+    {
         assert!(map.title.ends_with(end), "{}", map.title);
     }
     let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
-    for given in ["0 of 8 cells with receiver matched", "0 of 8 cells with source cold"] {
+    for given in ["0 of 8 cells with receiver matched", "0 of 8 cells with data from memory"] {
         assert!(verdict.iter().any(|text| text.contains(given)), "{given}: {verdict:?}");
     }
     assert!(page.headline.contains("receiver matched"), "{}", page.headline);
@@ -397,10 +407,10 @@ fn first_sentences() -> Result<(), Failed> {
     };
     let (page, both) = headline(&timed(ns, 0.001))?;
     for part in [
-        "Sending alone, not copied: two_copy up to 19.7 KiB (95 %: 19.7 to 19.7 KiB), zero_copy from there, 2.2 \
+        "Sending alone (one connection, request/response, data in cache), not copied: two_copy up to 19.7 KiB (95 %: 19.7 to 19.7 KiB), zero_copy from there, 2.2 \
          times as fast as \
          one_copy at 256 KiB. Alone, zero_copy is faster than one_copy from 23.9 KiB (95 %: 23.9 to 23.9 KiB). \
-         To a receiver the kernel copies it after all: zero_copy takes ",
+         To a receiver (one connection, request/response, data in cache) the kernel copies it after all: zero_copy takes ",
         " longer than the best other path at every size from 64 B to 256 KiB; use two_copy up to 14.2 KiB (95 \
          %: 14.2 to 14.2 KiB), one_copy from there, ",
     ] {
@@ -424,9 +434,9 @@ fn first_sentences() -> Result<(), Failed> {
     }
 
     let (_, undecided) = headline(&timed(|case| ns(case).map(|_| 5000.0), 0.5))?;
-    let start = "Sending alone, not copied: the data cannot say which of two_copy, one_copy and zero_copy is \
+    let start = "Sending alone (one connection, request/response, data in cache), not copied: the data cannot say which of two_copy, one_copy and zero_copy is \
                  the fastest from 64 B to \
-                 256 KiB. To a receiver the kernel copies it after all; the data cannot say which of two_copy, \
+                 256 KiB. To a receiver (one connection, request/response, data in cache) the kernel copies it after all; the data cannot say which of two_copy, \
                  one_copy and \
                  zero_copy is the fastest from 64 B to 256 KiB. Sweeps with --size 64,4K,64K,256K --threads 1 \
                  --receiver sink --time ";
@@ -434,11 +444,55 @@ fn first_sentences() -> Result<(), Failed> {
     let (_, received) =
         headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Buffer), 0.001))?;
     assert!(
-        received.starts_with("On this machine, by throughput with 1 pair (rr, paired): use "),
+        received.starts_with(
+            "On this machine, by throughput with 1 pair (request/response, data in cache, paired): use "
+        ),
         "{received}"
     );
     let (_, alone) = headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Sink), 0.001))?;
     assert!(alone.starts_with("Sending alone") && !alone.contains("receiver"), "{alone}");
+    Ok(())
+}
+
+/// A series that some sizes alone have takes no part in what is said of all of them, and has a sentence of its own.
+fn series_of_some_cells() -> Result<(), Failed> {
+    let huge = Series::new(SendPath::ZeroCopy, Layout::Huge);
+    let ordinary = Series::new(SendPath::ZeroCopy, Layout::Page);
+    let series = [Series::new(SendPath::TwoCopy, Layout::Heap), ordinary, huge];
+    let ns = |case: Case| {
+        let kib = case.payload_bytes as f64 / 1024.0;
+        let is_there = case.receiver == Receiver::Sink && case.payload_bytes >= 64 << 10;
+        match (case.path, case.layout) {
+            (SendPath::TwoCopy, _) => Some(4000.0 + 170.0 * kib),
+            (_, Layout::Huge) => is_there.then_some(3000.0 + 20.0 * kib),
+            _ => Some(8000.0 + 30.0 * kib),
+        }
+    };
+    let records = timed_of(&series, Shape::default(), ns, 0.001);
+    let without: Vec<Record> =
+        records.iter().filter(|record| record.arm.case.layout != Layout::Huge).cloned().collect();
+    let (folder, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let path = stored(&records, folder.path())?;
+    let mut manifest = store::read(&path)?.manifest;
+    let cells = manifest.plan.cells.iter().filter(|cell| cell.payload_bytes >= 64 << 10);
+    let cells = cells.filter(|cell| cell.receiver == Receiver::Sink).copied().collect();
+    manifest.plan.only_in = vec![OnlyIn { series: huge, cells }];
+    store::replace(&path.join("environment.json"), &serde_json::to_vec(&manifest)?)?;
+
+    let (found, plain) = (page(&path)?, page(&stored(&without, other.path())?)?);
+    assert_eq!(found.headline, plain.headline);
+    let verdict: Vec<&str> = found.verdict.iter().map(|claim| claim.text.as_str()).collect();
+    let advice = verdict.iter().filter(|text| text.contains("huge pages")).collect::<Vec<_>>();
+    assert!(matches!(advice[..], [text] if text.contains("at 64 KiB (faster)")), "{verdict:?}");
+    assert_eq!(verdict.len(), plain.verdict.len() + 1, "{verdict:?}");
+    let rows = |page: &Page| page.cases.rows.len();
+    assert_eq!(rows(&found), rows(&plain) + 2, "a row for each case that was planned, and no other");
+    let lines = |id: &str| {
+        let figure = found.figures.iter().find(|figure| figure.id == id);
+        figure.map(|figure| (figure.lines.len(), figure.missing.len()))
+    };
+    assert_eq!(lines("fig1-throughput-1T-sink"), Some((3, 0)));
+    assert_eq!(lines("fig1-throughput-1T"), Some((2, 0)));
     Ok(())
 }
 
@@ -476,7 +530,7 @@ fn other_ways() -> Result<(), Failed> {
     let page = page(&path)?;
 
     // Two engines of zero_copy are equally fast at the largest size: the path is what is to be used.
-    for part in ["Sending alone, not copied: two_copy up to ", "zero_copy from there, "] {
+    for part in [", not copied: two_copy up to ", "zero_copy from there, "] {
         assert!(page.headline.contains(part), "{}", page.headline);
     }
     assert!(page.headline.len() < 1500, "{}", page.headline);
@@ -718,7 +772,7 @@ fn close_paths() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let gains = [[-0.005, -0.3], [0.004, -0.3], [0.1, -0.3]];
     let page = page(&stored(&generated(&gains, 0.05, 12, 1), folder.path())?)?;
-    let start = "On this machine, by throughput with 1 pair (rr, paired): two_copy and one_copy are within 5 % \
+    let start = "On this machine, by throughput with 1 pair (request/response, data in cache, paired): two_copy and one_copy are within 5 % \
                  of each other up to 1 KiB (take two_copy, the simpler), use one_copy at 16 KiB, ";
     assert!(page.headline.starts_with(start), "{}", page.headline);
     let (_, settled) = page

@@ -192,6 +192,20 @@ impl Cell {
 }
 
 impl Situation {
+    /// What every threshold depends on, in words that need no glossary: `one connection, request/response, data in cache`.
+    /// Where the two ends run follows where it is not the default.
+    #[must_use]
+    pub fn in_words(self, threads: usize) -> String {
+        let connections =
+            if threads == 1 { "one connection".to_owned() } else { format!("{threads} connections") };
+        let (workload, source) = (self.workload.in_words(), self.source.in_words());
+        let placement = match self.placement {
+            Placement::Paired => String::new(),
+            placement => format!(", {placement}"),
+        };
+        format!("{connections}, {workload}, {source}{placement}")
+    }
+
     /// The end of an id: receiver, source and shape, each left out where it is the default.
     #[must_use]
     pub fn departures(self) -> String {

@@ -187,6 +187,30 @@ axis! {
     }
 }
 
+#[cfg(feature = "cli")]
+impl Workload {
+    /// In words that need no glossary.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Rr => "request/response",
+            Self::Stream => "stream of messages",
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Source {
+    /// In words that need no glossary.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Hot => "data in cache",
+            Self::Cold => "data from memory",
+        }
+    }
+}
+
 impl Receiver {
     /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver is itself.
     #[must_use]

@@ -22,10 +22,10 @@ use crate::limits;
 use crate::pair::Testbed;
 use crate::random;
 use crate::results::analysis::analyse_stored;
-use crate::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use crate::results::store::{self, Manifest, OnlyIn, Plan, Program, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
 use crate::settings::{self, Setting, Settings};
-use crate::sweep::plan::{Profile, cells};
+use crate::sweep::plan::Profile;
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
 
 const AFTER_HELP: &str = "\
@@ -40,8 +40,9 @@ Examples:
   sendpath report target-reports/…                the page, from the folder that sweep prints
 
 Profiles:
-  quick     64 B to 1 MiB, rr, paired: to a receiver (buffer) at 1 and 4 pairs, and the sender alone
-            (sink) at 1 pair, so that it fits a minute: 72 cases
+  quick     64 B to 1 MiB, rr, paired, 1 pair: to a receiver (buffer), at 64 and 256 KiB with 4 pairs
+            too, and the sender alone (sink), which sends cold data from 16 KiB too, and from huge pages
+            from 64 KiB: 71 cases, so that it fits a minute
   study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases
   study-b   64 B to 4 KiB at 1 to 8 pairs: 48 cases
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
@@ -213,6 +214,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     };
     let testbed = Testbed::start(&setup)?;
     let no_sink = if resumed.is_none() { without_sink(&testbed, &mut plan, &axes)? } else { None };
+    if resumed.is_none() {
+        without_huge_pages(&testbed, &mut plan);
+    }
     let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();
     let environment = Environment::read_for(&setup, &testbed, &placements, &receivers)?;
     note(environment.to_string().trim_end());
@@ -249,17 +253,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 }
 
 fn plan(options: &Options, axes: &Axes) -> Result<Plan, Error> {
-    let matrices = options.profile.matrices().into_iter().map(|matrix| matrix.overridden(axes));
-    let matrices: Vec<_> = matrices.collect();
-    let mut series = matrices[0].series.clone();
-    // The plainest is the baseline, wherever it was named.
-    series.sort_by_key(|series| *series != Series::new(SendPath::TwoCopy, Layout::Heap));
+    let (series, cells, only_in) = options.profile.measured(axes);
     Ok(Plan {
         profile: options.profile.to_string(),
         seed: options.seed.map_or_else(random::number, Ok)?,
         precision: options.precision,
         series,
-        cells: cells(&matrices),
+        cells,
+        only_in,
     })
 }
 
@@ -275,8 +276,30 @@ fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Optio
         return Err(error);
     }
     plan.cells.retain(|cell| !is_alone(cell));
+    leave_out(plan, |only| only.cells.iter().all(is_alone));
     note(&format!("  left out     the sender alone (receiver sink): {error}"));
     Ok(Some(error.to_string()))
+}
+
+/// Leaves the series that the profile has in some cells alone out of `plan` where it cannot be had: there are machines
+/// without huge pages.
+fn without_huge_pages(testbed: &Testbed, plan: &mut Plan) {
+    let Some((series, cell)) =
+        plan.only_in.first().and_then(|only| Some((only.series, *only.cells.first()?)))
+    else {
+        return;
+    };
+    if let Err(error) = testbed.open(cell.case(series)) {
+        leave_out(plan, |only| only.series == series);
+        note(&format!("  left out     layout {}: {error}", series.layout));
+    }
+}
+
+/// Takes those series out of `plan` that it has in some cells alone, and that are `unwanted`.
+fn leave_out(plan: &mut Plan, unwanted: impl Fn(&OnlyIn) -> bool) {
+    let Plan { series, only_in, .. } = plan;
+    series.retain(|one| !only_in.iter().any(|only| only.series == *one && unwanted(only)));
+    only_in.retain(|only| !unwanted(only));
 }
 
 /// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that cannot be looked at is
@@ -444,11 +467,12 @@ impl Lines<'_> {
         }
         let first = *self.first.get_or_insert(generation);
         self.generation.get_or_insert(generation);
-        let (cells, series) = (self.plan.cells.len(), &self.plan.series);
+        let cells = self.plan.cells.len();
         if generation == first {
-            for (index, &each) in series.iter().enumerate() {
-                let number = cell * series.len() + index + 1;
-                self.shown.line(&format!("[{number}/{}] {}", cells * series.len(), planned.case(each)));
+            let cases = |cells: &[Cell]| cells.iter().map(|cell| self.plan.series_of(*cell).count()).sum();
+            let (before, all): (usize, usize) = (cases(&self.plan.cells[..cell]), cases(&self.plan.cells));
+            for (index, each) in self.plan.series_of(planned).enumerate() {
+                self.shown.line(&format!("[{}/{all}] {}", before + index + 1, planned.case(each)));
             }
         } else if self.generation != Some(generation) {
             let left = self.shown.left(elapsed);

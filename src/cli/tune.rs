@@ -234,6 +234,16 @@ impl Plan {
         }
     }
 
+    /// Of what the thresholds are that are printed.
+    fn conditions(&self) -> String {
+        let Cell { threads, receiver, .. } = self.cell;
+        let receiver = match receiver {
+            Receiver::Sink => "sender alone".to_owned(),
+            receiver => format!("receiver {receiver}"),
+        };
+        format!("{}, {receiver}", self.cell.situation().in_words(threads))
+    }
+
     /// All but the size, in words.
     fn description(&self) -> String {
         let Cell { workload, threads, placement, receiver, source, shape, .. } = self.cell;
@@ -276,7 +286,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 
     let printed = match options.constant {
         Some(language) => {
-            note(table(&found).trim_end());
+            note(format!("{}:\n{}", plan.conditions(), table(&found)).trim_end());
             print(&constants(&found, language, &surroundings(&plan, &environment, &started)))
         }
         None if options.json => {
@@ -284,7 +294,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             serde_json::to_string_pretty(&value)
                 .map_or_else(|error| Err(Error::Protocol(error.to_string())), |text| print(&(text + "\n")))
         }
-        None => print(&table(&found)),
+        None => print(&format!("{}:\n{}", plan.conditions(), table(&found))),
     };
     for one in &found {
         if let Some(error) = &one.answer.failed {

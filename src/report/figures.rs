@@ -144,6 +144,7 @@ fn size_figure(
     of: Of,
 ) -> Figure {
     let all = series;
+    let there = series.iter().filter(|series| ladder.arms(**series).next().is_some());
     let arms = |series| ladder.arms(series).collect::<Vec<_>>();
     let line = |&series: &Series| {
         line(series, all, &arms(series), of, unit, |arm| {
@@ -151,7 +152,7 @@ fn size_figure(
             (size, bytes(size))
         })
     };
-    let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+    let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
     Figure {
         id: figure_id(id, ladder),
         title: format!(
@@ -196,10 +197,16 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
             points: points.collect(),
         }
     };
-    let lines: Vec<Line> = others.iter().map(line).collect();
-    let missing = lines.iter().filter(|line| line.points.len() < ladder.cells.len()).map(|line| {
-        (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
-    });
+    let there: Vec<_> = others
+        .iter()
+        .map(|series| (series, ladder.arms(*series).count()))
+        .filter(|(_, arms)| *arms > 0)
+        .collect();
+    let lines: Vec<Line> = there.iter().map(|(series, _)| line(series)).collect();
+    let missing =
+        lines.iter().zip(&there).filter(|(line, (_, arms))| line.points.len() < *arms).map(|(line, _)| {
+            (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
+        });
     let id = figure_id(&format!("fig1-against-{}", words::id(&baseline.to_string())), ladder);
     let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
     Some(Figure {
@@ -258,7 +265,8 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
                 |arm| (arm.arm.case.threads as f64, words::pairs(arm.arm.case.threads)),
             )
         };
-        let (lines, missing) = series.iter().map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+        let there = series.iter().filter(|series| !arms(**series).is_empty());
+        let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
         Figure {
             id: id.to_owned(),
             title: format!(

@@ -5,7 +5,7 @@ use super::settle;
 use super::tables::ladder_name;
 use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
-use crate::case::{Engine, Layout, Receiver, SendPath, Series, Situation};
+use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, crossing};
@@ -20,7 +20,10 @@ use crate::results::verdict::Verdict;
 pub(super) struct Facts<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) analysis: &'a Analysis,
+    /// Of the series that all cells have.
     pub(super) ladders: &'a [Ladder<'a>],
+    /// Of all series.
+    pub(super) all_ladders: &'a [Ladder<'a>],
     pub(super) fits: &'a [(&'a Ladder<'a>, Series, Option<Fit>)],
     pub(super) ways: &'a Ways,
 }
@@ -184,7 +187,7 @@ impl Facts<'_> {
         let alone = self.ladders.iter().find(|ladder| is_alone(ladder));
         let received = self.ladders.iter().find(|ladder| !is_alone(ladder));
         let mut sentences = if alone.is_some() {
-            vec![alone.map(|ladder| self.sending_alone(ladder)), received.map(|ladder| self.received(ladder))]
+            vec![alone.map(Self::sending_alone), received.map(|ladder| self.received(ladder))]
         } else {
             let by_size = Self::by_size(ladder, Style::Headline("use "));
             let zero = self.copied_sentence();
@@ -197,20 +200,9 @@ impl Facts<'_> {
         sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// ` with 1 pair (rr, paired)`, where there are several ladders of the same way.
-    fn which(&self, ladder: &Ladder<'_>) -> String {
-        let alike = self.ladders.iter().filter(|other| is_alone(other) == is_alone(ladder)).count();
-        let Situation { workload, placement, .. } = ladder.situation;
-        if alike > 1 {
-            format!(" with {} ({workload}, {placement})", words::pairs(ladder.threads))
-        } else {
-            String::new()
-        }
-    }
-
-    /// `Sending alone, not copied: two_copy up to 4 KiB (95 %: 3.1 to 5.2 KiB), zero_copy from there, 2.3 times as
-    /// fast as one_copy at 256 KiB.`
-    fn sending_alone(&self, ladder: &Ladder<'_>) -> String {
+    /// `Sending alone (one connection, request/response, data in cache), not copied: two_copy up to 4 KiB (95 %: 3.1 to 5.2
+    /// KiB), zero_copy from there, 2.3 times as fast as one_copy at 256 KiB.`
+    fn sending_alone(ladder: &Ladder<'_>) -> String {
         let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
         let mut arms = ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero).peekable();
         let copied = match (arms.peek().is_some(), Copied::of(arms)) {
@@ -218,10 +210,10 @@ impl Facts<'_> {
             (true, Copied::Shares(_, 0.0)) => ", not copied".to_owned(),
             (true, copied) => format!(" (zero_copy: {copied})"),
         };
-        let which = self.which(ladder);
+        let which = ladder.situation.in_words(ladder.threads);
         let by_size = Self::by_size(ladder, Style::Headline(""));
         let passes = Self::zero_copy_passes(ladder);
-        format!("Sending alone{which}{copied}: {by_size}.{passes}")
+        format!("Sending alone ({which}){copied}: {by_size}.{passes}")
     }
 
     /// From which sizes on zero-copy is faster than each other path, with a space before it: by the ratios, which have an
@@ -440,7 +432,8 @@ impl Facts<'_> {
     /// `Over veth to a local receiver the kernel copies it after all: zero_copy takes 12 % to 25 % longer than the best
     /// other path at every size from 64 B to 64 KiB.`
     fn received(&self, ladder: &Ladder<'_>) -> String {
-        let way = format!("{}{}", self.ways.to_a_receiver(), self.which(ladder));
+        let which = ladder.situation.in_words(ladder.threads);
+        let way = format!("{} ({which})", self.ways.to_a_receiver());
         if !self.has_zero_copy() {
             return format!("{way}: {}.", Self::by_size(ladder, Style::Headline("use ")));
         }
@@ -572,12 +565,34 @@ impl Facts<'_> {
         if self.has_zero_copy() {
             claims.extend(self.zero_copy_wins(|_| true));
         }
+        claims.extend(self.all_ladders.iter().filter_map(|ladder| self.on_huge_pages(ladder)));
         claims.push(self.control());
         claims.extend(injections(self.manifest).map(|text| {
             let of_sink = |arm: &&ArmResult| arm.arm.case.receiver == Receiver::Sink;
             Claim { text, rows: self.arms().filter(of_sink).map(|arm| case_row(arm.arm)).collect() }
         }));
         claims
+    }
+
+    /// What huge pages gain over the ordinary pages that `zero_copy` is best on, where both were measured.
+    fn on_huge_pages(&self, ladder: &Ladder<'_>) -> Option<Claim> {
+        let huge = Series::new(SendPath::ZeroCopy, Layout::Huge);
+        let page = Series::new(SendPath::ZeroCopy, Layout::Page);
+        let measured = ladder.cells.iter().filter_map(|cell| {
+            let (ratio, verdict, comparison) = versus(cell, Metric::Throughput, huge, page)?;
+            let verdict = Metric::Throughput.verdict(verdict, ratio, Metric::Throughput.margin());
+            let text =
+                format!("{} at {} ({verdict})", words::gain(ratio), bytes(cell.cell.payload_bytes as f64));
+            Some((text, comparison_row(comparison)))
+        });
+        let (gains, rows): (Vec<String>, Vec<String>) = measured.unzip();
+        let text = format!(
+            "Where you send by zero_copy, put the data on huge pages (layout huge): a message then lies in a few fragments \
+             and not in one for each page, which a card's driver saves most of. Against ordinary pages, {}: {}.",
+            self.ladder_with_way(ladder),
+            list(&gains)
+        );
+        (!gains.is_empty()).then_some(Claim { text, rows })
     }
 
     /// In how many cells a series of path `zero_copy` is better than every other path, of the series that are `spoken_of`:

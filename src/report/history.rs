@@ -166,7 +166,7 @@ pub(super) fn cells<'a>(sweeps: impl Iterator<Item = &'a Digest>) -> Vec<(Cell, 
                 cells.push((cell, Vec::new()));
                 cells.len() - 1
             });
-            for &series in &plan.series {
+            for series in plan.series_of(cell) {
                 if !cells[index].1.contains(&series) {
                     cells[index].1.push(series);
                 }

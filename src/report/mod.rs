@@ -29,7 +29,7 @@ pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::analyse_stored;
-use crate::results::cost_model::{Fit, Ladder, ladders};
+use crate::results::cost_model::{self, Fit, Ladder};
 use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
@@ -38,15 +38,25 @@ use crate::results::store::StoredSweep;
 pub fn page(sweep: &StoredSweep) -> Page {
     let manifest = &sweep.manifest;
     let analysis = analyse_stored(manifest, &sweep.records);
-    let ladders = ladders(&analysis);
+    let ladders = cost_model::ladders(&analysis);
     let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = ladders
         .iter()
         .flat_map(|ladder| {
-            manifest.plan.series.iter().map(move |&series| (ladder, series, Fit::of(ladder, series)))
+            let there = manifest.plan.series.iter().filter(|series| ladder.arms(**series).next().is_some());
+            there.map(move |&series| (ladder, series, Fit::of(ladder, series)))
         })
         .collect();
+    let everywhere = analysis.of_all_cells(&manifest.plan);
+    let whole_ladders = cost_model::ladders(&everywhere);
     let ways = words::Ways::of(manifest, &analysis);
-    let facts = Facts { manifest, analysis: &analysis, ladders: &ladders, fits: &fits, ways: &ways };
+    let facts = Facts {
+        manifest,
+        analysis: &analysis,
+        ladders: &whole_ladders,
+        all_ladders: &ladders,
+        fits: &fits,
+        ways: &ways,
+    };
     let mut warnings = sweep.warnings.clone();
     warnings.extend(tables::contradictions(manifest, &analysis));
     warnings.extend(facts.warnings());

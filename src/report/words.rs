@@ -57,18 +57,19 @@ impl Reception {
     fn words(self) -> Vec<String> {
         let Self { receiver, source, shape } = self;
         let receiver = (receiver != Receiver::default()).then(|| receiver_words(receiver));
-        let source = (source != Source::default()).then(|| format!("source {source}"));
+        let source = (source != Source::default()).then(|| source.in_words().to_owned());
         let shape = (shape != Shape::default()).then(|| format!("shape {shape}"));
         [receiver, source, shape].into_iter().flatten().collect()
     }
 }
 
-/// What pairs do and where, and receiver, source and shape where they are not the default: `rr, paired, receiver
-/// matched`.
+/// What pairs do, with which data, and where; receiver and shape where they are not the default: `request/response, data
+/// in cache, paired, receiver matched`.
 pub(super) fn situation(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source, shape } = situation;
-    let mut words = vec![workload.to_string(), placement.to_string()];
-    words.extend(Reception { receiver, source, shape }.words());
+    let mut words = vec![workload.in_words().to_owned(), source.in_words().to_owned(), placement.to_string()];
+    // The source has been named, whichever it is.
+    words.extend(Reception { receiver, source: Source::default(), shape }.words());
     words.join(", ")
 }
 
@@ -163,7 +164,8 @@ pub(super) fn simplest(series: &[Series]) -> Option<Series> {
     })
 }
 
-/// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver matched, source cold`.
+/// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver matched, data from
+/// memory`.
 pub(super) fn reception(reception: Reception) -> String {
     let named = reception.words();
     let the = if reception.receiver == Receiver::Sink { "the " } else { "" };
@@ -527,15 +529,18 @@ mod tests {
     }
 
     #[test]
-    fn receiver_and_source_are_named_where_they_are_not_the_default() {
+    fn workload_and_source_are_always_named_and_the_receiver_where_it_is_not_the_default() {
         let of = |receiver, source| {
             let case = Case { receiver, source, ..Case::default() };
             situation(case.cell().situation())
         };
-        assert_eq!(of(Receiver::Buffer, Source::Hot), "rr, paired");
-        assert_eq!(of(Receiver::Matched, Source::Cold), "rr, paired, receiver matched, source cold");
+        assert_eq!(of(Receiver::Buffer, Source::Hot), "request/response, data in cache, paired");
+        assert_eq!(
+            of(Receiver::Matched, Source::Cold),
+            "request/response, data from memory, paired, receiver matched"
+        );
         let trace = Case { shape: "3x64|1x24,512".parse().unwrap(), ..Case::default() }.cell().situation();
-        assert_eq!(situation(trace), "rr, paired, shape 3x64|1x24,512");
+        assert_eq!(situation(trace), "request/response, data in cache, paired, shape 3x64|1x24,512");
         let sentence = situation_sentence(trace);
         assert!(sentence.contains("of shape 3x64|1x24,512 (messages of several shapes"), "{sentence}");
         assert_eq!(id("rr/97x64|3x24,512K"), "rr-97x64-3x24-512K");
@@ -603,6 +608,7 @@ mod tests {
             precision: 0.01,
             series,
             cells: vec![cell; 2],
+            only_in: Vec::new(),
         };
         let page = of(SendPath::ZeroCopy, Layout::Page);
         assert_eq!(explained(&plan(vec![page], Case::default().cell())), []);

@@ -57,6 +57,20 @@ pub struct Analysis {
     pub controls: BTreeMap<Metric, ControlCheck>,
 }
 
+impl Analysis {
+    /// The same without the series that the plan has in some cells alone: from size to size the same ones are compared.
+    #[must_use]
+    pub fn of_all_cells(&self, plan: &Plan) -> Self {
+        let is_everywhere = |series: Series| plan.only_in.iter().all(|only| only.series != series);
+        let mut whole = self.clone();
+        for cell in &mut whole.cells {
+            cell.arms.retain(|arm| is_everywhere(arm.arm.case.series()));
+            cell.comparisons.retain(|found| is_everywhere(found.series) && is_everywhere(found.baseline));
+        }
+        whole
+    }
+}
+
 /// What a sweep says of one cell.
 #[derive(Clone, Debug)]
 pub struct CellResult {
@@ -381,11 +395,11 @@ fn cell_result(
     timed: &Timed<'_>,
     states: &States,
 ) -> CellResult {
-    let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
-    let baseline = arm(&plan.series[0]);
+    let arm = |series: Series| Arm { case: cell.case(series), control: false };
+    let baseline = arm(plan.series[0]);
     let control = Arm { control: true, ..baseline };
     let series: Vec<ArmResult> =
-        plan.series.iter().map(|series| arm_result(arm(series), timed, records)).collect();
+        plan.series_of(cell).map(|series| arm_result(arm(series), timed, records)).collect();
     let (mut comparisons, mut controls) = (Vec::new(), BTreeMap::new());
     let effect = |metric, of: Arm, to: Arm| timed.effect(metric, of, to, states);
     for metric in Metric::OF_A_SWEEP {

@@ -52,7 +52,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         .plan
         .cells
         .iter()
-        .flat_map(|&cell| first.manifest.plan.series.iter().map(move |&series| cell.case(series)))
+        .flat_map(|&cell| first.manifest.plan.series_of(cell).map(move |series| cell.case(series)))
     {
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
         for metric in Metric::OF_AB.into_iter().filter(|metric| whole || *metric != Metric::CpuPerByte) {

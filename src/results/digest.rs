@@ -102,9 +102,7 @@ impl Digest {
     pub fn read(folder: &Path) -> error::Result<Self> {
         let manifest = store::read_manifest(folder)?;
         let Some(cases) = summarised(folder) else { return Ok(Self::of(&store::read(folder)?)) };
-        let planned = |of: &CaseDigest| {
-            manifest.plan.cells.contains(&of.case.cell()) && manifest.plan.series.contains(&of.case.series())
-        };
+        let planned = |of: &CaseDigest| manifest.plan.has(of.case);
         let cases = cases.into_iter().filter(planned).collect();
         Ok(Self { folder: folder.to_owned(), manifest, cases, warnings: Vec::new() }
             .without_partial_cpu_time())

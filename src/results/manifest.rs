@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Cell, Series};
+use crate::case::{Case, Cell, Series};
 use crate::doctor::model::Check;
 pub use crate::environment::Program;
 use crate::environment::{CopyCauses, Environment};
@@ -84,6 +84,34 @@ pub struct Plan {
     pub series: Vec<Series>,
     /// Where it is compared.
     pub cells: Vec<Cell>,
+    /// Those of the series that stand in some of the cells alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_in: Vec<OnlyIn>,
+}
+
+/// A series that is measured in these cells of a plan, and in no other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnlyIn {
+    /// The series.
+    pub series: Series,
+    /// Its cells.
+    pub cells: Vec<Cell>,
+}
+
+impl Plan {
+    /// What is compared in one cell.
+    pub fn series_of(&self, cell: Cell) -> impl Iterator<Item = Series> {
+        let is_there = move |series: &Series| {
+            self.only_in.iter().all(|only| only.series != *series || only.cells.contains(&cell))
+        };
+        self.series.iter().copied().filter(is_there)
+    }
+
+    /// Whether it has a case.
+    #[must_use]
+    pub fn has(&self, case: Case) -> bool {
+        self.cells.contains(&case.cell()) && self.series_of(case.cell()).any(|one| one == case.series())
+    }
 }
 
 /// Whether the CPU time that the kernel books to a thread is known to include the softirqs that ran in its place. Data

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-pub use super::manifest::{Injection, Manifest, Plan, Program, SCHEMA};
+pub use super::manifest::{Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
@@ -161,10 +161,7 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
         ));
     }
     let records = records(&bytes[..whole]).map_err(|problem| data(&path, problem))?;
-    let planned = |record: &&Record| {
-        let case = record.arm.case;
-        manifest.plan.cells.contains(&case.cell()) && manifest.plan.series.contains(&case.series())
-    };
+    let planned = |record: &&Record| manifest.plan.has(record.arm.case);
     let foreign = records.len() - records.iter().filter(planned).count();
     if foreign > 0 {
         warnings.push(format!(
@@ -324,6 +321,7 @@ pub(crate) mod tests {
                 precision: 0.01,
                 series: vec![case.series()],
                 cells: vec![case.cell()],
+                only_in: Vec::new(),
             },
             not_counted: BTreeMap::new(),
             environment: None,

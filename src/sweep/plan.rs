@@ -4,17 +4,18 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Cell, ChartAxis, Engine, Layout, Matrix, Receiver, SendPath, Series};
+use crate::case::{Axes, Cell, ChartAxis, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
 use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
-use crate::results::store::Plan;
+use crate::results::store::{OnlyIn, Plan};
 use crate::sample::Side;
 
 /// A named choice of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Profile {
-    /// 64 B to 1 MiB: to a receiver at 1 and 4 pairs, and the sender alone at 1 pair. Four series in 18 cells.
+    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone; 64 and 256 KiB at 4 pairs; the sender alone with cold
+    /// data, and on huge pages. Four series in 17 cells, a fifth in 3 of them.
     Quick,
     /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
     StudyA,
@@ -36,10 +37,16 @@ impl Profile {
         match self {
             Self::Quick => {
                 let payload_bytes = vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20];
-                let received = Matrix { payload_bytes, ..base };
-                // Alone, a second sender says little more than the first, and the minute is short.
-                let alone = Matrix { receivers: vec![Receiver::Sink], threads: vec![1], ..received.clone() };
-                vec![received, alone]
+                let received = Matrix { payload_bytes, threads: vec![1], ..base };
+                // The minute is short. More pairs change how long all takes, and hardly which path is the fastest: two
+                // sizes show that. The time goes to the sender alone, whose threshold depends on where its data lie.
+                let payload_bytes = vec![64 << 10, 256 << 10];
+                let pairs = Matrix { payload_bytes, threads: vec![4], ..received.clone() };
+                let alone = Matrix { receivers: vec![Receiver::Sink], ..received.clone() };
+                // On pages of their own, the smaller the fields, the more memory a cold set takes.
+                let payload_bytes = vec![16 << 10, 64 << 10, 256 << 10];
+                let cold = Matrix { payload_bytes, sources: vec![Source::Cold], ..alone.clone() };
+                vec![received, pairs, alone, cold]
             }
             Self::StudyA => {
                 let base = Matrix { series: heap, ..base };
@@ -102,6 +109,39 @@ impl Profile {
         }
     }
 
+    /// Its series, the baseline first, its cells, and which series stand in some of them alone; `axes` take the place of
+    /// its own.
+    #[must_use]
+    pub(crate) fn measured(self, axes: &Axes) -> (Vec<Series>, Vec<Cell>, Vec<OnlyIn>) {
+        // What is asked of the sender alone besides is not asked where receivers, sizes or shapes are given by name.
+        let is_given = axes.receivers.is_some() || axes.payload_bytes.is_some() || axes.shapes.is_some();
+        let is_besides = |matrix: &Matrix| matrix.sources != [Source::default()];
+        let matrices = self.matrices().into_iter().filter(|matrix| !is_given || !is_besides(matrix));
+        let matrices: Vec<Matrix> = matrices.map(|matrix| matrix.overridden(axes)).collect();
+        let (mut series, cells) = (matrices[0].series.clone(), cells(&matrices));
+        // The plainest is the baseline, wherever it was named.
+        series.sort_by_key(|series| *series != Series::new(SendPath::TwoCopy, Layout::Heap));
+        let names_series = axes.paths.is_some() || axes.layouts.is_some() || axes.engines.is_some();
+        let huge = Self::on_huge_pages(&cells);
+        if self != Self::Quick || is_given || names_series || huge.cells.is_empty() {
+            return (series, cells, Vec::new());
+        }
+        series.push(huge.series);
+        (series, cells, vec![huge])
+    }
+
+    /// The cells in which huge pages make fewer fragments of a message than ordinary ones by more than a packet has, and
+    /// in which that is not hidden by a receiver or by the time that memory takes.
+    fn on_huge_pages(cells: &[Cell]) -> OnlyIn {
+        let fits = |cell: &&Cell| {
+            cell.receiver == Receiver::Sink && cell.source == Source::Hot && cell.payload_bytes >= 64 << 10
+        };
+        OnlyIn {
+            series: Series::new(SendPath::ZeroCopy, Layout::Huge),
+            cells: cells.iter().filter(fits).copied().collect(),
+        }
+    }
+
     /// How long it takes by default, in seconds.
     #[must_use]
     pub(crate) fn default_seconds(self) -> u64 {
@@ -128,9 +168,9 @@ pub(crate) fn cells(matrices: &[Matrix]) -> Vec<Cell> {
 /// What is measured in a cell: each series, and the baseline once more as the control.
 #[must_use]
 pub(crate) fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
-    let arm = |&series: &Series| Arm { case: cell.case(series), control: false };
-    let control = Arm { control: true, ..arm(&plan.series[0]) };
-    plan.series.iter().map(arm).chain([control]).collect()
+    let arm = |series: Series| Arm { case: cell.case(series), control: false };
+    let control = Arm { control: true, ..arm(plan.series[0]) };
+    plan.series_of(cell).map(arm).chain([control]).collect()
 }
 
 /// Cells whose instances are open at once: so many that a second passes between the first visit of one and its last.
@@ -192,7 +232,6 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Axes;
 
     #[test]
     fn the_studies_have_as_many_cases_as_they_had() {
@@ -201,7 +240,7 @@ mod tests {
             cells(&matrices).len() * matrices[0].series.len()
         };
         assert_eq!((cases(Profile::StudyA), cases(Profile::StudyB)), (24, 48));
-        assert_eq!(cases(Profile::Quick), (12 + 6) * 4);
+        assert_eq!(cases(Profile::Quick), (6 + 2 + 6 + 3) * 4);
         assert_eq!(cases(Profile::Full), 10 * 4 * 2 * 3 * 6);
     }
 
@@ -225,28 +264,59 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_was_asked_for_takes_the_place_of_both() {
-        let axes = Axes { receivers: Some(vec![Receiver::Fields]), ..Axes::default() };
-        let of = |axes: &Axes| {
-            cells(
-                &Profile::Quick
-                    .matrices()
-                    .into_iter()
-                    .map(|matrix| matrix.overridden(axes))
-                    .collect::<Vec<_>>(),
-            )
+    fn the_minute_asks_of_the_sender_alone_with_cold_data_and_on_huge_pages() {
+        let (series, cells, only_in) = Profile::Quick.measured(&Axes::default());
+        let of = |receiver, source, threads| {
+            let is_one =
+                |cell: &&Cell| (cell.receiver, cell.source, cell.threads) == (receiver, source, threads);
+            cells.iter().filter(is_one).map(|cell| cell.payload_bytes >> 10).collect::<Vec<_>>()
         };
-        assert_eq!(of(&axes).len(), 12);
-        assert!(of(&axes).iter().all(|cell| cell.receiver == Receiver::Fields));
-        let alone = |cell: &&Cell| cell.receiver == Receiver::Sink;
-        assert_eq!(of(&Axes::default()).iter().filter(alone).count(), 6, "the sender alone, at 1 pair");
+        assert_eq!(of(Receiver::Buffer, Source::Hot, 1), [0, 1, 8, 64, 256, 1024]);
+        assert_eq!(of(Receiver::Buffer, Source::Hot, 4), [64, 256]);
+        assert_eq!(of(Receiver::Sink, Source::Hot, 1), [0, 1, 8, 64, 256, 1024]);
+        assert_eq!(of(Receiver::Sink, Source::Cold, 1), [16, 64, 256]);
+        let [OnlyIn { series: huge, cells: of_huge }] = &only_in[..] else { panic!("one series") };
+        assert_eq!(series.last(), Some(huge));
+        assert_eq!(of_huge.iter().map(|cell| cell.payload_bytes >> 10).collect::<Vec<_>>(), [64, 256, 1024]);
+        let plan = Plan { profile: String::new(), seed: 7, precision: 0.01, series, cells, only_in };
+        let arms: usize = plan.cells.iter().map(|cell| arms(&plan, *cell).len()).sum();
+        assert!(arms <= 90, "more than a minute has time for: {arms}");
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_takes_the_place_of_what_the_minute_asks_besides() {
+        let receivers = |receiver| Axes { receivers: Some(vec![receiver]), ..Axes::default() };
+        let (_, cells, only_in) = Profile::Quick.measured(&receivers(Receiver::Fields));
+        assert_eq!((cells.len(), only_in.len()), (8, 0));
+        assert!(cells.iter().all(|cell| cell.receiver == Receiver::Fields && cell.source == Source::Hot));
+        for axes in [
+            Axes { paths: Some(vec![SendPath::TwoCopy, SendPath::ZeroCopy]), ..Axes::default() },
+            Axes { layouts: Some(vec![Layout::Heap]), ..Axes::default() },
+            Axes { payload_bytes: Some(vec![64, 64 << 10]), ..Axes::default() },
+        ] {
+            let (series, cells, only_in) = Profile::Quick.measured(&axes);
+            assert!(only_in.is_empty() && series.iter().all(|series| series.layout != Layout::Huge));
+            // Of 64 B from memory, each field on a page of its own, the set would take gigabytes.
+            let from_memory = cells.iter().any(|cell| cell.source == Source::Cold);
+            assert_eq!(from_memory, axes.payload_bytes.is_none());
+        }
+        let (_, cells, _) =
+            Profile::Quick.measured(&Axes { sources: Some(vec![Source::Cold]), ..Axes::default() });
+        assert!(cells.iter().all(|cell| cell.source == Source::Cold));
     }
 
     #[test]
     fn every_cell_has_the_baseline_twice() {
         let matrices = Profile::StudyA.matrices();
         let (cells, series) = (cells(&matrices), matrices[0].series.clone());
-        let plan = Plan { profile: "study-a".to_owned(), seed: 7, precision: 0.01, series, cells };
+        let plan = Plan {
+            profile: "study-a".to_owned(),
+            seed: 7,
+            precision: 0.01,
+            series,
+            cells,
+            only_in: Vec::new(),
+        };
         for &cell in &plan.cells {
             let arms = arms(&plan, cell);
             assert_eq!(arms.len(), 4);
@@ -257,9 +327,10 @@ mod tests {
 
     #[test]
     fn groups_hold_every_cell_once_and_no_more_than_may_be_open() {
-        let matrices = Profile::Quick.matrices();
-        let (cells, series) = (cells(&matrices), matrices[0].series.clone());
-        let mut plan = Plan { profile: "quick".to_owned(), seed: 7, precision: 0.01, series, cells };
+        let matrices = Profile::Full.matrices();
+        let (cells, series) = (cells(&matrices)[..18].to_vec(), Matrix::by_size().series);
+        let mut plan =
+            Plan { profile: "full".to_owned(), seed: 7, precision: 0.01, series, cells, only_in: Vec::new() };
         let all: Vec<usize> = (0..plan.cells.len()).collect();
         let sizes =
             |plan: &Plan, cells: &[usize]| groups(plan, cells).iter().map(Vec::len).collect::<Vec<_>>();
@@ -281,6 +352,7 @@ mod tests {
             precision: 0.01,
             series: vec![Series::new(SendPath::TwoCopy, Layout::Heap)],
             cells: Vec::new(),
+            only_in: Vec::new(),
         };
         let order = |seed, generation| {
             let mut items: Vec<u32> = (0..20).collect();

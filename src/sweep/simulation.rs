@@ -265,6 +265,7 @@ pub(super) fn plan(cells: usize, seed: u64) -> Plan {
         precision: 0.01,
         series: [SendPath::TwoCopy, SendPath::OneCopy].map(|path| Series::new(path, Layout::Heap)).into(),
         cells: (0..cells).map(cell).collect::<Vec<Cell>>(),
+        only_in: Vec::new(),
     }
 }
 

@@ -119,6 +119,7 @@ impl<R: Rig> Visits<R> {
             precision: 0.0,
             series,
             cells: by_cell.iter().map(|(cell, _)| *cell).collect(),
+            only_in: Vec::new(),
         };
         let options = Options { limit: Duration::MAX, events: Vec::new() };
         let mut sweep = Sweep::new(&plan, &options, &mut self.rig, &[]);

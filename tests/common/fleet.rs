@@ -39,7 +39,7 @@ pub fn sweep(into: &Path, host: &str, slower: f64, seed: u64, size: Size) -> Res
     for generation in 0..size.lives {
         for &cell in &manifest.plan.cells {
             for round in 0..size.rounds {
-                let arms = manifest.plan.series.iter().map(|&series| (cell.case(series), false));
+                let arms = manifest.plan.series_of(cell).map(|series| (cell.case(series), false));
                 let arms: Vec<_> = arms.chain([(cell.case(manifest.plan.series[0]), true)]).collect();
                 let records: Vec<Record> = arms
                     .into_iter()
