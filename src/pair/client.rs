@@ -173,8 +173,7 @@ impl Client {
                 let instance = self.instances.get(&token).ok_or_else(out_of_turn)?;
                 self.watch.arm(burst.mode, instance.connections());
                 let report = instance.burst(burst, &mut self.threads, &self.watch);
-                self.watch.disarm();
-                report.map(ToServer::Done)
+                self.watch.disarm(report).map(ToServer::Done)
             }
             ToClient::Close { token } => {
                 self.instances.remove(&token);
@@ -217,8 +216,7 @@ impl Client {
         let make_receiver = |end: &mut PairEnd<Receiving>| end.state.make_receiver();
         let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make_receiver));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
-        self.watch.disarm();
-        made.map(|_| instance)
+        self.watch.disarm(made).map(|_| instance)
     }
 }
 

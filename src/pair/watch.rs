@@ -48,6 +48,25 @@ struct State {
     gone: Option<Side>,
     /// Something was said on the line that is no frame, and nobody reads it any more: `cause` says what. That is for good.
     is_unreadable: bool,
+    /// How many times it was armed: what was seen of one burst is not laid on the next.
+    armed: u64,
+}
+
+impl State {
+    fn abort(&mut self) {
+        self.aborted.get_or_insert_with(Instant::now);
+        for connection in &self.connections {
+            // One that is down already says ENOTCONN, which is what was wanted.
+            drop(connection.shutdown(Shutdown::Both));
+        }
+    }
+
+    /// Cause and shutdown are one step: a burst that ends between the two would leave the next one with connections that
+    /// are down, and no cause.
+    fn fail(&mut self, cause: Error) {
+        self.cause.get_or_insert(cause);
+        self.abort();
+    }
 }
 
 impl Watch {
@@ -59,15 +78,13 @@ impl Watch {
     pub(super) fn arm(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
         let is_slow = matches!(mode, Mode::Verify | Mode::Overwrite);
         let stall = Some(if is_slow { STALL_VERIFYING } else { STALL });
-        let is_over = {
-            let mut state = self.state();
-            let State { gone, is_unreadable, .. } = *state;
-            let cause = state.cause.take().filter(|_| is_unreadable);
-            *state = State { connections, stall, cause, gone, is_unreadable, ..State::default() };
-            gone.is_some() || is_unreadable
-        };
-        if is_over {
-            self.abort();
+        let mut state = self.state();
+        let State { gone, is_unreadable, .. } = *state;
+        let cause = state.cause.take().filter(|_| is_unreadable);
+        let armed = state.armed + 1;
+        *state = State { connections, stall, aborted: None, cause, gone, is_unreadable, armed };
+        if gone.is_some() || is_unreadable {
+            state.abort();
         }
     }
 
@@ -85,25 +102,33 @@ impl Watch {
         self.state().stall = None;
     }
 
-    /// The burst is over. What was found to be wrong with it can still be asked for.
-    pub(super) fn disarm(&self) {
+    /// The burst is over, with `result`. Where its connections were shut down it has failed, even if its threads were
+    /// through by then: no other burst can run on them. What was found to be wrong can still be asked for.
+    ///
+    /// # Errors
+    /// That of `result`; [`Error::Stopped`] where there is none, and the connections are down.
+    pub(super) fn disarm<R>(&self, result: Result<R>) -> Result<R> {
         let mut state = self.state();
         (state.stall, state.connections) = (None, Vec::new());
+        let is_aborted = state.aborted.is_some();
+        result.and_then(|result| if is_aborted { Err(Error::Stopped) } else { Ok(result) })
     }
 
     /// Shuts every connection down: whoever is blocked on one returns.
     pub(super) fn abort(&self) {
-        let mut state = self.state();
-        state.aborted.get_or_insert_with(Instant::now);
-        for connection in &state.connections {
-            // One that is down already says ENOTCONN, which is what was wanted.
-            drop(connection.shutdown(Shutdown::Both));
-        }
+        self.state().abort();
     }
 
     fn fail(&self, cause: Error) {
-        self.state().cause.get_or_insert(cause);
-        self.abort();
+        self.state().fail(cause);
+    }
+
+    /// No byte has moved for too long in the burst that was the `armed`th. It may have ended since.
+    fn stalled(&self, armed: u64, cause: Error) {
+        let mut state = self.state();
+        if state.stall.is_some() && state.armed == armed {
+            state.fail(cause);
+        }
     }
 
     /// How long ago the connections were shut down; zero if they were not.
@@ -124,21 +149,34 @@ impl Watch {
     }
 
     fn lose_the_line(&self, cause: Error) {
-        self.state().is_unreadable = true;
-        self.fail(cause);
+        let mut state = self.state();
+        state.is_unreadable = true;
+        state.fail(cause);
     }
 
     fn cut(&self, other: Side) {
-        self.state().gone = Some(other);
-        self.abort();
+        let mut state = self.state();
+        state.gone = Some(other);
+        state.abort();
     }
 
-    /// Bytes that have moved so far, and for how long they may stand still, where a burst is under way.
-    fn progress(&self) -> Option<(u64, Duration)> {
+    /// What has moved so far, where a burst is under way.
+    fn progress(&self) -> Option<Progress> {
         let state = self.state();
         let stall = state.stall.filter(|_| state.aborted.is_none())?;
-        Some((state.connections.iter().map(|connection| tcp_bytes(connection)).sum(), stall))
+        let moved_bytes = state.connections.iter().map(|connection| tcp_bytes(connection)).sum();
+        Some(Progress { armed: state.armed, moved_bytes, stall })
     }
+}
+
+/// How far a burst is.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// Which burst.
+    armed: u64,
+    moved_bytes: u64,
+    /// For how long no byte may move.
+    stall: Duration,
 }
 
 /// A thread that reads one end of the control line, and watches over the bursts meanwhile.
@@ -161,10 +199,10 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
         let (sender, frames) = channel();
         let stopped = Arc::clone(&stop);
         let supervise = move || {
-            let mut stalled = StallClock::new();
+            let mut stalled = StallClock::default();
             let tick = || {
-                if let Some(waited) = stalled.tick(watch.progress()) {
-                    watch.fail(Error::Stalled { waited, other });
+                if let Some((armed, waited)) = stalled.tick(Instant::now(), watch.progress()) {
+                    watch.stalled(armed, Error::Stalled { waited, other });
                 }
                 !stopped.load(Ordering::Relaxed)
             };
@@ -231,26 +269,24 @@ fn is_readable(line: &File) -> io::Result<bool> {
     }
 }
 
-/// Notices that a number has stood still.
+/// Notices that a burst has stood still.
+#[derive(Default)]
 struct StallClock {
-    last: Option<u64>,
-    since: Instant,
+    /// Which burst it saw last, with how many bytes.
+    last: Option<(u64, u64)>,
+    /// When it first saw that.
+    since: Option<Instant>,
 }
 
 impl StallClock {
-    fn new() -> Self {
-        Self { last: None, since: Instant::now() }
-    }
-
-    /// For how long the number has stood still, once that is too long.
-    fn tick(&mut self, progress: Option<(u64, Duration)>) -> Option<Duration> {
-        let moved_bytes = progress.map(|(bytes, _)| bytes);
-        if moved_bytes.is_none() || moved_bytes != self.last {
-            self.last = moved_bytes;
-            self.since = Instant::now();
+    /// Which burst has stood still, and for how long, once that is too long.
+    fn tick(&mut self, now: Instant, progress: Option<Progress>) -> Option<(u64, Duration)> {
+        let seen = progress.map(|progress| (progress.armed, progress.moved_bytes));
+        if seen != self.last {
+            *self = Self { last: seen, since: Some(now) };
         }
-        let (waited, (_, stall)) = (self.since.elapsed(), progress?);
-        (waited >= stall).then_some(waited)
+        let (progress, waited) = (progress?, now.duration_since(self.since?));
+        (waited >= progress.stall).then_some((progress.armed, waited))
     }
 }
 
@@ -305,6 +341,49 @@ mod tests {
         watch.fail(Error::Protocol("of one burst".to_owned()));
         watch.arm(Mode::Time, Vec::new());
         assert!(!watch.is_aborted() && watch.take_cause().is_none());
+    }
+
+    /// A thread that gets no CPU for seconds sends the last message of its burst after the watch has given up on it.
+    #[test]
+    fn a_burst_whose_threads_were_through_when_it_was_given_up_has_failed_with_its_cause() {
+        let watch = Watch::default();
+        watch.arm_sink(Mode::Time, Vec::new());
+        let progress = watch.progress().unwrap();
+        watch.stalled(progress.armed, Error::SinkStalled { waited: progress.stall });
+        let ended = watch.disarm(Ok(()));
+        assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
+        assert!(matches!(watch.take_cause(), Some(Error::SinkStalled { .. })));
+        // The threads' own error is kept, and a burst that nothing was wrong with is none.
+        watch.arm_sink(Mode::Time, Vec::new());
+        assert!(watch.disarm(Ok(())).is_ok());
+        let own = watch.disarm::<()>(Err(Error::Protocol("own".to_owned())));
+        assert!(matches!(own, Err(Error::Protocol(_))), "{own:?}");
+    }
+
+    #[test]
+    fn a_stall_of_one_burst_is_not_laid_on_another_that_has_begun_since() {
+        let watch = Watch::default();
+        watch.arm_sink(Mode::Time, Vec::new());
+        let first = watch.progress().unwrap();
+        let stall = || Error::SinkStalled { waited: first.stall };
+        watch.disarm(Ok(())).unwrap();
+        watch.stalled(first.armed, stall());
+        assert!(!watch.is_aborted(), "it is over");
+        watch.arm_sink(Mode::Time, Vec::new());
+        watch.stalled(first.armed, stall());
+        assert!(!watch.is_aborted() && watch.take_cause().is_none());
+    }
+
+    #[test]
+    fn a_burst_stands_still_where_its_own_bytes_do() {
+        let of = |armed, moved_bytes| Some(Progress { armed, moved_bytes, stall: STALL });
+        let (mut clock, start) = (StallClock::default(), Instant::now());
+        assert_eq!(clock.tick(start, of(1, 8)), None);
+        assert_eq!(clock.tick(start + STALL, of(1, 16)), None, "a byte has moved");
+        assert_eq!(clock.tick(start + STALL * 2, of(2, 16)), None, "another burst");
+        assert_eq!(clock.tick(start + STALL * 3, of(2, 16)), Some((2, STALL)));
+        assert_eq!(clock.tick(start + STALL * 4, None), None, "none is under way");
+        assert_eq!(clock.tick(start + STALL * 5, of(2, 16)), None);
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Testbed {
             let injector = Arc::new(injector);
             (Arc::clone(injector.connection()), Some(injector))
         });
-        self.make_ends(threads, &Arc::clone(&client_process.watch), case, fault, connections)
+        let watch = Arc::clone(&client_process.watch);
+        self.make_ends(threads, &watch, case, fault, connections).map_err(|error| cause_of(error, &watch))
     }
 
     /// A burst of a case that nobody receives: the sender's report, and in the client's place the timed window alone.
@@ -121,13 +122,17 @@ impl Testbed {
             let watch = Arc::clone(&watch);
             move |end: &mut PairEnd<Sending>| work(end, &watch)
         };
-        let results = self.on_every_end(threads, &watch, ends, work, || Ok(()));
-        watch.disarm();
-        results.map_err(|error| match watch.take_cause() {
-            Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
-            Some(cause) if error.is_echo() => cause,
-            _ => error,
-        })
+        let results = watch.disarm(self.on_every_end(threads, &watch, ends, work, || Ok(())));
+        results.map_err(|error| cause_of(error, &watch))
+    }
+}
+
+/// What is behind an error of connections into the sink: itself, unless it only echoes what the watch has found.
+fn cause_of(error: Error, watch: &Watch) -> Error {
+    match watch.take_cause() {
+        Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
+        Some(cause) if error.is_echo() => cause,
+        _ => error,
     }
 }
 

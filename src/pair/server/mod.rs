@@ -290,8 +290,7 @@ impl Testbed {
         let ends = ends.collect::<Result<Vec<_>>>()?;
         watch.arm_idle(connections_of(&ends));
         let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
-        watch.disarm();
-        made.map(|_| ends)
+        watch.disarm(made).map(|_| ends)
     }
 
     /// Runs `work` on every end, each on its own thread: the first on the calling one, which is given back the

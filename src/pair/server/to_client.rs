@@ -54,8 +54,7 @@ impl Testbed {
         client_process.watch.arm(burst.mode, connections_of(ends));
         let reports = self.reports(threads, client_process, ends, token, burst);
         // The watch ends with the burst, also where it failed.
-        client_process.watch.disarm();
-        reports.map_err(|error| {
+        client_process.watch.disarm(reports).map_err(|error| {
             let error = client_process.root_cause(error);
             client_process.close(token);
             error
