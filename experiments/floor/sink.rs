@@ -14,10 +14,13 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use sendpath::case::{Engine, SendPath, Series};
 use sendpath::pair::SinkParts;
 
-/// Where a frame has its sequence number, the number of the acknowledgement, and the checksum of TCP.
+/// Where a frame has its sequence number, the number of the acknowledgement, the checksum of TCP, and the time stamps: its
+/// own and the one that it echoes.
 const SEQUENCE: usize = 38;
 const ACKNOWLEDGED: usize = 42;
 const CHECKSUM: usize = 50;
+const STAMP: usize = 58;
+const ECHO: usize = 62;
 /// Looks in a row before others may run: what was sent may wait for the kernel's own thread.
 const AT_ONCE: u64 = 64;
 /// How long a message may take to leave.
@@ -44,6 +47,8 @@ pub struct RawSender {
     written: u32,
     /// What was acknowledged last, as bytes of messages.
     acknowledged: u32,
+    /// The time stamp of the last frame, in milliseconds.
+    stamped_ms: u32,
     /// Zero-copy calls whose completion has not arrived.
     outstanding: u32,
     parts: SinkParts,
@@ -71,6 +76,7 @@ impl RawSender {
             asked: 0,
             written: 0,
             acknowledged: 0,
+            stamped_ms: now_ms(),
             outstanding: 0,
             parts,
         };
@@ -370,12 +376,18 @@ impl RawSender {
     }
 
     fn inject(&mut self, kind: usize, unsent: u32) -> io::Result<()> {
-        let mut frame = [0; 62];
+        let mut frame = [0; 74];
         let template = &self.parts.frames[kind];
         let frame = &mut frame[..template.len()];
         frame.copy_from_slice(template);
         let mut sum = !u32::from(u16::from_be_bytes([frame[CHECKSUM], frame[CHECKSUM + 1]])) & 0xffff;
-        for (place, more) in [(SEQUENCE, self.asked), (ACKNOWLEDGED, self.written.wrapping_sub(unsent))] {
+        let stamp_ms = now_ms();
+        for (place, more) in [
+            (SEQUENCE, self.asked),
+            (ACKNOWLEDGED, self.written.wrapping_sub(unsent)),
+            (STAMP, stamp_ms),
+            (ECHO, self.stamped_ms),
+        ] {
             let word: [u8; 4] = std::array::from_fn(|byte| frame[place + byte]);
             let (old, new) = (u32::from_be_bytes(word), u32::from_be_bytes(word).wrapping_add(more));
             frame[place..place + 4].copy_from_slice(&new.to_be_bytes());
@@ -386,10 +398,19 @@ impl RawSender {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         frame[CHECKSUM..CHECKSUM + 2].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        self.stamped_ms = stamp_ms;
         // SAFETY: the pointer and the length are those of a live frame.
         moved(unsafe { libc::send(self.parts.packets.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) })
             .map(drop)
     }
+}
+
+/// The peer's clock, as the suite's.
+fn now_ms() -> u32 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time is written to a live place. The clock is one that every kernel has.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    (now.tv_sec * 1000 + now.tv_nsec / 1_000_000) as u32
 }
 
 /// Takes the first `gone` bytes off; returns the first field that has any left.

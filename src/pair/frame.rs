@@ -2,11 +2,13 @@
 
 use std::net::SocketAddrV4;
 
-/// Ethernet, IPv4 and TCP headers without options.
+/// Ethernet, IPv4 and TCP headers, of which TCP's has the timestamps option.
 const HEADER_BYTES: usize = ETHERNET_BYTES + IP_BYTES + TCP_BYTES;
 const ETHERNET_BYTES: usize = 14;
 const IP_BYTES: usize = 20;
-const TCP_BYTES: usize = 20;
+const TCP_BYTES: usize = 20 + STAMPS_BYTES;
+/// The option, and what aligns it ([RFC 7323](https://www.rfc-editor.org/rfc/rfc7323#appendix-A)).
+const STAMPS_BYTES: usize = 12;
 /// A request is the number of messages that it asks for.
 pub(super) const REQUEST_BYTES: usize = 8;
 
@@ -26,6 +28,18 @@ pub(super) struct Direction {
     pub(super) to: SocketAddrV4,
 }
 
+/// The numbers of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) sequence: u32,
+    /// Everything before this was received.
+    pub(super) acknowledged: u32,
+    /// When it was sent, in milliseconds of the sender's clock.
+    pub(super) stamp_ms: u32,
+    /// When the other side sent what it acknowledges, on that side's clock.
+    pub(super) echo_ms: u32,
+}
+
 /// A frame, and how many bytes of it there are.
 pub(super) struct Frame {
     bytes: [u8; HEADER_BYTES + REQUEST_BYTES],
@@ -33,17 +47,11 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// A segment with the sequence number `sequence` that acknowledges everything before `acknowledged`. With a
-    /// payload it is a request.
+    /// A segment that acknowledges. With a payload it is a request.
     ///
     /// See [RFC 9293](https://www.rfc-editor.org/rfc/rfc9293#section-3.1) and
     /// [RFC 791](https://www.rfc-editor.org/rfc/rfc791#section-3.1).
-    pub(super) fn new(
-        direction: &Direction,
-        sequence: u32,
-        acknowledged: u32,
-        payload: Option<[u8; REQUEST_BYTES]>,
-    ) -> Self {
+    pub(super) fn new(direction: &Direction, segment: Segment, payload: Option<[u8; REQUEST_BYTES]>) -> Self {
         let Direction { from_mac, to_mac, from, to } = direction;
         let mut bytes = [0; HEADER_BYTES + REQUEST_BYTES];
         let length = HEADER_BYTES + payload.map_or(0, |payload| payload.len());
@@ -65,11 +73,14 @@ impl Frame {
         let tcp = &mut ip[IP_BYTES..length - ETHERNET_BYTES];
         tcp[..2].copy_from_slice(&from.port().to_be_bytes());
         tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
-        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
-        tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-        tcp[12] = 5 << 4; // a header of five words
+        tcp[4..8].copy_from_slice(&segment.sequence.to_be_bytes());
+        tcp[8..12].copy_from_slice(&segment.acknowledged.to_be_bytes());
+        tcp[12] = ((TCP_BYTES / 4) << 4) as u8; // the header's length in words
         tcp[13] = if payload.is_some() { ACK | PSH } else { ACK };
         tcp[14..16].copy_from_slice(&WINDOW.to_be_bytes());
+        tcp[20..24].copy_from_slice(&[1, 1, 8, 10]); // two that do nothing; timestamps, of ten bytes
+        tcp[24..28].copy_from_slice(&segment.stamp_ms.to_be_bytes());
+        tcp[28..32].copy_from_slice(&segment.echo_ms.to_be_bytes());
         if let Some(payload) = payload {
             tcp[TCP_BYTES..].copy_from_slice(&payload);
         }
@@ -120,15 +131,23 @@ mod tests {
     #[test]
     fn the_sums_of_a_frame_come_out_as_a_receiver_checks_them() {
         for payload in [None, Some([1, 2, 3, 4, 5, 6, 7, 8])] {
-            let frame = Frame::new(&DIRECTION, 0xffff_fff0, 0x8000_0001, payload);
+            let segment = Segment {
+                sequence: 0xffff_fff0,
+                acknowledged: 0x8000_0001,
+                stamp_ms: 0x0102_0304,
+                echo_ms: 5,
+            };
+            let frame = Frame::new(&DIRECTION, segment, payload);
             let ip = &frame.bytes()[14..];
             assert_eq!(checksum(0, &ip[..20]), 0, "a correct sum sums up to nothing");
             let tcp = &ip[20..];
             let pseudo = words(&ip[12..20]) + 6 + tcp.len() as u32;
             assert_eq!(checksum(pseudo, tcp), 0);
-            assert_eq!(tcp.len(), 20 + payload.map_or(0, |payload| payload.len()));
+            assert_eq!(tcp.len(), 32 + payload.map_or(0, |payload| payload.len()));
+            assert_eq!(tcp[12], 8 << 4, "eight words of header");
             assert_eq!(usize::from(u16::from_be_bytes([ip[2], ip[3]])), ip.len());
             assert_eq!(tcp[4..12], [0xff, 0xff, 0xff, 0xf0, 0x80, 0, 0, 1]);
+            assert_eq!(tcp[20..32], [1, 1, 8, 10, 1, 2, 3, 4, 0, 0, 0, 5]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A pair without a receiver: a connection into the [sink](Sink), and the acknowledgements that it needs.
 //!
 //! The connection is made by [`TCP_REPAIR`](https://lwn.net/Articles/495304/): the kernel is told the state that a
-//! handshake would have left. From then on this thread plays the peer. It writes requests and acknowledgements as
+//! handshake would have left, with timestamps and selective acknowledgements agreed upon. From then on this thread plays the peer. It writes requests and acknowledgements as
 //! frames to the far end of the link, by a packet socket of protocol 0, which receives nothing: one that listened
 //! would have every send copied. An acknowledgement says what has left, never more, since the kernel ignores a segment
 //! that acknowledges what was not sent: the bytes written so far without those that `SIOCOUTQNSD` calls unsent.
@@ -15,11 +15,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
 use rustix::net::SendFlags;
 use socket2::{Domain, Type};
 
 use super::SocketOptions;
-use super::frame::{Direction, Frame, REQUEST_BYTES, WINDOW_SHIFT};
+use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
 use super::watch::STALL_SINK;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -50,6 +52,8 @@ pub(super) struct Injector {
     acknowledged: AtomicU32,
     /// The sequence number of the next request.
     requested: AtomicU32,
+    /// The time stamp of the frame that was injected last. The next one echoes it: what that acknowledges has left since.
+    stamped_ms: AtomicU32,
 }
 
 impl Injector {
@@ -80,6 +84,7 @@ impl Injector {
             written: AtomicU32::new(OUR_SEQUENCE),
             acknowledged: AtomicU32::new(OUR_SEQUENCE),
             requested: AtomicU32::new(THEIR_SEQUENCE),
+            stamped_ms: AtomicU32::new(now_ms(PEERS_CLOCK)?),
         };
         // Opens the window, which no handshake has done.
         injector.acknowledge(true)?;
@@ -149,11 +154,16 @@ impl Injector {
     }
 
     fn inject(&self, sequence: u32, acknowledged: u32, payload: Option<[u8; REQUEST_BYTES]>) -> Result<()> {
-        let frame = Frame::new(&self.direction, sequence, acknowledged, payload);
+        let (stamp_ms, echo_ms) = (now_ms(PEERS_CLOCK)?, self.stamped_ms.load(Ordering::Relaxed));
+        let segment = Segment { sequence, acknowledged, stamp_ms, echo_ms };
+        let frame = Frame::new(&self.direction, segment, payload);
         let mut full_since = None;
         loop {
             let (errno, remedy) = match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.stamped_ms.store(stamp_ms, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(rustix::io::Errno::INTR) => continue,
                 // The kernel's backlog is full, and has dropped the frame: other pairs fill it, and softirqs empty it.
                 Err(rustix::io::Errno::NOBUFS)
@@ -200,6 +210,14 @@ impl Injector {
     }
 }
 
+/// The clock that the peer's time stamps are of. It is read for each frame, and this is the cheapest to read.
+const PEERS_CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
+
+fn now_ms(clock: ClockId) -> Result<u32> {
+    let now = clock_gettime(clock).map_err(Error::call("clock_gettime(2)"))?;
+    Ok(now.num_milliseconds() as u32) // time stamps wrap around
+}
+
 /// The sequence number after the last byte that has left. While a thread of the kernel sends, what it has put into the
 /// socket so far counts as unsent and not yet as written; so the number would be below one that was acknowledged.
 fn left(written: u32, unsent_bytes: u32, acknowledged: u32) -> u32 {
@@ -215,15 +233,16 @@ pub struct SinkParts {
     pub connection: TcpStream,
     /// Takes frames that seem to come from the peer.
     pub packets: OwnedFd,
-    /// A frame that asks for one message, and one that acknowledges: whole, with the numbers of the first of each.
+    /// A frame that asks for one message, and one that acknowledges: with the numbers of the first of each, and the time
+    /// stamps 0.
     pub frames: [Vec<u8>; 2],
 }
 
 impl SinkParts {
     pub(super) fn open(sink: &Sink, options: &SocketOptions) -> Result<Self> {
         let injector = sink.within(|| Injector::connect_one(sink, options))?;
-        let frame =
-            |payload| Frame::new(&injector.direction, THEIR_SEQUENCE, OUR_SEQUENCE, payload).bytes().to_vec();
+        let first = Segment { sequence: THEIR_SEQUENCE, acknowledged: OUR_SEQUENCE, stamp_ms: 0, echo_ms: 0 };
+        let frame = |payload| Frame::new(&injector.direction, first, payload).bytes().to_vec();
         let frames = [frame(Some(1_u64.to_le_bytes())), frame(None)];
         let connection = injector.connection.try_clone().map_err(Error::call("dup(2)"))?;
         Ok(Self { connection, packets: injector.packets, frames })
@@ -263,9 +282,11 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
     const TCP_REPAIR_OFF_NO_WP: libc::c_int = -1;
     const TCP_RECV_QUEUE: libc::c_int = 1;
     const TCP_SEND_QUEUE: libc::c_int = 2;
-    /// Kinds of TCP options (RFC 9293, RFC 7323).
+    /// Kinds of TCP options (RFC 9293, RFC 7323, RFC 2018).
     const MAXIMUM_SEGMENT_SIZE: u32 = 2;
     const WINDOW_SCALE: u32 = 3;
+    const SACK_PERMITTED: u32 = 4;
+    const TIMESTAMPS: u32 = 8;
     /// The headers of IPv4 and TCP, without options.
     const HEADER_BYTES: u32 = 40;
 
@@ -295,9 +316,18 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
     }
     socket.connect(&nobody().into()).map_err(Error::call("connect(2) of the sink's connection"))?;
     let shift = u32::from(WINDOW_SHIFT);
-    let agreed =
-        [[MAXIMUM_SEGMENT_SIZE, mtu_bytes.saturating_sub(HEADER_BYTES)], [WINDOW_SCALE, shift | shift << 16]];
+    // What both ends of an ordinary connection say in the handshake.
+    let agreed = [
+        [MAXIMUM_SEGMENT_SIZE, mtu_bytes.saturating_sub(HEADER_BYTES)],
+        [WINDOW_SCALE, shift | shift << 16],
+        [SACK_PERMITTED, 0],
+        [TIMESTAMPS, 0],
+    ];
     set_tcp(&socket, "setsockopt(2) TCP_REPAIR_OPTIONS", libc::TCP_REPAIR_OPTIONS, &agreed)?;
+    // The time stamps of its segments follow the peer's clock, so that the peer has some to echo without seeing any; they
+    // are not behind it. The lowest bit would ask for microseconds (Linux 6.7).
+    let stamp_ms = (now_ms(ClockId::CLOCK_MONOTONIC)?.wrapping_add(1)) & !1;
+    set_tcp(&socket, "setsockopt(2) TCP_TIMESTAMP", libc::TCP_TIMESTAMP, &stamp_ms)?;
     repair(TCP_REPAIR_OFF_NO_WP)?;
     socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
     Ok(socket.into())
