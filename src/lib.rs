@@ -62,6 +62,7 @@
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
 //! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
 //!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
+//! - `fragments`: into how many packets and fragments the kernel cuts a message.
 //! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread.
 //! - `pair`: the two processes, their threads and connections, and the bursts that they run.
 //! - `settings`: what options and variables say, read once for every command and bench.
@@ -106,6 +107,9 @@ pub mod event;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod format;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod fragments;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module with what it may use, in order: only what stands above it. What is said of `a` holds for
 /// all in it, and `a::b` allows that one module of `a`.
-const MAY_USE: [(&str, &str); 24] = [
+const MAY_USE: [(&str, &str); 25] = [
     ("case", ""),
     ("format", ""),
+    ("fragments", "case"),
     ("counts", ""),
     ("event", "case"),
     ("sample", "case counts event"),
