@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+#[cfg(feature = "cli")]
+use crate::format;
+
 /// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned, and what
 /// the completions said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub struct ZeroCopyCounts {
     pub sent_bytes: u64,
     /// Calls whose completion arrived.
     pub completions: u64,
-    /// Messages read from the error queue; each completes a range of calls.
+    /// Messages read from the error queue, each of which completes a range of calls; or notifications of `io_uring`.
     pub notifications: u64,
     /// Completions that say the kernel copied.
     pub copied: u64,
@@ -69,16 +72,53 @@ pub struct ZeroCopyCounts {
     pub copied_bytes: u64,
     /// Calls that were refused with `ENOBUFS` and made again.
     pub enobufs: u64,
+    /// Whether the kernel stacks the notifications, as `io_uring`'s does from Linux 6.10 on. A send that is added to a
+    /// packet which another one began then says *copied*, whether it was copied or not (`io_link_skb`).
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
+    pub stacked: bool,
+}
+
+/// What the share of completions that say *copied* is to the share of calls that the kernel copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::EnumString)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[strum(serialize_all = "snake_case")]
+pub enum CopiedBound {
+    /// The same: each call has a notification of its own, which is right.
+    Exact,
+    /// No less: notifications that say *not copied* are right, and some that say *copied* are not.
+    Upper,
+    /// It may be more or less.
+    Either,
 }
 
 impl ZeroCopyCounts {
-    /// The share of completions that say the kernel copied; none before the first completion.
-    ///
-    /// Strictly between 0 and 1 it is no exact count where there are fewer notifications than completions: the kernel
-    /// joins neighbouring ranges without comparing what they say of copying (`skb_zerocopy_notify_extend`).
+    /// The share of completions that say the kernel copied; none before the first completion. It is a count or a bound:
+    /// see [`copied_is_bound`](Self::copied_is_bound).
     #[must_use]
     pub fn copied_share(&self) -> Option<f64> {
         (self.completions > 0).then(|| self.copied as f64 / self.completions as f64)
+    }
+
+    /// Whether [`copied_share`](Self::copied_share) is a bound, and on which side; none before the first completion.
+    ///
+    /// The kernel joins the notifications of neighbouring calls that wait in the error queue without comparing what they
+    /// say of copying, and keeps what the first one says (`skb_zerocopy_notify_extend`). So where there are fewer
+    /// notifications than completions, any share may err on both sides, and 0 and 1 as well.
+    #[must_use]
+    pub fn copied_is_bound(&self) -> Option<CopiedBound> {
+        let bound = match self {
+            _ if self.notifications < self.completions => CopiedBound::Either,
+            _ if self.stacked => CopiedBound::Upper,
+            _ => CopiedBound::Exact,
+        };
+        (self.completions > 0).then_some(bound)
+    }
+
+    /// The share with what it is.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub fn copied(&self) -> Option<CopiedShare> {
+        Some(CopiedShare { share: self.copied_share()?, bound: self.copied_is_bound()? })
     }
 
     /// What was counted after `earlier` was.
@@ -92,7 +132,67 @@ impl ZeroCopyCounts {
             copied: self.copied - earlier.copied,
             copied_bytes: self.copied_bytes - earlier.copied_bytes,
             enobufs: self.enobufs - earlier.enobufs,
+            stacked: self.stacked,
         }
+    }
+}
+
+/// A share of calls that the kernel copied, and what it is: a count or a bound.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CopiedShare {
+    /// From 0 to 1.
+    pub share: f64,
+    /// What it is.
+    pub bound: CopiedBound,
+}
+
+#[cfg(feature = "cli")]
+impl CopiedShare {
+    /// Whether it is known that nothing was copied: it was counted, or no more than nothing was.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.share == 0.0 && self.bound != CopiedBound::Either
+    }
+}
+
+#[cfg(feature = "cli")]
+impl CopiedBound {
+    /// What stands before a number of this kind.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::Upper => "at most ",
+            Self::Either => "about ",
+        }
+    }
+
+    /// Why it is a bound; none of a count.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Exact => None,
+            Self::Upper => Some(
+                "an upper bound: io_uring says \"copied\" of a send that was added to another one's packet, whether it was \
+                 copied or not",
+            ),
+            Self::Either => Some(
+                "a bound, which may err on both sides: the kernel joins the notifications of neighbouring sends, and keeps \
+                 what the first one says of copying",
+            ),
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+impl fmt::Display for CopiedShare {
+    /// `12 %`, `at most 12 %`, `about 100 %`, or `none` of what is at most nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_none() && self.bound == CopiedBound::Upper {
+            return f.write_str("none");
+        }
+        write!(f, "{}{}", self.bound.prefix(), format::share(self.share))
     }
 }
 
@@ -125,11 +225,11 @@ impl Seen {
                 self.late_bytes
             ));
         }
-        // A share between 0 and 1 is a bound, and a device that reads the memory makes no copy.
+        // A device that reads the memory makes no copy.
         let is_denied = kernel.is_some_and(|counts| counts.completions > 0 && counts.copied == 0);
         (is_local && is_denied && self.old_bytes > 0).then(|| {
             format!(
-                "the kernel says that it copied nothing, and {} of {of_bytes} bytes that were overwritten after the \
+                "no completion says that the kernel copied, and {} of {of_bytes} bytes that were overwritten after the \
                  call came as they were sent: a copy was made before",
                 self.old_bytes
             )
@@ -185,6 +285,7 @@ impl AddAssign for ZeroCopyCounts {
         self.copied += other.copied;
         self.copied_bytes += other.copied_bytes;
         self.enobufs += other.enobufs;
+        self.stacked |= other.stacked;
     }
 }
 
@@ -200,10 +301,39 @@ mod tests {
         let is_denied = |counts, is_local| seen.contradiction(Some(&counts), is_local).is_some();
         assert!(is_denied(kernel(4, 0), true));
         assert!(!is_denied(kernel(4, 0), false), "a device may have read them");
-        assert!(!is_denied(kernel(4, 1), true), "a bound");
+        assert!(!is_denied(kernel(4, 1), true), "it may be these");
         assert!(!is_denied(kernel(4, 4), true));
         assert!(!is_denied(kernel(0, 0), true), "nothing was said");
         assert_eq!(seen.contradiction(None, true), None, "the call copied");
+    }
+
+    #[test]
+    fn a_share_is_exact_only_where_each_call_has_a_notification_of_its_own() {
+        let of = |completions, notifications, copied, stacked| {
+            let counts =
+                ZeroCopyCounts { completions, notifications, copied, stacked, ..ZeroCopyCounts::default() };
+            counts.copied().map(|found| (found.bound, found.is_none(), found.to_string()))
+        };
+        let found = |bound, is_none, words: &str| Some((bound, is_none, words.to_owned()));
+        assert_eq!(of(0, 0, 0, false), None);
+        assert_eq!(of(16, 16, 0, false), found(CopiedBound::Exact, true, "0 %"));
+        assert_eq!(of(16, 16, 4, false), found(CopiedBound::Exact, false, "25 %"));
+        for (copied, words) in [(0, "about 0 %"), (4, "about 25 %"), (16, "about 100 %")] {
+            assert_eq!(of(16, 15, copied, false), found(CopiedBound::Either, false, words));
+        }
+        assert_eq!(of(16, 16, 12, true), found(CopiedBound::Upper, false, "at most 75 %"));
+        assert_eq!(of(16, 16, 0, true), found(CopiedBound::Upper, true, "none"));
+        assert_eq!(of(16, 1, 0, true), found(CopiedBound::Either, false, "about 0 %"));
+    }
+
+    #[test]
+    fn what_a_share_is_outlives_sums_and_differences() {
+        let stacked =
+            ZeroCopyCounts { completions: 1, notifications: 1, stacked: true, ..ZeroCopyCounts::default() };
+        let mut sum = ZeroCopyCounts::default();
+        sum += stacked;
+        assert_eq!(sum.copied_is_bound(), Some(CopiedBound::Upper));
+        assert_eq!(sum.since(&ZeroCopyCounts::default()).copied_is_bound(), Some(CopiedBound::Upper));
     }
 
     #[test]

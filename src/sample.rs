@@ -9,7 +9,7 @@ use crate::case::Receiver;
 use crate::event::{self, Readings};
 
 pub use crate::case::Side;
-pub use crate::counts::{Copies, Seen, ZeroCopyCounts};
+pub use crate::counts::{CopiedBound, CopiedShare, Copies, Seen, ZeroCopyCounts};
 
 /// One timed burst.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

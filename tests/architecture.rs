@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 const MAY_USE: [(&str, &str); 25] = [
     ("case", ""),
     ("format", ""),
+    ("counts", "format"),
     ("fragments", "case"),
-    ("counts", ""),
     ("event", "case"),
     ("sample", "case counts event"),
     ("message", "case counts"),
@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &str); 25] = [
     ("pair", "case counters counts environment error event limits message path random sample topology"),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),
-    ("doctor", "case counters environment error event limits measure message pair path topology"),
+    ("doctor", "case counters environment error event limits measure message pair path sample topology"),
     // What was measured is read and judged without a socket, a namespace or a counter.
     ("results", "case doctor::model environment error event format sample"),
     ("sweep", "case error event measure pair results sample"),

@@ -98,7 +98,7 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
     );
     assert_eq!(
         names(&result["zero_copy"]),
-        "completions copied copied_because copied_bytes copied_share enobufs notifications sends sent_bytes"
+        "completions copied copied_because copied_bytes copied_is_bound copied_share enobufs notifications sends sent_bytes"
     );
     assert_eq!(result["case"], "rr/zero_copy/heap/8192B/1T/paired");
     Ok(())
@@ -212,6 +212,7 @@ fn text_has_each_figure() -> Result<(), Failed> {
             "round trips",
             "seen",
             "server",
+            "that is",
             "throughput",
             "verified",
             "zero copy"
@@ -241,8 +242,10 @@ fn text_has_each_figure() -> Result<(), Failed> {
     }
     let counts = read(
         "zero copy",
-        "sends completions in notifications ENOBUFS: the kernel copied % of the sends after all",
+        "sends completions in notifications ENOBUFS: the kernel copied about % of the sends after all",
     );
+    assert!(counts[2] < counts[1], "it reaps two at a time: {lines:?}");
+    assert!(lines["that is"].starts_with("a bound, which may err on both sides: "), "{lines:?}");
     assert!(counts[0] >= messages && (counts[0] - counts[1]).abs() < 0.5, "{lines:?}");
     assert!((counts[4] - 100.0).abs() < f64::EPSILON, "loopback copies all: {lines:?}");
     read("drain", "\u{b5}s after a burst's last byte for its completions (median)");

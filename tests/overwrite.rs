@@ -170,7 +170,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         warnings: Vec::new(),
     });
     let said =
-        |warning: &&String| warning.starts_with("Contradiction: ") && warning.contains("copied nothing");
+        |warning: &&String| warning.starts_with("Contradiction: ") && warning.contains("no completion says");
     page.warnings.iter().find(said).ok_or("the page does not say so")?;
     Ok(())
 }

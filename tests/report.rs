@@ -333,8 +333,13 @@ fn copied_shares() -> Result<(), Failed> {
         if let Ok(sample) = &mut record.outcome
             && path == SendPath::ZeroCopy
         {
-            let counts =
-                ZeroCopyCounts { sends: 1000, completions: 1000, copied, ..ZeroCopyCounts::default() };
+            let counts = ZeroCopyCounts {
+                sends: 1000,
+                completions: 1000,
+                notifications: 1000,
+                copied,
+                ..ZeroCopyCounts::default()
+            };
             sample.server.zero_copy = Some(counts);
         }
     }
@@ -369,6 +374,7 @@ fn timed_of(series: &[Series], shape: Shape, ns: impl Fn(Case) -> Option<f64>, s
                     let counts = ZeroCopyCounts {
                         sends: messages,
                         completions: messages,
+                        notifications: messages,
                         copied,
                         ..Default::default()
                     };

@@ -391,9 +391,9 @@ impl<R: Rig> Source<'_, R> {
 
     fn print_copied(&self) {
         if let Some(counts) = self.counts
-            && let Some(share) = counts.copied_share()
+            && let Some(copied) = counts.copied()
         {
-            println!("{:24}{counts}: the kernel copied {:.1} % of the sends", "zero copy:", share * 100.0);
+            println!("{:24}{counts}: the kernel copied {copied} of the sends", "zero copy:");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::measure::counters::{Counter, SideCounters};
 use crate::message::Pages;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
-use crate::sample::{RoundTrips, Sample, Seen, SideReport, ZeroCopyCounts, why_not_seen};
+use crate::sample::{CopiedBound, RoundTrips, Sample, Seen, SideReport, ZeroCopyCounts, why_not_seen};
 use crate::settings::parse_shape;
 
 const AFTER_HELP: &str = "\
@@ -186,10 +186,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         Some(measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case)?)
     };
     let mut report = timed.report(case, counted.as_ref(), environment);
-    if let Some(ZeroCopy { copied_share: Some(share), copied_because, .. }) = &mut report.zero_copy {
-        let causes = copy_cause::that_explain(*share, testbed.copy_causes(receiver)?);
-        *copied_because =
-            (*share > 0.0 || !causes.is_empty()).then(|| causes.into_iter().map(Explained::from).collect());
+    if let Some(ZeroCopy { counts, copied_because, .. }) = &mut report.zero_copy
+        && let Some(copied) = counts.copied()
+    {
+        let causes = copy_cause::that_explain(copied, testbed.copy_causes(receiver)?);
+        *copied_because = (copied.share > 0.0 || !causes.is_empty())
+            .then(|| causes.into_iter().map(Explained::from).collect());
     }
     report.strangers = testbed.strangers();
     print(&report, options.json)?;
@@ -294,6 +296,7 @@ impl Window {
             zero_copy: self.zero_copy.map(|counts| ZeroCopy {
                 counts,
                 copied_share: counts.copied_share(),
+                copied_is_bound: counts.copied_is_bound(),
                 copied_because: None,
             }),
             strangers: 0,
@@ -382,6 +385,8 @@ struct ZeroCopy {
     #[serde(flatten)]
     counts: ZeroCopyCounts,
     copied_share: Option<f64>,
+    /// Whether the share is a bound, and on which side.
+    copied_is_bound: Option<CopiedBound>,
     /// Why; empty where no cause was found, and null where there was nothing to explain.
     copied_because: Option<Vec<Explained>>,
 }
@@ -507,11 +512,16 @@ impl fmt::Display for RunReport {
                 ),
             )?;
         }
-        if let Some(ZeroCopy { counts, copied_share, copied_because }) = &self.zero_copy {
-            let copied = copied_share.map_or_else(String::new, |share| {
-                format!(": the kernel copied {} of the sends after all", format::share(share))
+        if let Some(ZeroCopy { counts, copied_because, .. }) = &self.zero_copy {
+            let copied = counts.copied();
+            let words = copied.map_or_else(String::new, |copied| {
+                let after_all = if copied.is_none() { "" } else { " after all" };
+                format!(": the kernel copied {copied} of the sends{after_all}")
             });
-            line("zero copy", format!("{counts}{copied}"))?;
+            line("zero copy", format!("{counts}{words}"))?;
+            if let Some(reason) = copied.and_then(|copied| copied.bound.reason()) {
+                line("  that is", reason.to_owned())?;
+            }
             if let Some(causes) = copied_because {
                 let causes: Vec<_> = causes.iter().map(|explained| explained.cause.clone()).collect();
                 line("  copied as", copy_cause::in_words(&causes))?;

@@ -396,6 +396,7 @@ fn json(
             "from_bytes": range.from_bytes,
             "to_bytes": range.to_bytes,
             "copied_share": zero_copy.copied_share(),
+            "copied_is_bound": zero_copy.copied_is_bound(),
             "found": answer,
         })
     };

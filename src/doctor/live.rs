@@ -14,10 +14,11 @@ use crate::environment::{CopyCause, Cpus, Topology, copy_cause};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits::{self, softirq};
-use crate::measure::burst::{of_messages, verify};
+use crate::measure::burst::of_messages;
 use crate::message::{Message, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::{Socket, uring};
+use crate::sample::CopiedShare;
 
 /// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
 pub(super) fn events() -> Vec<Check> {
@@ -212,8 +213,8 @@ const SINK: &str = "sink";
 
 /// Whether zero-copy sends to `receiver` are copied, and why.
 fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
-    match copied_share(testbed, receiver) {
-        Ok(Some((share, causes))) => copy_check(name, share, &causes),
+    match copied(testbed, receiver) {
+        Ok(Some((copied, causes))) => copy_check(name, copied, &causes),
         Ok(None) => Check::new(name, State::Unavailable, "not tried: no completion arrived", None),
         Err(error) => {
             let text = error.to_string();
@@ -222,7 +223,7 @@ fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
     }
 }
 
-fn copied_share(testbed: &Testbed, receiver: Receiver) -> Result<Option<(f64, Vec<CopyCause>)>> {
+fn copied(testbed: &Testbed, receiver: Receiver) -> Result<Option<(CopiedShare, Vec<CopyCause>)>> {
     let case = Case {
         path: SendPath::ZeroCopy,
         layout: Layout::Page,
@@ -231,16 +232,16 @@ fn copied_share(testbed: &Testbed, receiver: Receiver) -> Result<Option<(f64, Ve
         ..Case::default()
     };
     let mut instance = testbed.open(case)?;
-    verify(&mut instance)?;
-    let counts = of_messages(&mut instance, 32, Mode::Time)?.server.zero_copy;
+    // Into the sink, each send that is checked has a completion of its own.
+    let counts = of_messages(&mut instance, 32, Mode::Verify)?.server.zero_copy;
     drop(instance);
-    let Some(share) = counts.and_then(|counts| counts.copied_share()) else { return Ok(None) };
-    Ok(Some((share, copy_cause::that_explain(share, testbed.copy_causes(receiver)?))))
+    let Some(copied) = counts.and_then(|counts| counts.copied()) else { return Ok(None) };
+    Ok(Some((copied, copy_cause::that_explain(copied, testbed.copy_causes(receiver)?))))
 }
 
-fn copy_check(name: &str, share: f64, causes: &[CopyCause]) -> Check {
-    let found = format!("tried: the kernel copied {:.0} % of MSG_ZEROCOPY sends", share * 100.0);
-    if share == 0.0 && causes.is_empty() {
+fn copy_check(name: &str, copied: CopiedShare, causes: &[CopyCause]) -> Check {
+    let found = format!("tried: the kernel copied {copied} of MSG_ZEROCOPY sends");
+    if copied.is_none() && causes.is_empty() {
         return Check::ok(name, found);
     }
     let (whys, remedies): (Vec<String>, Vec<String>) =
@@ -253,6 +254,7 @@ fn copy_check(name: &str, share: f64, causes: &[CopyCause]) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::CopiedBound;
 
     #[test]
     fn only_an_errno_that_means_so_is_laid_on_the_kernels_age() {
@@ -286,12 +288,13 @@ mod tests {
 
     #[test]
     fn a_copy_is_told_with_its_causes_and_remedies() {
-        assert_eq!(copy_check(SINK, 0.0, &[]).state, State::Ok);
-        let unknown = copy_check(SINK, 0.25, &[]);
+        let of = |share, bound| CopiedShare { share, bound };
+        assert_eq!(copy_check(SINK, of(0.0, CopiedBound::Exact), &[]).state, State::Ok);
+        let unknown = copy_check(SINK, of(0.25, CopiedBound::Exact), &[]);
         assert_eq!((unknown.state, unknown.remedy), (State::Limited, None));
         assert!(unknown.found.contains("25 %") && unknown.found.contains("no cause was found"));
         let off = CopyCause::NoScatterGather { device: "eth0".to_owned() };
-        let known = copy_check(VETH_COPY, 1.0, &[CopyCause::LocalReceiver, off]);
+        let known = copy_check(VETH_COPY, of(1.0, CopiedBound::Either), &[CopyCause::LocalReceiver, off]);
         assert!(known.found.contains("on this machine") && known.found.contains("eth0"), "{known:?}");
         let remedy = known.remedy.unwrap();
         assert!(remedy.contains("--receiver sink") && remedy.contains("ethtool -K eth0 sg on"), "{remedy}");

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Receiver;
+use crate::sample::CopiedShare;
 
 /// A reason why the kernel copies what `MSG_ZEROCOPY` has lent to it
 /// ([`msg_zerocopy.rst`](https://docs.kernel.org/networking/msg_zerocopy.html)).
@@ -170,11 +171,11 @@ impl CopyCauses {
     }
 }
 
-/// Those of `found` that explain a copied share: all of them where there is one; else those that the completions do
-/// not show.
+/// Those of `found` that explain what was copied: all of them, unless it is known that nothing was; then those that the
+/// completions do not show.
 #[must_use]
-pub fn that_explain(copied_share: f64, found: Vec<CopyCause>) -> Vec<CopyCause> {
-    found.into_iter().filter(|cause| copied_share > 0.0 || cause.is_unseen()).collect()
+pub fn that_explain(copied: CopiedShare, found: Vec<CopyCause>) -> Vec<CopyCause> {
+    found.into_iter().filter(|cause| !copied.is_none() || cause.is_unseen()).collect()
 }
 
 /// The causes with their remedies, in words. Where nothing was found, it says so.
@@ -190,6 +191,7 @@ pub fn in_words(causes: &[CopyCause]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::CopiedBound;
 
     fn every_cause() -> Vec<CopyCause> {
         let device = || "eth0".to_owned();
@@ -233,8 +235,12 @@ mod tests {
 
     #[test]
     fn what_was_not_copied_is_explained_only_by_what_completions_do_not_show() {
-        assert_eq!(that_explain(0.5, every_cause()).len(), every_cause().len());
-        assert!(that_explain(0.0, every_cause()).iter().all(CopyCause::is_unseen));
+        let of = |share, bound| that_explain(CopiedShare { share, bound }, every_cause());
+        assert_eq!(of(0.5, CopiedBound::Exact).len(), every_cause().len());
+        assert_eq!(of(0.0, CopiedBound::Either).len(), every_cause().len(), "some may have been copied");
+        for bound in [CopiedBound::Exact, CopiedBound::Upper] {
+            assert!(of(0.0, bound).iter().all(CopyCause::is_unseen));
+        }
         assert_eq!(in_words(&[]), "no cause was found");
         assert!(in_words(&every_cause()).contains("remedy: `sudo ethtool -K eth0 sg on`"));
     }

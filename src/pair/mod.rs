@@ -71,7 +71,8 @@ pub enum Extent {
 /// What a burst looks at besides the time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// Every byte of every message is written anew and checked. Not for timing.
+    /// Every byte of every message is written anew and checked. Not for timing. Into the sink, where nobody can check
+    /// them, each send has a completion of its own instead: one message is in flight.
     Verify,
     /// Every message is overwritten right after it was sent, and read only then: the client counts the bytes that came
     /// as they were sent, and those that did not. Not for timing; and the messages must fit the sockets' buffers.

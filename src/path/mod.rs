@@ -49,7 +49,7 @@ use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::error::{Error, Result};
 use crate::message::{Arena, Message, Received, Rest};
 
-pub use crate::counts::{Copies, ZeroCopyCounts};
+pub use crate::counts::{CopiedBound, Copies, ZeroCopyCounts};
 pub use file::FileSender;
 pub use hybrid::HybridSender;
 pub use mapped::MappedReceiver;

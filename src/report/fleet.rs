@@ -230,7 +230,7 @@ fn figure(number: usize, fleet: &Fleet<'_>, cell: Cell, all: &[Series]) -> Figur
         let case = cell.case(series);
         let of_case = fleet.cases.iter().find(|of| of.case == case && of.metric == Metric::Throughput);
         let sweeps = || fleet.machines.iter().flat_map(|machine| &machine.sweeps);
-        let shares = sweeps().filter_map(|sweep| sweep.case(&case)?.copied_share);
+        let shares = sweeps().filter_map(|sweep| sweep.case(&case)?.copied);
         let point = |of: &Deviation| {
             let marked = of.gain.filter(|_| of.verdict.is_call()).map_or_else(String::new, |gain| {
                 format!(", out of the ordinary: {}", difference(Metric::Throughput, gain))

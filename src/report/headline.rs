@@ -207,7 +207,7 @@ impl Facts<'_> {
         let mut arms = ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero).peekable();
         let copied = match (arms.peek().is_some(), Copied::of(arms)) {
             (false, _) => String::new(),
-            (true, Copied::Shares(_, 0.0)) => ", not copied".to_owned(),
+            (true, copied) if copied.is_none() => ", not copied".to_owned(),
             (true, copied) => format!(" (zero_copy: {copied})"),
         };
         let which = ladder.situation.in_words(ladder.threads);
@@ -440,11 +440,9 @@ impl Facts<'_> {
         let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
         let kernel = match Copied::of(ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero)) {
             Copied::Unknown => "it was not recorded whether the kernel copies".to_owned(),
-            Copied::Shares(_, 0.0) => "the kernel does not copy it".to_owned(),
-            Copied::Shares(1.0, _) => "the kernel copies it after all".to_owned(),
-            Copied::Shares(least, most) => {
-                format!("the kernel copies {}", words::shares(least, most, " of the sends"))
-            }
+            copied @ Copied::Shares { .. } if copied.is_none() => "the kernel does not copy it".to_owned(),
+            copied @ Copied::Shares { .. } if copied.is_all() => "the kernel copies it after all".to_owned(),
+            copied @ Copied::Shares { .. } => format!("the kernel copies {}", copied.shares(" of the sends")),
         };
         let mut longer = Vec::new();
         for &cell in &ladder.cells {
@@ -498,10 +496,11 @@ impl Facts<'_> {
                 format!(" What the kernel did with MSG_ZEROCOPY sends: {}.", each.join("; "))
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
-            Copied::Shares(_, 0.0) => " None of the MSG_ZEROCOPY sends was copied.".to_owned(),
-            Copied::Shares(least, most) => {
-                let sends = words::shares(least, most, " of the MSG_ZEROCOPY sends after all");
-                format!(" The kernel copied {sends}.")
+            copied @ Copied::Shares { .. } if copied.is_none() => {
+                " None of the MSG_ZEROCOPY sends was copied.".to_owned()
+            }
+            copied @ Copied::Shares { .. } => {
+                format!(" The kernel copied {}.", copied.shares(" of the MSG_ZEROCOPY sends after all"))
             }
         }
     }

@@ -210,7 +210,7 @@ fn figure(
     let all = series;
     let line = |&series: &Series| {
         let case = cell.case(series);
-        let shares = stored.iter().filter_map(|one| one.sweep.case(&case)?.copied_share);
+        let shares = stored.iter().filter_map(|one| one.sweep.case(&case)?.copied);
         let label = words::series(series, Copied::of_shares(shares));
         let points = positions.iter().enumerate().filter_map(|(index, position)| {
             let here = stored.iter().enumerate().filter(|(_, one)| one.position(by) == *position);

@@ -98,10 +98,10 @@ impl Facts<'_> {
         for (reception, series, copied) in copied {
             let did = match copied {
                 Copied::Unknown => continue,
-                Copied::Shares(_, 0.0) => {
+                copied @ Copied::Shares { .. } if copied.is_none() => {
                     "the kernel copied none of the sends, as their completions say".to_owned()
                 }
-                Copied::Shares(..) => format!("{copied}, as the completions of its sends say"),
+                copied @ Copied::Shares { .. } => format!("{copied}, as the completions of its sends say"),
             };
             let sent = |arm: &&ArmResult| {
                 let case = arm.arm.case;

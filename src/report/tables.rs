@@ -13,7 +13,7 @@ use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesC
 use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
 use crate::results::states::OtherState;
-use crate::sample::{Side, why_not_seen};
+use crate::sample::{CopiedShare, Side, why_not_seen};
 
 const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
 const PAIRS: &str = "server and client threads, one of each to a connection";
@@ -23,6 +23,10 @@ const RECEIVER: &str = "how the client takes the bytes in, the same for every pa
 const SHAPE: &str = "how the payload is cut into fields: equal, eight equal ones; header, 24 bytes and the rest; fields:N, N equal \
      ones; sizes; a trace, messages of several shapes in turn, with their mean size";
 const SOURCE: &str = "which messages are sent: hot, a small set in turn; cold, a set that no cache holds";
+
+const KERNEL_SAYS: &str = "share of MSG_ZEROCOPY sends that the kernel copied, by their completions: counted where each send has a \
+     notification of its own. \"about\": a bound, which may err on both sides, since the kernel joins the notifications of \
+     neighbouring sends. \"at most\": an upper bound, of io_uring";
 
 /// Why the two sides of a case are not to be told apart by CPU time or counters.
 pub(super) const SPLIT: &str = "Where both ends of a pair share a CPU (placement paired), do not rely on the split between \
@@ -123,7 +127,10 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
         ),
         number_column("server CPU ns", &by_side("CPU time of the server's threads per message")),
         number_column("client CPU ns", &by_side("CPU time of the client's threads per message")),
-        number_column("copied", "share of MSG_ZEROCOPY sends that the kernel copied after all"),
+        number_column(
+            "copied",
+            "share of MSG_ZEROCOPY sends that the kernel copied after all: counted, or \"about\" or \"at most\" so much",
+        ),
         number_column(
             "ENOBUFS",
             "sends that were refused because no more memory may be pinned, and made again",
@@ -185,13 +192,13 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                     why("CPU time was not recorded")
                 },
             ),
-            result.zero_copy.and_then(|counts| counts.copied_share()).map_or_else(
+            result.zero_copy.and_then(|counts| counts.copied()).map_or_else(
                 || {
                     empty(&why(
                         "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded",
                     ))
                 },
-                |share| value(format::share(share), share),
+                copied_share,
             ),
             result.zero_copy.map_or_else(
                 || empty(&why("the path makes no MSG_ZEROCOPY sends, or they were not recorded")),
@@ -435,10 +442,7 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
         number_column("out of the kernel", "bytes copied to user memory on the client"),
         number_column("client unpacks", "bytes copied from user memory to user memory"),
         number_column("copies", "the sum of these per payload byte"),
-        number_column(
-            "kernel says",
-            "share of MSG_ZEROCOPY sends that the kernel copied, by their completions; a bound where it is between 0 and 1",
-        ),
+        number_column("kernel says", KERNEL_SAYS),
         words_column(
             "seen",
             "what the client found in messages of which every byte was overwritten right after the call: as they were \
@@ -527,12 +531,13 @@ fn kernel_says(arms: &[&ArmResult]) -> Entry {
     let Some(counts) = sum(arms.iter().filter_map(|arm| arm.zero_copy)) else {
         return empty("nothing: the path makes no MSG_ZEROCOPY sends, or they were not recorded");
     };
-    let Some(share) = counts.copied_share() else { return empty("nothing: no completion arrived") };
-    let is_bound = share > 0.0 && share < 1.0 && counts.notifications < counts.completions;
-    let note = is_bound.then(|| {
-        "a bound: the kernel joined completions without comparing what they say of copying".to_owned()
-    });
-    Entry { note, ..value(format::share(share), share) }
+    counts.copied().map_or_else(|| empty("nothing: no completion arrived"), copied_share)
+}
+
+/// A share with what it is, and why.
+fn copied_share(copied: CopiedShare) -> Entry {
+    let note = copied.bound.reason().map(str::to_owned);
+    Entry { note, ..value(copied.to_string(), copied.share) }
 }
 
 /// What was seen of overwritten messages of `arms`.
@@ -611,13 +616,16 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
         let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
         let arms = arms.filter(|arm| (arm.arm.case.receiver == Receiver::Sink) == sink);
         let arms = arms.filter(|arm| stands_in_ledger(manifest, arm));
-        let shares = arms.filter_map(|arm| Some((arm, arm.zero_copy?.copied_share()?)));
-        let shares: Vec<(&ArmResult, f64)> = shares.collect();
+        let shares = arms.filter_map(|arm| Some((arm, arm.zero_copy?.copied()?)));
+        let shares: Vec<(&ArmResult, CopiedShare)> = shares.collect();
         let (first, _) = shares.first()?;
         let found = manifest.copy_causes.to(first.arm.case.receiver)?.to_vec();
-        let most = shares.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+        let most = CopiedShare {
+            share: shares.iter().map(|(_, copied)| copied.share).fold(0.0, f64::max),
+            bound: shares.iter().map(|(_, copied)| copied.bound).max()?,
+        };
         let causes = copy_cause::that_explain(most, found);
-        if most == 0.0 && causes.is_empty() {
+        if most.share == 0.0 && causes.is_empty() {
             return None;
         }
         let way = if sink { "In the sink" } else { "On the way to a receiver" };
@@ -627,7 +635,7 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
         );
         let mut rows: Vec<String> = shares
             .iter()
-            .filter(|(_, share)| *share > 0.0 || most == 0.0)
+            .filter(|(_, copied)| copied.share > 0.0 || most.share == 0.0)
             .map(|(arm, _)| ledger_row(arm))
             .collect();
         rows.dedup();

@@ -15,6 +15,7 @@ use crate::results::crossing::{Crossing, Place};
 use crate::results::manifest::{Manifest, Plan};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
+use crate::sample::{CopiedBound, CopiedShare};
 
 /// A number with its interval, if it has one: `12.30 [12.10, 12.50]`.
 pub(super) fn measure(measure: Measure) -> String {
@@ -256,9 +257,15 @@ pub(super) fn series(series: Series, copied: Copied) -> String {
 /// What is known of `MSG_ZEROCOPY` sends: which share of them the kernel copied after all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Copied {
-    /// The least and the greatest share of any one arm. Arms are never pooled: one of a hundred that was not copied
-    /// would vanish in the others.
-    Shares(f64, f64),
+    /// Of some arms, which are never pooled: one of a hundred that was not copied would vanish in the others.
+    Shares {
+        /// The least share of any one arm.
+        least: f64,
+        /// The greatest.
+        most: f64,
+        /// What they are: of the arm of which the least is known.
+        bound: CopiedBound,
+    },
     /// No completion was recorded.
     Unknown,
 }
@@ -266,15 +273,37 @@ pub(super) enum Copied {
 impl Copied {
     /// Of each of some arms.
     pub(super) fn of<'a>(arms: impl Iterator<Item = &'a ArmResult>) -> Self {
-        Self::of_shares(arms.filter_map(|arm| arm.zero_copy?.copied_share()))
+        Self::of_shares(arms.filter_map(|arm| arm.zero_copy?.copied()))
     }
 
     /// Of the share of each of some arms.
-    pub(super) fn of_shares(shares: impl Iterator<Item = f64>) -> Self {
-        shares.fold(Self::Unknown, |copied, share| match copied {
-            Self::Unknown => Self::Shares(share, share),
-            Self::Shares(least, most) => Self::Shares(least.min(share), most.max(share)),
+    pub(super) fn of_shares(shares: impl Iterator<Item = CopiedShare>) -> Self {
+        shares.fold(Self::Unknown, |copied, CopiedShare { share, bound: its }| match copied {
+            Self::Unknown => Self::Shares { least: share, most: share, bound: its },
+            Self::Shares { least, most, bound } => {
+                Self::Shares { least: least.min(share), most: most.max(share), bound: bound.max(its) }
+            }
         })
+    }
+
+    /// Whether it is known that the kernel copied nothing.
+    pub(super) fn is_none(self) -> bool {
+        matches!(self, Self::Shares { most: 0.0, bound: CopiedBound::Exact | CopiedBound::Upper, .. })
+    }
+
+    /// Whether it is known that the kernel copied everything.
+    pub(super) fn is_all(self) -> bool {
+        matches!(self, Self::Shares { least: 1.0, bound: CopiedBound::Exact, .. })
+    }
+
+    /// The least and the greatest share, in words that say what they are, and with what follows: `30 % copied`, `about 0 %
+    /// copied`, `at most 30 % to 50 % copied, by case`.
+    pub(super) fn shares(self, of: &str) -> String {
+        let Self::Shares { least, most, bound } = self else { return self.to_string() };
+        match least_to_most(&share(least), &share(most)) {
+            (range, true) => format!("{}{range}{of}, by case", bound.prefix()),
+            (_, false) => format!("{}{of}", CopiedShare { share: most, bound }),
+        }
     }
 }
 
@@ -283,18 +312,10 @@ pub(super) fn least_to_most(least: &str, most: &str) -> (String, bool) {
     if least == most { (most.to_owned(), false) } else { (format!("{least} to {most}"), true) }
 }
 
-/// The least and the greatest share of arms, which are never pooled: `30 %`, `30 % to 50 %` with what follows a range.
-pub(super) fn shares(least: f64, most: f64, of: &str) -> String {
-    match least_to_most(&share(least), &share(most)) {
-        (range, true) => format!("{range}{of}, by case"),
-        (one, false) => format!("{one}{of}"),
-    }
-}
-
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Shares(least, most) => f.write_str(&shares(least, most, " copied")),
+            Self::Shares { .. } => f.write_str(&self.shares(" copied")),
             Self::Unknown => f.write_str("copied or not: not recorded"),
         }
     }
@@ -490,20 +511,38 @@ mod tests {
     use crate::case::Case;
 
     #[test]
+    fn of_several_arms_the_one_of_which_the_least_is_known_decides_what_the_shares_are() {
+        let of = |bounds: &[CopiedBound]| {
+            Copied::of_shares(bounds.iter().map(|&bound| CopiedShare { share: 0.0, bound }))
+        };
+        assert!(of(&[CopiedBound::Exact, CopiedBound::Upper]).is_none());
+        assert!(!of(&[CopiedBound::Exact, CopiedBound::Either]).is_none());
+        assert!(!of(&[CopiedBound::Either, CopiedBound::Upper]).is_none());
+        assert_eq!(of(&[]), Copied::Unknown);
+    }
+
+    #[test]
     fn a_copied_zero_copy_says_so_in_its_name() {
         let name = |copied| series(Series::new(SendPath::ZeroCopy, Layout::Page), copied);
-        assert_eq!(name(Copied::Shares(1.0, 1.0)), "zero_copy, page (100 % copied)");
-        assert_eq!(name(Copied::Shares(0.9999, 0.9999)), "zero_copy, page (almost 100 % copied)");
-        assert_eq!(name(Copied::Shares(0.0, 0.0)), "zero_copy, page (0 % copied)");
-        assert_eq!(name(Copied::Shares(0.5, 1.0)), "zero_copy, page (50 % to 100 % copied, by case)");
+        let of = |least, most, bound| name(Copied::Shares { least, most, bound });
+        assert_eq!(of(1.0, 1.0, CopiedBound::Exact), "zero_copy, page (100 % copied)");
+        assert_eq!(of(0.9999, 0.9999, CopiedBound::Exact), "zero_copy, page (almost 100 % copied)");
+        assert_eq!(of(0.0, 0.0, CopiedBound::Exact), "zero_copy, page (0 % copied)");
+        assert_eq!(of(0.5, 1.0, CopiedBound::Exact), "zero_copy, page (50 % to 100 % copied, by case)");
+        assert_eq!(of(0.0, 0.0, CopiedBound::Either), "zero_copy, page (about 0 % copied)");
+        assert_eq!(of(0.0, 0.5, CopiedBound::Either), "zero_copy, page (about 0 % to 50 % copied, by case)");
+        assert_eq!(of(0.0, 0.0, CopiedBound::Upper), "zero_copy, page (none copied)");
+        assert_eq!(of(0.5, 0.5, CopiedBound::Upper), "zero_copy, page (at most 50 % copied)");
         assert_eq!(name(Copied::Unknown), "zero_copy, page (copied or not: not recorded)");
         assert_eq!(series(Series::new(SendPath::TwoCopy, Layout::Heap), Copied::Unknown), "two_copy");
     }
 
     #[test]
     fn equal_shares_are_written_once() {
-        assert_eq!(shares(0.3, 0.300_01, " of the sends"), "30 % of the sends");
-        assert_eq!(shares(0.3, 0.5, " of the sends"), "30 % to 50 % of the sends, by case");
+        let of =
+            |most| Copied::Shares { least: 0.3, most, bound: CopiedBound::Exact }.shares(" of the sends");
+        assert_eq!(of(0.300_01), "30 % of the sends");
+        assert_eq!(of(0.5), "30 % to 50 % of the sends, by case");
     }
 
     #[test]
@@ -559,7 +598,8 @@ mod tests {
             (plain(hybrid), plain(hybrid.copying_below(1024))),
             ("hybrid".to_owned(), "hybrid, copies below 1 KiB".to_owned())
         );
-        let zero = series(of(SendPath::HybridZero, Layout::Heap), Copied::Shares(1.0, 1.0));
+        let all = Copied::Shares { least: 1.0, most: 1.0, bound: CopiedBound::Exact };
+        let zero = series(of(SendPath::HybridZero, Layout::Heap), all);
         assert_eq!(zero, "hybrid_zero (100 % copied)");
     }
 

@@ -22,6 +22,7 @@ use crate::case::{
     Workload, parse_bytes, parse_payload_bytes, parse_threads,
 };
 use crate::error;
+use crate::sample::CopiedShare;
 
 /// How many sweeps are read at a time, at most: the rows of each take some ten MiB.
 const MOST_READERS: usize = 8;
@@ -49,7 +50,7 @@ pub struct CaseDigest {
     /// Its numbers, each with its interval over instances: those of [`Metric::OF_A_SWEEP`] that were measured.
     pub measures: Vec<(Metric, Measure)>,
     /// What share of the zero-copy sends the kernel copied after all.
-    pub copied_share: Option<f64>,
+    pub copied: Option<CopiedShare>,
 }
 
 impl CaseDigest {
@@ -75,7 +76,7 @@ impl CaseDigest {
                 .into_iter()
                 .filter_map(|metric| Some((metric, measure(metric)?)))
                 .collect(),
-            copied_share: arm.zero_copy.and_then(|counts| counts.copied_share()),
+            copied: arm.zero_copy.and_then(|counts| counts.copied()),
         }
     }
 }
@@ -199,7 +200,13 @@ impl SummaryRow<'_> {
             case: self.case()?,
             instances: self.get("instances")?.parse().ok()?,
             measures,
-            copied_share: self.number("zero_copy_copied_share").ok()?,
+            copied: match self.number("zero_copy_copied_share").ok()? {
+                Some(share) => {
+                    // A summary from before this column says less than its samples do.
+                    Some(CopiedShare { share, bound: self.get("zero_copy_copied_is_bound")?.parse().ok()? })
+                }
+                None => None,
+            },
         })
     }
 

@@ -13,7 +13,7 @@ use crate::case::{
     Source, Workload, parse_bytes, parse_payload_bytes, parse_threads,
 };
 use crate::event::{Event, Reading, Readings};
-use crate::sample::{Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
+use crate::sample::{CopiedBound, Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
 
 /// The columns before the counters.
 const COLUMNS: [&str; 37] = [
@@ -58,9 +58,10 @@ const COLUMNS: [&str; 37] = [
 
 /// The columns after the counters, in the order in which they were added. Sweeps that were measured before a group was
 /// added have rows without it and those after it.
-const LAST_COLUMNS: [&[&str]; 2] = [
+const LAST_COLUMNS: [&[&str]; 3] = [
     &["seen_old_bytes", "seen_new_bytes", "seen_late_bytes"],
     &["client_mapped_bytes", "shape", "engine", "copy_below_bytes"],
+    &["zero_copy_copied_is_bound"],
 ];
 
 /// How many columns a row may have: all, or fewer where it was written before the last ones were added.
@@ -82,6 +83,11 @@ pub fn event_name(event: Event) -> String {
 
 /// The names of the columns, made once: a sweep has many rows.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(columns);
+
+/// Where the columns of a case stand that were added later: shape, engine and threshold. Failed rows have them too, so
+/// they are written and read apart from what was measured.
+static LATER_OF_CASE: LazyLock<usize> =
+    LazyLock::new(|| NAMES.iter().position(|name| name == "shape").unwrap_or(NAMES.len()));
 
 /// Every column, in order.
 #[must_use]
@@ -125,14 +131,13 @@ pub fn write(record: &Record) -> Vec<String> {
         }
     }
     let Case { shape, engine, copy_below_bytes, .. } = arm.case;
-    row.resize(NAMES.len() - OF_CASE, String::new());
+    row.resize(*LATER_OF_CASE, String::new());
     let below = if path.has_threshold() { copy_below_bytes.to_string() } else { String::new() };
     row.extend([shape.to_string(), engine.to_string(), below]);
+    row.extend(outcome.as_ref().map(later_measures).unwrap_or_default());
+    row.resize(NAMES.len(), String::new());
     row
 }
-
-/// The columns of a case that stand at the end of a row: the last of [`LAST_COLUMNS`].
-const OF_CASE: usize = 3;
 
 /// Of what nobody receives there is no client to measure: its columns are empty, but for those of the window that was
 /// timed.
@@ -150,8 +155,16 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
     );
     row.extend([client.copies.kernel_to_user_bytes, client.copies.user_to_user_bytes].map(of_client));
     let counts = server.zero_copy.map(|counts| {
-        let ZeroCopyCounts { sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs } =
-            counts;
+        let ZeroCopyCounts {
+            sends,
+            sent_bytes,
+            completions,
+            notifications,
+            copied,
+            copied_bytes,
+            enobufs,
+            ..
+        } = counts;
         [sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs]
     });
     row.extend(optional(counts));
@@ -187,6 +200,12 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
     row
 }
 
+/// What was measured, of the columns after those of the case.
+fn later_measures(sample: &Sample) -> Vec<String> {
+    let bound = sample.server.zero_copy.and_then(|counts| counts.copied_is_bound());
+    vec![bound.map_or_else(String::new, |bound| bound.to_string())]
+}
+
 /// A round trip to eight significant bits, the middle of what they hold: within 0.4 %, and a file a quarter as
 /// long. Sums and longest round trips stand beside it, exact.
 fn coarsened(value_ns: u64) -> u64 {
@@ -204,7 +223,11 @@ fn optional<const N: usize>(numbers: Option<[u64; N]>) -> [String; N] {
 /// The column that is not known, missing or out of its place.
 pub fn check_header(header: &StringRecord) -> Result<(), String> {
     let mut expected = columns();
-    if row_lengths().any(|length| length == header.len()) {
+    // As long as one from before the last columns, and not for want of another column.
+    let is_older = |length: usize| {
+        header.len() == length && header.iter().next_back() == expected.get(length - 1).map(String::as_str)
+    };
+    if row_lengths().any(is_older) {
         expected.truncate(header.len());
     }
     if let Some(foreign) = header.iter().find(|name| !expected.iter().any(|column| column == name)) {
@@ -239,11 +262,11 @@ pub fn read(row: &StringRecord) -> Result<Record, String> {
         "control" => Ok(true),
         _ => Err("neither case nor control"),
     })?;
-    let mut last = Fields(all().0.skip(names.len() - OF_CASE));
+    let mut later = Fields(all().0.skip(*LATER_OF_CASE));
     let (shape, engine, copy_below_bytes) = (
-        last.parse(|text| if text.is_empty() { Ok(Shape::default()) } else { text.parse::<Shape>() })?,
-        last.parse(|text| if text.is_empty() { Ok(Engine::default()) } else { Engine::parse(text) })?,
-        last.parse(|text| match text {
+        later.parse(|text| if text.is_empty() { Ok(Shape::default()) } else { text.parse::<Shape>() })?,
+        later.parse(|text| if text.is_empty() { Ok(Engine::default()) } else { Engine::parse(text) })?,
+        later.parse(|text| match text {
             "" => Ok::<_, CaseError>(DEFAULT_COPY_BELOW_BYTES),
             text => parse_bytes(text),
         })?,
@@ -273,7 +296,13 @@ pub fn read(row: &StringRecord) -> Result<Record, String> {
         _ => Err("neither 0 nor 1"),
     })?;
     let (_, error) = fields.next();
-    let outcome = if error.is_empty() { Ok(fields.sample(&case)?) } else { Err(error.to_owned()) };
+    let outcome = if error.is_empty() {
+        let mut sample = fields.sample(&case)?;
+        later.later_measures(&case, &mut sample)?;
+        Ok(sample)
+    } else {
+        Err(error.to_owned())
+    };
     Ok(Record { generation, round, position, arm: Arm { case, control }, timed, outcome })
 }
 
@@ -353,6 +382,7 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
                 copied,
                 copied_bytes,
                 enobufs,
+                stacked: false,
             },
         );
         server.copies.deferred_bytes = server.zero_copy.map_or(0, |counts| counts.copied_bytes);
@@ -374,6 +404,22 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
         let mapped: Option<[u64; 1]> = self.numbers()?;
         client.copies.mapped_bytes = mapped.map_or(0, |[bytes]| bytes);
         Ok(Sample { elapsed_ns, messages, pairs: case.threads as u64, server, client })
+    }
+
+    /// Reads what [`later_measures`] writes into `sample`.
+    fn later_measures(&mut self, case: &Case, sample: &mut Sample) -> Result<(), String> {
+        let bound = self.parse(|text| match text {
+            "" => Ok(None),
+            text => CopiedBound::from_str(text).map(Some),
+        })?;
+        if let Some(counts) = &mut sample.server.zero_copy {
+            // Rows from before this column do not say which kernel it was: a bound is never wrong.
+            counts.stacked = bound
+                .map_or(counts.completions > 0 && case.engine != Engine::Syscall, |bound| {
+                    bound == CopiedBound::Upper
+                });
+        }
+        Ok(())
     }
 
     fn counters(&mut self) -> Result<Readings, String> {
@@ -516,9 +562,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn shape_engine_and_threshold_stand_at_the_end_of_a_row() {
+    fn shape_engine_and_threshold_stand_in_every_row() {
         let mut record = record();
-        let end = |record: &Record| write(record)[columns().len() - OF_CASE..].join(" ");
+        let end = |record: &Record| write(record)[*LATER_OF_CASE..][..3].join(" ");
         assert_eq!(end(&record), "equal syscall ");
         record.arm.case.engine = Engine::UringFixed;
         record.arm.case.shape = "97x64|3x24,512K".parse().unwrap();
@@ -528,6 +574,25 @@ pub(crate) mod tests {
         record.arm.case = Case { path: SendPath::Hybrid, copy_below_bytes: 100, ..Case::default() };
         assert_eq!(end(&record), "equal syscall 100");
         assert_eq!(read(&row(&record)), Ok(record));
+    }
+
+    #[test]
+    fn what_a_copied_share_is_stands_beside_it_and_io_urings_is_a_bound_where_it_does_not() {
+        let mut record = record();
+        record.arm.case.engine = Engine::Uring;
+        for (notifications, stacked, word) in [(4, false, "exact"), (4, true, "upper"), (3, false, "either")]
+        {
+            let counts = ZeroCopyCounts { completions: 4, notifications, stacked, ..Default::default() };
+            let sample = record.outcome.as_mut().unwrap();
+            (sample.server.zero_copy, sample.server.copies.deferred_bytes) = (Some(counts), 0);
+            let mut cells = write(&record);
+            assert_eq!(cells.last().map(String::as_str), Some(word));
+            assert_eq!(read(&row(&record)), Ok(record.clone()));
+            cells.truncate(cells.len() - 1);
+            let before = read(&StringRecord::from(cells)).unwrap().outcome.unwrap().server.zero_copy.unwrap();
+            assert!(before.stacked);
+        }
+        assert!(read(&with("zero_copy_copied_is_bound", "lower")).unwrap_err().contains("lower"));
     }
 
     #[test]

@@ -106,6 +106,7 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
         "zero_copy_copied_share",
         text(counts.and_then(|counts| counts.copied_share()).map(digits)),
     );
+    put(&mut row, "zero_copy_copied_is_bound", text(counts.and_then(|counts| counts.copied_is_bound())));
     put(&mut row, "zero_copy_enobufs", text(counts.map(|counts| counts.enobufs)));
     let (server, client) = result.copies;
     for (name, bytes) in [

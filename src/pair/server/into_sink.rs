@@ -185,6 +185,9 @@ enum Until {
 /// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more
 /// where that is more often. The window is from before the first request to after the last acknowledgement. `each`
 /// takes the time of every round trip: of `rr` alone, since a stream has none.
+///
+/// Nobody can check the bytes, so [`Mode::Verify`] looks at something else: one message is in flight, and what the kernel
+/// says of it is read before the next. So no two notifications are joined, and what was copied is counted.
 fn send_messages(
     injector: &Injector,
     sender: &mut dyn SendMessage,
@@ -194,6 +197,7 @@ fn send_messages(
     (until, mut each): (Until, Option<&mut Recorder>),
 ) -> Result<SideReport> {
     let at_a_time = match case.workload {
+        _ if mode == Mode::Verify => 1,
         Workload::Rr => 1,
         Workload::Stream => {
             (ACKNOWLEDGED_BYTES / case.payload_bytes).min(in_flight_messages(case).div_ceil(2)).max(1) as u64
@@ -214,6 +218,9 @@ fn send_messages(
         sender.submit()?;
         injector.acknowledge_all()?;
         sender.received(*next_sequence);
+        if mode == Mode::Verify {
+            sender.flush()?;
+        }
         let now_ns = monotonic_ns()?;
         if let Some(recorder) = &mut each {
             recorder.record(now_ns - last_ns);

@@ -18,7 +18,9 @@
 //!   much later and in any order, says that the kernel reads them no more. A message is not written again before its
 //!   notification. Which is whose, and what failed and cancelled sends have of it: `flight.rs`;
 //! - the kernel may copy all the same. With `IORING_SEND_ZC_REPORT_USAGE` the notification says so, in
-//!   [`ZeroCopyCounts::copied_share`]. Of a send whose bytes were copied in part, it says that they were copied;
+//!   [`ZeroCopyCounts::copied_share`]. Of a send whose bytes were copied in part, it says that they were copied; from
+//!   Linux 6.10 on also of one that was added to another one's packet, so the share is an
+//!   [upper bound](ZeroCopyCounts::copied_is_bound);
 //! - no `SO_ZEROCOPY`, no error queue, no ranges of call numbers: all that is `MSG_ZEROCOPY`'s alone;
 //! - what the kernel reads stays where it is until it said that it is done: messages, packed bytes, iovecs, headers. To
 //!   close a ring does not end the sends that are in flight: the kernel ends them at its leisure. So what is still
@@ -329,7 +331,10 @@ impl<S: Socket> UringSender<S> {
         let completions = (2 * ring.messages().len()).clamp(2 * MOST_GATHERED, MOST_COMPLETIONS);
         let sizes = (MOST_GATHERED, completions);
         let queues = KernelQueues::new(socket.descriptor(), sizes, handover, operation.registered())?;
-        Self::with_queues(socket, ring, operation, queues)
+        let is_stacked = queues.stacks_notifications();
+        let mut sender = Self::with_queues(socket, ring, operation, queues)?;
+        sender.flight.counts.stacked = is_stacked;
+        Ok(sender)
     }
 
     /// CPU time of the kernel thread that hands over, in nanoseconds since it was made; none with

@@ -205,6 +205,12 @@ impl KernelQueues {
         Ok(Self { ring, socket: Fd(socket), is_polled, is_disabled, poll_thread })
     }
 
+    /// Whether the kernel [stacks](crate::path::ZeroCopyCounts::stacked) notifications. No flag says so; bundles of sends
+    /// came in the same release, 6.10.
+    pub(super) fn stacks_notifications(&self) -> bool {
+        self.ring.params().is_feature_recvsend_bundle()
+    }
+
     /// CPU time of the kernel's polling thread; none where there is none.
     pub(super) fn poll_thread_cpu_ns(&self) -> Result<Option<u64>> {
         match &self.poll_thread {
