@@ -39,7 +39,7 @@ fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
     let setup = setup_from_variables(program)?;
     let mut testbed = Testbed::start(&setup)?;
-    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
+    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     // Opened before the first case, which makes the server's other threads.
     let meter = EventMeter::open(Event::TaskClock);
     let all = Event::parse_list("all")?;

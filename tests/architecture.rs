@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &str); 25] = [
     ("limits", "environment error"),
     ("path", "case counts error limits message sample"),
     ("topology", "case environment error limits sample"),
-    ("counters", "event limits"),
+    ("counters", "error event limits"),
     ("pair", "case counters counts environment error event limits message path random sample topology"),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),

@@ -5,11 +5,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Output};
 
 use common::{anywhere, run, sendpath, stderr};
 use libtest_mimic::Failed;
+use nix::sys::resource::{Resource, setrlimit};
 
 fn main() -> ExitCode {
     common::main(vec![
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         anywhere("an_error_names_what_the_user_wrote", error_names_what_was_written),
         anywhere("doctor_names_each_check_with_a_state", doctor_names_each_check),
         anywhere("doctor_requires_what_it_is_told_to", doctor_requires),
+        anywhere("doctor_denies_nothing_for_want_of_descriptors", doctor_denies_nothing),
         anywhere("an_impossible_case_fails_with_exit_1", an_impossible_case_fails_with_exit_1),
         anywhere("what_is_measured_is_printed_where_standard_error_is_full", standard_error_may_be_full),
         anywhere("interrupted_it_prints_what_it_has", interrupted_it_prints_what_it_has),
@@ -306,6 +309,47 @@ fn doctor_names_each_check() -> Result<(), Failed> {
         assert!(["ok", "limited", "unavailable"].contains(&check["state"].as_str().unwrap_or("")), "{check}");
         assert!(check["found"].as_str().is_some_and(|found| !found.is_empty()), "{check}");
     }
+    Ok(())
+}
+
+/// Where so few files may be open that something cannot be looked at, that is what is said of it.
+fn doctor_denies_nothing() -> Result<(), Failed> {
+    let doctor = |most_files: Option<u64>| {
+        let mut command = sendpath();
+        command.args(["doctor", "--json"]);
+        if let Some(most) = most_files {
+            let limit = move || setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(std::io::Error::from);
+            // SAFETY: the call is async-signal-safe, and nothing else of the process is touched.
+            unsafe { command.pre_exec(limit) };
+        }
+        command.output()
+    };
+    let checks = |output: &Output| -> Result<BTreeMap<String, (String, String)>, Failed> {
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let text = |check: &serde_json::Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        let checks = object["checks"].as_array().ok_or("no checks")?.iter();
+        // Numbers may differ from one moment to the next.
+        let found = |check| text(check, "found").replace(|letter: char| letter.is_ascii_digit(), "");
+        Ok(checks.map(|check| (text(check, "name"), (text(check, "state"), found(check)))).collect())
+    };
+    let whole = checks(&doctor(None)?)?;
+    let mut said = 0;
+    for most_files in 3..=40 {
+        let output = doctor(Some(most_files))?;
+        if !output.status.success() {
+            // The dynamic loader itself needs one.
+            let text = stderr(&output);
+            assert!(text.contains("rror 24"), "{most_files} files: {text}");
+            continue;
+        }
+        for (name, (state, found)) in checks(&output)? {
+            let about_files = found.contains("Too many open files") || found.contains("RLIMIT_NOFILE");
+            said += u32::from(about_files);
+            let as_without_limit = whole[&name] == (state.clone(), found.clone()) || name == "load";
+            assert!(about_files || as_without_limit, "{most_files} files: {name} is {state}: {found}");
+        }
+    }
+    assert!(said > 0, "with the fewest, some cannot be looked at");
     Ok(())
 }
 

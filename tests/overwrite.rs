@@ -158,7 +158,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         injections: Vec::new(),
         no_sink: None,
         copy_causes: sendpath::environment::CopyCauses::default(),
-        environment: Some(Environment::read(&setup, testbed.effective(), &[case.placement])),
+        environment: Some(Environment::read(&setup, testbed.effective(), &[case.placement])?),
         checks: Vec::new(),
     };
     let folder = PathBuf::from("sweep");

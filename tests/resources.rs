@@ -164,7 +164,7 @@ fn memory_is_bounded() -> Result<(), Failed> {
             of_messages(&mut instance, 20, Mode::TimeEach)?;
             // The server's peak is that of all cases so far, which only makes this harder.
             for (side, pid) in [(Side::Server, "self"), (Side::Client, &client)] {
-                let (peak, bound) = (peak_bytes(pid)?, 2 * buffer_bytes(&case, side) + (64 << 20));
+                let (peak, bound) = (peak_bytes(pid)?, 2 * buffer_bytes(&case, side)? + (64 << 20));
                 assert!(peak <= bound, "{case}: {side} has {peak} bytes, bound {bound}");
             }
         }

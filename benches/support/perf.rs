@@ -36,12 +36,12 @@ impl EventMeter {
     /// Why it cannot be counted, and what lifts that.
     pub fn open(event: Event) -> Result<Self, String> {
         probe(event)?;
-        let counter = Self::counter(event).map_err(|error| format!("perf_event_open(2): {error}"))?;
+        let pmus = Pmus::of_this_machine().map_err(|error| error.to_string())?;
+        let counter = Self::counter(event, pmus).map_err(|error| format!("perf_event_open(2): {error}"))?;
         Ok(Self { counter: Rc::new(counter), units: Units::of(event) })
     }
 
-    fn counter(event: Event) -> std::io::Result<Counter> {
-        let pmus = Pmus::of_this_machine();
+    fn counter(event: Event, pmus: &Pmus) -> std::io::Result<Counter> {
         #[cfg(target_arch = "x86_64")]
         if !pmus.is_hybrid()
             && let Some(mut builder) = perfcnt_builder(event)

@@ -161,7 +161,7 @@ fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
     let setup = setup_from_variables(program)?;
     let testbed = Testbed::start(&setup)?;
-    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired]));
+    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
         .map_err(Error::call("open(2) of the client's namespace"))?;
 
@@ -214,7 +214,7 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
             let load = Load {
                 floor,
                 payload_bytes: case.payload_bytes,
-                source_messages: source_messages(&case),
+                source_messages: source_messages(&case)?,
                 warm_up: 200_u64.div_ceil(case.threads as u64).max(10),
                 duration: cell.burst,
                 cpus: cpus.collect::<Result<Vec<_>>>()?,
@@ -229,7 +229,7 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
             let raw = || {
                 let parts = testbed.sink_parts().map_err(std::io::Error::other)?;
                 let mut sender =
-                    sink::RawSender::new(way, case.payload_bytes, source_messages(&case), parts)?;
+                    sink::RawSender::new(way, case.payload_bytes, source_messages(&case)?, parts)?;
                 sender.run(cell.burst / 4)?;
                 sender.run(cell.burst.max(Duration::from_millis(50)))
             };

@@ -244,7 +244,7 @@ pub fn serve(
     };
     let testbed = Testbed::start(setup)?;
     let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
-    let environment = Environment::read(setup, testbed.effective(), &[]);
+    let environment = Environment::read(setup, testbed.effective(), &[])?;
     let cpu_time_is_whole = Some(environment.softirq_in_cpu_time() == Some(true));
     say(&Answer::Ready { protocol: PROTOCOL, program: Program::this(), cpu_time_is_whole })?;
     let mut open = None;

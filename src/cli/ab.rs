@@ -227,7 +227,7 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
         time: options.time,
         blocks: options.blocks.map(|blocks| blocks as usize),
         margin: options.margin,
-        cpu_time_is_whole: softirq::in_cpu_time() == Some(true),
+        cpu_time_is_whole: softirq::in_cpu_time()? == Some(true),
         seed,
     };
     if !plan.cpu_time_is_whole {

@@ -8,7 +8,7 @@ mod thread;
 use crate::event::Event;
 
 pub use pmu::{CorePmu, Pmus};
-pub use reason::{Refusal, explain};
+pub use reason::{Facts, Refusal, explain};
 pub use thread::ThreadCounters;
 
 /// Counts a moment of work with one event, and says why that cannot be done. A PMU that says 0 where it
@@ -17,7 +17,7 @@ pub use thread::ThreadCounters;
 /// # Errors
 /// The reason, and what lifts it.
 pub fn probe(event: Event) -> Result<(), String> {
-    let mut counters = ThreadCounters::open(&[event], Pmus::of_this_machine());
+    let mut counters = ThreadCounters::of_this_machine(&[event]);
     counters.start();
     std::hint::black_box((0..1_000_000_u64).map(std::hint::black_box).sum::<u64>());
     let readings = counters.stop();

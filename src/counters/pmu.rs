@@ -1,9 +1,12 @@
 //! Which PMUs there are, from the kernel's event sources below
 //! [`/sys/bus/event_source/devices`](https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-event_source-devices).
 
-use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
+
+use once_cell::sync::OnceCell;
+
+use crate::error::Result;
+use crate::limits::file;
 
 /// Where the kernel lists its PMUs.
 pub(super) const DEVICES: &str = "/sys/bus/event_source/devices";
@@ -29,36 +32,37 @@ pub struct Pmus {
 }
 
 impl Pmus {
-    /// Those of this machine, looked up once.
-    #[must_use]
-    pub fn of_this_machine() -> &'static Self {
-        static PMUS: LazyLock<Pmus> = LazyLock::new(|| Pmus::below(Path::new(DEVICES)));
-        &PMUS
+    /// Those of this machine, looked up once in the life of the process.
+    ///
+    /// # Errors
+    /// A file that could not be read at this moment. It is read again the next time.
+    pub fn of_this_machine() -> Result<&'static Self> {
+        static PMUS: OnceCell<Pmus> = OnceCell::new();
+        PMUS.get_or_try_init(|| Self::below(Path::new(DEVICES)))
     }
 
     /// Those that a device tree lists. A core's PMU is called `cpu`, or has a file `cpus` that says which
     /// CPUs are its (hybrid x86, ARM); what belongs to no core has a `cpumask` instead.
-    #[must_use]
-    pub fn below(root: &Path) -> Self {
-        let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse().ok();
+    ///
+    /// # Errors
+    /// As [`of_this_machine`](Self::of_this_machine).
+    pub fn below(root: &Path) -> Result<Self> {
+        let number =
+            |path: &Path| -> Result<Option<u32>> { Ok(file::read(path)?.and_then(|text| text.parse().ok())) };
         let mut cores = Vec::new();
-        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-            if (name == "cpu" || path.join("cpus").exists())
-                && let Some(kind) = number(&path.join("type"))
+        for path in file::entries(root)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let cpus = file::read(&path.join("cpus"))?;
+            if (name == "cpu" || cpus.is_some())
+                && let Some(kind) = number(&path.join("type"))?
             {
-                let cpus = fs::read_to_string(path.join("cpus")).unwrap_or_default().trim().to_owned();
-                cores.push(CorePmu { name, kind, cpus });
+                cores.push(CorePmu { name, kind, cpus: cpus.unwrap_or_default() });
             }
         }
-        cores.sort_by(|a, b| a.name.cmp(&b.name));
         let msr = root.join("msr");
-        let tsc = number(&msr.join("type")).zip(
-            fs::read_to_string(msr.join("events/tsc"))
-                .ok()
-                .and_then(|text| u64::from_str_radix(text.trim().strip_prefix("event=0x")?, 16).ok()),
-        );
-        Self { cores, tsc }
+        let tsc = file::read(&msr.join("events/tsc"))?;
+        let tsc = tsc.and_then(|text| u64::from_str_radix(text.strip_prefix("event=0x")?, 16).ok());
+        Ok(Self { cores, tsc: number(&msr.join("type"))?.zip(tsc) })
     }
 
     /// Whether cores are of more than one kind, so that an event has to be opened for each.
@@ -70,6 +74,8 @@ impl Pmus {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> Pmus {
@@ -79,7 +85,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Pmus::below(root.path())
+        Pmus::below(root.path()).unwrap()
     }
 
     fn names(pmus: &Pmus) -> Vec<(&str, u32)> {
@@ -121,6 +127,6 @@ mod tests {
         let pmus = tree(&[("cpu/type", "4\n")]);
         assert_eq!((names(&pmus), pmus.is_hybrid()), (vec![("cpu", 4)], false));
         assert_eq!(tree(&[("software/type", "1\n")]), Pmus::default());
-        assert_eq!(Pmus::below(Path::new("/nonexistent")), Pmus::default());
+        assert_eq!(Pmus::below(Path::new("/nonexistent")).unwrap(), Pmus::default());
     }
 }

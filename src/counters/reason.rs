@@ -1,11 +1,13 @@
 //! Why an event cannot be opened, in words, with what lifts it. See `perf_event_open(2)`, "ERRORS".
 
 use std::path::Path;
-use std::sync::LazyLock;
 
-use crate::limits;
+use once_cell::sync::OnceCell;
 
+use super::Pmus;
+use crate::error::Result;
 use crate::event::{CounterSource, Event};
+use crate::limits::{self, file};
 
 /// What is known when an event is refused.
 #[derive(Clone, Debug)]
@@ -16,24 +18,54 @@ pub struct Refusal {
     pub errno: Option<i32>,
     /// `kernel.perf_event_paranoid`.
     pub paranoid: String,
+    /// What is known of the machine.
+    pub machine: Facts,
+}
+
+/// What the reason depends on besides the errno.
+#[derive(Clone, Debug)]
+pub struct Facts {
     /// Whether the CPU says that it is a virtual one.
-    pub virtual_machine: bool,
+    pub is_virtual: bool,
+    /// Whether the kernel drives a PMU of its cores.
+    pub has_pmu: bool,
+    /// Whether it is one of AMD's Zen, or Hygon's after it.
+    pub is_zen: bool,
 }
 
 impl Refusal {
-    pub(super) fn on_this_machine(event: Event, errno: Option<i32>) -> Self {
-        static FACTS: LazyLock<(String, bool)> = LazyLock::new(|| {
-            (limits::sysctl("kernel/perf_event_paranoid"), limits::is_virtual_machine(Path::new("/")))
-        });
-        let (paranoid, virtual_machine) = FACTS.clone();
-        Self { event, errno, paranoid, virtual_machine }
+    /// # Errors
+    /// What is known of the machine could not be read at this moment. It is read again the next time.
+    pub(super) fn on_this_machine(event: Event, errno: Option<i32>, pmus: &Pmus) -> Result<Self> {
+        static FACTS: OnceCell<(String, Facts)> = OnceCell::new();
+        let root = Path::new("/");
+        let look = || -> Result<_> {
+            let paranoid = file::read(&root.join("proc/sys/kernel/perf_event_paranoid"))?;
+            let has_pmu = !pmus.cores.is_empty();
+            let is_virtual = limits::is_virtual_machine(root)?;
+            let machine = Facts { is_virtual, has_pmu, is_zen: is_zen(root)? };
+            Ok((paranoid.unwrap_or_else(|| "unknown".to_owned()), machine))
+        };
+        let (paranoid, machine) = FACTS.get_or_try_init(look)?.clone();
+        Ok(Self { event, errno, paranoid, machine })
     }
+}
+
+/// Whether `/proc/cpuinfo` below `root` is of an AMD Zen: family 17h or later, or Hygon's 18h.
+fn is_zen(root: &Path) -> Result<bool> {
+    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
+    let value = |key: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    };
+    let family = value("cpu family").and_then(|family| family.parse::<u32>().ok()).unwrap_or(0);
+    Ok(matches!(value("vendor_id"), Some("AuthenticAMD" | "HygonGenuine")) && family >= 0x17)
 }
 
 /// The reason in words, and the command or the change that lifts it.
 #[must_use]
 pub fn explain(refusal: &Refusal) -> String {
-    let Refusal { event, errno, paranoid, virtual_machine } = refusal;
+    let Refusal { event, errno, paranoid, machine } = refusal;
     match (errno, event.source()) {
         (None, _) => "there is no msr PMU: x86 alone has one (in a container: is /sys mounted?)".to_owned(),
         (Some(libc::EACCES | libc::EPERM), _) if paranoid.parse().is_ok_and(|level: i32| level <= 1) => {
@@ -50,13 +82,32 @@ pub fn explain(refusal: &Refusal) -> String {
                                     it: start the container with `--security-opt seccomp=unconfined`"
                 .to_owned()
         }
-        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), CounterSource::Core) if *virtual_machine => format!(
-            "this virtual machine has no PMU that counts it ({}): run on bare metal, or have the hypervisor give \
-             it one (QEMU: -cpu host,pmu=on)",
-            errno_name(*errno)
-        ),
-        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), _) => {
-            format!("this CPU's PMU does not count it ({})", errno_name(*errno))
+        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), source) => {
+            let errno = errno_name(*errno);
+            match (source, machine) {
+                // The kernel's table of cache events has none of the last level for these CPUs
+                // (amd_hw_cache_event_ids_f17h in arch/x86/events/amd/core.c).
+                (CounterSource::Core, Facts { is_zen: true, has_pmu: true, .. })
+                    if *event == Event::LlcLoadMisses =>
+                {
+                    format!(
+                        "AMD's CPUs since Zen do not count it for a thread ({errno}): the L3 has a PMU of its own \
+                         (amd_l3), which counts for all cores that share it; cache-misses are those of the L2 there"
+                    )
+                }
+                (CounterSource::Core, Facts { is_virtual: true, has_pmu: true, .. }) => format!(
+                    "this virtual machine has a PMU, which does not count it ({errno}): the CPU lacks it, or the \
+                     hypervisor leaves it out"
+                ),
+                (CounterSource::Core, Facts { is_virtual: true, has_pmu: false, .. }) => format!(
+                    "this virtual machine has no PMU ({errno}): run on bare metal, or have the hypervisor give it one \
+                     (QEMU: -cpu host,pmu=on)"
+                ),
+                (CounterSource::Core, Facts { has_pmu: false, .. }) => {
+                    format!("the kernel drives no PMU of this CPU's cores ({errno})")
+                }
+                _ => format!("this CPU's PMU does not count it ({errno})"),
+            }
         }
         (Some(libc::EMFILE), _) => format!(
             "RLIMIT_NOFILE is {}, and each event takes a descriptor per thread: `ulimit -n 65536`",
@@ -81,8 +132,11 @@ fn errno_name(errno: Option<i32>) -> &'static str {
 mod tests {
     use super::*;
 
-    fn why(event: Event, errno: i32, virtual_machine: bool) -> String {
-        explain(&Refusal { event, errno: Some(errno), paranoid: "2".to_owned(), virtual_machine })
+    const VIRTUAL: Facts = Facts { is_virtual: true, has_pmu: false, is_zen: false };
+    const REAL: Facts = Facts { is_virtual: false, has_pmu: true, is_zen: false };
+
+    fn why(event: Event, errno: i32, machine: Facts) -> String {
+        explain(&Refusal { event, errno: Some(errno), paranoid: "2".to_owned(), machine })
     }
 
     #[test]
@@ -96,7 +150,7 @@ mod tests {
             (libc::EMFILE, "ulimit -n"),
             (libc::EBUSY, "busy"),
         ] {
-            let text = why(Event::Cycles, errno, true);
+            let text = why(Event::Cycles, errno, VIRTUAL);
             assert!(text.contains(word), "{errno}: {text}");
         }
     }
@@ -107,15 +161,49 @@ mod tests {
             event: Event::Cycles,
             errno: Some(libc::EPERM),
             paranoid: "-1".to_owned(),
-            virtual_machine: false,
+            machine: REAL,
         };
         let text = explain(&refusal);
         assert!(text.contains("`--cap-add PERFMON`") && !text.contains("sysctl"), "{text}");
     }
 
     #[test]
-    fn a_real_machine_is_not_told_to_ask_its_hypervisor() {
-        assert!(!why(Event::LlcLoadMisses, libc::ENOENT, false).contains("virtual"));
-        assert!(!why(Event::TaskClock, libc::ENOENT, true).contains("virtual"), "the kernel counts that one");
+    fn a_machine_is_told_to_ask_its_hypervisor_for_a_pmu_only_where_that_is_what_it_lacks() {
+        let lacks = |event, machine| why(event, libc::ENOENT, machine);
+        assert!(!lacks(Event::LlcLoadMisses, REAL).contains("virtual"));
+        assert!(lacks(Event::Cycles, Facts { has_pmu: false, ..REAL }).contains("no PMU"));
+        assert!(!lacks(Event::TaskClock, VIRTUAL).contains("virtual"), "the kernel counts that one");
+        let with_pmu = lacks(Event::LlcLoadMisses, Facts { has_pmu: true, ..VIRTUAL });
+        assert!(with_pmu.contains("has a PMU") && !with_pmu.contains("bare metal"), "{with_pmu}");
+    }
+
+    #[test]
+    fn what_zen_lacks_no_hypervisor_gives() {
+        for is_virtual in [true, false] {
+            let zen = Facts { is_virtual, has_pmu: true, is_zen: true };
+            let text = why(Event::LlcLoadMisses, libc::ENOENT, zen.clone());
+            assert!(text.contains("amd_l3") && !text.contains("bare metal"), "{text}");
+            assert!(!why(Event::DtlbLoadMisses, libc::ENOENT, zen).contains("amd_l3"));
+        }
+        let without = Facts { is_zen: true, ..VIRTUAL };
+        assert!(why(Event::LlcLoadMisses, libc::ENOENT, without).contains("pmu=on"), "it has none at all");
+    }
+
+    #[test]
+    fn zen_is_known_by_vendor_and_family() {
+        for (vendor, family, expected) in [
+            ("AuthenticAMD", 0x17, true),
+            ("AuthenticAMD", 0x1a, true),
+            ("AuthenticAMD", 0x15, false),
+            ("HygonGenuine", 0x18, true),
+            ("GenuineIntel", 0x19, false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir(root.path().join("proc")).unwrap();
+            let text = format!("vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 1\n");
+            std::fs::write(root.path().join("proc/cpuinfo"), text).unwrap();
+            assert_eq!(is_zen(root.path()).unwrap(), expected, "{vendor} {family}");
+        }
+        assert!(!is_zen(Path::new("/nonexistent")).unwrap());
     }
 }

@@ -40,6 +40,20 @@ impl Attributes for Numbered {
 }
 
 impl ThreadCounters {
+    /// As [`open`](Self::open), with this machine's PMUs. Where they cannot be looked up at this moment, no event is
+    /// counted, for that reason.
+    #[must_use]
+    pub fn of_this_machine(events: &[Event]) -> Self {
+        match Pmus::of_this_machine() {
+            Ok(pmus) => Self::open(events, pmus),
+            Err(error) => {
+                let reading = Reading::Unavailable { reason: format!("not tried: {error}") };
+                let refused = events.iter().map(|event| (*event, reading.clone())).collect();
+                Self { groups: Vec::new(), refused }
+            }
+        }
+    }
+
     /// Opens `events` for the calling thread, each in the first group of its PMU that has room. What
     /// cannot be opened is remembered with the reason.
     #[must_use]
@@ -47,7 +61,10 @@ impl ThreadCounters {
         let mut counters = Self { groups: Vec::new(), refused: BTreeMap::new() };
         for &event in events {
             if let Err(errno) = counters.add(event, pmus) {
-                let reason = explain(&Refusal::on_this_machine(event, errno));
+                let reason = match Refusal::on_this_machine(event, errno, pmus) {
+                    Ok(refusal) => explain(&refusal),
+                    Err(error) => format!("not opened, and why could not be looked up: {error}"),
+                };
                 counters.refused.insert(event, Reading::Unavailable { reason });
             }
         }
@@ -247,7 +264,7 @@ mod tests {
     #[test]
     fn every_event_is_a_number_or_a_reason() {
         let all = Event::parse_list("all").unwrap();
-        let mut counters = ThreadCounters::open(&all, Pmus::of_this_machine());
+        let mut counters = ThreadCounters::of_this_machine(&all);
         counters.start();
         spin();
         let readings = counters.stop();

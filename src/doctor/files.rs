@@ -1,11 +1,14 @@
 //! What the kernel says of itself in files.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use rustix::thread::CapabilitySet;
 
 use super::model::{Check, State};
 use crate::counters::Pmus;
-use crate::limits::{self, cgroup, smt};
+use crate::error::Result;
+use crate::limits::{self, cgroup, file, smt};
+use crate::message::page_bytes;
 
 /// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
 #[expect(clippy::struct_excessive_bools, reason = "one for each right")]
@@ -18,12 +21,12 @@ pub(super) struct Rights {
 
 impl Rights {
     pub(super) fn of_this_process() -> Self {
-        let (net_admin, ipc_lock, sys_admin, perfmon) = (12, 14, 21, 38);
+        let has = limits::has_capability;
         Self {
-            perfmon: limits::has_capability(perfmon) || limits::has_capability(sys_admin),
-            ipc_lock: limits::has_capability(ipc_lock),
-            net_admin: limits::has_capability(net_admin),
-            sys_admin: limits::has_capability(sys_admin),
+            perfmon: has(CapabilitySet::PERFMON) || has(CapabilitySet::SYS_ADMIN),
+            ipc_lock: has(CapabilitySet::IPC_LOCK),
+            net_admin: has(CapabilitySet::NET_ADMIN),
+            sys_admin: has(CapabilitySet::SYS_ADMIN),
         }
     }
 }
@@ -34,55 +37,48 @@ pub(super) struct Files {
 }
 
 impl Files {
-    fn read(&self, path: &str) -> Option<String> {
-        Some(fs::read_to_string(self.path(path)).ok()?.trim().to_owned())
+    fn read(&self, path: &str) -> Result<Option<String>> {
+        file::read(&self.path(path))
     }
 
     fn path(&self, path: &str) -> PathBuf {
         self.root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)))
     }
 
-    fn number(&self, path: &str) -> Option<u64> {
-        self.read(path)?.parse().ok()
+    fn number(&self, path: &str) -> Result<Option<u64>> {
+        Ok(self.read(path)?.and_then(|text| text.parse().ok()))
     }
 
     pub(super) fn checks(&self, rights: &Rights) -> Vec<Check> {
         let forced = rights.net_admin;
-        vec![
-            self.paranoid(rights.perfmon),
-            self.machine(),
-            self.user_namespaces(rights.sys_admin),
-            self.at_least("optmem", "optmem_max", 65_536, "bounds the completions that wait unread", false),
-            self.at_least(
-                "wmem",
-                "wmem_max",
-                2 << 20,
-                "caps the 2 MiB send buffers that are asked for",
-                forced,
-            ),
-            self.at_least(
-                "rmem",
-                "rmem_max",
-                2 << 20,
-                "caps the 2 MiB receive buffers that are asked for",
-                forced,
-            ),
-            self.smt(),
-            hybrid(&Pmus::below(&self.path("/sys/bus/event_source/devices"))),
-            self.governor(),
-            self.turbo(),
-            self.load(),
-            self.mitigations(),
-            self.clock_source(),
-            self.fragments(),
-            self.cgroup_cpu(),
-            self.cgroup_memory(),
-        ]
+        let at_least = |sysctl, least, why, forced| self.at_least(sysctl, least, why, forced);
+        let looked = [
+            ("paranoid", self.paranoid(rights.perfmon)),
+            ("machine", self.machine()),
+            ("user-namespaces", self.user_namespaces(rights.sys_admin)),
+            ("optmem", at_least("optmem", 65_536, "bounds the completions that wait unread", false)),
+            ("wmem", at_least("wmem", 2 << 20, "caps the 2 MiB send buffers that are asked for", forced)),
+            ("rmem", at_least("rmem", 2 << 20, "caps the 2 MiB receive buffers that are asked for", forced)),
+            ("smt", self.smt()),
+            ("hybrid", Pmus::below(&self.path("/sys/bus/event_source/devices")).map(|pmus| hybrid(&pmus))),
+            ("governor", self.governor()),
+            ("turbo", self.turbo()),
+            ("load", self.load()),
+            ("mitigations", self.mitigations()),
+            ("clock-source", self.clock_source()),
+            ("fragments", self.fragments()),
+            ("cgroup-cpu", self.cgroup_cpu()),
+            ("cgroup-memory", self.cgroup_memory()),
+        ];
+        let check = |(name, looked): (&str, Result<Check>)| {
+            looked.unwrap_or_else(|error| Check::not_looked_at(name, &error))
+        };
+        looked.into_iter().map(check).collect()
     }
 
-    fn paranoid(&self, perfmon: bool) -> Check {
+    fn paranoid(&self, perfmon: bool) -> Result<Check> {
         let name = "paranoid";
-        match self.read("/proc/sys/kernel/perf_event_paranoid") {
+        Ok(match self.read("/proc/sys/kernel/perf_event_paranoid")? {
             None => Check::new(name, State::Unavailable, "the kernel has no perf events", None),
             Some(value) if perfmon => Check::ok(
                 name,
@@ -97,24 +93,24 @@ impl Files {
                 format!("kernel.perf_event_paranoid is {value}: events inside the kernel may not be counted"),
                 Some("sudo sysctl -w kernel.perf_event_paranoid=1"),
             ),
-        }
+        })
     }
 
-    fn machine(&self) -> Check {
-        if limits::is_virtual_machine(&self.root) {
+    fn machine(&self) -> Result<Check> {
+        Ok(if limits::is_virtual_machine(&self.root)? {
             let found = "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU";
             Check::new("machine", State::Limited, found, None)
         } else {
             Check::ok("machine", "no sign of a hypervisor")
-        }
+        })
     }
 
-    fn user_namespaces(&self, sys_admin: bool) -> Check {
+    fn user_namespaces(&self, sys_admin: bool) -> Result<Check> {
         let name = "user-namespaces";
         if sys_admin {
-            return Check::ok(name, "not needed: this process may make network namespaces without one");
+            return Ok(Check::ok(name, "not needed: this process may make network namespaces without one"));
         }
-        match limits::forbids_user_namespaces(&self.root) {
+        Ok(match limits::forbids_user_namespaces(&self.root)? {
             Some(switch) => Check::new(
                 name,
                 State::Limited,
@@ -122,13 +118,14 @@ impl Files {
                 Some(&switch.remedy()),
             ),
             None => Check::ok(name, "no switch forbids them to ordinary users"),
-        }
+        })
     }
 
-    fn at_least(&self, name: &str, sysctl: &str, least: u64, why: &str, forced: bool) -> Check {
-        let value = self.number(&format!("/proc/sys/net/core/{sysctl}"));
+    fn at_least(&self, name: &str, least: u64, why: &str, forced: bool) -> Result<Check> {
+        let sysctl = format!("{name}_max");
+        let value = self.number(&format!("/proc/sys/net/core/{sysctl}"))?;
         let found = |value: u64| format!("net.core.{sysctl} is {value}");
-        match value {
+        Ok(match value {
             None => Check::ok(name, format!("net.core.{sysctl} is not shown in this namespace")),
             Some(value) if value >= least => Check::ok(name, found(value)),
             Some(value) if forced => {
@@ -140,11 +137,11 @@ impl Files {
                 format!("{}: {why}", found(value)),
                 Some(&format!("sudo sysctl -w net.core.{sysctl}={least}")),
             ),
-        }
+        })
     }
 
-    fn smt(&self) -> Check {
-        match smt(&self.root) {
+    fn smt(&self) -> Result<Check> {
+        Ok(match smt(&self.root)? {
             Some(true) => Check::new(
                 "smt",
                 State::Limited,
@@ -153,12 +150,12 @@ impl Files {
             ),
             Some(false) => Check::ok("smt", "off"),
             None => Check::ok("smt", "the kernel lists no siblings"),
-        }
+        })
     }
 
-    fn governor(&self) -> Check {
+    fn governor(&self) -> Result<Check> {
         let name = "governor";
-        match self.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") {
+        Ok(match self.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")? {
             None => {
                 Check::new(name, State::Unavailable, "no cpufreq here: the frequency cannot be read", None)
             }
@@ -169,30 +166,30 @@ impl Files {
                 format!("{governor}: the frequency follows the load"),
                 Some("echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"),
             ),
-        }
+        })
     }
 
-    fn turbo(&self) -> Check {
+    fn turbo(&self) -> Result<Check> {
         let name = "turbo";
         let found = "on: the frequency depends on heat and on the other cores";
         for (path, on, off) in [
             ("/sys/devices/system/cpu/intel_pstate/no_turbo", "0", "1"),
             ("/sys/devices/system/cpu/cpufreq/boost", "1", "0"),
         ] {
-            if let Some(value) = self.read(path) {
-                return if value == on {
+            if let Some(value) = self.read(path)? {
+                return Ok(if value == on {
                     Check::new(name, State::Limited, found, Some(&format!("echo {off} | sudo tee {path}")))
                 } else {
                     Check::ok(name, "off")
-                };
+                });
             }
         }
-        Check::new(name, State::Unavailable, "no switch here: whether it is on is not known", None)
+        Ok(Check::new(name, State::Unavailable, "no switch here: whether it is on is not known", None))
     }
 
-    fn load(&self) -> Check {
-        let text = self.read("/proc/loadavg").unwrap_or_default();
-        match text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()) {
+    fn load(&self) -> Result<Check> {
+        let text = self.read("/proc/loadavg")?.unwrap_or_default();
+        Ok(match text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()) {
             Some(load) if load < 0.3 => Check::ok("load", format!("{load:.2} over the last minute")),
             Some(load) => Check::new(
                 "load",
@@ -203,29 +200,26 @@ impl Files {
                 None,
             ),
             None => Check::new("load", State::Unavailable, "no /proc/loadavg", None),
-        }
+        })
     }
 
-    fn mitigations(&self) -> Check {
-        let entries = fs::read_dir(self.path("/sys/devices/system/cpu/vulnerabilities"));
-        let mut active: Vec<_> = entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| text.starts_with("Mitigation")))
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        active.sort();
+    fn mitigations(&self) -> Result<Check> {
+        let mut active = Vec::new();
+        for path in file::entries(&self.path("/sys/devices/system/cpu/vulnerabilities"))? {
+            if file::read(&path)?.is_some_and(|text| text.starts_with("Mitigation")) {
+                active.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+            }
+        }
         let found = match &active[..] {
             [] => "none active".to_owned(),
             active => format!("active, and part of the cost of every system call: {}", active.join(", ")),
         };
-        Check::ok("mitigations", found)
+        Ok(Check::ok("mitigations", found))
     }
 
-    fn clock_source(&self) -> Check {
+    fn clock_source(&self) -> Result<Check> {
         let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-        match self.read(path) {
+        Ok(match self.read(path)? {
             None => Check::new("clock-source", State::Unavailable, "the kernel does not say", None),
             Some(slow) if ["hpet", "acpi_pm", "jiffies", "refined-jiffies"].contains(&slow.as_str()) => {
                 Check::new(
@@ -238,21 +232,41 @@ impl Files {
                 )
             }
             Some(source) => Check::ok("clock-source", source),
-        }
+        })
     }
 
-    fn fragments(&self) -> Check {
-        let most = self.number("/proc/sys/net/core/max_skb_frags").unwrap_or(17);
-        let found = format!(
-            "a packet holds {most} pieces of pages: a 64 KiB message of the heap layout lies on up to 24, and is cut \
-             in two"
-        );
-        Check::ok("fragments", found)
+    /// Two limits: the constant is zero-copy's (`zerocopy_fill_skb_from_iter` in net/core/datagram.c), the sysctl that of
+    /// sends that copy (`tcp_sendmsg_locked`) and of `splice(2)`. Neither says what the other is.
+    fn fragments(&self) -> Result<Check> {
+        let name = "fragments";
+        let sysctl = match self.read("/proc/sys/net/core/max_skb_frags")? {
+            Some(most) => format!("net.core.max_skb_frags, {most}, is the limit of the other paths"),
+            None => "net.core.max_skb_frags, the limit of the other paths, is not shown here".to_owned(),
+        };
+        Ok(match file::most_fragments(&self.root, page_bytes())? {
+            Some(most) => {
+                let cut = if most < 24 { "is cut in two" } else { "goes whole" };
+                let found = format!(
+                    "a packet of zero_copy has {most} fragments at the most (CONFIG_MAX_SKB_FRAGS): a 64 KiB message of \
+                     the heap layout lies on up to 24, and {cut}. {sysctl}"
+                );
+                Check::ok(name, found)
+            }
+            None => Check::new(
+                name,
+                State::Unavailable,
+                format!(
+                    "how many fragments a packet of zero_copy may have is not known (CONFIG_MAX_SKB_FRAGS, 17 to 45): the \
+                     kernel's configuration cannot be read. {sysctl}"
+                ),
+                None,
+            ),
+        })
     }
 
-    fn cgroup_cpu(&self) -> Check {
+    fn cgroup_cpu(&self) -> Result<Check> {
         let name = "cgroup-cpu";
-        match cgroup::limits(&self.root).cpus {
+        Ok(match cgroup::limits(&self.root)?.cpus {
             None => Check::ok(name, "no CPU quota"),
             Some(cpus) => Check::new(
                 name,
@@ -263,13 +277,13 @@ impl Files {
                 ),
                 None,
             ),
-        }
+        })
     }
 
-    fn cgroup_memory(&self) -> Check {
+    fn cgroup_memory(&self) -> Result<Check> {
         let name = "cgroup-memory";
-        let left = cgroup::memory_left_bytes(&self.root);
-        match cgroup::limits(&self.root).memory_bytes {
+        let left = cgroup::memory_left_bytes(&self.root)?;
+        Ok(match cgroup::limits(&self.root)?.memory_bytes {
             None => Check::ok(name, "no memory limit"),
             Some(bytes) => {
                 let left =
@@ -278,7 +292,7 @@ impl Files {
                     format!("the limit is {} MiB{left}: a case that needs more is refused", bytes >> 20);
                 Check::new(name, State::Limited, found, None)
             }
-        }
+        })
     }
 }
 
@@ -295,6 +309,8 @@ fn hybrid(pmus: &Pmus) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn machine(files: &[(&str, &str)], every_right: bool) -> Vec<Check> {
@@ -373,6 +389,26 @@ mod tests {
         for name in ["paranoid", "governor", "turbo", "load", "clock-source"] {
             assert_eq!(check(&silent, name).state, State::Unavailable, "{:?}", check(&silent, name));
         }
+    }
+
+    #[test]
+    fn what_bounds_a_zero_copy_packet_is_the_constant_and_never_the_sysctl() {
+        let sysctl = ("proc/sys/net/core/max_skb_frags", "16\n");
+        let release = ("proc/sys/kernel/osrelease", "6.8.0\n");
+        let configuration = |text| ("boot/config-6.8.0", text);
+        let unknown = machine(&[sysctl], false);
+        let unknown = check(&unknown, "fragments");
+        assert_eq!(unknown.state, State::Unavailable);
+        assert!(unknown.found.contains("not known") && unknown.found.contains("max_skb_frags, 16"));
+        for (text, found) in [
+            ("CONFIG_NET=y\nCONFIG_MAX_SKB_FRAGS=17\n", "has 17 fragments at the most"),
+            ("CONFIG_NET=y\nCONFIG_MAX_SKB_FRAGS=45\n", "goes whole"),
+        ] {
+            let known = machine(&[sysctl, release, configuration(text)], false);
+            assert!(check(&known, "fragments").found.contains(found), "{:?}", check(&known, "fragments"));
+        }
+        let silent = machine(&[release, configuration("CONFIG_NET=y\nCONFIG_MAX_SKB_FRAGS=17\n")], false);
+        assert!(check(&silent, "fragments").found.contains("is not shown here"));
     }
 
     #[test]

@@ -13,11 +13,12 @@ use crate::counters::probe;
 use crate::environment::{CopyCause, Cpus, Topology, copy_cause};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits::{self, softirq};
+use crate::limits::{self, file, softirq};
 use crate::measure::burst::of_messages;
 use crate::message::{Message, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
-use crate::path::{Socket, uring};
+use crate::path::Socket;
+use crate::path::uring::{self, Support};
 use crate::sample::CopiedShare;
 
 /// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
@@ -50,7 +51,7 @@ pub(super) fn memlock(ipc_lock: bool) -> Check {
 pub(super) fn cpus() -> Check {
     let most = Matrix::by_threads().threads.into_iter().max().unwrap_or(1);
     match Cpus::allowed() {
-        Err(error) => Check::new("cpus", State::Unavailable, error.to_string(), None),
+        Err(error) => Check::not_looked_at("cpus", &error),
         Ok(cpus) if cpus.numbers().len() == 1 => Check::new(
             "cpus",
             State::Limited,
@@ -71,9 +72,7 @@ pub(super) fn zero_copy_socket() -> Check {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None);
     match socket {
         Ok(socket) => zero_copy(TcpStream::from(socket).enable_zero_copy()),
-        Err(error) => {
-            Check::new("zerocopy", State::Unavailable, format!("not tried: socket(2): {error}"), None)
-        }
+        Err(error) => Check::not_looked_at("zerocopy", &Error::call("socket(2)")(error)),
     }
 }
 
@@ -82,6 +81,9 @@ fn zero_copy(tried: io::Result<()>) -> Check {
     let Err(error) = tried else {
         return Check::ok(name, "the kernel takes SO_ZEROCOPY");
     };
+    if file::is_passing(&error) {
+        return Check::not_looked_at(name, &Error::call("setsockopt(2) SO_ZEROCOPY")(error));
+    }
     let cause = match error.raw_os_error() {
         Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => ": the kernel lacks it; TCP has it since Linux 4.14",
         _ => "",
@@ -92,9 +94,14 @@ fn zero_copy(tried: io::Result<()>) -> Check {
 /// Whether the kernel maps received pages. A socket is enough to tell.
 pub(super) fn mapped_receive() -> Check {
     let name = "mapped-receive";
-    let tried = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
-        .and_then(|socket| TcpStream::from(socket).map_received(page_bytes()));
-    match tried {
+    let socket = match socket2::Socket::new(Domain::IPV4, Type::STREAM, None) {
+        Ok(socket) => TcpStream::from(socket),
+        Err(error) => return Check::not_looked_at(name, &Error::call("socket(2)")(error)),
+    };
+    match socket.map_received(page_bytes()) {
+        Err(error) if file::is_passing(&error) => {
+            Check::not_looked_at(name, &Error::call("mmap(2) of a socket")(error))
+        }
         Ok(_) => Check::ok(name, "the kernel maps received pages (receiver mmap)"),
         Err(error) => {
             let found = format!("receiver mmap: mmap(2) of a socket: {error}: TCP has it since Linux 4.18");
@@ -105,11 +112,17 @@ pub(super) fn mapped_receive() -> Check {
 
 /// What the engines of `io_uring` need of the kernel.
 pub(super) fn rings() -> [Check; 5] {
-    let mut support = uring::support().into_iter();
-    RINGS.map(|name| match support.next() {
-        Some((what, Ok(()))) => Check::ok(name, format!("{what}: the kernel has it")),
-        Some((_, Err(refusal))) => Check::new(name, State::Unavailable, &refusal, command_in(&refusal)),
-        None => Check::new(name, State::Unavailable, "not tried", None),
+    let mut names = RINGS.into_iter();
+    uring::support().map(|(what, support)| {
+        let name = names.next().unwrap_or_default();
+        match support {
+            Support::Has => Check::ok(name, format!("{what}: the kernel has it")),
+            Support::Lacks(refusal) => {
+                let text = refusal.to_string();
+                Check::new(name, State::Unavailable, &text, command_in(&text))
+            }
+            Support::NotKnown(error) => Check::not_looked_at(name, &error),
+        }
     })
 }
 
@@ -122,6 +135,9 @@ pub(super) fn huge_pages() -> Check {
     let name = "huge-pages";
     match Message::in_arena(&[vec![1 << 20]], Layout::Huge) {
         Ok((_, arena)) => Check::ok(name, format!("layout huge: {}", arena.pages())),
+        Err(error) if file::is_passing(&error) => {
+            Check::not_looked_at(name, &Error::call("layout huge: mmap(2) and /proc/self/smaps")(error))
+        }
         Err(error) => Check::new(
             name,
             State::Unavailable,
@@ -133,7 +149,10 @@ pub(super) fn huge_pages() -> Check {
 
 /// Whether softirq time is in the threads' CPU time.
 pub(super) fn softirq_time() -> Check {
-    softirq_check(softirq::in_cpu_time())
+    match softirq::in_cpu_time() {
+        Ok(known) => softirq_check(known),
+        Err(error) => Check::not_looked_at("softirq-time", &error),
+    }
 }
 
 fn softirq_check(in_cpu_time: Option<bool>) -> Check {
@@ -170,7 +189,7 @@ pub(super) fn namespaces(setup: &Setup) -> [Check; 3] {
         Err(error) => {
             let text = error.to_string();
             let refused = Check::new("namespaces", State::Unavailable, &text, command_in(&text));
-            return with(refused, untried("there are no namespaces"));
+            return with(refused, untried(&format!("no namespaces were made: {text}")));
         }
     };
     let made = Check::ok("namespaces", format!("tried: {}", setup.topology));
@@ -183,9 +202,9 @@ pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
     let testbed = match Testbed::start(setup) {
         Ok(testbed) => testbed,
         Err(error) => {
-            let untried = |name| Check::new(name, State::Unavailable, "not tried: there is no peer", None);
             let found = format!("not reached: {error}");
-            let refused = Check::new(name, State::Unavailable, found, command_in(&error.to_string()));
+            let untried = |name| Check::new(name, State::Unavailable, format!("not tried: {found}"), None);
+            let refused = Check::new(name, State::Unavailable, &found, command_in(&error.to_string()));
             return ([refused, untried(LINK_COPY), untried(SINK)], None);
         }
     };
@@ -218,7 +237,7 @@ fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
         Ok(None) => Check::new(name, State::Unavailable, "not tried: no completion arrived", None),
         Err(error) => {
             let text = error.to_string();
-            Check::new(name, State::Unavailable, format!("not available: {text}"), command_in(&text))
+            Check::new(name, State::Unavailable, format!("could not be tried: {text}"), command_in(&text))
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,18 @@ pub struct Check {
 impl Check {
     pub(super) fn new(name: &str, state: State, found: impl Into<String>, remedy: Option<&str>) -> Self {
         Self { name: name.to_owned(), state, found: found.into(), remedy: remedy.map(str::to_owned) }
+    }
+
+    /// Of what could not be looked at, for a reason that says nothing of the machine.
+    pub(super) fn not_looked_at(name: &str, error: &Error) -> Self {
+        let errno = match error {
+            Error::Call { errno, .. } | Error::Refused { errno, .. } | Error::File { errno, .. } => {
+                errno.raw_os_error()
+            }
+            _ => None,
+        };
+        let remedy = (errno == Some(libc::EMFILE)).then_some("ulimit -n 4096");
+        Self::new(name, State::Unavailable, format!("not looked at: {error}"), remedy)
     }
 
     pub(super) fn ok(name: &str, found: impl Into<String>) -> Self {

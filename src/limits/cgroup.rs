@@ -2,29 +2,39 @@
 //! ([cgroup-v2](https://docs.kernel.org/admin-guide/cgroup-v2.html)), and version 1 where a controller is
 //! mounted that way.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::file;
 use crate::environment::CgroupLimits;
+use crate::error::{Error, Result};
 
 /// A v1 memory limit at or above this stands for no limit: the kernel rounds the largest number to pages.
 const NO_LIMIT_BYTES: u64 = 1 << 62;
 
 /// The smallest limits on the way from the process's cgroup up to the root; read from the files below
 /// `root`.
-#[must_use]
-pub(crate) fn limits(root: &Path) -> CgroupLimits {
-    let cpus = Hierarchy::of(root, "cpu").into_iter().flat_map(|hierarchy| hierarchy.each(Folder::cpus));
-    let memory =
-        Hierarchy::of(root, "memory").into_iter().flat_map(|hierarchy| hierarchy.each(Folder::memory_bytes));
-    CgroupLimits { cpus: cpus.min_by(f64::total_cmp), memory_bytes: memory.min() }
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn limits(root: &Path) -> Result<CgroupLimits> {
+    Ok(CgroupLimits {
+        cpus: found(root, "cpu", Folder::cpus)?.into_iter().min_by(f64::total_cmp),
+        memory_bytes: found(root, "memory", Folder::memory_bytes)?.into_iter().min(),
+    })
 }
 
 /// What the memory limits leave in bytes; none where there is no limit.
-#[must_use]
-pub(crate) fn memory_left_bytes(root: &Path) -> Option<u64> {
-    let hierarchies = Hierarchy::of(root, "memory").into_iter();
-    hierarchies.flat_map(|hierarchy| hierarchy.each(Folder::memory_left_bytes)).min()
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn memory_left_bytes(root: &Path) -> Result<Option<u64>> {
+    Ok(found(root, "memory", Folder::memory_left_bytes)?.into_iter().min())
+}
+
+/// What `look` finds in each of the process's cgroups in which `controller` may have a limit.
+fn found<T>(root: &Path, controller: &str, look: fn(&Folder) -> Result<Option<T>>) -> Result<Vec<T>> {
+    let folders = Hierarchy::of(root, controller)?.into_iter().flat_map(Hierarchy::folders);
+    folders.filter_map(|folder| look(&folder).transpose()).collect()
 }
 
 /// One mounted tree of cgroups, and the process's place in it.
@@ -36,9 +46,9 @@ struct Hierarchy {
 
 impl Hierarchy {
     /// Those in which `controller` may have a limit: version 2's, and version 1's that has the controller.
-    fn of(root: &Path, controller: &str) -> Vec<Self> {
-        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-        let (cgroups, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
+    fn of(root: &Path, controller: &str) -> Result<Vec<Self>> {
+        let read = |path: &str| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
+        let (cgroups, mounts) = (read("proc/self/cgroup")?, read("proc/self/mountinfo")?);
         let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
         let has = |list: &str| list.split(',').any(|name| name == controller);
         // Each line is ID:CONTROLLERS:PATH. See cgroups(7).
@@ -61,13 +71,12 @@ impl Hierarchy {
             let folders = own.ancestors().take_while(|folder| folder.starts_with(&top));
             Some(Self { version, folders: folders.map(Path::to_owned).collect() })
         };
-        cgroups.lines().filter_map(hierarchy).collect()
+        Ok(cgroups.lines().filter_map(hierarchy).collect())
     }
 
-    /// What `look` finds in each folder.
-    fn each<T>(self, look: fn(&Folder) -> Option<T>) -> impl Iterator<Item = T> {
+    fn folders(self) -> impl Iterator<Item = Folder> {
         let version = self.version;
-        self.folders.into_iter().filter_map(move |path| look(&Folder { version, path }))
+        self.folders.into_iter().map(move |path| Folder { version, path })
     }
 }
 
@@ -100,41 +109,44 @@ struct Folder {
 }
 
 impl Folder {
-    fn read(&self, v2: &str, v1: &str) -> Option<String> {
-        let name = if self.version == 2 { v2 } else { v1 };
-        Some(fs::read_to_string(self.path.join(name)).ok()?.trim().to_owned())
+    fn read(&self, v2: &str, v1: &str) -> Result<Option<String>> {
+        file::read(&self.path.join(if self.version == 2 { v2 } else { v1 }))
     }
 
     /// The quota over its period. A quota of `max` (version 2) or -1 (version 1) is none.
-    fn cpus(&self) -> Option<f64> {
-        let text = self.read("cpu.max", "cpu.cfs_quota_us")?;
-        let (quota, period) = match self.version {
-            2 => text.split_once(' ').map(|(quota, period)| (quota.to_owned(), period.to_owned()))?,
-            _ => (text, self.read("", "cpu.cfs_period_us")?),
-        };
-        let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
-        (period > 0).then(|| quota as f64 / period as f64)
+    fn cpus(&self) -> Result<Option<f64>> {
+        let Some(mut text) = self.read("cpu.max", "cpu.cfs_quota_us")? else { return Ok(None) };
+        if self.version == 1 {
+            text = format!("{text} {}", self.read("", "cpu.cfs_period_us")?.unwrap_or_default());
+        }
+        let numbers = text.split_once(' ').and_then(|(quota, period)| {
+            Some((quota.parse::<u64>().ok()?, period.parse::<u64>().ok().filter(|period| *period > 0)?))
+        });
+        Ok(numbers.map(|(quota, period)| quota as f64 / period as f64))
     }
 
-    fn memory_bytes(&self) -> Option<u64> {
-        let bytes = self.read("memory.max", "memory.limit_in_bytes")?.parse().ok()?;
-        (bytes < NO_LIMIT_BYTES).then_some(bytes)
+    fn memory_bytes(&self) -> Result<Option<u64>> {
+        let bytes = self.read("memory.max", "memory.limit_in_bytes")?.and_then(|text| text.parse().ok());
+        Ok(bytes.filter(|bytes| *bytes < NO_LIMIT_BYTES))
     }
 
     /// The limit without what is in use. Pages of files that nobody used lately count as free: the kernel
     /// drops them when memory is asked for, as `MemAvailable` supposes too.
-    fn memory_left_bytes(&self) -> Option<u64> {
-        let limit = self.memory_bytes()?;
-        let used = self.read("memory.current", "memory.usage_in_bytes")?.parse::<u64>().ok()?;
+    fn memory_left_bytes(&self) -> Result<Option<u64>> {
+        let used = self.read("memory.current", "memory.usage_in_bytes")?;
+        let (limit, used) = (self.memory_bytes()?, used.and_then(|text| text.parse::<u64>().ok()));
+        let (Some(limit), Some(used)) = (limit, used) else { return Ok(None) };
         let key = if self.version == 2 { "inactive_file " } else { "total_inactive_file " };
-        let stat = self.read("memory.stat", "memory.stat").unwrap_or_default();
+        let stat = self.read("memory.stat", "memory.stat")?.unwrap_or_default();
         let files = stat.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap_or(0);
-        Some(limit.saturating_sub(used.saturating_sub(files)))
+        Ok(Some(limit.saturating_sub(used.saturating_sub(files))))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A root with `files`; the process is in `cgroup` of what `mounts` mount.
@@ -168,8 +180,11 @@ mod tests {
                 ("sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 600\nactive_file 7\n"),
             ],
         );
-        assert_eq!(limits(root.path()), CgroupLimits { cpus: Some(1.5), memory_bytes: Some(1 << 30) });
-        assert_eq!(memory_left_bytes(root.path()), Some(824 + 600));
+        assert_eq!(
+            limits(root.path()).unwrap(),
+            CgroupLimits { cpus: Some(1.5), memory_bytes: Some(1 << 30) }
+        );
+        assert_eq!(memory_left_bytes(root.path()).unwrap(), Some(824 + 600));
     }
 
     #[test]
@@ -177,7 +192,7 @@ mod tests {
         let mounts = "31 23 0:28 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         for path in ["0::/docker/x\n", "0::/../y\n", "0::/\n"] {
             let root = root(path, mounts, &[("sys/fs/cgroup/cpu.max", "50000 100000\n")]);
-            assert_eq!(limits(root.path()).cpus, Some(0.5), "{path}");
+            assert_eq!(limits(root.path()).unwrap().cpus, Some(0.5), "{path}");
         }
     }
 
@@ -200,8 +215,11 @@ mod tests {
                 ("sys/fs/cgroup/memory/memory.usage_in_bytes", "96000\n"),
             ],
         );
-        assert_eq!(limits(root.path()), CgroupLimits { cpus: Some(2.0), memory_bytes: Some(4_096_000) });
-        assert_eq!(memory_left_bytes(root.path()), Some(4_000_000));
+        assert_eq!(
+            limits(root.path()).unwrap(),
+            CgroupLimits { cpus: Some(2.0), memory_bytes: Some(4_096_000) }
+        );
+        assert_eq!(memory_left_bytes(root.path()).unwrap(), Some(4_000_000));
     }
 
     #[test]
@@ -211,8 +229,8 @@ mod tests {
             root("0::/\n", V2, &[]),
             root("nonsense\n0::/a\n", V2, &[("sys/fs/cgroup/a/cpu.max", "x y\n")]),
         ] {
-            assert_eq!(limits(root.path()), CgroupLimits::default());
-            assert_eq!(memory_left_bytes(root.path()), None);
+            assert_eq!(limits(root.path()).unwrap(), CgroupLimits::default());
+            assert_eq!(memory_left_bytes(root.path()).unwrap(), None);
         }
     }
 }

@@ -5,28 +5,31 @@ use std::path::Path;
 
 use rustix::process::Resource;
 
-use super::{cgroup, memlock, soft, softirq, sysctl};
+use super::{cgroup, file, memlock, soft, softirq, sysctl};
 use crate::environment::Machine;
+use crate::error::Result;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
 impl Machine {
     /// Reads this machine, and the limits of this process; sysctls as the calling thread's namespace has them.
-    #[must_use]
-    pub fn read() -> Self {
+    ///
+    /// # Errors
+    /// A call that failed for a reason of this moment.
+    pub fn read() -> Result<Self> {
         let root = Path::new("/");
         let kernel = nix::sys::utsname::uname()
             .map_or_else(|errno| format!("unknown: {errno}"), |name| name.release().to_string_lossy().into());
-        Self {
+        Ok(Self {
             kernel,
-            cpu_model: cpu_model(root),
-            smt: smt(root),
-            cgroup: cgroup::limits(root),
-            softirq_in_cpu_time: softirq::in_cpu_time(),
+            cpu_model: cpu_model(root)?,
+            smt: smt(root)?,
+            cgroup: cgroup::limits(root)?,
+            softirq_in_cpu_time: softirq::in_cpu_time()?,
             memlock: memlock(),
             open_files: soft(Resource::Nofile),
             sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), sysctl(name))).collect(),
-        }
+        })
     }
 }
 
@@ -44,15 +47,18 @@ pub fn host_name() -> String {
 }
 
 /// Whether cores run two threads at a time; none where the kernel does not say.
-pub(crate) fn smt(root: &Path) -> Option<bool> {
-    let active = fs::read_to_string(root.join("sys/devices/system/cpu/smt/active")).ok()?;
-    Some(active.trim() == "1")
+///
+/// # Errors
+/// The file could not be read at this moment.
+pub(crate) fn smt(root: &Path) -> Result<Option<bool>> {
+    let active = file::read(&root.join("sys/devices/system/cpu/smt/active"))?;
+    Ok(active.map(|active| active == "1"))
 }
 
 /// The CPU's name from `/proc/cpuinfo`. ARM's has no name there: implementer and part stand for it, those of
 /// every kind of core.
-fn cpu_model(root: &Path) -> String {
-    let text = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+fn cpu_model(root: &Path) -> Result<String> {
+    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
     let values = |key: &'static str| {
         text.lines().filter_map(move |line| {
             let (name, value) = line.split_once(':')?;
@@ -60,7 +66,7 @@ fn cpu_model(root: &Path) -> String {
         })
     };
     if let Some(name) = values("model name").next() {
-        return name;
+        return Ok(name);
     }
     let mut kinds = Vec::new();
     for (implementer, part) in values("CPU implementer").zip(values("CPU part")) {
@@ -70,7 +76,10 @@ fn cpu_model(root: &Path) -> String {
         }
     }
     let architecture = std::env::consts::ARCH;
-    if kinds.is_empty() { architecture.to_owned() } else { format!("{architecture} {}", kinds.join(" and ")) }
+    Ok(match &kinds[..] {
+        [] => architecture.to_owned(),
+        kinds => format!("{architecture} {}", kinds.join(" and ")),
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +90,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("proc")).unwrap();
         fs::write(root.path().join("proc/cpuinfo"), cpuinfo).unwrap();
-        cpu_model(root.path())
+        cpu_model(root.path()).unwrap()
     }
 
     #[test]
@@ -99,12 +108,12 @@ mod tests {
     #[test]
     fn smt_is_on_off_or_unknown() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(smt(root.path()), None);
+        assert_eq!(smt(root.path()).unwrap(), None);
         let folder = root.path().join("sys/devices/system/cpu/smt");
         fs::create_dir_all(&folder).unwrap();
         for (text, state) in [("1\n", true), ("0\n", false)] {
             fs::write(folder.join("active"), text).unwrap();
-            assert_eq!(smt(root.path()), Some(state));
+            assert_eq!(smt(root.path()).unwrap(), Some(state));
         }
     }
 }

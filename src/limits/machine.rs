@@ -1,12 +1,16 @@
 //! Limits of the machine and its cgroups, and the errors that come of them.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{cgroup, sysctl};
-use crate::error::Error;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::{cgroup, file, sysctl};
+use crate::error::{Error, Result};
 
 /// The soft limit of `resource`, in words.
 #[must_use]
@@ -16,17 +20,19 @@ pub fn soft(resource: Resource) -> String {
 
 /// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or what
 /// the process's cgroup leaves if that is less. None where neither is known.
-#[must_use]
-pub fn available_memory_bytes() -> Option<usize> {
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub fn available_memory_bytes() -> Result<Option<usize>> {
     available_memory_bytes_below(Path::new("/"))
 }
 
-fn available_memory_bytes_below(root: &Path) -> Option<usize> {
-    let text = std::fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+fn available_memory_bytes_below(root: &Path) -> Result<Option<usize>> {
+    let text = file::read(&root.join("proc/meminfo"))?.unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let machine = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
-    let cgroup = cgroup::memory_left_bytes(root).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    machine.map(|kib| kib << 10).into_iter().chain(cgroup).min()
+    let cgroup = cgroup::memory_left_bytes(root)?.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(machine.map(|kib| kib << 10).into_iter().chain(cgroup).min())
 }
 
 /// A sysctl that forbids user namespaces to ordinary users.
@@ -53,45 +59,49 @@ const USER_NAMESPACE_SWITCHES: [UserNamespaceSwitch; 3] = [
 ];
 
 /// The first switch that forbids user namespaces, if one does; read from the files below `root`.
-pub(crate) fn forbids_user_namespaces(root: &Path) -> Option<&'static UserNamespaceSwitch> {
-    USER_NAMESPACE_SWITCHES.iter().find(|switch| {
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn forbids_user_namespaces(root: &Path) -> Result<Option<&'static UserNamespaceSwitch>> {
+    for switch in &USER_NAMESPACE_SWITCHES {
         let path = root.join("proc/sys").join(switch.name.replace('.', "/"));
-        std::fs::read_to_string(path).is_ok_and(|value| value.trim() == switch.forbids)
-    })
+        if file::read(&path)?.is_some_and(|value| value == switch.forbids) {
+            return Ok(Some(switch));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from the files
 /// below `root`.
-#[must_use]
-pub fn is_virtual_machine(root: &Path) -> bool {
-    let read = |path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
-    let flags = read("proc/cpuinfo");
-    let flags = flags.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub fn is_virtual_machine(root: &Path) -> Result<bool> {
+    let read = |path| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
+    let (cpus, product) = (read("proc/cpuinfo")?, read("sys/class/dmi/id/product_name")?);
+    let flags = cpus.lines().find(|line| line.starts_with("flags"));
+    Ok(flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
         || ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"]
             .iter()
-            .any(|name| read("sys/class/dmi/id/product_name").contains(name))
+            .any(|name| product.contains(name)))
 }
 
-/// Whether this process has a capability for the whole machine, by its number in `<linux/capability.h>`
-/// (see `capabilities(7)`). Root in a user namespace has all of them there, and none for the machine.
+/// Whether this process has a capability for the whole machine (see `capabilities(7)`). Root in a user namespace has
+/// all of them there, and none for the machine. Asking takes no descriptor.
 #[must_use]
-pub fn has_capability(number: u32) -> bool {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let whole = read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]);
-    let status = read("/proc/self/status");
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
-    whole && effective >> number & 1 == 1
+pub fn has_capability(capability: CapabilitySet) -> bool {
+    const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD; // PROC_USER_INIT_INO in linux/proc_ns.h
+    let whole = fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() == FIRST_USER_NAMESPACE);
+    whole && capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
 }
 
 /// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it. `CAP_IPC_LOCK` counts
 /// for the whole machine alone: the kernel asks `capable()`, not `ns_capable()`.
 #[must_use]
 pub fn pinnable_bytes() -> Option<u64> {
-    const CAP_IPC_LOCK: u32 = 14; // linux/capability.h
     let limit = super::memlock_bytes();
-    (limit != u64::MAX && !has_capability(CAP_IPC_LOCK)).then_some(limit)
+    (limit != u64::MAX && !has_capability(CapabilitySet::IPC_LOCK)).then_some(limit)
 }
 
 /// The error of `call`, with the limit that caused it where the errno stands for one.
@@ -128,16 +138,16 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        assert_eq!(available_memory_bytes_below(root.path()), None);
+        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), None);
         write("proc/meminfo", "MemTotal:       8000 kB\nMemAvailable:   4000 kB\n");
-        assert_eq!(available_memory_bytes_below(root.path()), Some(4000 << 10));
+        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(4000 << 10));
         write("proc/self/cgroup", "0::/a\n");
         write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
         write("cg/a/memory.max", "3000\n");
         write("cg/a/memory.current", "1000\n");
-        assert_eq!(available_memory_bytes_below(root.path()), Some(2000));
+        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(2000));
         write("cg/a/memory.max", "1073741824\n");
-        assert_eq!(available_memory_bytes_below(root.path()), Some(4000 << 10));
+        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(4000 << 10));
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub(crate) mod cgroup;
 #[cfg(feature = "cli")]
 mod description;
 #[cfg(feature = "cli")]
+pub(crate) mod file;
+#[cfg(feature = "cli")]
 mod machine;
 #[cfg(feature = "cli")]
 pub(crate) mod softirq;

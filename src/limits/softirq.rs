@@ -2,16 +2,17 @@
 //! thread sent over loopback or veth, and copies zero-copy data after all. A kernel that accounts interrupt time
 //! by itself (`CONFIG_IRQ_TIME_ACCOUNTING`) takes it out of every thread's time.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use flate2::read::GzDecoder;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
+use once_cell::sync::OnceCell;
+
+use super::file;
+use crate::error::{Error, Result};
 
 /// Options of a kernel that keeps softirq time out of threads' CPU time.
 const OPTIONS: [&str; 2] = ["CONFIG_IRQ_TIME_ACCOUNTING=y", "CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y"];
@@ -26,55 +27,59 @@ const ALL: f64 = 0.97;
 const PART: f64 = 0.90;
 
 /// Whether softirq time is in the threads' CPU time, by the kernel's configuration or else by a trial; none where
-/// neither can tell.
-#[must_use]
-pub(crate) fn in_cpu_time() -> Option<bool> {
-    static KNOWN: OnceLock<Option<bool>> = OnceLock::new();
-    *KNOWN.get_or_init(|| configured(Path::new("/")).or_else(tried))
+/// neither can tell. Found out once in the life of the process.
+///
+/// # Errors
+/// A call that failed for a reason of this moment: what it would have told is asked for again the next time.
+pub(crate) fn in_cpu_time() -> Result<Option<bool>> {
+    static KNOWN: OnceCell<Option<bool>> = OnceCell::new();
+    KNOWN.get_or_try_init(|| Ok(configured(Path::new("/"))?.or(tried()?))).copied()
 }
 
 /// What the running kernel's configuration says; read from the files below `root`.
-fn configured(root: &Path) -> Option<bool> {
-    let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease")).unwrap_or_default();
-    let release = release.trim();
-    let plain = |path: String| fs::read_to_string(root.join(path)).ok();
-    let text = packed(&root.join("proc/config.gz"))
-        .or_else(|| plain(format!("boot/config-{release}")))
-        .or_else(|| plain(format!("lib/modules/{release}/config")))?;
-    let command_line = plain("proc/cmdline".to_owned()).unwrap_or_default();
+fn configured(root: &Path) -> Result<Option<bool>> {
+    let Some(text) = file::configuration(root)? else { return Ok(None) };
+    let command_line = file::read(&root.join("proc/cmdline"))?.unwrap_or_default();
     // The boot option that turns it off on x86.
     let off = command_line.split_whitespace().any(|word| word == "tsc=noirqtime");
     let apart = |line: &str| line == OPTIONS[1] || line == OPTIONS[0] && !off;
     // A file without options is no configuration.
-    text.lines().any(|line| line.starts_with("CONFIG_")).then(|| !text.lines().any(apart))
-}
-
-fn packed(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    GzDecoder::new(File::open(path).ok()?).read_to_string(&mut text).ok()?;
-    Some(text)
+    Ok(text.lines().any(|line| line.starts_with("CONFIG_")).then(|| !text.lines().any(apart)))
 }
 
 /// Sends packets to itself over loopback, which the kernel receives in a softirq of the same thread, and compares
 /// the thread's CPU time with the time that passed. Trials that only compute show whether the two agree at all
 /// here; a thread that shares its CPU has CPU time missing for another reason, so the best trial counts.
-fn tried() -> Option<bool> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-    socket.connect(socket.local_addr().ok()?).ok()?;
-    // Loopback delivers before send(2) returns; this only keeps a lost packet from hanging the trial.
-    socket.set_read_timeout(Some(Duration::from_millis(10))).ok()?;
-    let mut packet = [0; 64];
-    let mut send = || socket.send(&packet).and_then(|_| socket.recv(&mut packet)).map(drop);
-    let (mut computing, mut sending) = (0.0_f64, 0.0_f64);
-    for _ in 0..TRIALS {
-        computing = computing.max(share(|| Ok(())).ok()?);
-        sending = sending.max(share(&mut send).ok()?);
+fn tried() -> Result<Option<bool>> {
+    match try_once() {
+        Ok(shares) => Ok(judge(shares)),
+        Err(errno) if file::is_passing(&errno) => Err(Error::call("send(2) to this process by UDP")(errno)),
+        // Without loopback, for instance.
+        Err(_) => Ok(None),
     }
-    judge(computing, sending)
 }
 
-fn judge(computing: f64, sending: f64) -> Option<bool> {
-    match (computing, sending) {
+fn try_once() -> io::Result<(f64, f64)> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(socket.local_addr()?)?;
+    // Loopback delivers before send(2) returns; this only keeps a lost packet from hanging the trial.
+    socket.set_read_timeout(Some(Duration::from_millis(10)))?;
+    let mut packet = [0; 64];
+    let mut send = || {
+        socket.send(&packet)?;
+        // A packet that does not come is no passing error: a firewall may keep all of them.
+        socket.recv(&mut packet).map_err(|errno| io::Error::from(errno.kind()))
+    };
+    let (mut computing, mut sending) = (0.0_f64, 0.0_f64);
+    for _ in 0..TRIALS {
+        computing = computing.max(share(|| Ok(0))?);
+        sending = sending.max(share(&mut send)?);
+    }
+    Ok((computing, sending))
+}
+
+fn judge(shares: (f64, f64)) -> Option<bool> {
+    match shares {
         (computing, _) if computing < ALL => None,
         (_, sending) if sending >= ALL => Some(true),
         (_, sending) if sending <= PART => Some(false),
@@ -83,7 +88,7 @@ fn judge(computing: f64, sending: f64) -> Option<bool> {
 }
 
 /// The share of a trial of `work` that is in the thread's CPU time.
-fn share(mut work: impl FnMut() -> io::Result<()>) -> io::Result<f64> {
+fn share(mut work: impl FnMut() -> io::Result<usize>) -> io::Result<f64> {
     let (start, cpu_start) = (now(ClockId::CLOCK_MONOTONIC)?, now(ClockId::CLOCK_THREAD_CPUTIME_ID)?);
     loop {
         work()?;
@@ -101,6 +106,7 @@ fn now(clock: ClockId) -> nix::Result<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use flate2::Compression;
@@ -118,7 +124,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        configured(root.path())
+        configured(root.path()).unwrap()
     }
 
     #[test]
@@ -144,17 +150,18 @@ mod tests {
 
     #[test]
     fn a_trial_is_believed_where_computing_is_accounted_in_full() {
-        assert_eq!(judge(0.99, 0.99), Some(true));
-        assert_eq!(judge(0.99, 0.70), Some(false));
-        assert_eq!(judge(0.99, 0.93), None, "neither all nor clearly a part");
-        assert_eq!(judge(0.60, 0.50), None, "the CPU was never this thread's alone");
+        assert_eq!(judge((0.99, 0.99)), Some(true));
+        assert_eq!(judge((0.99, 0.70)), Some(false));
+        assert_eq!(judge((0.99, 0.93)), None, "neither all nor clearly a part");
+        assert_eq!(judge((0.60, 0.50)), None, "the CPU was never this thread's alone");
     }
 
     #[test]
     fn a_trial_on_the_running_kernel_agrees_with_its_configuration() {
-        if let (Some(configured), Some(tried)) = (configured(Path::new("/")), tried()) {
+        let (configured, tried) = (configured(Path::new("/")).unwrap(), tried().unwrap());
+        if let (Some(configured), Some(tried)) = (configured, tried) {
             assert_eq!(tried, configured);
         }
-        assert_eq!(in_cpu_time(), in_cpu_time());
+        assert_eq!(in_cpu_time().unwrap(), in_cpu_time().unwrap());
     }
 }

@@ -8,28 +8,30 @@ use crate::pair::{Setup, Testbed};
 
 impl Environment {
     /// Reads the surroundings that the calling thread is in. `placements` are those to be measured.
-    #[must_use]
-    pub fn read(setup: &Setup, effective: &Effective, placements: &[Placement]) -> Self {
-        Self {
-            machine: Machine::read(),
+    ///
+    /// # Errors
+    /// As [`Machine::read`].
+    pub fn read(setup: &Setup, effective: &Effective, placements: &[Placement]) -> Result<Self> {
+        Ok(Self {
+            machine: Machine::read()?,
             placements: placements.iter().map(|&placement| effective.describe(placement)).collect(),
             asked_buffers: setup.socket.buffers.to_string(),
             effective: effective.clone(),
             sink: None,
-        }
+        })
     }
 
     /// As [`read`](Self::read), for cases with `receivers`: with the sink's link where that is among them.
     ///
     /// # Errors
-    /// Where nothing but a sink is asked for, and it cannot be made.
+    /// As [`read`](Self::read); where nothing but a sink is asked for, and it cannot be made.
     pub fn read_for(
         setup: &Setup,
         testbed: &Testbed,
         placements: &[Placement],
         receivers: &[Receiver],
     ) -> Result<Self> {
-        let mut environment = Self::read(setup, testbed.effective(), placements);
+        let mut environment = Self::read(setup, testbed.effective(), placements)?;
         if receivers.contains(&Receiver::Sink) {
             let is_alone = receivers.iter().all(|&receiver| receiver == Receiver::Sink);
             environment.sink = match testbed.sink_link() {

@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
@@ -187,7 +188,7 @@ impl Arena {
 
     /// Of the administrator's pool, or else joined by the kernel. Looked at afterwards: the kernel joins pages when it can.
     fn huge(bytes: usize) -> io::Result<Self> {
-        let huge = huge_page_bytes()?;
+        let huge = huge_page_bytes()?.ok_or_else(|| io::Error::other("the kernel has no huge pages"))?;
         let bytes = bytes.next_multiple_of(huge);
         if let Ok(start) = anonymous(bytes, MapFlags::PRIVATE | MapFlags::HUGETLB) {
             return Ok(Self { start, bytes, pages: Pages::HugeReserved, file: None });
@@ -270,17 +271,24 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// The size of a huge page, in bytes.
+/// The size of a huge page, in bytes; none where the kernel has no huge pages, or does not say. Looked up once in the
+/// life of the process.
 ///
 /// # Errors
-/// The kernel has none.
-pub fn huge_page_bytes() -> io::Result<usize> {
-    let meminfo = fs::read_to_string("/proc/meminfo")?;
+/// What `open(2)` of `/proc/meminfo` said, where it is there.
+pub fn huge_page_bytes() -> io::Result<Option<usize>> {
+    static KNOWN: OnceCell<Option<usize>> = OnceCell::new();
+    KNOWN.get_or_try_init(find_huge_page_bytes).copied()
+}
+
+fn find_huge_page_bytes() -> io::Result<Option<usize>> {
+    let meminfo = match fs::read_to_string("/proc/meminfo") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        answer => answer?,
+    };
     let kib = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")?.trim().strip_suffix(" kB"));
     let bytes = kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map(|kib| kib << 10);
-    bytes
-        .filter(|bytes| bytes.is_power_of_two())
-        .ok_or_else(|| io::Error::other("the kernel has no huge pages"))
+    Ok(bytes.filter(|bytes| bytes.is_power_of_two()))
 }
 
 /// How many bytes of the mapping that holds `address` lie on huge pages that the kernel joined (`proc_pid_smaps(5)`).

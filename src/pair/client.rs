@@ -287,7 +287,7 @@ fn describe() -> Result<Description> {
         program: Program::this(),
         boot_id: limits::boot_id(),
         cpus: Cpus::allowed()?,
-        machine: Machine::read(),
+        machine: Machine::read()?,
     })
 }
 

@@ -3,6 +3,7 @@
 
 use super::Mode;
 use crate::case::{Case, Engine, Layout, Receiver, SendPath, Source, Workload};
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::{huge_page_bytes, page_bytes};
 use crate::sample::Side;
@@ -37,24 +38,28 @@ pub(super) fn most_in_flight(case: &Case, mode: Mode) -> u64 {
 /// `hot`: as many as may be in flight, so that `zero_copy` finds one that the kernel has let go of; and two at
 /// the least, so that it can reap the completions of both at once. `cold`: so many that those of all pairs
 /// together fill twice the machine's last-level caches.
-#[must_use]
-pub fn source_messages(case: &Case) -> usize {
-    match case.source {
+///
+/// # Errors
+/// The size of the caches could not be read at this moment.
+pub fn source_messages(case: &Case) -> Result<usize> {
+    Ok(match case.source {
         Source::Hot => whole_turns(case, hot_messages(case)),
         Source::Cold => {
-            let pair_bytes = 2 * cache::last_level_bytes() / case.threads;
+            let pair_bytes = 2 * cache::last_level_bytes()? / case.threads;
             let turn = case.shape.messages(case.payload_bytes);
             let message_bytes =
                 turn.iter().map(|fields| cache_bytes(fields)).sum::<usize>().div_ceil(turn.len());
             whole_turns(case, hot_messages(case).max(pair_bytes.div_ceil(message_bytes)))
         }
-    }
+    })
 }
 
 /// The fields of each of the messages that a pair sends in turn: how many bytes they have.
-#[must_use]
-pub fn source_fields(case: &Case) -> Vec<Vec<usize>> {
-    case.shape.messages(case.payload_bytes).into_iter().cycle().take(source_messages(case)).collect()
+///
+/// # Errors
+/// As [`source_messages`].
+pub fn source_fields(case: &Case) -> Result<Vec<Vec<usize>>> {
+    Ok(case.shape.messages(case.payload_bytes).into_iter().cycle().take(source_messages(case)?).collect())
 }
 
 /// How many messages a pair with a `hot` source sends in turn.
@@ -84,17 +89,22 @@ fn memory_bytes(fields: &[usize], layout: Layout) -> usize {
 }
 
 /// Bytes of memory that a case's messages and buffers take on one side.
-#[must_use]
-pub fn buffer_bytes(case: &Case, side: Side) -> usize {
+///
+/// # Errors
+/// The size of the caches or of a huge page could not be read at this moment.
+pub fn buffer_bytes(case: &Case, side: Side) -> Result<usize> {
     let turn = case.shape.messages(case.payload_bytes);
     let largest_bytes = case.shape.largest_bytes(case.payload_bytes);
     let turn_bytes: usize = turn.iter().map(|fields| memory_bytes(fields, case.layout)).sum();
     let pair = match side {
         Side::Server => {
-            let messages_bytes = source_messages(case) / turn.len() * turn_bytes;
+            let messages_bytes = source_messages(case)? / turn.len() * turn_bytes;
             // The messages of a pair share a mapping of whole huge pages.
             let messages_bytes = match case.layout {
-                Layout::Huge => messages_bytes.next_multiple_of(huge_page_bytes().unwrap_or(1)),
+                Layout::Huge => {
+                    let huge_bytes = huge_page_bytes().map_err(Error::call("open(2) of /proc/meminfo"))?;
+                    messages_bytes.next_multiple_of(huge_bytes.unwrap_or(1))
+                }
                 Layout::Heap | Layout::Page => messages_bytes,
             };
             match case.path {
@@ -111,7 +121,7 @@ pub fn buffer_bytes(case: &Case, side: Side) -> usize {
             Receiver::Discard | Receiver::Sink => 0,
         },
     };
-    case.threads * pair
+    Ok(case.threads * pair)
 }
 
 /// Pages that the largest call of a case pins at once. None of the paths that pin nothing, and of registered buffers,
@@ -160,7 +170,7 @@ mod tests {
                 for payload_bytes in [8, 64, 4096, 65536, 1 << 20, 16 << 20] {
                     let of = |path| {
                         let case = Case { workload, path, payload_bytes, source, ..Case::default() };
-                        (source_messages(&case), in_flight_messages(&case))
+                        (source_messages(&case).unwrap(), in_flight_messages(&case))
                     };
                     let two_copy = of(SendPath::TwoCopy);
                     assert_eq!([of(SendPath::OneCopy), of(SendPath::ZeroCopy)], [two_copy; 2]);
@@ -173,8 +183,8 @@ mod tests {
     #[test]
     fn a_cold_set_on_pages_of_their_own_is_known_to_take_them() {
         let case = Case { source: Source::Cold, payload_bytes: 64, layout: Layout::Page, ..Case::default() };
-        let pages = source_messages(&case) * 8 * page_bytes();
-        assert!(buffer_bytes(&case, Side::Server) >= pages, "the memory check would let it through");
+        let pages = source_messages(&case).unwrap() * 8 * page_bytes();
+        assert!(buffer_bytes(&case, Side::Server).unwrap() >= pages, "the memory check would let it through");
     }
 
     #[test]
@@ -201,9 +211,9 @@ mod tests {
 
     #[test]
     fn on_huge_pages_every_pair_is_known_to_take_whole_ones() {
-        let Ok(huge_bytes) = huge_page_bytes() else { return };
+        let Some(huge_bytes) = huge_page_bytes().unwrap() else { return };
         let case = Case { payload_bytes: 64, threads: 256, layout: Layout::Huge, ..Case::default() };
-        let all_bytes = buffer_bytes(&case, Side::Server);
+        let all_bytes = buffer_bytes(&case, Side::Server).unwrap();
         assert!(all_bytes >= 256 * huge_bytes, "{all_bytes}: the memory check would let it through");
     }
 
@@ -212,8 +222,8 @@ mod tests {
         for (payload_bytes, threads) in [(64, 1), (65536, 1), (65536, 4), (1 << 20, 256)] {
             let case = Case { source: Source::Cold, payload_bytes, threads, ..Case::default() };
             let fields = &case.shape.messages(payload_bytes)[0];
-            let all_bytes = source_messages(&case) * cache_bytes(fields) * threads;
-            assert!(all_bytes >= 2 * cache::last_level_bytes(), "{case}");
+            let all_bytes = source_messages(&case).unwrap() * cache_bytes(fields) * threads;
+            assert!(all_bytes >= 2 * cache::last_level_bytes().unwrap(), "{case}");
         }
     }
 }

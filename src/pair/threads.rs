@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::thread_cpu_ns;
 use super::watch::Watch;
-use crate::counters::{Pmus, ThreadCounters};
+use crate::counters::ThreadCounters;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits;
@@ -38,7 +38,7 @@ impl Counting {
 
     fn open(&mut self) {
         if self.counters.is_none() && !self.events.is_empty() {
-            self.counters = Some(ThreadCounters::open(&self.events, Pmus::of_this_machine()));
+            self.counters = Some(ThreadCounters::of_this_machine(&self.events));
         }
     }
 }

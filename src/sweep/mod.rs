@@ -214,7 +214,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
             }
             let mut orders = plan::orders(self.plan, self.generation);
             orders.shuffle(&mut cells);
-            for group in plan::groups(self.plan, &cells) {
+            for group in plan::groups(self.plan, &cells)? {
                 let left = self.left_for_times(outside);
                 // Its instances are opened and visited once, whatever that takes.
                 let least: Duration = group.iter().filter_map(|&cell| self.cells[cell].cost.of_life(1)).sum();

@@ -5,6 +5,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Axes, Cell, ChartAxis, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
+use crate::error::Result;
 use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
 use crate::results::store::{OnlyIn, Plan};
@@ -181,13 +182,15 @@ const GROUP_PAIRS: usize = 160;
 const GROUP_BYTES: usize = 1 << 30;
 
 /// Cuts `cells` into groups whose instances are open at once, and which are visited in turn.
-#[must_use]
-pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Vec<Vec<usize>> {
+///
+/// # Errors
+/// As [`buffer_bytes`].
+pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Result<Vec<Vec<usize>>> {
     let weight = |cell: usize| {
-        let cases = arms(plan, plan.cells[cell]).into_iter().map(|arm| arm.case);
-        cases.fold((0, 0), |(pairs, bytes), case| {
-            let both = [Side::Server, Side::Client].map(|side| buffer_bytes(&case, side));
-            (pairs + case.threads, bytes + both.iter().sum::<usize>())
+        let mut cases = arms(plan, plan.cells[cell]).into_iter().map(|arm| arm.case);
+        cases.try_fold((0, 0), |(pairs, bytes), case| {
+            let both = buffer_bytes(&case, Side::Server)? + buffer_bytes(&case, Side::Client)?;
+            Result::Ok((pairs + case.threads, bytes + both))
         })
     };
     // As many in each group as in the others, give or take one.
@@ -195,7 +198,7 @@ pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut open = (0, 0);
     for &cell in cells {
-        let (pairs, bytes) = weight(cell);
+        let (pairs, bytes) = weight(cell)?;
         let fits = |group: &&mut Vec<usize>| {
             group.len() < most && open.0 + pairs <= GROUP_PAIRS && open.1 + bytes <= GROUP_BYTES
         };
@@ -207,7 +210,7 @@ pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Vec<Vec<usize>> {
             open = (pairs, bytes);
         }
     }
-    groups
+    Ok(groups)
 }
 
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
@@ -332,12 +335,13 @@ mod tests {
         let mut plan =
             Plan { profile: "full".to_owned(), seed: 7, precision: 0.01, series, cells, only_in: Vec::new() };
         let all: Vec<usize> = (0..plan.cells.len()).collect();
-        let sizes =
-            |plan: &Plan, cells: &[usize]| groups(plan, cells).iter().map(Vec::len).collect::<Vec<_>>();
+        let sizes = |plan: &Plan, cells: &[usize]| {
+            groups(plan, cells).unwrap().iter().map(Vec::len).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(&plan, &all), [6, 6, 6]);
         assert_eq!(sizes(&plan, &all[..7]), [4, 3]);
         assert_eq!(sizes(&plan, &[]), [0; 0]);
-        assert_eq!(groups(&plan, &all).concat(), all);
+        assert_eq!(groups(&plan, &all).unwrap().concat(), all);
         for cell in &mut plan.cells {
             cell.threads = 64;
         }

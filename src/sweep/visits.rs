@@ -143,7 +143,7 @@ impl<R: Rig> Visits<R> {
         let mut orders = plan::orders(&plan, sweep.generation);
         let mut cells: Vec<usize> = (0..plan.cells.len()).collect();
         orders.shuffle(&mut cells);
-        for group in plan::groups(&plan, &cells) {
+        for group in plan::groups(&plan, &cells)? {
             let lived = sweep.live(&group, &Kind::Timed { until: Duration::MAX }, &mut orders, &mut outside);
             let mut visits: BTreeMap<u64, HashMap<Arm, Visit>> = BTreeMap::new();
             for Record { round, arm, outcome, .. } in taken.take() {

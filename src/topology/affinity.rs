@@ -23,20 +23,20 @@ impl Cpus {
     /// keeps busy.
     ///
     /// # Errors
-    /// The call's errno.
+    /// The call's errno; a file of the kernel's that could not be read at this moment.
     pub fn allowed() -> Result<Self> {
         let allowed = affinity().map_err(Error::call("sched_getaffinity(2)"))?;
-        Ok(usable(Path::new("/"), &allowed))
+        usable(Path::new("/"), &allowed)
     }
 }
 
 /// The CPUs among those that are allowed which the files below `root` leave to use.
-fn usable(root: &Path, allowed: &[usize]) -> Cpus {
-    let cpus = Cpus::from(cores(root, allowed));
-    match cgroup::limits(root).cpus {
+fn usable(root: &Path, allowed: &[usize]) -> Result<Cpus> {
+    let cpus = Cpus::from(cores(root, allowed)?);
+    Ok(match cgroup::limits(root)?.cpus {
         Some(quota) => cpus.at_most(quota as usize),
         None => cpus,
-    }
+    })
 }
 
 /// Pins the calling thread to `cpus`
@@ -135,12 +135,12 @@ mod tests {
         for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
             write(&format!("sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list"), siblings);
         }
-        assert_eq!(usable(root.path(), &[0, 1, 2, 3]).numbers(), [0, 2, 1, 3]);
+        assert_eq!(usable(root.path(), &[0, 1, 2, 3]).unwrap().numbers(), [0, 2, 1, 3]);
         write("proc/self/cgroup", "0::/a\n");
         write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
         for (quota, cpus) in [("290000", &[0, 2][..]), ("50000", &[0]), ("900000", &[0, 2, 1, 3])] {
             write("cg/a/cpu.max", &format!("{quota} 100000\n"));
-            assert_eq!(usable(root.path(), &[0, 1, 2, 3]).numbers(), cpus, "{quota}");
+            assert_eq!(usable(root.path(), &[0, 1, 2, 3]).unwrap().numbers(), cpus, "{quota}");
         }
     }
 

@@ -2,46 +2,55 @@
 //! [`/sys/devices/system/cpu/cpu*/cache`](https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-devices-system-cpu).
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
+
+use once_cell::sync::OnceCell;
+
+use crate::error::Result;
+use crate::limits::file;
 
 /// What is assumed of the last-level caches together where the kernel does not describe them: more than most
 /// machines of one socket have.
 const ASSUMED_BYTES: usize = 256 << 20;
 
-/// Bytes of all last-level caches of the machine together.
-#[must_use]
-pub(crate) fn last_level_bytes() -> usize {
-    below(Path::new("/sys/devices/system/cpu")).unwrap_or(ASSUMED_BYTES)
+/// Bytes of all last-level caches of the machine together. Looked up once in the life of the process.
+///
+/// # Errors
+/// A file that could not be read at this moment: that is no cache without a description.
+pub(crate) fn last_level_bytes() -> Result<usize> {
+    static KNOWN: OnceCell<usize> = OnceCell::new();
+    let look = || Ok(below(Path::new("/sys/devices/system/cpu"))?.unwrap_or(ASSUMED_BYTES));
+    KNOWN.get_or_try_init(look).copied()
 }
 
 /// The same of the CPUs described below `root`; none where no cache is described.
-fn below(root: &Path) -> Option<usize> {
+fn below(root: &Path) -> Result<Option<usize>> {
     // Each cache once: by its level, the CPUs that share it, and its size.
     let mut caches: BTreeSet<(u32, String, usize)> = BTreeSet::new();
-    for cpu in fs::read_dir(root).ok()?.flatten() {
-        for index in fs::read_dir(cpu.path().join("cache")).into_iter().flatten().flatten() {
-            let read = |name: &str| fs::read_to_string(index.path().join(name)).ok();
+    for cpu in file::entries(root)? {
+        for index in file::entries(&cpu.join("cache"))? {
+            let read = |name: &str| file::read(&index.join(name));
             let (Some(kind), Some(level), Some(size), Some(shared)) =
-                (read("type"), read("level"), read("size"), read("shared_cpu_list"))
+                (read("type")?, read("level")?, read("size")?, read("shared_cpu_list")?)
             else {
                 continue;
             };
-            let level = level.trim().parse().ok();
-            let kib = size.trim().strip_suffix('K').and_then(|kib| kib.parse::<usize>().ok());
-            if let (Some(level), Some(kib)) = (level, kib)
-                && kind.trim() != "Instruction"
+            let kib = size.strip_suffix('K').and_then(|kib| kib.parse::<usize>().ok());
+            if let (Ok(level), Some(kib)) = (level.parse(), kib)
+                && kind != "Instruction"
             {
-                caches.insert((level, shared.trim().to_owned(), kib << 10));
+                caches.insert((level, shared, kib << 10));
             }
         }
     }
-    let last = caches.iter().map(|(level, ..)| *level).max()?;
-    Some(caches.iter().filter(|(level, ..)| *level == last).map(|(.., bytes)| bytes).sum())
+    let last = caches.iter().map(|(level, ..)| *level).max();
+    Ok(last.map(|last| caches.iter().filter(|(level, ..)| *level == last).map(|(.., bytes)| bytes).sum()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -65,7 +74,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(below(root.path()), Some(32 << 20));
-        assert_eq!(below(&root.path().join("cpu0")), None);
+        assert_eq!(below(root.path()).unwrap(), Some(32 << 20));
+        assert_eq!(below(&root.path().join("cpu0")).unwrap(), None);
     }
 }

@@ -13,6 +13,7 @@ use super::sink;
 use super::veth::Netlink;
 use crate::environment::{CopyCause, Effective, Topology};
 use crate::error::{Error, Result};
+use crate::limits::file;
 
 /// What `SIOCETHTOOL` calls the driver of tun and tap devices.
 const TUN: &str = "tun";
@@ -24,7 +25,7 @@ const TUN: &str = "tun";
 pub fn at_sender(device: &str) -> Result<Vec<CopyCause>> {
     let ethtool = Ethtool::open()?;
     let mut causes = packet_sockets(Some(device))?;
-    causes.extend(of_driver(&ethtool, device));
+    causes.extend(of_driver(&ethtool, device)?);
     causes.extend(of_offloads(&ethtool, device));
     Ok(causes)
 }
@@ -82,14 +83,14 @@ pub fn of_link(effective: &Effective) -> Option<CopyCause> {
     is_local.then_some(CopyCause::LocalReceiver)
 }
 
-fn of_driver(ethtool: &Ethtool, device: &str) -> Option<CopyCause> {
+fn of_driver(ethtool: &Ethtool, device: &str) -> Result<Option<CopyCause>> {
     let device = device.to_owned();
-    match ethtool.driver(&device).as_deref() {
+    Ok(match ethtool.driver(&device).as_deref() {
         Some(TUN) => Some(CopyCause::Tun { device }),
         // Neither has a device behind it that reads memory.
         Some("veth") | None => None,
-        Some(_) => memory_is_encrypted(Path::new("/")).then_some(CopyCause::EncryptedMemory { device }),
-    }
+        Some(_) => memory_is_encrypted(Path::new("/"))?.then_some(CopyCause::EncryptedMemory { device }),
+    })
 }
 
 fn of_offloads(ethtool: &Ethtool, device: &str) -> Vec<CopyCause> {
@@ -185,11 +186,11 @@ fn owners(inodes: &[u64]) -> Vec<String> {
 
 /// Whether this is a virtual machine whose memory the host cannot read, as far as the CPU's flags say: `tdx_guest`
 /// stands there inside such a guest alone; `sev` stands on hosts as well, but there without a hypervisor above.
-fn memory_is_encrypted(root: &Path) -> bool {
-    let text = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+fn memory_is_encrypted(root: &Path) -> Result<bool> {
+    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
     let flags = text.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
     let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
-    has("tdx_guest") || (has("sev") && has("hypervisor"))
+    Ok(has("tdx_guest") || (has("sev") && has("hypervisor")))
 }
 
 #[cfg(test)]
@@ -214,7 +215,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join("proc")).unwrap();
             fs::write(root.path().join("proc/cpuinfo"), format!("flags\t\t: fpu {flags}\n")).unwrap();
-            memory_is_encrypted(root.path())
+            memory_is_encrypted(root.path()).unwrap()
         };
         assert!(encrypted("hypervisor tdx_guest"));
         assert!(encrypted("hypervisor sev sev_es"));

@@ -2,46 +2,52 @@
 //! [sysfs](https://docs.kernel.org/admin-guide/cputopology.html).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use crate::environment::Core;
+use crate::error::Result;
+use crate::limits::file;
 
 /// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below `root`.
 /// A CPU of which the kernel says nothing is a core of its own.
-pub(super) fn cores(root: &Path, cpus: &[usize]) -> Vec<Core> {
-    let nodes = nodes(root);
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(super) fn cores(root: &Path, cpus: &[usize]) -> Result<Vec<Core>> {
+    let nodes = nodes(root)?;
     let mut cores: BTreeMap<usize, Core> = BTreeMap::new();
     for &cpu in cpus {
         let topology = root.join(format!("sys/devices/system/cpu/cpu{cpu}/topology"));
-        let read = |name: &str| fs::read_to_string(topology.join(name)).ok();
+        let read = |name: &str| file::read(&topology.join(name));
         // The second is the first's name before Linux 5.3.
-        let siblings = read("core_cpus_list").or_else(|| read("thread_siblings_list"));
+        let siblings = match read("core_cpus_list")? {
+            None => read("thread_siblings_list")?,
+            found => found,
+        };
         let siblings = siblings.and_then(|text| cpu_list(&text)).unwrap_or_default();
         let first = siblings.into_iter().min().unwrap_or(cpu);
-        let package = || read("physical_package_id")?.trim().parse().ok();
-        let node = nodes.get(&cpu).copied().or_else(package).unwrap_or(0);
+        let package = read("physical_package_id")?.and_then(|text| text.parse().ok());
+        let node = nodes.get(&cpu).copied().or(package).unwrap_or(0);
         cores.entry(first).or_insert_with(|| Core { node, cpus: Vec::new() }).cpus.push(cpu);
     }
     let mut cores: Vec<_> = cores.into_values().collect();
     for core in &mut cores {
         core.cpus.sort_unstable();
     }
-    cores
+    Ok(cores)
 }
 
 /// The node of each CPU; empty where the kernel knows no nodes.
-fn nodes(root: &Path) -> BTreeMap<usize, usize> {
+fn nodes(root: &Path) -> Result<BTreeMap<usize, usize>> {
     let mut nodes = BTreeMap::new();
-    for entry in fs::read_dir(root.join("sys/devices/system/node")).into_iter().flatten().flatten() {
-        let name = entry.file_name();
+    for entry in file::entries(&root.join("sys/devices/system/node"))? {
+        let name = entry.file_name().unwrap_or_default();
         let number = name.to_str().and_then(|name| name.strip_prefix("node")?.parse::<usize>().ok());
-        let cpus = fs::read_to_string(entry.path().join("cpulist")).ok().and_then(|text| cpu_list(&text));
-        if let (Some(number), Some(cpus)) = (number, cpus) {
-            nodes.extend(cpus.into_iter().map(|cpu| (cpu, number)));
-        }
+        let Some(number) = number else { continue };
+        let cpus = file::read(&entry.join("cpulist"))?.and_then(|text| cpu_list(&text));
+        nodes.extend(cpus.into_iter().flatten().map(|cpu| (cpu, number)));
     }
-    nodes
+    Ok(nodes)
 }
 
 /// Reads a list such as `0-3,8`; none where it is no such list.
@@ -56,6 +62,8 @@ fn cpu_list(text: &str) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn machine(files: &[(&str, &str)], cpus: &[usize]) -> Vec<(usize, Vec<usize>)> {
@@ -65,7 +73,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        cores(root.path(), cpus).into_iter().map(|core| (core.node, core.cpus)).collect()
+        cores(root.path(), cpus).unwrap().into_iter().map(|core| (core.node, core.cpus)).collect()
     }
 
     #[test]

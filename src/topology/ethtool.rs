@@ -1,7 +1,7 @@
 //! The driver, the offloads and the queues of a network port, by `SIOCETHTOOL` (see `netdevice(7)` and
 //! `<linux/ethtool.h>`). Any user may ask for these.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::environment::{Offloads, Queues};
 use crate::error::{Error, Result};
+use crate::limits::file;
 
 const GET_DRIVER_INFO: u32 = 0x03;
 const GET_COALESCE: u32 = 0x0e;
@@ -61,7 +62,10 @@ impl Ethtool {
     }
 
     /// Rings, coalescing, queues and where the interrupts go; none where there is nothing of them.
-    pub(super) fn queues(&self, port: &str) -> Option<Queues> {
+    ///
+    /// # Errors
+    /// A file that could not be read at this moment.
+    pub(super) fn queues(&self, port: &str) -> Result<Option<Queues>> {
         let (mut rings, mut coalesce, mut channels) =
             ([0; RING_WORDS], [0; COALESCE_WORDS], [0; CHANNEL_WORDS]);
         (rings[0], coalesce[0], channels[0]) = (GET_RINGS, GET_COALESCE, GET_CHANNELS);
@@ -72,10 +76,10 @@ impl Ethtool {
             coalesced_us: says(&mut coalesce).then_some((coalesce[1], coalesce[5])),
             // The most of receive, send, other and combined; then what there is.
             queues: says(&mut channels).then_some((channels[5], channels[6], channels[8])),
-            interrupt_cpus: interrupt_cpus(Path::new("/"), port),
+            interrupt_cpus: interrupt_cpus(Path::new("/"), port)?,
         };
         // A veth says something of its channels, and has neither rings nor interrupts.
-        (queues.ring_packets.is_some() || !queues.interrupt_cpus.is_empty()).then_some(queues)
+        Ok((queues.ring_packets.is_some() || !queues.interrupt_cpus.is_empty()).then_some(queues))
     }
 
     /// Has the kernel fill a command's structure, which is all 32-bit words or bytes and begins with the
@@ -107,20 +111,23 @@ impl Ethtool {
 
 /// The CPUs that a port's interrupts may go to, in the order of the interrupts' numbers; read from the files below
 /// `root`. A virtio port's interrupts belong to the PCI device that it sits on.
-fn interrupt_cpus(root: &Path, port: &str) -> Vec<String> {
+fn interrupt_cpus(root: &Path, port: &str) -> Result<Vec<String>> {
     let device = root.join("sys/class/net").join(port).join("device");
-    let numbers = ["msi_irqs", "../msi_irqs"].iter().find_map(|folder| {
-        let entries = fs::read_dir(device.join(folder)).ok()?.flatten();
-        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        Some(numbers.collect::<std::collections::BTreeSet<u32>>())
-    });
+    let mut entries = file::entries(&device.join("msi_irqs"))?;
+    if entries.is_empty() {
+        entries = file::entries(&device.join("../msi_irqs"))?;
+    }
+    let number = |entry: &Path| entry.file_name()?.to_str()?.parse::<u32>().ok();
+    let numbers: BTreeSet<u32> = entries.iter().filter_map(|entry| number(entry)).collect();
     let cpus =
-        |number: u32| fs::read_to_string(root.join(format!("proc/irq/{number}/smp_affinity_list"))).ok();
-    numbers.into_iter().flatten().filter_map(cpus).map(|cpus| cpus.trim().to_owned()).collect()
+        |number: u32| file::read(&root.join(format!("proc/irq/{number}/smp_affinity_list"))).transpose();
+    numbers.into_iter().filter_map(cpus).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -131,7 +138,7 @@ mod tests {
         assert_eq!(ethtool.offloads("absent0"), None);
         assert_eq!(ethtool.driver("absent0"), None);
         assert_eq!(ethtool.driver("a-name-that-is-too-long-for-any-port"), None);
-        assert_eq!(ethtool.queues("lo"), None);
+        assert_eq!(ethtool.queues("lo").unwrap(), None);
     }
 
     #[test]
@@ -154,8 +161,8 @@ mod tests {
                 let device = root.path().join("sys/class/net/eth0/device");
                 std::os::unix::fs::symlink(root.path().join("sys/devices/pci/virtio0"), device).unwrap();
             }
-            assert_eq!(interrupt_cpus(root.path(), "eth0"), ["0-3", "0", "1,3"], "{folder}");
-            assert_eq!(interrupt_cpus(root.path(), "eth1"), [""; 0]);
+            assert_eq!(interrupt_cpus(root.path(), "eth0").unwrap(), ["0-3", "0", "1,3"], "{folder}");
+            assert_eq!(interrupt_cpus(root.path(), "eth1").unwrap(), [""; 0]);
         }
     }
 }

@@ -194,7 +194,7 @@ impl Ports {
         let mtu_bytes = self.netlink.mtu_bytes(&device)?;
         let Self { ethtool, .. } = self;
         let (driver, offloads, queues) =
-            (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device));
+            (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
         Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, queues })
     }
 }

@@ -70,7 +70,7 @@ fn remedy(errno: Errno, root: &Path) -> String {
     let lift = if errno == Errno::EINVAL {
         "this process already has a second thread: an ordinary user's namespaces must be made before it"
             .to_owned()
-    } else if let Some(switch) = limits::forbids_user_namespaces(root) {
+    } else if let Ok(Some(switch)) = limits::forbids_user_namespaces(root) {
         format!("{} is {}; lift it with `{}`", switch.name, switch.forbids, switch.remedy())
     } else {
         "user namespaces are forbidden here, as containers do by seccomp; run as root, or start the \

@@ -361,9 +361,9 @@ fn client_machine(Description { host, program, boot_id, cpus, machine }: Descrip
 /// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
 /// same, and then end some process for want of it.
 fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
-    let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client) } else { 0 };
-    let need_bytes = buffer_bytes(case, Side::Server) + client_bytes;
-    match limits::available_memory_bytes() {
+    let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
+    let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;
+    match limits::available_memory_bytes()? {
         Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
             call: "malloc(3) of the case's buffers",
             errno: std::io::Error::from_raw_os_error(libc::ENOMEM),

@@ -55,7 +55,7 @@ impl Sending {
     /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
     /// touch their memory: the kernel then takes it from the thread's own node.
     pub(super) fn make_sender(&mut self) -> Result<()> {
-        let messages = source_fields(&self.case);
+        let messages = source_fields(&self.case)?;
         // As many wait for their completions with a cold source as with a hot one.
         let (way, most_in_flight) = (self.case.series(), hot_messages(&self.case));
         let mut sender = match &self.injector {

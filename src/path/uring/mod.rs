@@ -97,7 +97,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::message::{Message, invert};
 
-pub use support::support;
+pub use support::{Support, support};
 
 /// Most messages that are handed over with one call.
 pub const MOST_GATHERED: usize = 32;

@@ -4,15 +4,18 @@
 //! flag is tried, over two joined sockets of `AF_UNIX`: no network is needed. They take no zero-copy sends, and a
 //! kernel that knows the flag says so (`EOPNOTSUPP`), or misses the registered buffer first (`EFAULT`); one that does
 //! not know it says `EINVAL` before it looks at either.
+//!
+//! An error that may be gone the next time (too many open files, too little memory) says nothing of the kernel. It is
+//! returned, and what it would have told is asked for again the next time.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::ptr;
-use std::sync::OnceLock;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, cqueue, opcode};
+use once_cell::sync::OnceCell;
 
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use crate::error::{Error, Result};
@@ -29,8 +32,43 @@ struct Found {
     registered_fields: Finding,
 }
 
-/// One thing: there, or missing by this errno.
+/// One thing: there, or missing by this errno, one of [`LACKS`].
 type Finding = std::result::Result<(), i32>;
+
+/// What a kernel says that lacks a thing, or that forbids it.
+const LACKS: [i32; 5] = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM, libc::EACCES];
+
+/// What the answer to a probe says of the kernel.
+fn finding(answer: io::Result<()>, call: impl FnOnce(io::Error) -> Error) -> Result<Finding> {
+    match answer {
+        Ok(()) => Ok(Ok(())),
+        Err(errno) => match errno.raw_os_error().filter(|code| LACKS.contains(code)) {
+            Some(code) => Ok(Err(code)),
+            None => Err(call(errno)),
+        },
+    }
+}
+
+/// Whether this kernel has a thing.
+#[derive(Debug)]
+pub enum Support {
+    /// It has.
+    Has,
+    /// It lacks it, or forbids it.
+    Lacks(Error),
+    /// It could not be asked at this moment.
+    NotKnown(Error),
+}
+
+impl Support {
+    fn of(found: Result<Finding>, refusal: fn(i32) -> Error) -> Self {
+        match found {
+            Ok(Ok(())) => Self::Has,
+            Ok(Err(errno)) => Self::Lacks(refusal(errno)),
+            Err(error) => Self::NotKnown(error),
+        }
+    }
+}
 
 /// What a sender needs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +82,10 @@ pub(super) enum Need {
 /// Whether this kernel has it.
 ///
 /// # Errors
-/// [`Error::Refused`], which says what is missing.
+/// [`Error::Refused`], which says what is missing; else the call that could not tell.
 pub(super) fn check(need: Need) -> Result<()> {
-    let found = found();
-    found.ring.map_err(|errno| refused::setup(io::Error::from_raw_os_error(errno)))?;
+    let found = found()?;
+    found.ring.map_err(refused::ring)?;
     found.zero_copy.map_err(refused::zero_copy)?;
     found.usage_report.map_err(refused::usage_report)?;
     match need {
@@ -56,61 +94,65 @@ pub(super) fn check(need: Need) -> Result<()> {
     }
 }
 
-/// What these senders need of `io_uring`, by name, and what is missing here. Tried once in the life of the process.
+/// What these senders need of `io_uring`, by name, and whether this kernel has it. Found out once in the life of the
+/// process.
 #[must_use]
-pub fn support() -> Vec<(&'static str, std::result::Result<(), String>)> {
+pub fn support() -> [(&'static str, Support); 5] {
     /// Apart from the others, since it takes a process, which no sender is to make.
-    static POLLING: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    let found = found();
-    let setup = |errno| refused::setup(io::Error::from_raw_os_error(errno));
-    let polling = || POLLING.get_or_init(|| makes_a_polled_ring().map_err(|error| error.to_string())).clone();
-    let say = |it: Finding, refusal: fn(i32) -> Error| match found.ring {
-        // Without a ring, nothing else was tried.
-        Err(errno) => Err(setup(errno).to_string()),
-        Ok(()) => it.map_err(|errno| refusal(errno).to_string()),
+    static POLLING: OnceCell<Finding> = OnceCell::new();
+    // Without a ring, nothing else was tried: that it lacks the ring is then said of each.
+    let say = |of: fn(&Found) -> Finding, refusal: fn(i32) -> Error| match found() {
+        Ok(found) if found.ring.is_err() => Support::of(Ok(found.ring), refused::ring),
+        Ok(found) => Support::of(Ok(of(found)), refusal),
+        Err(error) => Support::NotKnown(error),
     };
-    vec![
-        ("io_uring", say(found.ring, setup)),
-        ("SENDMSG_ZC", say(found.zero_copy, refused::zero_copy)),
-        ("IORING_SEND_ZC_REPORT_USAGE", say(found.usage_report, refused::usage_report)),
-        ("vectored sends from registered buffers", say(found.registered_fields, refused::registered_fields)),
-        ("IORING_SETUP_SQPOLL", say(found.ring, setup).and_then(|()| polling())),
+    let polling = match say(|found| found.ring, refused::ring) {
+        Support::Has => Support::of(POLLING.get_or_try_init(makes_a_polled_ring).copied(), refused::ring),
+        other => other,
+    };
+    [
+        ("io_uring", say(|found| found.ring, refused::ring)),
+        ("SENDMSG_ZC", say(|found| found.zero_copy, refused::zero_copy)),
+        ("IORING_SEND_ZC_REPORT_USAGE", say(|found| found.usage_report, refused::usage_report)),
+        (
+            "vectored sends from registered buffers",
+            say(|found| found.registered_fields, refused::registered_fields),
+        ),
+        ("IORING_SETUP_SQPOLL", polling),
     ]
 }
 
-fn found() -> Found {
-    static FOUND: OnceLock<Found> = OnceLock::new();
-    *FOUND.get_or_init(find)
+fn found() -> Result<&'static Found> {
+    static FOUND: OnceCell<Found> = OnceCell::new();
+    FOUND.get_or_try_init(find)
 }
 
-fn find() -> Found {
-    let mut ring = match IoUring::new(4) {
-        Ok(ring) => ring,
-        Err(errno) => {
-            let missing = Err(code(&errno));
-            return Found {
-                ring: missing,
-                zero_copy: missing,
-                usage_report: missing,
-                registered_fields: missing,
-            };
-        }
+fn find() -> Result<Found> {
+    let mut made = None;
+    let ring = finding(IoUring::new(4).map(|ring| made = Some(ring)), refused::setup)?;
+    let Some(mut made) = made else {
+        return Ok(Found { ring, zero_copy: ring, usage_report: ring, registered_fields: ring });
     };
     let mut probe = Probe::new();
-    let zero_copy = match ring.submitter().register_probe(&mut probe) {
-        Ok(()) if probe.is_supported(opcode::SendMsgZc::CODE) => Ok(()),
-        Ok(()) => Err(libc::EOPNOTSUPP),
-        Err(errno) => Err(code(&errno)),
+    let answer = made.submitter().register_probe(&mut probe);
+    let zero_copy = match finding(answer, Error::call("io_uring_register(2) IORING_REGISTER_PROBE"))? {
+        Ok(()) if !probe.is_supported(opcode::SendMsgZc::CODE) => Err(libc::EOPNOTSUPP),
+        finding => finding,
     };
-    let usage_report = zero_copy.and_then(|()| takes(&mut ring, REPORT_USAGE));
-    let registered_fields = usage_report.and_then(|()| takes(&mut ring, REPORT_USAGE | FIXED_BUFFER));
-    Found { ring: Ok(()), zero_copy, usage_report, registered_fields }
+    // Each is asked for only where there is the one before.
+    let mut takes = |before: Finding, flags| match before {
+        Ok(()) => takes(&mut made, flags),
+        missing => Ok(missing),
+    };
+    let usage_report = takes(zero_copy, REPORT_USAGE)?;
+    let registered_fields = takes(usage_report, REPORT_USAGE | FIXED_BUFFER)?;
+    Ok(Found { ring, zero_copy, usage_report, registered_fields })
 }
 
 /// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread counts as one of the
 /// process that made the ring, and goes some time after it, and `unshare(2)` of an ordinary user, which a sweep needs
 /// next, fails with `EINVAL` while there is a second one.
-fn makes_a_polled_ring() -> Result<()> {
+fn makes_a_polled_ring() -> Result<Finding> {
     // struct io_uring_params, as numbers: flags is the third, sq_thread_idle the fifth.
     let mut params = [0_u32; 30];
     params[2] = SETUP_SQPOLL;
@@ -124,37 +166,35 @@ fn makes_a_polled_ring() -> Result<()> {
                 let fd = libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
                 libc::_exit(if fd < 0 { *libc::__errno_location() } else { 0 })
             }
-            child => exit_code(child).map_err(|errno| refused::setup(io::Error::from_raw_os_error(errno))),
+            child => finding(exit_code(child)?, refused::setup),
         }
     }
 }
 
 /// Waits for the child; an errno is what it exits with.
-fn exit_code(child: libc::pid_t) -> Finding {
+fn exit_code(child: libc::pid_t) -> Result<io::Result<()>> {
     let mut status = 0;
     // SAFETY: the kernel writes one int.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
         let errno = io::Error::last_os_error();
         if errno.kind() != io::ErrorKind::Interrupted {
-            return Err(code(&errno));
+            return Err(Error::call("waitpid(2)")(errno));
         }
     }
-    match libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)) {
-        Some(0) => Ok(()),
-        Some(errno) => Err(errno),
-        // A seccomp filter may end who makes the call.
-        None => Err(libc::EPERM),
-    }
-}
-
-fn code(errno: &io::Error) -> i32 {
-    errno.raw_os_error().unwrap_or(libc::EIO)
+    let code = if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else if libc::WTERMSIG(status) == libc::SIGSYS {
+        libc::EPERM // A seccomp filter may end who makes the call.
+    } else {
+        libc::EINTR // By something else, for instance for want of memory.
+    };
+    Ok(if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) })
 }
 
 /// Whether zero-copy sends take these flags.
-fn takes(ring: &mut IoUring, flags: u16) -> Finding {
+fn takes(ring: &mut IoUring, flags: u16) -> Result<Finding> {
     static BYTE: u8 = 0;
-    let (socket, _peer) = UnixStream::pair().map_err(|errno| code(&errno))?;
+    let (socket, _peer) = UnixStream::pair().map_err(Error::call("socketpair(2)"))?;
     let mut slice = libc::iovec { iov_base: ptr::from_ref(&BYTE).cast_mut().cast(), iov_len: 1 };
     // SAFETY: all of msghdr's fields are integers and pointers, for which zero is a value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -163,21 +203,24 @@ fn takes(ring: &mut IoUring, flags: u16) -> Finding {
     let entry = opcode::SendMsgZc::new(Fd(socket.as_raw_fd()), &raw const header).ioprio(flags).build();
     // SAFETY: the kernel reads the header when it takes the entry, which is when it is entered below, and the byte,
     // if ever, is always there.
-    unsafe { ring.submission().push(&entry) }.map_err(|_| libc::EBUSY)?;
+    unsafe { ring.submission().push(&entry) }
+        .map_err(|_| Error::call("io_uring_enter(2)")(io::Error::from_raw_os_error(libc::EBUSY)))?;
     loop {
         match ring.submit_and_wait(1) {
             Err(errno) if errno.kind() == io::ErrorKind::Interrupted => {}
-            Err(errno) => return Err(code(&errno)),
+            Err(errno) => return finding(Err(errno), Error::call("io_uring_enter(2)")),
             Ok(_) => {}
         }
         // Notifications, of this send or of one before, are let pass.
         let answer = ring.completion().find(|completion| !cqueue::notif(completion.flags()));
         match answer.map(|completion| completion.result()) {
-            Some(result) if result >= 0 => return Ok(()),
-            Some(result) => match -result {
-                libc::EOPNOTSUPP | libc::EFAULT => return Ok(()),
-                errno => return Err(errno),
-            },
+            Some(result) if result >= 0 || [libc::EOPNOTSUPP, libc::EFAULT].contains(&-result) => {
+                return Ok(Ok(()));
+            }
+            Some(result) => {
+                let errno = io::Error::from_raw_os_error(-result);
+                return finding(Err(errno), Error::call("io_uring IORING_OP_SENDMSG_ZC"));
+            }
             None => {}
         }
     }
@@ -190,6 +233,11 @@ pub(super) mod refused {
 
     fn refused(call: &'static str, errno: io::Error, remedy: impl Into<String>) -> Error {
         Error::Refused { call, errno, remedy: remedy.into() }
+    }
+
+    /// As [`setup`].
+    pub(super) fn ring(errno: i32) -> Error {
+        setup(io::Error::from_raw_os_error(errno))
     }
 
     /// The ring cannot be made.
@@ -214,6 +262,10 @@ pub(super) mod refused {
             ),
             Some(libc::EINVAL) => {
                 "this kernel's io_uring lacks what the sender needs (Linux 5.11): leave the engine uring out".to_owned()
+            }
+            Some(libc::EMFILE) => {
+                "this process may have no more files open (RLIMIT_NOFILE), and a ring is one: raise it (`ulimit -n 4096`)"
+                    .to_owned()
             }
             _ => "no ring can be made; the engine uring alone fails".to_owned(),
         };
@@ -292,9 +344,21 @@ mod tests {
             return;
         };
         // A flag that no kernel has.
-        assert!(takes(&mut ring, 1 << 15).is_err());
+        assert!(takes(&mut ring, 1 << 15).unwrap().is_err());
         for (name, found) in support() {
             println!("{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_moment_says_nothing_of_the_kernel() {
+        let with = |code| finding(Err(io::Error::from_raw_os_error(code)), Error::call("io_uring_enter(2)"));
+        for code in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM, libc::EACCES] {
+            assert_eq!(with(code).unwrap(), Err(code));
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::EAGAIN, libc::EBUSY] {
+            let error = with(code).unwrap_err().to_string();
+            assert!(error.starts_with("io_uring_enter(2): "), "{error}");
         }
     }
 }

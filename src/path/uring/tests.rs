@@ -666,12 +666,17 @@ fn is_there(operation: Operation) -> bool {
     } else {
         1
     };
-    let missing =
-        support().into_iter().take(needs).find_map(|(name, found)| found.err().map(|why| (name, why)));
-    if let Some((name, why)) = &missing {
-        eprintln!("skipped: {name}: {why}");
+    for (name, found) in support().into_iter().take(needs) {
+        match found {
+            Support::Has => {}
+            Support::Lacks(why) => {
+                eprintln!("skipped: {name}: {why}");
+                return false;
+            }
+            Support::NotKnown(error) => panic!("{name}: {error}"),
+        }
     }
-    missing.is_none()
+    true
 }
 
 /// Messages in one mapping, and that mapping.
