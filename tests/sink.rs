@@ -14,9 +14,11 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{in_namespaces, measure, run, sendpath, skip, stderr};
+use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr};
 use libtest_mimic::{Completion, Failed, Trial};
+use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use sendpath::case::{Case, Cell, Engine, Layout, Receiver, SendPath, Series, Workload};
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         in_namespaces("a_run_that_is_killed_leaves_nothing", killed_leaves_nothing),
         in_namespaces("nothing_is_copied_and_every_send_completes", nothing_is_copied),
         in_namespaces("segments_are_those_of_an_ordinary_connection", ordinary_segments),
+        in_namespaces("where_another_cpu_takes_frames_in_no_cpu_time_is_told", untold_cpu_time),
         in_namespaces("256_pairs_send_at_a_time", many_pairs),
         in_namespaces("cases_with_and_without_a_receiver_take_turns", both_on_one_testbed),
         in_namespaces("a_planted_panic_is_named", panic_is_named),
@@ -250,6 +253,44 @@ fn tcp_options(connection: &TcpStream) -> io::Result<u8> {
         libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
     };
     if result == 0 { Ok(info.tcpi_options) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel hand the peer's frames to another CPU (RPS,
+/// [scaling.rst](https://docs.kernel.org/networking/scaling.html)), as one with threads for that hands them to a thread.
+fn untold_cpu_time() -> Result<(), Failed> {
+    let testbed = testbed()?;
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    let (Some(own), Some(other)) = (cpus.next(), cpus.find(|&cpu| cpu < 32)) else {
+        return skip("this needs two CPUs").map(drop);
+    };
+    let hand_over = |mask: u32| {
+        testbed.within_sink(|| {
+            // A thread's own mounts: the files of this namespace's interfaces are in a sysfs that was mounted here.
+            let set = || -> io::Result<()> {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
+                mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)?;
+                fs::write("/sys/class/net/sink_s/queues/rx-0/rps_cpus", format!("{mask:x}"))
+            };
+            Ok(set())
+        })
+    };
+    if let Err(error) = hand_over(1 << other)? {
+        let reason = format!("frames cannot be handed to another CPU here: {error}");
+        return skip_without_root(&reason).map(drop);
+    }
+    let mut one = CpuSet::new();
+    one.set(own)?;
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    for (is_handed_over, mask) in [(true, 1 << other), (false, 0)] {
+        hand_over(mask)??;
+        assert_eq!(testbed.sink_link()?.acknowledged_in_cpu_time, Some(!is_handed_over));
+        let mut instance = testbed.open(case(SendPath::OneCopy, Workload::Rr, 4096))?;
+        let sample = of_messages(&mut instance, 20, Mode::Time)?;
+        assert_eq!(sample.server.cpu_untold.is_some(), is_handed_over, "{:?}", sample.server.cpu_untold);
+    }
+    Ok(())
 }
 
 fn many_pairs() -> Result<(), Failed> {

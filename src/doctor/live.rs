@@ -10,7 +10,7 @@ use super::ExaminedClient;
 use super::model::{Check, State};
 use crate::case::{Case, Layout, Matrix, Placement, Receiver, SendPath};
 use crate::counters::probe;
-use crate::environment::{CopyCause, Cpus, Topology, copy_cause};
+use crate::environment::{CopyCause, Cpus, SinkLink, Topology, copy_cause};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::limits::{self, file, softirq};
@@ -233,13 +233,27 @@ const SINK: &str = "sink";
 /// Whether zero-copy sends to `receiver` are copied, and why.
 fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
     match copied(testbed, receiver) {
-        Ok(Some((copied, causes))) => copy_check(name, copied, &causes),
+        Ok(Some((copied, causes))) => {
+            let check = copy_check(name, copied, &causes);
+            let sink = (receiver == Receiver::Sink).then(|| testbed.sink_link().ok()).flatten();
+            with_cpu_time(check, sink.and_then(|sink| sink.acknowledged_in_cpu_time))
+        }
         Ok(None) => Check::new(name, State::Unavailable, "not tried: no completion arrived", None),
         Err(error) => {
             let text = error.to_string();
             Check::new(name, State::Unavailable, format!("could not be tried: {text}"), command_in(&text))
         }
     }
+}
+
+/// The sink's check, with what the sender's CPU time lacks.
+fn with_cpu_time(check: Check, acknowledged_in_cpu_time: Option<bool>) -> Check {
+    if acknowledged_in_cpu_time != Some(false) {
+        return check;
+    }
+    let found =
+        format!("{}; {}: no verdict is based on CPU time", check.found, SinkLink::CPU_TIME_IS_NOT_TOLD);
+    Check { state: State::Limited, found, ..check }
 }
 
 fn copied(testbed: &Testbed, receiver: Receiver) -> Result<Option<(CopiedShare, Vec<CopyCause>)>> {
@@ -308,7 +322,11 @@ mod tests {
     #[test]
     fn a_copy_is_told_with_its_causes_and_remedies() {
         let of = |share, bound| CopiedShare { share, bound };
-        assert_eq!(copy_check(SINK, of(0.0, CopiedBound::Exact), &[]).state, State::Ok);
+        let fine = copy_check(SINK, of(0.0, CopiedBound::Exact), &[]);
+        assert_eq!(fine.state, State::Ok);
+        assert_eq!(with_cpu_time(fine.clone(), Some(true)), fine);
+        let untold = with_cpu_time(fine, Some(false));
+        assert!(untold.state == State::Limited && untold.found.contains("no verdict"), "{untold:?}");
         let unknown = copy_check(SINK, of(0.25, CopiedBound::Exact), &[]);
         assert_eq!((unknown.state, unknown.remedy), (State::Limited, None));
         assert!(unknown.found.contains("25 %") && unknown.found.contains("no cause was found"));

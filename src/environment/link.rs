@@ -152,8 +152,18 @@ pub struct SinkLink {
     pub mss_bytes: u32,
     /// A data socket.
     pub socket: EffectiveSocket,
+    /// Whether what the kernel does with acknowledgements is in the sender's CPU time, as it was tried; none in data of
+    /// versions before this was asked. Where it is not, no CPU time is told.
+    #[serde(default)]
+    pub acknowledged_in_cpu_time: Option<bool>,
     /// Whether every case goes this way, so that the link between the two processes carries none.
     pub is_alone: bool,
+}
+
+impl SinkLink {
+    /// Why no CPU time is told, where it is not.
+    pub const CPU_TIME_IS_NOT_TOLD: &str = "this kernel processes the sink's acknowledgements outside of the sender's \
+        thread, so that they are not in its CPU time";
 }
 
 impl fmt::Display for SinkLink {
@@ -163,7 +173,11 @@ impl fmt::Display for SinkLink {
             f,
             "{} {} to {peer}, which nobody has: veth into a bridge without another port, MTU {}, MSS {mss_bytes} bytes",
             interface.name, interface.address, interface.mtu_bytes
-        )
+        )?;
+        if self.acknowledged_in_cpu_time == Some(false) {
+            f.write_str(", acknowledgements processed outside of the sender's thread")?;
+        }
+        Ok(())
     }
 }
 

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::SendFlags;
 use socket2::{Domain, Type};
 
-use super::SocketOptions;
 use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
 use super::watch::STALL_SINK;
+use super::{SocketOptions, receive_request};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::path::socket::{MappedReceive, Mapping};
@@ -54,6 +55,9 @@ pub(super) struct Injector {
     requested: AtomicU32,
     /// The time stamp of the frame that was injected last. The next one echoes it: what that acknowledges has left since.
     stamped_ms: AtomicU32,
+    /// Whether the work of the peer's frames is in the CPU time of the thread that injects them: see
+    /// [`takes_frames_in_at_once`](Self::takes_frames_in_at_once).
+    pub(super) is_in_cpu_time: bool,
 }
 
 impl Injector {
@@ -62,7 +66,18 @@ impl Injector {
     /// # Errors
     /// [`Error::Refused`] without the privilege; else the call that failed.
     pub(super) fn connect(sink: &Sink, options: &SocketOptions, connections: usize) -> Result<Vec<Self>> {
-        sink.within(|| (0..connections).map(|_| Self::connect_one(sink, options)).collect())
+        sink.within(|| {
+            let connect = |_| Self::connect_one(sink, options);
+            let mut injectors = (0..connections).map(connect).collect::<Result<Vec<_>>>()?;
+            // What holds for one holds for all.
+            if let Some(first) = injectors.first() {
+                let is_in_cpu_time = first.takes_frames_in_at_once()?;
+                for injector in &mut injectors {
+                    injector.is_in_cpu_time = is_in_cpu_time;
+                }
+            }
+            Ok(injectors)
+        })
     }
 
     fn connect_one(sink: &Sink, options: &SocketOptions) -> Result<Self> {
@@ -85,6 +100,7 @@ impl Injector {
             acknowledged: AtomicU32::new(OUR_SEQUENCE),
             requested: AtomicU32::new(THEIR_SEQUENCE),
             stamped_ms: AtomicU32::new(now_ms(PEERS_CLOCK)?),
+            is_in_cpu_time: true,
         };
         // Opens the window, which no handshake has done.
         injector.acknowledge(true)?;
@@ -93,6 +109,33 @@ impl Injector {
 
     pub(super) fn connection(&self) -> &Arc<TcpStream> {
         &self.connection
+    }
+
+    /// Tries whether the kernel takes a frame in within the call that injects it, on the time of the thread that calls. It
+    /// need not: a thread of the kernel may do that, or another CPU. Where this thread shares its CPU, that may look as if
+    /// it were so; the best of some trials counts.
+    fn takes_frames_in_at_once(&self) -> Result<bool> {
+        const TRIALS: usize = 8;
+        const REQUESTS: usize = 32;
+        for _ in 0..TRIALS {
+            let mut at_once = 0;
+            for _ in 0..REQUESTS {
+                let before = context_switches()?;
+                self.request(1)?;
+                let is_there = self.connection.peek(&mut [0]).is_ok();
+                at_once += usize::from(is_there && context_switches()? == before);
+                if !is_there
+                    && self.connection.wait(Interest::Readable, STALL_SINK).ok() == Some(Readiness::TimedOut)
+                {
+                    return Err(Error::SinkStalled { waited: STALL_SINK });
+                }
+                receive_request(&self.connection)?;
+            }
+            if at_once >= REQUESTS * 9 / 10 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Asks for `messages`, as a client does. Everything that was written has been acknowledged before.
@@ -216,6 +259,12 @@ const PEERS_CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
 fn now_ms(clock: ClockId) -> Result<u32> {
     let now = clock_gettime(clock).map_err(Error::call("clock_gettime(2)"))?;
     Ok(now.num_milliseconds() as u32) // time stamps wrap around
+}
+
+/// How often the calling thread has left its CPU.
+fn context_switches() -> Result<i64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).map_err(Error::call("getrusage(2)"))?;
+    Ok(usage.voluntary_context_switches() + usage.involuntary_context_switches())
 }
 
 /// The sequence number after the last byte that has left. While a thread of the kernel sends, what it has put into the

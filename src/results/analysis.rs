@@ -13,7 +13,8 @@ use super::states::{OtherState, States, Visit};
 use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
 use super::tail::{Pool, histogram};
 use super::verdict::Verdict;
-use crate::case::{Cell, Series, Workload};
+use crate::case::{Cell, Receiver, Series, Workload};
+use crate::environment::SinkLink;
 use crate::event::{self, Event, Reading, Readings};
 use crate::sample::{Copies, Sample, Seen, Side, ZeroCopyCounts};
 
@@ -298,10 +299,15 @@ impl<'a> Timed<'a> {
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
     let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut analysis = analyse(&manifest.plan, records, looks);
-    if !cpu_time_is_whole(manifest) {
-        let comparisons = analysis.cells.iter_mut().flat_map(|cell| &mut cell.comparisons);
-        for comparison in comparisons.filter(|comparison| comparison.metric == Metric::CpuPerByte) {
+    let is_whole = cpu_time_is_whole(manifest);
+    let sink = manifest.environment.as_ref().and_then(|environment| environment.sink.as_ref());
+    let is_told_in_sink = sink.is_none_or(|sink| sink.acknowledged_in_cpu_time != Some(false));
+    let comparisons = analysis.cells.iter_mut().flat_map(|cell| &mut cell.comparisons);
+    for comparison in comparisons.filter(|comparison| comparison.metric == Metric::CpuPerByte) {
+        if !is_whole {
             comparison.outcome = Err(CPU_TIME_IS_NOT_WHOLE.to_owned());
+        } else if comparison.cell.receiver == Receiver::Sink && !is_told_in_sink {
+            comparison.outcome = Err(SinkLink::CPU_TIME_IS_NOT_TOLD.to_owned());
         }
     }
     analysis

@@ -135,15 +135,19 @@ pub fn skip(reason: &str) -> Result<Completion, Failed> {
 
 /// Whether an error says that an ordinary user may not lock so much memory. For root it would be a fault.
 pub fn is_beyond_memlock(error: &str) -> bool {
-    // Root of a user namespace of its own is an ordinary user still.
+    !is_root() && error.contains("RLIMIT_MEMLOCK")
+}
+
+/// Whether this is root. Root of a user namespace of its own is an ordinary user still.
+fn is_root() -> bool {
     let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let is_every_user = users.split_whitespace().eq(["0", "0", "4294967295"]);
-    !(nix::unistd::geteuid().is_root() && is_every_user) && error.contains("RLIMIT_MEMLOCK")
+    nix::unistd::geteuid().is_root() && is_every_user
 }
 
 /// Skips what only root may do, whatever the one who runs the tests knows of the machine.
 pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
-    if nix::unistd::geteuid().is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
+    if is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
 }
 
 /// Runs the trials one after the other: they measure, and two CPUs are few.

@@ -39,6 +39,7 @@ impl Testbed {
             mss_bytes: getsockopt(connection, sockopt::TcpMaxSeg)
                 .map_err(Error::call("getsockopt(2) TCP_MAXSEG"))?,
             socket: EffectiveSocket::read(connection)?,
+            acknowledged_in_cpu_time: Some(injectors[0].is_in_cpu_time),
             is_alone: false,
         })
     }
@@ -166,6 +167,9 @@ fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Wat
         send_messages(injector, sender, case, mode, next_sequence, (until, each))
     })?;
     before.report(injector.connection(), sender, case, &mut report);
+    if !injector.is_in_cpu_time {
+        report.cpu_untold = Some(SinkLink::CPU_TIME_IS_NOT_TOLD.to_owned());
+    }
     restore(sender, mode)?;
     Ok(report)
 }
