@@ -104,6 +104,7 @@ fn sweep(
         copy_causes: CopyCauses::default(),
         checks: Vec::new(),
         injections: Vec::new(),
+        heap_pages: Vec::new(),
         no_sink: None,
     };
     let folder = tempfile::tempdir()?;

@@ -62,8 +62,8 @@ pub struct SideReport {
     pub zero_copy: Option<ZeroCopyCounts>,
     /// What this side's end of the path copied.
     pub copies: Copies,
-    /// TCP segments that the kernel sent more than once; the server's.
-    pub retransmitted_segments: u64,
+    /// TCP segments that the kernel sent more than once; the server's. None where that was not recorded.
+    pub retransmitted_segments: Option<u64>,
     /// What the threads counted of themselves, where that was asked for; all pairs together.
     pub counters: Readings,
     /// The client's round trips, where each was timed.
@@ -143,7 +143,8 @@ impl SideReport {
                 sum.cpu_untold = sum.cpu_untold.take().or(report.cpu_untold);
                 sum.verified_messages += report.verified_messages;
                 sum.copies += report.copies;
-                sum.retransmitted_segments += report.retransmitted_segments;
+                let again = sum.retransmitted_segments.zip(report.retransmitted_segments);
+                sum.retransmitted_segments = again.map(|(sum, segments)| sum + segments);
                 event::add(&mut sum.counters, report.counters);
                 if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
                     *sum += counts;

@@ -137,6 +137,7 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         copy_causes: CopyCauses::default(),
         checks: Vec::new(),
         injections: Vec::new(),
+        heap_pages: Vec::new(),
         no_sink: None,
     };
     let folder = into.join("sweep");

@@ -220,6 +220,7 @@ fn measure(
     window.injection_ns = instance.injection_ns()?;
     window.pages = instance.pages();
     window.pages.dedup();
+    window.heap_is_huge = instance.heap_is_huge()?;
     Ok(window)
 }
 
@@ -243,6 +244,8 @@ struct Window {
     injection_ns: Option<f64>,
     seen: Option<Seen>,
     pages: Vec<Pages>,
+    heap_is_huge: Option<bool>,
+    retransmitted_segments: u64,
 }
 
 impl Window {
@@ -250,11 +253,11 @@ impl Window {
         self.messages += sample.messages;
         self.elapsed_ns += sample.elapsed_ns;
         self.drains_ns.push(sample.server.drain_ns);
+        self.retransmitted_segments += sample.server.retransmitted_segments.unwrap_or(0);
         for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
             sum.user_ns += side.user_ns;
             sum.system_ns += side.system_ns;
             sum.cpu_untold = sum.cpu_untold.take().or_else(|| side.cpu_untold.clone());
-            sum.retransmitted_segments += side.retransmitted_segments;
             sum.copies += side.copies;
             event::add(&mut sum.counters, side.counters.clone());
         }
@@ -300,7 +303,7 @@ impl Window {
                 copied_because: None,
             }),
             strangers: 0,
-            retransmitted_segments: self.server.retransmitted_segments,
+            retransmitted_segments: self.retransmitted_segments,
             verified_messages: self.verified_messages,
             seen: self.seen,
             contradiction: self.seen.and_then(|seen| {
@@ -310,6 +313,7 @@ impl Window {
                 .then(|| self.client.copies.mapped_share())
                 .flatten(),
             huge_pages: (case.layout == Layout::Huge).then(|| self.pages.clone()),
+            heap_is_huge: self.heap_is_huge,
             receiver: case.receiver,
             counters: counted.map(|counted| {
                 let payload_bytes = counted.messages * case.payload_bytes as u64;
@@ -366,6 +370,8 @@ struct RunReport {
     /// Of layout `huge`: which kind of pages the messages of the pairs got.
     #[serde(skip_serializing_if = "Option::is_none")]
     huge_pages: Option<Vec<Pages>>,
+    /// Of layout `heap`: whether the allocator has put the messages into mappings with huge pages.
+    heap_is_huge: Option<bool>,
     #[serde(skip)]
     receiver: Receiver,
     counters: Option<Sides>,
@@ -536,6 +542,11 @@ impl fmt::Display for RunReport {
         }
         for pages in self.huge_pages.iter().flatten() {
             line("huge pages", pages.to_string())?;
+        }
+        if self.heap_is_huge == Some(true) {
+            let why = "the allocator's, so that heap lies on fewer fragments than elsewhere (GLIBC_TUNABLES, or \
+                       transparent huge pages: always)";
+            line("huge pages", why.to_owned())?;
         }
         if let Some(mapped) = self.mapped_share {
             line(

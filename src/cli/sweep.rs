@@ -240,6 +240,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             copy_causes: copy_causes(&testbed, &plan),
             checks,
             injections: Vec::new(),
+            heap_pages: Vec::new(),
             no_sink,
         };
         (Store::create(&folder, &manifest)?, Vec::new())
@@ -371,10 +372,10 @@ fn measure(
 ) -> anyhow::Result<u8> {
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
-    let (injections, strangers) = (rig.injections(), rig.strangers());
+    let (injections, heap_pages, strangers) = (rig.injections(), rig.heap_pages(), rig.strangers());
     let mut sweep = Sweep::new(plan, options, rig, records);
     let mut keep = |records: &[Record]| {
-        store.keep_injections(&injections.borrow())?;
+        store.keep_found(&injections.borrow(), &heap_pages.borrow())?;
         store.append(records)
     };
     let end = sweep.run(&mut keep, interrupted, &mut |progress| {

@@ -243,7 +243,7 @@ impl Files {
             Some(most) => format!("net.core.max_skb_frags, {most}, is the limit of the other paths"),
             None => "net.core.max_skb_frags, the limit of the other paths, is not shown here".to_owned(),
         };
-        Ok(match file::most_fragments(&self.root, page_bytes())? {
+        Ok(match file::most_fragments(&self.root, page_bytes() as u64)? {
             Some(most) => {
                 let cut = if most < 24 { "is cut in two" } else { "goes whole" };
                 let found = format!(

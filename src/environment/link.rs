@@ -85,6 +85,9 @@ pub struct Interface {
     /// Which of the offloads that the paths depend on are on; none where the kernel does not say.
     #[serde(default)]
     pub offloads: Option<Offloads>,
+    /// Its queueing discipline (`tc qdisc`), `noqueue` where it has none; none where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qdisc: Option<String>,
     /// Its rings, queues and interrupts; none where there are none, as of veth, or the kernel does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Queues>,

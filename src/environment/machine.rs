@@ -1,5 +1,6 @@
 //! A machine, as far as it bears on what is measured on it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,64 @@ pub struct Machine {
     pub open_files: String,
     /// Sysctls that bear on the paths, as the process's namespace has them.
     pub sysctls: Vec<(String, String)>,
+    /// How it is set up otherwise; none where an earlier version did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
+}
+
+/// What else of a machine's set-up bears on the cost of sending. Nothing here changes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// When the kernel joins pages to huge ones: `always`, `madvise` or `never`.
+    pub transparent_huge_pages: Option<String>,
+    /// `GLIBC_TUNABLES` of the process: with `glibc.malloc.hugetlb` its heap lies on huge pages.
+    pub glibc_tunables: Option<String>,
+    /// The CPUs' frequency governors, each once; empty where there are none.
+    pub governors: Vec<String>,
+    /// The CPU's vulnerabilities by name, and what the kernel says of each.
+    pub vulnerabilities: BTreeMap<String, String>,
+    /// How devices reach memory: the types of the IOMMU's groups, each once; empty where there is no IOMMU.
+    pub iommu: Vec<String>,
+    /// How many fragments a packet of zero-copy sends may have: the kernel's constant `MAX_SKB_FRAGS`.
+    pub most_fragments: Option<u64>,
+    /// `net.core.max_skb_frags`, the limit of the other paths. It says nothing of the constant.
+    pub max_skb_frags: Option<u64>,
+}
+
+impl Tuning {
+    /// Each setting by name, in words. What the kernel does not say is not known.
+    pub(super) fn facts(&self) -> [(&'static str, String); 7] {
+        let known = |value: Option<String>| value.unwrap_or_else(|| "not known".to_owned());
+        let list = |values: &[String], none: &str| match values {
+            [] => none.to_owned(),
+            values => values.join(" and "),
+        };
+        let does = |(name, text): (&String, &String)| format!("{name}: {text}");
+        let affected = self.vulnerabilities.iter().filter(|(_, text)| *text != "Not affected");
+        [
+            ("transparent huge pages", known(self.transparent_huge_pages.clone())),
+            ("GLIBC_TUNABLES", self.glibc_tunables.clone().unwrap_or_else(|| "not set".to_owned())),
+            ("governor", list(&self.governors, "not known")),
+            ("mitigations", list(&affected.map(does).collect::<Vec<_>>(), "none needed")),
+            ("IOMMU", list(&self.iommu, "none")),
+            ("CONFIG_MAX_SKB_FRAGS", known(self.most_fragments.map(|most| most.to_string()))),
+            ("net.core.max_skb_frags", known(self.max_skb_frags.map(|most| most.to_string()))),
+        ]
+    }
+}
+
+impl fmt::Display for Tuning {
+    /// Of the vulnerabilities, the names of those that the kernel does something about.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mitigated = self.vulnerabilities.iter().filter(|(_, text)| text.starts_with("Mitigation"));
+        let mitigated: Vec<_> = mitigated.map(|(name, _)| name.as_str()).collect();
+        let words = self.facts().map(|(name, value)| match (name, &mitigated[..]) {
+            ("mitigations", []) => "mitigations none".to_owned(),
+            ("mitigations", names) => format!("mitigations {}", names.join(" ")),
+            _ => format!("{name} {value}"),
+        });
+        f.write_str(&words.join(", "))
+    }
 }
 
 impl Machine {

@@ -17,7 +17,7 @@ use crate::sample::Side;
 pub use copy_cause::{CopyCause, CopyCauses};
 pub use cpus::{Core, Cpus};
 pub use link::{Interface, Offloads, Queues, SinkLink, Topology};
-pub use machine::{CgroupLimits, ClientMachine, Machine, Program};
+pub use machine::{CgroupLimits, ClientMachine, Machine, Program, Tuning};
 
 /// Machine, limits and settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,7 +157,8 @@ impl Environment {
         }
     }
 
-    /// What differs between the two so that their numbers do not compare. Each entry names both values.
+    /// What differs between the two so that their numbers do not compare. Each entry names both values. What only one of
+    /// them has recorded is not said to differ.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let facts = |of: &Self| {
@@ -195,7 +196,34 @@ impl Environment {
             ]
         };
         let pairs = facts(self).into_iter().zip(facts(now)).filter(|((_, then), (_, now))| then != now);
-        pairs.map(|((name, then), (_, now))| format!("{name} was {then:?} and is {now:?}")).collect()
+        let mut differences: Vec<String> =
+            pairs.map(|((name, then), (_, now))| format!("{name} was {then:?} and is {now:?}")).collect();
+        let later = self.recorded_later().into_iter().zip(now.recorded_later());
+        differences.extend(later.filter_map(|((name, then), (_, now))| {
+            let (then, now) = (then?, now?);
+            (then != now).then(|| format!("{name} was {then:?} and is {now:?}"))
+        }));
+        differences
+    }
+
+    /// What earlier versions did not record, by name; none of what was not recorded.
+    fn recorded_later(&self) -> Vec<(String, Option<String>)> {
+        let Effective { server_link, client_link, client, .. } = &self.effective;
+        let of_links = [
+            ("server qdisc", server_link.qdisc.clone()),
+            ("client qdisc", client_link.qdisc.clone()),
+            ("sink qdisc", self.sink.as_ref().and_then(|sink| sink.interface.qdisc.clone())),
+        ];
+        let mut facts: Vec<_> = of_links.into_iter().map(|(name, qdisc)| (name.to_owned(), qdisc)).collect();
+        let client = client.as_ref().and_then(|client| client.machine.tuning.as_ref());
+        for (whose, tuning) in [("", self.machine.tuning.as_ref()), ("client's ", client)] {
+            let names = Tuning::default().facts().map(|(name, _)| format!("{whose}{name}"));
+            match tuning.map(Tuning::facts) {
+                Some(values) => facts.extend(names.into_iter().zip(values.map(|(_, value)| Some(value)))),
+                None => facts.extend(names.map(|name| (name, None))),
+            }
+        }
+        facts
     }
 }
 
@@ -223,6 +251,7 @@ impl fmt::Display for Environment {
                 format!("asked {}; send/receive {} (sink)", self.asked_buffers, sink.socket.buffers()),
             )?;
         }
+        let end_of_sink = self.sink.as_ref().map(|sink| (&sink.interface, "sink"));
         // Where nobody receives, no case goes over the link between the two processes.
         let has_receiver = self.sink.as_ref().is_none_or(|sink| !sink.is_alone);
         if has_receiver {
@@ -240,6 +269,13 @@ impl fmt::Display for Environment {
             }
             line("mtu", effective.mtu())?;
         }
+        let ends_of_link =
+            [(server_link, "server"), (client_link, "client")].into_iter().filter(|_| has_receiver);
+        let qdisc = |(link, side): (&Interface, &str)| Some(format!("{} ({side})", link.qdisc.as_ref()?));
+        let qdiscs: Vec<_> = end_of_sink.into_iter().chain(ends_of_link).filter_map(qdisc).collect();
+        if !qdiscs.is_empty() {
+            line("qdisc", qdiscs.join(", "))?;
+        }
         let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
         line("cpus", format!("{} of {}", cpu_numbers.join(","), machine.cpu_model))?;
         if machine.cgroup.any() {
@@ -249,6 +285,9 @@ impl fmt::Display for Environment {
             line("placement", placement.clone())?;
         }
         line("kernel", machine.kernel.clone())?;
+        if let Some(tuning) = &machine.tuning {
+            line("machine", tuning.to_string())?;
+        }
         if let Some(client) = &effective.client {
             line("client", client.to_string())?;
         }
@@ -288,6 +327,7 @@ mod tests {
             mask: [255, 255, 255, 0].into(),
             queues: None,
             mtu_bytes: 1500,
+            qdisc: Some("noqueue".to_owned()),
             driver: Some("veth".to_owned()),
             offloads: Some(Offloads {
                 scatter_gather: true,
@@ -312,6 +352,7 @@ mod tests {
                 memlock: "unlimited".to_owned(),
                 open_files: "1024".to_owned(),
                 sysctls: Vec::new(),
+                tuning: Some(Tuning::default()),
             },
             placements: Vec::new(),
             asked_buffers: "2097152 bytes".to_owned(),
@@ -340,12 +381,32 @@ mod tests {
 
     type Change = fn(&mut Environment);
 
+    fn tuning(of: &mut Environment) -> &mut Tuning {
+        of.machine.tuning.get_or_insert_default()
+    }
+
     #[test]
     fn surroundings_differ_in_whatever_changes_the_numbers() {
         let then = environment();
         assert_eq!(then.differences(&then), [""; 0]);
-        let changes: [(&str, Change); 17] = [
+        let changes: [(&str, Change); 26] = [
             ("limits ", |now| now.machine.memlock = "65536 bytes".to_owned()),
+            ("server qdisc ", |now| now.effective.server_link.qdisc = Some("fq".to_owned())),
+            ("client qdisc ", |now| now.effective.client_link.qdisc = Some("fq".to_owned())),
+            ("transparent huge pages ", |now| {
+                tuning(now).transparent_huge_pages = Some("always".to_owned());
+            }),
+            ("GLIBC_TUNABLES ", |now| {
+                tuning(now).glibc_tunables = Some("glibc.malloc.hugetlb=1".to_owned());
+            }),
+            ("governor ", |now| tuning(now).governors = vec!["powersave".to_owned()]),
+            ("mitigations ", |now| {
+                let text = "Mitigation: PTI".to_owned();
+                tuning(now).vulnerabilities.insert("meltdown".to_owned(), text);
+            }),
+            ("IOMMU ", |now| tuning(now).iommu = vec!["DMA-FQ".to_owned()]),
+            ("CONFIG_MAX_SKB_FRAGS ", |now| tuning(now).most_fragments = Some(45)),
+            ("net.core.max_skb_frags ", |now| tuning(now).max_skb_frags = Some(17)),
             ("client ", |now| {
                 let mut client = client(false);
                 client.machine.memlock = "65536 bytes".to_owned();
@@ -421,12 +482,15 @@ mod tests {
         for name in ["smt", "cgroup", "softirq_in_cpu_time"] {
             assert!(stored.as_object_mut().unwrap().remove(name).is_some(), "{name}");
         }
+        assert!(stored.as_object_mut().unwrap().remove("tuning").is_some());
         stored["effective"]["cpus"] = serde_json::json!([0, 1]);
         for link in ["server_link", "client_link"] {
             let link = stored["effective"][link].as_object_mut().unwrap();
-            link.retain(|name, _| name != "driver" && name != "offloads");
+            link.retain(|name, _| !["driver", "offloads", "qdisc"].contains(&name.as_str()));
         }
         let earlier: Environment = serde_json::from_value(stored).unwrap();
+        let differ = earlier.differences(&environment()).join("; ");
+        assert!(!differ.contains("governor") && !differ.contains("qdisc"), "it did not look: {differ}");
         assert_eq!(earlier.effective.cpus.numbers(), [0, 1]);
         assert_eq!((earlier.machine.smt, earlier.machine.softirq_in_cpu_time), (None, None));
     }
@@ -439,6 +503,22 @@ mod tests {
             environment.machine.softirq_in_cpu_time = state;
             assert!(environment.to_string().contains("no verdict is based on CPU time"), "{environment}");
         }
+    }
+
+    #[test]
+    fn the_set_up_is_said_and_of_the_mitigations_those_that_cost_something() {
+        let mut environment = environment();
+        let vulnerabilities = &mut tuning(&mut environment).vulnerabilities;
+        for (name, text) in
+            [("l1tf", "Not affected"), ("mds", "Vulnerable"), ("retbleed", "Mitigation: IBRS")]
+        {
+            vulnerabilities.insert(name.to_owned(), text.to_owned());
+        }
+        let text = environment.to_string();
+        assert!(text.contains("qdisc        noqueue (server), noqueue (client)"), "{text}");
+        assert!(text.contains("mitigations retbleed, IOMMU none, CONFIG_MAX_SKB_FRAGS not known"), "{text}");
+        environment.machine.tuning = None;
+        assert!(!environment.to_string().contains("mitigations"), "nobody looked");
     }
 
     #[test]

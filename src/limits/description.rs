@@ -1,12 +1,13 @@
 //! Reads what a machine is, as far as it bears on what is measured on it.
 
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use once_cell::sync::OnceCell;
 use rustix::process::Resource;
 
 use super::{cgroup, file, memlock, soft, softirq, sysctl};
-use crate::environment::Machine;
+use crate::environment::{Machine, Tuning};
 use crate::error::Result;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
@@ -29,14 +30,63 @@ impl Machine {
             memlock: memlock(),
             open_files: soft(Resource::Nofile),
             sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), sysctl(name))).collect(),
+            tuning: Some(tuning(root)?),
         })
     }
 }
 
+/// What of the set-up bears on the cost of sending; read from the files below `root`.
+fn tuning(root: &Path) -> Result<Tuning> {
+    let each_once = |paths: Vec<PathBuf>| -> Result<Vec<String>> {
+        let found: BTreeSet<String> =
+            paths.iter().filter_map(|path| file::read(path).transpose()).collect::<Result<_>>()?;
+        Ok(found.into_iter().collect())
+    };
+    let below = |folder: &str, file: &str| -> Result<Vec<PathBuf>> {
+        Ok(file::entries(&root.join(folder))?.into_iter().map(|entry| entry.join(file)).collect())
+    };
+    let mode = file::read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"))?;
+    // All that there are, and the one that holds in brackets.
+    let mode = mode.and_then(|text| Some(text.split_once('[')?.1.split_once(']')?.0.to_owned()));
+    let mut vulnerabilities = BTreeMap::new();
+    for path in file::entries(&root.join("sys/devices/system/cpu/vulnerabilities"))? {
+        if let (Some(name), Some(text)) = (path.file_name(), file::read(&path)?) {
+            vulnerabilities.insert(name.to_string_lossy().into_owned(), text);
+        }
+    }
+    Ok(Tuning {
+        transparent_huge_pages: mode,
+        glibc_tunables: std::env::var("GLIBC_TUNABLES").ok(),
+        governors: each_once(below("sys/devices/system/cpu", "cpufreq/scaling_governor")?)?,
+        vulnerabilities,
+        iommu: each_once(below("sys/kernel/iommu_groups", "type")?)?,
+        most_fragments: file::most_fragments(root, rustix::param::page_size() as u64)?,
+        max_skb_frags: max_skb_frags()?,
+    })
+}
+
+/// `net.core.max_skb_frags`, which is the same for the whole machine and shown in its first network namespace alone: so
+/// what was once read is kept.
+///
+/// # Errors
+/// The file could not be read at this moment.
+pub(crate) fn max_skb_frags() -> Result<Option<u64>> {
+    static SEEN: OnceCell<u64> = OnceCell::new();
+    if SEEN.get().is_none()
+        && let Some(text) = file::read(Path::new("/proc/sys/net/core/max_skb_frags"))?
+        && let Ok(most) = text.parse()
+    {
+        return Ok(Some(*SEEN.get_or_init(|| most)));
+    }
+    Ok(SEEN.get().copied())
+}
+
 /// What tells one boot of a kernel from all others, a random number; empty where the kernel does not say.
-#[must_use]
-pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+///
+/// # Errors
+/// The file could not be read at this moment.
+pub fn boot_id() -> Result<String> {
+    Ok(file::read(Path::new("/proc/sys/kernel/random/boot_id"))?.unwrap_or_default())
 }
 
 /// The machine's name: `SENDPATH_HOST`, since a container's own says nothing, or the kernel's.
@@ -84,6 +134,8 @@ fn cpu_model(root: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn model(cpuinfo: &str) -> String {
@@ -103,6 +155,33 @@ mod tests {
         let two = model(&[core("0xd05"), core("0xd0b"), core("0xd05")].concat());
         assert!(two.ends_with(" implementer 0x41 part 0xd05 and implementer 0x41 part 0xd0b"), "{two}");
         assert_eq!(model(""), std::env::consts::ARCH);
+    }
+
+    #[test]
+    fn the_set_up_is_what_the_files_say_and_nothing_is_made_up() {
+        let root = tempfile::tempdir().unwrap();
+        let empty = tuning(root.path()).unwrap();
+        assert_eq!((&empty.transparent_huge_pages, empty.most_fragments), (&None, None));
+        assert!(empty.governors.is_empty() && empty.iommu.is_empty() && empty.vulnerabilities.is_empty());
+        for (path, text) in [
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
+            ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n"),
+            ("sys/devices/system/cpu/vulnerabilities/retbleed", "Mitigation: IBRS\n"),
+            ("sys/kernel/iommu_groups/0/type", "DMA-FQ\n"),
+            ("sys/kernel/iommu_groups/1/type", "identity\n"),
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let found = tuning(root.path()).unwrap();
+        assert_eq!(found.transparent_huge_pages.as_deref(), Some("madvise"));
+        assert_eq!(
+            (&found.governors[..], &found.iommu[..]),
+            (&["powersave".to_owned()][..], &["DMA-FQ".to_owned(), "identity".to_owned()][..])
+        );
+        assert_eq!(found.vulnerabilities["retbleed"], "Mitigation: IBRS");
     }
 
     #[test]

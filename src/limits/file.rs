@@ -68,7 +68,7 @@ pub(crate) fn configuration(root: &Path) -> Result<Option<String>> {
 ///
 /// # Errors
 /// As [`known`].
-pub(crate) fn most_fragments(root: &Path, page_bytes: usize) -> Result<Option<usize>> {
+pub(crate) fn most_fragments(root: &Path, page_bytes: u64) -> Result<Option<u64>> {
     let Some(text) = configuration(root)? else { return Ok(None) };
     let set = text.lines().find_map(|line| line.strip_prefix("CONFIG_MAX_SKB_FRAGS=")?.parse().ok());
     // Before it could be set (Linux 6.4) it was worked out, so that a packet holds 64 KiB anywhere in its pages.

@@ -14,9 +14,9 @@ pub(crate) mod softirq;
 use rustix::process::{Resource, getrlimit};
 
 #[cfg(feature = "cli")]
-pub(crate) use description::smt;
-#[cfg(feature = "cli")]
 pub use description::{boot_id, host_name};
+#[cfg(feature = "cli")]
+pub(crate) use description::{max_skb_frags, smt};
 #[cfg(feature = "cli")]
 pub use machine::{available_memory_bytes, has_capability, is_virtual_machine, pinnable_bytes, soft};
 #[cfg(feature = "cli")]

@@ -1,5 +1,6 @@
 //! Where the bytes of a message's fields lie: each field in an allocation of its own, or many in one mapping.
 
+use std::alloc::{self, handle_alloc_error};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -31,8 +32,10 @@ pub(super) struct Field {
 /// Who frees the memory.
 #[derive(Debug)]
 enum Owner {
-    /// The field itself: it is a part of this allocation.
+    /// The field itself, as the allocator gave it.
     Field(NonNull<[u8]>),
+    /// The field itself: a mapping of so many bytes that begins with it.
+    Pages(usize),
     /// The last that holds the mapping.
     Arena(Arc<Arena>),
 }
@@ -44,19 +47,20 @@ unsafe impl Send for Field {}
 unsafe impl Sync for Field {}
 
 impl Field {
-    /// A field in an allocation of its own, zeroed. For [`Layout::Page`] the allocation is longer than the field by a
-    /// page and what fills the last one, which no other allocation so shares.
+    /// A field in an allocation of its own, zeroed. For [`Layout::Page`] that is a mapping, of which the kernel joins no
+    /// pages to huge ones, whatever the machine's or the allocator's settings are.
     pub(super) fn zeroed(bytes: usize, layout: Layout) -> Self {
-        let page = page_bytes();
-        let (room_bytes, align) = match layout {
-            Layout::Heap => (bytes, 1),
-            Layout::Page | Layout::Huge => (bytes.next_multiple_of(page) + page, page),
+        if layout == Layout::Heap {
+            let allocation = NonNull::from(Box::leak(vec![0; bytes].into_boxed_slice()));
+            return Self { start: allocation.cast(), bytes, owner: Owner::Field(allocation) };
+        }
+        let room_bytes = bytes.max(1).next_multiple_of(page_bytes());
+        let out_of_memory = |_| match alloc::Layout::from_size_align(room_bytes, page_bytes()) {
+            Ok(layout) => handle_alloc_error(layout),
+            Err(error) => panic!("a field of {bytes} bytes: {error}"),
         };
-        let allocation = NonNull::from(Box::leak(vec![0; room_bytes].into_boxed_slice()));
-        let first = allocation.cast::<u8>();
-        // SAFETY: the boundary lies within the allocation, which has room for the field after it.
-        let start = unsafe { first.add(first.align_offset(align)) };
-        Self { start, bytes, owner: Owner::Field(allocation) }
+        let start = ordinary_pages(room_bytes).unwrap_or_else(out_of_memory);
+        Self { start, bytes, owner: Owner::Pages(room_bytes) }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -72,7 +76,7 @@ impl Field {
     /// What the pages are that it lies on.
     pub(super) fn pages(&self) -> Pages {
         match &self.owner {
-            Owner::Field(_) => Pages::Ordinary,
+            Owner::Field(_) | Owner::Pages(_) => Pages::Ordinary,
             Owner::Arena(arena) => arena.pages(),
         }
     }
@@ -85,9 +89,14 @@ impl Field {
 
 impl Drop for Field {
     fn drop(&mut self) {
-        if let Owner::Field(allocation) = self.owner {
+        match self.owner {
             // SAFETY: the allocation was leaked from a box in `zeroed`, and is given back once.
-            drop(unsafe { Box::from_raw(allocation.as_ptr()) });
+            Owner::Field(allocation) => drop(unsafe { Box::from_raw(allocation.as_ptr()) }),
+            Owner::Pages(bytes) => {
+                // SAFETY: the mapping is this field's. An error would leave it mapped.
+                let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+            }
+            Owner::Arena(_) => {}
         }
     }
 }
@@ -183,7 +192,7 @@ impl Arena {
 
     fn ordinary(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.next_multiple_of(page_bytes());
-        Ok(Self { start: anonymous(bytes, MapFlags::PRIVATE)?, bytes, pages: Pages::Ordinary, file: None })
+        Ok(Self { start: ordinary_pages(bytes)?, bytes, pages: Pages::Ordinary, file: None })
     }
 
     /// Of the administrator's pool, or else joined by the kernel. Looked at afterwards: the kernel joins pages when it can.
@@ -213,7 +222,7 @@ impl Arena {
                 start.add(page).write_volatile(0);
             }
         }
-        let joined_bytes = joined_bytes(start.as_ptr().addr())?;
+        let joined_bytes = huge_bytes(&fs::read_to_string(SMAPS)?, start.as_ptr().addr());
         if joined_bytes < bytes {
             return Err(io::Error::other(format!(
                 "the kernel joined {joined_bytes} of {bytes} bytes to huge pages, and the pool of reserved ones has too few"
@@ -271,6 +280,14 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
+/// A mapping of which the kernel joins no pages to huge ones.
+fn ordinary_pages(bytes: usize) -> io::Result<NonNull<u8>> {
+    let start = anonymous(bytes, MapFlags::PRIVATE)?;
+    // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none at all refuses it.
+    let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
+    Ok(start)
+}
+
 /// The size of a huge page, in bytes; none where the kernel has no huge pages, or does not say. Looked up once in the
 /// life of the process.
 ///
@@ -291,16 +308,79 @@ fn find_huge_page_bytes() -> io::Result<Option<usize>> {
     Ok(bytes.filter(|bytes| bytes.is_power_of_two()))
 }
 
-/// How many bytes of the mapping that holds `address` lie on huge pages that the kernel joined (`proc_pid_smaps(5)`).
-fn joined_bytes(address: usize) -> io::Result<usize> {
-    let smaps = fs::read_to_string("/proc/self/smaps")?;
+/// See `proc_pid_smaps(5)`.
+const SMAPS: &str = "/proc/self/smaps";
+
+/// Whether one of these addresses lies in a mapping that has huge pages, whoever asked for them.
+///
+/// # Errors
+/// What `open(2)` of `/proc/self/smaps` said.
+#[cfg(feature = "cli")]
+pub(crate) fn on_huge_pages(addresses: &[usize]) -> io::Result<bool> {
+    let smaps = fs::read_to_string(SMAPS)?;
+    Ok(addresses.iter().any(|&address| huge_bytes(&smaps, address) > 0))
+}
+
+/// How many bytes of the mapping that holds `address` lie on huge pages: those that the kernel joined, or all of a
+/// mapping from the reserved pool.
+fn huge_bytes(smaps: &str, address: usize) -> usize {
+    let bytes = |key: &str| {
+        let kib = about(smaps, address, key).and_then(|text| text.strip_suffix(" kB")?.parse::<usize>().ok());
+        kib.unwrap_or(0) << 10
+    };
+    if bytes("KernelPageSize:") > page_bytes() { bytes("Size:") } else { bytes("AnonHugePages:") }
+}
+
+/// What stands behind `key` of the mapping that holds `address`.
+fn about<'a>(smaps: &'a str, address: usize, key: &str) -> Option<&'a str> {
     let holds = |line: &str| {
         let (start, end) = line.split_once(' ')?.0.split_once('-')?;
         let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
         Some((start..end).contains(&address))
     };
     let after = smaps.lines().skip_while(|line| holds(line) != Some(true));
-    let kib =
-        after.into_iter().find_map(|line| line.strip_prefix("AnonHugePages:")?.trim().strip_suffix(" kB"));
-    Ok(kib.and_then(|kib| kib.trim().parse::<usize>().ok()).unwrap_or(0) << 10)
+    let mut found = after.skip(1).take_while(|line| holds(line).is_none());
+    found.find_map(|line| line.strip_prefix(key)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_lies_on_huge_pages_is_read_off_the_mapping_that_holds_it() {
+        let mapping = |start: usize, page_kib: usize, joined_kib: usize| {
+            format!(
+                "{start:x}-{:x} rw-p 00000000 00:00 0 \nSize:               4096 kB\nKernelPageSize:  {page_kib} kB\n\
+                 MMUPageSize:            4 kB\nRss:  64 kB\nAnonHugePages:    {joined_kib} kB\nVmFlags: rd wr\n",
+                start + (4 << 20)
+            )
+        };
+        let [plain, joined, reserved] = [1 << 30, 2 << 30, 3 << 30];
+        let page_kib = page_bytes() >> 10;
+        let smaps = mapping(plain, page_kib, 0)
+            + &mapping(joined, page_kib, 2048)
+            + &mapping(reserved, page_kib.max(2048) * 2, 0);
+        assert_eq!(huge_bytes(&smaps, plain + 4096), 0);
+        assert_eq!(huge_bytes(&smaps, joined), 2 << 20);
+        assert_eq!(huge_bytes(&smaps, reserved), 4 << 20);
+        assert_eq!(huge_bytes(&smaps, 4 << 30), 0, "no mapping holds it");
+    }
+
+    #[test]
+    fn pages_of_a_field_s_own_are_joined_by_nobody() {
+        let mut field = Field::zeroed(8 << 20, Layout::Page);
+        assert_eq!(field.bytes().as_ptr().addr() % page_bytes(), 0);
+        field.bytes_mut().fill(1);
+        let smaps = fs::read_to_string(SMAPS).unwrap();
+        let address = field.bytes().as_ptr().addr();
+        assert_eq!(huge_bytes(&smaps, address), 0);
+        // Where the kernel could join pages, it was told not to (`nh`).
+        let flags = about(&smaps, address, "VmFlags:").unwrap();
+        let can_join = Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        assert!(!can_join || flags.split(' ').any(|flag| flag == "nh"), "{flags}");
+        assert!(Field::zeroed(0, Layout::Page).bytes().is_empty());
+    }
 }

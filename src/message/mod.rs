@@ -23,6 +23,8 @@ use crate::counts::Seen;
 
 pub use crate::case::MAX_FIELDS;
 use memory::Field;
+#[cfg(feature = "cli")]
+pub(crate) use memory::on_huge_pages;
 pub use memory::{Arena, Pages, huge_page_bytes};
 
 /// Fields of a message of which nothing else is said.

@@ -285,7 +285,7 @@ fn describe() -> Result<Description> {
     Ok(Description {
         host: limits::host_name(),
         program: Program::this(),
-        boot_id: limits::boot_id(),
+        boot_id: limits::boot_id()?,
         cpus: Cpus::allowed()?,
         machine: Machine::read()?,
     })

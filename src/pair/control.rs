@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::sample::{Side, SideReport};
 
 /// Changes with every change of a frame.
-pub(super) const VERSION: u32 = 9;
+pub(super) const VERSION: u32 = 10;
 
 /// A greeting is no longer, nor what is quoted of something else that was said in its place.
 const MAX_GREETING_BYTES: usize = 120;

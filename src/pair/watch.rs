@@ -296,9 +296,9 @@ fn tcp_bytes(connection: &TcpStream) -> u64 {
     tcp_info(connection).map_or(0, |words| words[15].wrapping_add(words[16]))
 }
 
-/// Segments that a connection has sent more than once; 0 where the kernel does not say.
-pub(super) fn retransmitted_segments(connection: &TcpStream) -> u64 {
-    tcp_info(connection).map_or(0, |words| {
+/// Segments that a connection has sent more than once; none where the kernel does not say.
+pub(super) fn retransmitted_segments(connection: &TcpStream) -> Option<u64> {
+    tcp_info(connection).map(|words| {
         // tcpi_total_retrans is the second half of its word.
         let [.., a, b, c, d] = words[12].to_ne_bytes();
         u64::from(u32::from_ne_bytes([a, b, c, d]))

@@ -59,6 +59,8 @@ pub fn page(sweep: &StoredSweep) -> Page {
     };
     let mut warnings = sweep.warnings.clone();
     warnings.extend(tables::contradictions(manifest, &analysis));
+    warnings.extend(tables::sent_again(&analysis));
+    warnings.extend(tables::heap_on_huge_pages(manifest));
     warnings.extend(facts.warnings());
     let folder = sweep.folder.display();
     let mut copy_ledger = tables::ledger(manifest, &analysis);
@@ -133,8 +135,8 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
     });
     if facts.manifest.plan.cells.iter().any(|cell| cell.receiver == Receiver::Sink) {
         limits.push(
-            "Sender alone: the send path, TCP, the queueing discipline and veth are measured, and what goes into them. Nobody \
-             receives, so no contents are verified on a receiver. A network card's driver and its DMA are not in it."
+            "Sender alone: the send path, TCP and veth are measured, and what goes into them; veth has no queueing discipline. \
+             Nobody receives, so no contents are verified on a receiver. A network card's driver and its DMA are not in it."
                 .to_owned(),
         );
     }

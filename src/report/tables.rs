@@ -610,6 +610,36 @@ pub(super) fn contradictions(manifest: &Manifest, analysis: &Analysis) -> Vec<St
     .collect()
 }
 
+/// Where the kernel sent segments again, so that the times are those of a link with loss.
+pub(super) fn sent_again(analysis: &Analysis) -> Vec<String> {
+    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
+    arms.filter_map(|result| {
+        let segments = result.retransmitted_segments.filter(|segments| *segments > 0)?;
+        let (were, control) =
+            (if segments == 1 { "segment was" } else { "segments were" }, result.arm.control);
+        Some(format!(
+            "Sent again: {}{}: {segments} TCP {were} sent more than once, in {} messages. The times contain that.",
+            result.arm.case,
+            if control { " (control)" } else { "" },
+            result.copied_messages
+        ))
+    })
+    .collect()
+}
+
+/// Where the allocator put messages of the layout `heap` on huge pages: other machines' do not lie there.
+pub(super) fn heap_on_huge_pages(manifest: &Manifest) -> Option<String> {
+    let huge: Vec<_> =
+        manifest.heap_pages.iter().filter(|heap| heap.is_huge).map(|heap| heap.case.as_str()).collect();
+    (!huge.is_empty()).then(|| {
+        format!(
+            "On huge pages, by the allocator: {}. A message lies on fewer fragments there than the layout heap has elsewhere \
+             (GLIBC_TUNABLES, or transparent huge pages: always).",
+            huge.join(", ")
+        )
+    })
+}
+
 /// Why the kernel copied, by the way that the messages took: to a receiver, or into the sink.
 fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
     let of_way = |sink: bool| {
@@ -713,4 +743,38 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
 /// The pairs of a ladder, with the rest of what its cells have in common.
 pub(super) fn ladder_name(ladder: &Ladder<'_>) -> String {
     format!("{} ({})", pairs(ladder.threads), words::situation(ladder.situation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::analysis::analyse_stored;
+    use crate::results::manifest::HeapPages;
+    use crate::results::samples_csv::tests::record;
+    use crate::results::store::tests::manifest;
+
+    #[test]
+    fn what_was_sent_again_is_said_of_its_case_and_nothing_of_what_was_not_recorded() {
+        let mut record = record();
+        record.arm.control = false;
+        let said = sent_again(&analyse_stored(&manifest(), &[record.clone(), record.clone()]));
+        assert!(
+            matches!(&said[..], [one] if one.contains("12 TCP segments were sent more than once")),
+            "{said:?}"
+        );
+        for segments in [Some(0), None] {
+            record.outcome.as_mut().unwrap().server.retransmitted_segments = segments;
+            assert!(sent_again(&analyse_stored(&manifest(), &[record.clone()])).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_heap_on_huge_pages_is_said() {
+        let mut manifest = manifest();
+        let heap = |case: &str, is_huge| HeapPages { case: case.to_owned(), is_huge };
+        manifest.heap_pages = vec![heap("one", false)];
+        assert_eq!(heap_on_huge_pages(&manifest), None);
+        manifest.heap_pages.push(heap("two", true));
+        assert!(heap_on_huge_pages(&manifest).is_some_and(|text| text.contains("allocator: two. A message")));
+    }
 }

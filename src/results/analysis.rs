@@ -120,6 +120,8 @@ pub struct ArmResult {
     pub cpu_ns_per_byte: Option<Measure>,
     /// What was counted.
     pub counted: Counted,
+    /// Segments that the kernel sent again, over all bursts, timed or not; none where a burst did not record it.
+    pub retransmitted_segments: Option<u64>,
     /// Who copied how much, of `copied_messages`: server and client.
     pub copies: (Copies, Copies),
     /// Messages that `copies` are of: timed or not.
@@ -513,6 +515,7 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         }),
         counted: Counted::default(),
         copies: Default::default(),
+        retransmitted_segments: Some(0),
         copied_messages: 0,
         zero_copy: None,
         seen: None,
@@ -526,6 +529,8 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
                 continue;
             }
         };
+        let again = result.retransmitted_segments.zip(sample.server.retransmitted_segments);
+        result.retransmitted_segments = again.map(|(sum, segments)| sum + segments);
         result.copied_messages += sample.messages;
         result.copies.0 += sample.server.copies;
         result.copies.1 += sample.client.copies;

@@ -46,6 +46,9 @@ pub struct Manifest {
     /// What the peer costs that the sender plays for itself, of each cell that nobody receives.
     #[serde(default)]
     pub injections: Vec<Injection>,
+    /// Of each case with the layout `heap`, where its messages lay: in its first instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heap_pages: Vec<HeapPages>,
     /// Why the cells that nobody receives were left out, where they were.
     #[serde(default)]
     pub no_sink: Option<String>,
@@ -58,6 +61,15 @@ pub struct Injection {
     pub cell: Cell,
     /// The mean of one request with its acknowledgement, in nanoseconds.
     pub injection_ns: f64,
+}
+
+/// Where the allocator had put the messages of a case with the layout `heap`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapPages {
+    /// The case's name.
+    pub case: String,
+    /// Whether into mappings with huge pages, where a field lies on fewer fragments than elsewhere.
+    pub is_huge: bool,
 }
 
 impl Manifest {

@@ -58,10 +58,11 @@ const COLUMNS: [&str; 37] = [
 
 /// The columns after the counters, in the order in which they were added. Sweeps that were measured before a group was
 /// added have rows without it and those after it.
-const LAST_COLUMNS: [&[&str]; 3] = [
+const LAST_COLUMNS: [&[&str]; 4] = [
     &["seen_old_bytes", "seen_new_bytes", "seen_late_bytes"],
     &["client_mapped_bytes", "shape", "engine", "copy_below_bytes"],
     &["zero_copy_copied_is_bound"],
+    &["retransmitted_segments"],
 ];
 
 /// How many columns a row may have: all, or fewer where it was written before the last ones were added.
@@ -203,7 +204,8 @@ fn measures(sample: &Sample, receiver: Receiver) -> Vec<String> {
 /// What was measured, of the columns after those of the case.
 fn later_measures(sample: &Sample) -> Vec<String> {
     let bound = sample.server.zero_copy.and_then(|counts| counts.copied_is_bound());
-    vec![bound.map_or_else(String::new, |bound| bound.to_string())]
+    let [segments] = optional(sample.server.retransmitted_segments.map(|segments| [segments]));
+    vec![bound.map_or_else(String::new, |bound| bound.to_string()), segments]
 }
 
 /// A round trip to eight significant bits, the middle of what they hold: within 0.4 %, and a file a quarter as
@@ -419,6 +421,7 @@ impl<'row, I: Iterator<Item = (&'row str, &'row str)>> Fields<I> {
                     bound == CopiedBound::Upper
                 });
         }
+        sample.server.retransmitted_segments = self.numbers()?.map(|[segments]| segments);
         Ok(())
     }
 
@@ -468,6 +471,7 @@ pub(crate) mod tests {
             system_ns: 2,
             zero_copy: Some(ZeroCopyCounts { sends: 3, copied_bytes: 7, ..ZeroCopyCounts::default() }),
             copies: Copies { deferred_bytes: 7, ..Copies::default() },
+            retransmitted_segments: Some(6),
             counters: Readings::from([(Event::Cycles, counted(5)), (Event::PageFaults, counted(0))]),
             ..SideReport::default()
         };
@@ -552,8 +556,12 @@ pub(crate) mod tests {
             assert_eq!(check_header(&StringRecord::from(header.clone())), Ok(()));
             let mut cells = write(&record());
             cells.truncate(header.len());
+            let sample = expected.outcome.as_mut().unwrap();
             if group.contains(&"seen_old_bytes") {
-                expected.outcome.as_mut().unwrap().client.seen = None;
+                sample.client.seen = None;
+            }
+            if group.contains(&"retransmitted_segments") {
+                sample.server.retransmitted_segments = None;
             }
             assert_eq!(read(&StringRecord::from(cells)), Ok(expected.clone()));
         }
@@ -586,9 +594,10 @@ pub(crate) mod tests {
             let sample = record.outcome.as_mut().unwrap();
             (sample.server.zero_copy, sample.server.copies.deferred_bytes) = (Some(counts), 0);
             let mut cells = write(&record);
-            assert_eq!(cells.last().map(String::as_str), Some(word));
+            let place = columns().iter().position(|name| name == "zero_copy_copied_is_bound").unwrap();
+            assert_eq!(cells[place], word);
             assert_eq!(read(&row(&record)), Ok(record.clone()));
-            cells.truncate(cells.len() - 1);
+            cells.truncate(place);
             let before = read(&StringRecord::from(cells)).unwrap().outcome.unwrap().server.zero_copy.unwrap();
             assert!(before.stacked);
         }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-pub use super::manifest::{Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
+pub use super::manifest::{HeapPages, Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
@@ -99,19 +99,24 @@ impl Store {
         self.write_lines(records.iter().map(columns::write))
     }
 
-    /// Keeps what injections cost, beside what is known; writes nothing where nothing is new.
+    /// Keeps what injections cost and where heaps lay, beside what is known; writes nothing where nothing is new.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn keep_injections(&mut self, injections: &[Injection]) -> Result<()> {
-        let known = &mut self.manifest.injections;
-        let before = known.len();
+    pub fn keep_found(&mut self, injections: &[Injection], heap_pages: &[HeapPages]) -> Result<()> {
+        let Manifest { injections: costs, heap_pages: heaps, .. } = &mut self.manifest;
+        let before = (costs.len(), heaps.len());
         for new in injections {
-            if !known.iter().any(|injection| injection.cell == new.cell) {
-                known.push(*new);
+            if !costs.iter().any(|injection| injection.cell == new.cell) {
+                costs.push(*new);
             }
         }
-        if known.len() == before { Ok(()) } else { self.manifest.write(&self.folder) }
+        for new in heap_pages {
+            if !heaps.iter().any(|heap| heap.case == new.case) {
+                heaps.push(new.clone());
+            }
+        }
+        if (costs.len(), heaps.len()) == before { Ok(()) } else { self.manifest.write(&self.folder) }
     }
 
     fn write_lines(&mut self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
@@ -328,6 +333,7 @@ pub(crate) mod tests {
             copy_causes: CopyCauses::default(),
             checks: Vec::new(),
             injections: Vec::new(),
+            heap_pages: Vec::new(),
             no_sink: None,
         }
     }
@@ -364,9 +370,11 @@ pub(crate) mod tests {
         let mut store = Store::create(&path, &manifest()).unwrap();
         let of = |injection_ns| Injection { cell: record().arm.case.cell(), injection_ns };
         for injection_ns in [1500.0, 1700.0] {
-            store.keep_injections(&[of(injection_ns)]).unwrap();
+            let heap = HeapPages { case: "rr/one_copy".to_owned(), is_huge: injection_ns > 1600.0 };
+            store.keep_found(&[of(injection_ns)], std::slice::from_ref(&heap)).unwrap();
             let kept = read(&path).unwrap().manifest;
             assert_eq!(kept.injections, [of(1500.0)]);
+            assert_eq!(kept.heap_pages.iter().map(|heap| heap.is_huge).collect::<Vec<_>>(), [false]);
             assert_eq!(kept.injection_ns(record().arm.case.cell()), Some(1500.0));
         }
     }

@@ -99,6 +99,7 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
     put_measure(&mut row, "client_cpu_ns_per_message", result.client_cpu_ns_per_message);
     put_measure(&mut row, "cpu_ns_per_byte", result.cpu_ns_per_byte);
 
+    put(&mut row, "retransmitted_segments", text(result.retransmitted_segments));
     let counts = result.zero_copy;
     put(&mut row, "zero_copy_sends", text(counts.map(|counts| counts.sends)));
     put(

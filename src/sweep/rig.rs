@@ -12,7 +12,7 @@ use crate::measure::burst::{
     probe_message_ns, short_duration, time, time_after_lead_in, time_short, warm_up,
 };
 use crate::pair::{Fault, FaultKind, Instance, Mode, Setup, Testbed};
-use crate::results::manifest::Injection;
+use crate::results::manifest::{HeapPages, Injection};
 use crate::results::record::Arm;
 use crate::results::stats::median;
 use crate::sample::{Sample, Seen, Side};
@@ -107,6 +107,7 @@ pub struct PairRig<'a> {
     /// a few probes. A cell's bursts are as long as the slowest of its arms needs.
     message_ns: RefCell<HashMap<Arm, f64>>,
     injections: Rc<RefCell<Vec<Injection>>>,
+    heap_pages: Rc<RefCell<Vec<HeapPages>>>,
     strangers: Rc<Cell<u64>>,
 }
 
@@ -122,6 +123,7 @@ impl<'a> PairRig<'a> {
             made: Instant::now(),
             message_ns: RefCell::default(),
             injections: Rc::default(),
+            heap_pages: Rc::default(),
             strangers: Rc::default(),
         }
     }
@@ -141,6 +143,12 @@ impl<'a> PairRig<'a> {
     #[must_use]
     pub fn injections(&self) -> Rc<RefCell<Vec<Injection>>> {
         Rc::clone(&self.injections)
+    }
+
+    /// Where the allocator put the messages of the cases with the layout `heap`: of each, in its first instance.
+    #[must_use]
+    pub fn heap_pages(&self) -> Rc<RefCell<Vec<HeapPages>>> {
+        Rc::clone(&self.heap_pages)
     }
 
     /// How many connections were closed because they did not say the token of the instance that was opened.
@@ -203,6 +211,12 @@ impl Rig for PairRig<'_> {
             && let Some(injection_ns) = instance.injection_ns()?
         {
             self.injections.borrow_mut().push(Injection { cell, injection_ns });
+        }
+        let case = arm.case.to_string();
+        if self.heap_pages.borrow().iter().all(|heap| heap.case != case)
+            && let Some(is_huge) = instance.heap_is_huge()?
+        {
+            self.heap_pages.borrow_mut().push(HeapPages { case, is_huge });
         }
         if !self.message_ns.borrow().contains_key(&arm) {
             let probed_ns = probe_message_ns(&mut instance)?;

@@ -25,6 +25,7 @@ pub(crate) use self::sink::Sink;
 use self::veth::Netlink;
 pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sample::Side;
 
 /// Names and addresses in anonymous namespaces; `netns-setup.sh` uses the same for lasting ones.
@@ -73,6 +74,9 @@ impl Topology {
     /// # Errors
     /// [`Error::Refused`], with the command that allows it.
     pub fn enter(&self, side: Side) -> Result<()> {
+        if side == Side::Server {
+            limits::max_skb_frags()?; // it is not shown in there
+        }
         match (self, side) {
             (Self::Anonymous, _) => netns::enter_anonymous(),
             (Self::Named { server, .. }, Side::Server) => netns::enter_named(server),
@@ -191,11 +195,11 @@ impl Ports {
     }
 
     fn interface(&mut self, OwnAddress { device, address, mask }: OwnAddress) -> Result<Interface> {
-        let mtu_bytes = self.netlink.mtu_bytes(&device)?;
+        let (mtu_bytes, qdisc) = self.netlink.mtu_bytes_and_qdisc(&device)?;
         let Self { ethtool, .. } = self;
         let (driver, offloads, queues) =
             (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
-        Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, queues })
+        Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues })
     }
 }
 
@@ -275,6 +279,7 @@ mod tests {
             mtu_bytes: 1500,
             driver: None,
             offloads: None,
+            qdisc: None,
             queues: None,
         }
     }

@@ -146,15 +146,20 @@ impl Netlink {
         self.request("netlink RTM_NEWLINK up", RouteNetlinkMessage::NewLink(link), 0).map(drop)
     }
 
-    pub(super) fn mtu_bytes(&mut self, name: &str) -> Result<u32> {
-        let mtu = |attribute: &LinkAttribute| match attribute {
-            LinkAttribute::Mtu(bytes) => Some(*bytes),
-            _ => None,
-        };
-        self.link(name)?.attributes.iter().find_map(mtu).ok_or_else(|| Error::Call {
+    pub(super) fn mtu_bytes_and_qdisc(&mut self, name: &str) -> Result<(u32, Option<String>)> {
+        let (mut mtu_bytes, mut qdisc) = (None, None);
+        for attribute in self.link(name)?.attributes {
+            match attribute {
+                LinkAttribute::Mtu(bytes) => mtu_bytes = Some(bytes),
+                LinkAttribute::Qdisc(name) => qdisc = Some(name),
+                _ => {}
+            }
+        }
+        let mtu_bytes = mtu_bytes.ok_or_else(|| Error::Call {
             call: "netlink RTM_GETLINK",
             errno: io::Error::other(format!("no MTU of {name}")),
-        })
+        })?;
+        Ok((mtu_bytes, qdisc))
     }
 
     /// The device by which packets reach `to`, and the address that they leave with. `from` is that address, where it is

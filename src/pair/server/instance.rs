@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 use super::into_sink::injection_ns;
 use super::sending::Sending;
 use super::{Testbed, overwrite};
-use crate::case::Case;
+use crate::case::{Case, Layout};
 use crate::error::{Error, Result};
-use crate::message::Pages;
+use crate::message::{Pages, on_huge_pages};
 use crate::pair::threads::{PairEnd, SharedEnd};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Mode, Token};
@@ -48,6 +48,22 @@ impl<'testbed> Instance<'testbed> {
         let of_end =
             |end: &SharedEnd<Sending>| end.lock().unwrap_or_else(PoisonError::into_inner).state.pages;
         self.ends.iter().flatten().map(of_end).collect()
+    }
+
+    /// Whether the allocator has put messages of the layout `heap` into mappings with huge pages, where a field lies on
+    /// fewer fragments (`glibc.malloc.hugetlb`, or transparent huge pages: `always`). None of another layout, and once a
+    /// burst has failed.
+    ///
+    /// # Errors
+    /// What `open(2)` of `/proc/self/smaps` said.
+    pub fn heap_is_huge(&self) -> Result<Option<bool>> {
+        let Some(ends) = self.ends.as_ref().filter(|_| self.case.layout == Layout::Heap) else {
+            return Ok(None);
+        };
+        let lies_at =
+            |end: &SharedEnd<Sending>| end.lock().unwrap_or_else(PoisonError::into_inner).state.lies_at;
+        let addresses: Vec<usize> = ends.iter().filter_map(lies_at).collect();
+        on_huge_pages(&addresses).map(Some).map_err(Error::call("open(2) of /proc/self/smaps"))
     }
 
     /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.

@@ -126,7 +126,7 @@ impl Testbed {
         let ToServer::Entered { description } = client_process.ask(&enter)? else {
             return Err(out_of_turn());
         };
-        let client_machine = description.map(client_machine);
+        let client_machine = description.map(client_machine).transpose()?;
         topology.join(client_process.client_pid(), *mtu_bytes)?;
         topology.bring_up(Side::Server)?;
         let bring_up = ToClient::BringUp { options: socket.clone() };
@@ -353,9 +353,10 @@ fn link_to_peer(
     Ok((Topology::end_towards(Some(server), client.address)?, client))
 }
 
-fn client_machine(Description { host, program, boot_id, cpus, machine }: Description) -> ClientMachine {
-    let is_the_servers = !boot_id.is_empty() && boot_id == limits::boot_id();
-    ClientMachine { host, program, is_the_servers, cpus, machine }
+fn client_machine(description: Description) -> Result<ClientMachine> {
+    let Description { host, program, boot_id, cpus, machine } = description;
+    let is_the_servers = !boot_id.is_empty() && boot_id == limits::boot_id()?;
+    Ok(ClientMachine { host, program, is_the_servers, cpus, machine })
 }
 
 /// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the

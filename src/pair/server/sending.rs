@@ -27,6 +27,8 @@ pub(super) struct Sending {
     pub(super) sender: Option<Box<dyn SendMessage>>,
     /// What the pages are that the messages lie on.
     pub(super) pages: Pages,
+    /// An address in the largest field of one of them; none before they are made.
+    pub(super) lies_at: Option<usize>,
     /// The number of the next message.
     pub(super) next_sequence: u64,
     /// Made when round trips into the sink are first timed one by one.
@@ -47,6 +49,7 @@ impl Sending {
             fault,
             sender: None,
             pages: Pages::default(),
+            lies_at: None,
             next_sequence: 0,
             round_trips: None,
         }
@@ -65,6 +68,9 @@ impl Sending {
         sender.prepare(&mut |message| {
             message.fill(TIMED_SEED);
             self.pages = message.pages();
+            let largest =
+                (0..message.fields()).map(|index| message.field(index)).max_by_key(|field| field.len());
+            self.lies_at = largest.map(|field| field.as_ptr().addr());
         })?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
@@ -86,7 +92,7 @@ pub(super) fn connections_of(ends: &[SharedEnd<Sending>]) -> Vec<Arc<TcpStream>>
 pub(super) struct Counted {
     zero_copy: Option<ZeroCopyCounts>,
     copies: Copies,
-    retransmitted_segments: u64,
+    retransmitted_segments: Option<u64>,
     /// Why not, where it is not told.
     kernel_thread_ns: std::result::Result<u64, String>,
 }
@@ -113,8 +119,8 @@ impl Counted {
         report.zero_copy =
             self.zero_copy.as_ref().and_then(|before| now.zero_copy.map(|counts| counts.since(before)));
         report.copies = now.copies.since(&self.copies);
-        report.retransmitted_segments =
-            now.retransmitted_segments.saturating_sub(self.retransmitted_segments);
+        let again = now.retransmitted_segments.zip(self.retransmitted_segments);
+        report.retransmitted_segments = again.map(|(now, before)| now.saturating_sub(before));
         match (now.kernel_thread_ns, &self.kernel_thread_ns) {
             (Ok(now_ns), Ok(before_ns)) => report.system_ns += now_ns.saturating_sub(*before_ns),
             (Err(reason), _) => report.cpu_untold = Some(reason),
