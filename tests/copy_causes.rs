@@ -553,8 +553,10 @@ fn page_names_them() -> Result<(), Failed> {
     assert_eq!(manifest["copy_causes"]["sink"], Value::Array(Vec::new()), "{}", manifest["copy_causes"]);
     let page = sendpath::report::page(&sendpath::results::store::read(&path)?);
     assert_eq!(sendpath::report::dangling(&page), [""; 0]);
-    let [claim] = &page.copy_ledger.claims[..] else { panic!("{:?}", page.copy_ledger.claims) };
-    assert!(claim.text.contains("the receiver is on this machine"), "{}", claim.text);
+    let [why, proof] = &page.copy_ledger.claims[..] else { panic!("{:?}", page.copy_ledger.claims) };
+    assert!(why.text.contains("the receiver is on this machine"), "{}", why.text);
+    let counted = "the kernel copied 0 % of 32 MSG_ZEROCOPY sends, each with a completion of its own";
+    assert!(proof.text.contains(counted), "{}", proof.text);
     Ok(())
 }
 
@@ -572,5 +574,9 @@ fn doctor_names_it() -> Result<(), Failed> {
     assert!(veth["remedy"].as_str().is_some_and(|remedy| remedy.contains("--receiver sink")), "{veth}");
     let sink = check("sink")?;
     assert_eq!(sink["state"], "ok", "{sink}");
+    assert!(
+        sink["found"].as_str().is_some_and(|found| found.contains("each with a completion of its own")),
+        "{sink}"
+    );
     Ok(())
 }

@@ -7,7 +7,7 @@ use socket2::{Domain, Type};
 use strum::VariantArray;
 
 use super::ExaminedClient;
-use super::model::{Check, State};
+use super::model::{Check, ONE_BY_ONE, SINK, State};
 use crate::case::{Case, Layout, Matrix, Placement, Receiver, SendPath};
 use crate::counters::probe;
 use crate::environment::{CopyCause, Cpus, SinkLink, Topology, copy_cause};
@@ -19,7 +19,7 @@ use crate::message::{Message, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::Socket;
 use crate::path::uring::{self, Support};
-use crate::sample::CopiedShare;
+use crate::sample::{CopiedBound, ZeroCopyCounts};
 
 /// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
 pub(super) fn events() -> Vec<Check> {
@@ -228,13 +228,12 @@ pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
 
 const VETH_COPY: &str = "veth-copy";
 const LINK_COPY: &str = "link-copy";
-const SINK: &str = "sink";
 
 /// Whether zero-copy sends to `receiver` are copied, and why.
 fn copies(testbed: &Testbed, (name, receiver): (&str, Receiver)) -> Check {
     match copied(testbed, receiver) {
-        Ok(Some((copied, causes))) => {
-            let check = copy_check(name, copied, &causes);
+        Ok(Some((counts, causes))) => {
+            let check = copy_check(name, counts, &causes);
             let sink = (receiver == Receiver::Sink).then(|| testbed.sink_link().ok()).flatten();
             with_cpu_time(check, sink.and_then(|sink| sink.acknowledged_in_cpu_time))
         }
@@ -256,7 +255,7 @@ fn with_cpu_time(check: Check, acknowledged_in_cpu_time: Option<bool>) -> Check 
     Check { state: State::Limited, found, ..check }
 }
 
-fn copied(testbed: &Testbed, receiver: Receiver) -> Result<Option<(CopiedShare, Vec<CopyCause>)>> {
+fn copied(testbed: &Testbed, receiver: Receiver) -> Result<Option<(ZeroCopyCounts, Vec<CopyCause>)>> {
     let case = Case {
         path: SendPath::ZeroCopy,
         layout: Layout::Page,
@@ -268,12 +267,19 @@ fn copied(testbed: &Testbed, receiver: Receiver) -> Result<Option<(CopiedShare, 
     // Into the sink, each send that is checked has a completion of its own.
     let counts = of_messages(&mut instance, 32, Mode::Verify)?.server.zero_copy;
     drop(instance);
-    let Some(copied) = counts.and_then(|counts| counts.copied()) else { return Ok(None) };
-    Ok(Some((copied, copy_cause::that_explain(copied, testbed.copy_causes(receiver)?))))
+    let Some((counts, copied)) = counts.and_then(|counts| Some((counts, counts.copied()?))) else {
+        return Ok(None);
+    };
+    Ok(Some((counts, copy_cause::that_explain(copied, testbed.copy_causes(receiver)?))))
 }
 
-fn copy_check(name: &str, copied: CopiedShare, causes: &[CopyCause]) -> Check {
-    let found = format!("tried: the kernel copied {copied} of MSG_ZEROCOPY sends");
+fn copy_check(name: &str, counts: ZeroCopyCounts, causes: &[CopyCause]) -> Check {
+    let Some(copied) = counts.copied() else {
+        return Check::new(name, State::Unavailable, "not tried: no completion arrived", None);
+    };
+    let counted = if copied.bound == CopiedBound::Exact { ONE_BY_ONE } else { "" };
+    let found =
+        format!("tried: the kernel copied {copied} of {} MSG_ZEROCOPY sends{counted}", counts.completions);
     if copied.is_none() && causes.is_empty() {
         return Check::ok(name, found);
     }
@@ -287,7 +293,6 @@ fn copy_check(name: &str, copied: CopiedShare, causes: &[CopyCause]) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::CopiedBound;
 
     #[test]
     fn only_an_errno_that_means_so_is_laid_on_the_kernels_age() {
@@ -321,17 +326,25 @@ mod tests {
 
     #[test]
     fn a_copy_is_told_with_its_causes_and_remedies() {
-        let of = |share, bound| CopiedShare { share, bound };
-        let fine = copy_check(SINK, of(0.0, CopiedBound::Exact), &[]);
-        assert_eq!(fine.state, State::Ok);
-        assert_eq!(with_cpu_time(fine.clone(), Some(true)), fine);
-        let untold = with_cpu_time(fine, Some(false));
+        let of = |copied, notifications| ZeroCopyCounts {
+            completions: 32,
+            notifications,
+            copied,
+            ..ZeroCopyCounts::default()
+        };
+        let counted = copy_check(SINK, of(0, 32), &[]);
+        assert_eq!(counted.state, State::Ok);
+        assert_eq!(with_cpu_time(counted.clone(), Some(true)), counted);
+        let untold = with_cpu_time(counted.clone(), Some(false));
         assert!(untold.state == State::Limited && untold.found.contains("no verdict"), "{untold:?}");
-        let unknown = copy_check(SINK, of(0.25, CopiedBound::Exact), &[]);
+        assert!(counted.found.ends_with("0 % of 32 MSG_ZEROCOPY sends, each with a completion of its own"));
+        let bound = copy_check(SINK, of(0, 31), &[]);
+        assert!(bound.state == State::Limited && bound.found.contains("about 0 % of 32"), "{bound:?}");
+        let unknown = copy_check(SINK, of(8, 32), &[]);
         assert_eq!((unknown.state, unknown.remedy), (State::Limited, None));
         assert!(unknown.found.contains("25 %") && unknown.found.contains("no cause was found"));
         let off = CopyCause::NoScatterGather { device: "eth0".to_owned() };
-        let known = copy_check(VETH_COPY, of(1.0, CopiedBound::Either), &[CopyCause::LocalReceiver, off]);
+        let known = copy_check(VETH_COPY, of(32, 16), &[CopyCause::LocalReceiver, off]);
         assert!(known.found.contains("on this machine") && known.found.contains("eth0"), "{known:?}");
         let remedy = known.remedy.unwrap();
         assert!(remedy.contains("--receiver sink") && remedy.contains("ethtool -K eth0 sg on"), "{remedy}");

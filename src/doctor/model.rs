@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+/// The name of the check that looks whether the sink copies.
+pub const SINK: &str = "sink";
+/// What it says where it counted: other shares of copied sends may be bounds.
+pub const ONE_BY_ONE: &str = ", each with a completion of its own";
+
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]

@@ -64,6 +64,7 @@ pub fn page(sweep: &StoredSweep) -> Page {
     warnings.extend(facts.warnings());
     let folder = sweep.folder.display();
     let mut copy_ledger = tables::ledger(manifest, &analysis);
+    copy_ledger.claims.extend(tables::sink_proof(manifest, &analysis));
     copy_ledger.claims.extend(tables::costs_per_kib(manifest, &ladders));
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),

@@ -6,6 +6,7 @@ use super::page::{Claim, Column, Entry, Section, Table, TableRow};
 use super::settle;
 use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
 use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
+use crate::doctor::model::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, bytes, difference, distance, number};
@@ -13,7 +14,7 @@ use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesC
 use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
 use crate::results::states::OtherState;
-use crate::sample::{CopiedShare, Side, why_not_seen};
+use crate::sample::{CopiedBound, CopiedShare, Side, why_not_seen};
 
 const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
 const PAIRS: &str = "server and client threads, one of each to a connection";
@@ -672,6 +673,25 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
         Some(Claim { text, rows })
     };
     [false, true].into_iter().filter_map(of_way).collect()
+}
+
+/// That the sink copies nothing, where the timed sends cannot say it: what was counted before the sweep.
+pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Claim> {
+    let check = manifest.checks.iter().find(|check| check.name == SINK)?;
+    let (counted, _) = check.found.trim_start_matches("tried: ").split_once(ONE_BY_ONE)?;
+    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
+    let is_bound = |arm: &&ArmResult| {
+        let bound = arm.zero_copy.and_then(|counts| counts.copied_is_bound());
+        arm.arm.case.receiver == Receiver::Sink && bound.is_some_and(|bound| bound != CopiedBound::Exact)
+    };
+    let mut rows: Vec<String> =
+        arms.filter(is_bound).filter(|arm| stands_in_ledger(manifest, arm)).map(ledger_row).collect();
+    rows.dedup();
+    let text = format!(
+        "Into the sink, before the sweep and with one send in flight: {counted}{ONE_BY_ONE}. Of the sends of the sweep, several are in \
+         flight."
+    );
+    (!rows.is_empty()).then_some(Claim { text, rows })
 }
 
 fn ledger_row_of(series: Series, reception: Reception, size: usize) -> String {
