@@ -8,6 +8,13 @@ set -euo pipefail
 readonly BUILD_TARGET=x86_64-unknown-linux-gnu
 readonly HOST=10.200.3.1 GUEST=10.200.3.2 PORT=7000
 readonly PATHS=(two_copy one_copy zero_copy hybrid hybrid_zero splice file)
+# Zero-copy in other ways than request and response by a system call, with what each asks for. io_uring's have to be
+# looked for first: it says whether it copied since Linux 6.2.
+readonly STREAMS=('stream_4K --workload stream --size 4K' 'stream_64K --workload stream --size 64K')
+readonly RINGS=(
+    'uring_64K --engine uring --size 64K' 'uring_stream_4K --engine uring --workload stream --size 4K'
+    'uring_stream_64K --engine uring --workload stream --size 64K'
+)
 # Of the comparison, in which one_copy and zero_copy take turns.
 readonly TURNS=5
 
@@ -18,9 +25,10 @@ usage: lab/vm.sh [--kernel VERSION|PACKAGE|oldest|newest] [--binary FILE] [--mes
 
 Boots a Debian cloud kernel under QEMU with a virtio network card. Its other end is a tap in a network
 namespace of this machine. The guest sends, and a client in that namespace receives (--peer). As root.
-Without arguments for sendpath: every path, verified; zero_copy, of which none may be copied; one_copy and
-zero_copy in turns, of which zero_copy has to be the faster one; and zero_copy without the card's offloads,
-which has to be copied, with the cause named.
+Without arguments for sendpath: every path, verified; zero_copy, of which none may be copied, by request and
+response and as a stream; the same by io_uring, whose word is an upper bound; one_copy and zero_copy in turns, of
+which zero_copy has to be the faster one; and zero_copy without the card's offloads, which has to be copied, with
+the cause named.
 
   --messages  so many messages of zero_copy may not be copied; default: 20000
   --tests     also run these tests of sendpath in the guest, as paths,sink,overwrite
@@ -79,6 +87,16 @@ END
             echo "run $path sendpath run --path $path --size 64K --duration 100ms --json"
         done
         echo "run_until $messages offloads sendpath run --path zero_copy --size 64K --duration 2s --json"
+        for case in "${STREAMS[@]}"; do
+            echo "run ${case%% *} sendpath run --path zero_copy ${case#* } --duration 500ms --json"
+        done
+        echo 'if sendpath run --path zero_copy --engine uring --size 64 --duration 1ms >/dev/null 2>/tmp/refused; then'
+        for case in "${RINGS[@]}"; do
+            for ((turn = 0; turn < TURNS; turn++)); do
+                echo "run ${case%% *} sendpath run --path zero_copy ${case#* } --duration 500ms --json"
+            done
+        done
+        echo 'else run refused tail -n 1 /tmp/refused; fi'
         for ((turn = 0; turn < TURNS; turn++)); do
             for path in one_copy zero_copy; do
                 echo "run turns_$path sendpath run --path $path --size 256K --duration 500ms --json"
@@ -116,17 +134,22 @@ boot -netdev tap,id=tap0,ifname=tap0,script=no,downscript=no,vnet_hdr=on \
 if [ ${#arguments[@]} -gt 0 ]; then
     outputs root command
 else
-    printf '%-16s %8s %8s %8s %8s %8s %11s %8s  %s\n' \
-        case messages verified old new sends completions copied 'copied because'
-    for name in "${PATHS[@]}" offloads no_offloads_page no_offloads_heap no_tx_checksum offloads_again; do
-        IFS=$'\t' read -r sent verified contradicted old new sends completions copied causes < <(outputs root "$name" | jq -rs '
+    printf '%-16s %8s %8s %8s %8s %8s %11s %8s %7s  %s\n' \
+        case messages verified old new sends completions copied bound 'copied because'
+    refused=$(outputs root refused)
+    rings=()
+    [ -n "$refused" ] || rings=("${RINGS[@]%% *}")
+    for name in "${PATHS[@]}" offloads "${STREAMS[@]%% *}" "${rings[@]}" \
+        no_offloads_page no_offloads_heap no_tx_checksum offloads_again; do
+        IFS=$'\t' read -r sent verified contradicted old new sends completions copied bound causes < <(outputs root "$name" | jq -rs '
             def sum(field): map(field) | add // 0;
             [sum(.messages), (map(.verified_messages) | min), (map(.contradiction // empty) | length),
                 sum(.seen.old_bytes), sum(.seen.new_bytes), sum(.zero_copy.sends), sum(.zero_copy.completions), sum(.zero_copy.copied),
+                (map(.zero_copy.copied_is_bound // empty) | unique | join(" ") | if . == "" then "-" else . end),
                 (map(.zero_copy.copied_because // [] | .[].cause) | unique | join(" "))]
             | @tsv')
-        printf '%-16s %8d %8d %8d %8d %8d %11d %8d  %s\n' \
-            "$name" "$sent" "$verified" "$old" "$new" "$sends" "$completions" "$copied" "$causes"
+        printf '%-16s %8d %8d %8d %8d %8d %11d %8d %7s  %s\n' \
+            "$name" "$sent" "$verified" "$old" "$new" "$sends" "$completions" "$copied" "$bound" "$causes"
         [ "$verified" -gt 0 ] || problem "$name: no message was verified"
         [ $((old + new)) -gt 0 ] || problem "$name: no message was overwritten"
         [ "$contradicted" = 0 ] || problem "$name: the kernel's word and what the receiver saw contradict each other"
@@ -139,10 +162,17 @@ else
                 [ "$name" != no_tx_checksum ] || cause=no_tx_checksum
                 [[ " $causes " = *" $cause "* ]] || problem "$name: $cause is not named, but ${causes:-no cause}"
                 ;;
+            # What io_uring calls copied may not have been. What came as it was overwritten was not, whatever it says.
+            uring_*)
+                [[ $bound = upper || $bound = exact ]] || problem "$name: the share is called $bound"
+                [ "$copied" = 0 ] || [ "$bound" = upper ] || problem "$name: $copied were copied: ${causes:-no cause is named}"
+                [ "$new" -gt 0 ] || problem "$name: nothing came as it was overwritten: it may have been copied"
+                ;;
             *) [ "$copied" = 0 ] || problem "$name: $copied were copied: ${causes:-no cause is named}" ;;
         esac
         [ "$name" != offloads ] || [ "$sent" -ge "$messages" ] || problem "$name: sent $sent messages of $messages"
     done
+    [ -z "$refused" ] || printf '\nleft out: io_uring: %s\n' "$refused"
     one_copy=$(outputs root turns_one_copy) zero_copy=$(outputs root turns_zero_copy)
     ratios=$(jq -nr --slurpfile one <(echo "$one_copy") --slurpfile zero <(echo "$zero_copy") '
         [range($one | length) | $zero[.].throughput_gbps / $one[.].throughput_gbps] | sort
