@@ -18,7 +18,7 @@ Examples:
 States:
   ok           as it should be
   limited      it works, but numbers suffer, or a part of the matrix does
-  unavailable  this machine does not have it
+  unavailable  this machine does not have it, or it could not be looked at: it says which
 
 Exit codes: 0 always, but 3 when something that --require names is unavailable; 2 bad input.";
 

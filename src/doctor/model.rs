@@ -18,7 +18,7 @@ pub enum State {
     Ok,
     /// It works, but the numbers or a part of the matrix suffer.
     Limited,
-    /// It does not work here, or the kernel does not say.
+    /// It does not work here, the kernel does not say, or it could not be looked at.
     Unavailable,
 }
 
