@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::analysis::CPU_TIME_IS_NOT_WHOLE;
 use super::comparison::{Comparison, Outcome};
 use super::family::{Family, moderate};
-use super::manifest::cpu_time_is_whole;
+use super::manifest::{HeapPages, Manifest, cpu_time_is_whole};
 use super::metric::{Direction, Metric};
 use super::observation::{Rounds, value};
 use super::record::Record;
@@ -87,6 +87,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         (Some(then), Some(now)) => then.differences(now),
         _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
     };
+    differences.extend(heap_differences(&first.manifest, &second.manifest));
     if !whole {
         differences.push(format!("there is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
     }
@@ -105,6 +106,16 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         only_second: listed(&ours, &theirs),
         differences,
     }
+}
+
+/// Cases of the layout `heap` that the allocator put on huge pages in one of the two, of those that both have looked at.
+fn heap_differences(then: &Manifest, now: &Manifest) -> Vec<String> {
+    let pages = |heap: &HeapPages| if heap.is_huge { "huge" } else { "ordinary" };
+    let differs = |then: &HeapPages| {
+        let now = now.heap_pages.iter().find(|now| now.case == then.case && now.is_huge != then.is_huge)?;
+        Some(format!("the heap of {} was on {} pages and is on {} ones", then.case, pages(then), pages(now)))
+    };
+    then.heap_pages.iter().filter_map(differs).collect()
 }
 
 fn by_case(records: &[Record]) -> ByCase<'_> {
@@ -138,4 +149,22 @@ fn effect(
         generations.values().filter_map(|rounds| value(rounds, metric, (), case)).collect();
     let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
     Some((Effect::of(&logs)?, median(&mut values)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::store::tests::manifest;
+
+    #[test]
+    fn a_heap_on_other_pages_is_a_difference_where_both_have_looked() {
+        let with = |heaps: &[(&str, bool)]| {
+            let heap = |&(case, is_huge): &(&str, bool)| HeapPages { case: case.to_owned(), is_huge };
+            Manifest { heap_pages: heaps.iter().map(heap).collect(), ..manifest() }
+        };
+        let then = with(&[("a", false), ("b", true), ("c", true)]);
+        let differences = heap_differences(&then, &with(&[("b", true), ("a", true)]));
+        assert_eq!(differences, ["the heap of a was on ordinary pages and is on huge ones"]);
+        assert!(heap_differences(&then, &with(&[])).is_empty());
+    }
 }
