@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::DONE;
 use super::output::{note, print};
+use super::sweep::parse_fragment_cost;
 use crate::error::Error;
 use crate::report::{self, Look};
 use crate::results::analysis::analyse_stored;
@@ -16,6 +17,7 @@ const AFTER_HELP: &str = "\
 Examples:
   sendpath report target-reports/20261120T133000Z-0123456789ab-host
   sendpath report --open target-reports/reference
+  sendpath report target-reports/reference --fragment-cost 80ns
 
 Reads environment.json and samples.csv (or samples.csv.gz) and changes neither. Writes summary.csv,
 report.html (one file, which needs no network) and each figure as SVG and PNG into the same folder;
@@ -31,6 +33,10 @@ pub(super) struct Options {
     /// The folder that `sendpath sweep` made
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+    /// What your network card's driver takes for a fragment (80ns): moves what is said of the sender
+    /// alone; summary.csv stays as measured
+    #[arg(long, value_name = "TIME", value_parser = parse_fragment_cost)]
+    fragment_cost: Option<f64>,
     /// Show the page in a browser (by xdg-open)
     #[arg(long)]
     open: bool,
@@ -39,7 +45,7 @@ pub(super) struct Options {
 /// Reads, draws, writes.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep = store::read(&options.folder)?;
-    let page = report::page(&sweep);
+    let page = report::page_with(&sweep, options.fragment_cost.unwrap_or_default());
     let analysis = analyse_stored(&sweep.manifest, &sweep.records);
     store::replace(&options.folder.join(summary::SUMMARY), &summary::csv(&sweep, &analysis)?)?;
     for figure in &page.figures {

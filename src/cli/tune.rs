@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::{note, print};
 use super::progress::Shown;
-use super::sweep::{parse_percent, parse_time};
+use super::sweep::{parse_fragment_cost, parse_percent, parse_time};
 use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt};
 use crate::case::{Axes, Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
 use crate::environment::{Environment, Machine};
@@ -21,7 +21,9 @@ use crate::settings::{self, Setting, Settings};
 use crate::sweep::{Bursts, PairRig, Rig};
 use crate::tune::format::{Found, Language, constants, table};
 use crate::tune::plan::{self, Line, baseline, lines};
-use crate::tune::{Answer, Asked, Progress, Question, Range, RigLives, StopReason, Threshold, tune};
+use crate::tune::{
+    Answer, Asked, FragmentCost, Measured, Progress, Question, Range, RigLives, StopReason, Threshold, tune,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -72,6 +74,10 @@ pub(super) struct Options {
     /// The seed of every random order [default: a new one]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// What your network card's driver takes for a fragment (80ns): added to each message of the
+    /// sender alone
+    #[arg(long, value_name = "TIME", value_parser = parse_fragment_cost)]
+    fragment_cost: Option<f64>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -148,6 +154,8 @@ struct Plan {
     receiver_is_given: bool,
     lines: Vec<Line>,
     ranges: Vec<Range>,
+    /// What is added to a message for each of its fragments.
+    fragment_ns: f64,
 }
 
 impl Plan {
@@ -219,7 +227,8 @@ impl Plan {
                 baseline(bytes).check()?;
             }
         }
-        Ok(Self { cell, receiver_is_given: receivers.is_some(), lines, ranges })
+        let fragment_ns = options.fragment_cost.unwrap_or_default();
+        Ok(Self { cell, receiver_is_given: receivers.is_some(), lines, ranges, fragment_ns })
     }
 
     /// Takes a receiver where the sink was not asked for by name and cannot be made.
@@ -241,7 +250,11 @@ impl Plan {
             Receiver::Sink => "sender alone".to_owned(),
             receiver => format!("receiver {receiver}"),
         };
-        format!("{}, {receiver}", self.cell.situation().in_words(threads))
+        let added = match self.fragment_ns {
+            ns if ns > 0.0 => format!(", {} ns a fragment added", format::significant(ns, 3)),
+            _ => String::new(),
+        };
+        format!("{}, {receiver}{added}", self.cell.situation().in_words(threads))
     }
 
     /// All but the size, in words.
@@ -278,10 +291,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 
     let questions: Vec<Question> = plan.lines.iter().map(|line| line.question(plan.cell)).collect();
     let mut lives = RigLives::new(rig, &questions, seed);
+    let mss_bytes = environment.sink.as_ref().and_then(|sink| usize::try_from(sink.mss_bytes).ok());
+    lives.add_fragment_cost(FragmentCost { fragment_ns: plan.fragment_ns, mss_bytes });
     let (answers, end) = look(&plan, &mut lives, options.time, &interrupted);
     let zero_copy = lives.zero_copy().iter().copied();
-    let found: Vec<Found> = (plan.lines.iter().zip(&plan.ranges).zip(answers).zip(zero_copy))
-        .map(|(((&line, &range), answer), zero_copy)| Found { line, range, answer, zero_copy })
+    let found: Vec<Found> = (plan.lines.iter().zip(&plan.ranges).zip(answers).zip(zero_copy).enumerate())
+        .map(|(question, (((&line, &range), answer), zero_copy))| {
+            let bearable_ns = bearable_ns(&lives, question, &answer);
+            Found { line, range, answer, zero_copy, bearable_ns }
+        })
         .collect();
 
     let printed = match options.constant {
@@ -315,6 +333,17 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         _ if found.iter().any(is_missing) => NOT_FOUND,
         _ => DONE,
     })
+}
+
+/// What a card's driver may take for a fragment until the way is no longer ahead: at the sizes that were measured well
+/// above its threshold.
+fn bearable_ns<R: Rig>(lives: &RigLives<'_, R>, question: usize, answer: &Answer) -> Vec<(usize, f64)> {
+    let Threshold::Found { high, .. } = answer.threshold else { return Vec::new() };
+    let above = answer.measured.iter().filter(|measured| measured.bytes as f64 > 1.5 * high);
+    let of = |measured: &Measured| {
+        Some((measured.bytes, lives.bearable_ns(question, measured.bytes, measured.ratio.value)?))
+    };
+    above.filter_map(of).collect()
 }
 
 /// Looks for the thresholds, and shows how far it is.
@@ -388,7 +417,7 @@ fn json(
     end: StopReason,
 ) -> serde_json::Value {
     let answer = |found: &Found| {
-        let Found { line, range, answer, zero_copy } = found;
+        let Found { line, range, answer, zero_copy, bearable_ns } = found;
         json!({
             "path": line.way().to_string(),
             "against": line.against(),
@@ -397,6 +426,10 @@ fn json(
             "to_bytes": range.to_bytes,
             "copied_share": zero_copy.copied_share(),
             "copied_is_bound": zero_copy.copied_is_bound(),
+            "bearable_fragment_ns": bearable_ns
+                .iter()
+                .map(|(bytes, ns)| json!({ "bytes": bytes, "ns": ns.is_finite().then_some(*ns) }))
+                .collect::<Vec<_>>(),
             "found": answer,
         })
     };
@@ -407,6 +440,7 @@ fn json(
         "started": started,
         "command": std::env::args().collect::<Vec<_>>(),
         "seed": seed,
+        "fragment_cost_ns": plan.fragment_ns,
         "cell": {
             "workload": workload, "threads": threads, "placement": placement, "receiver": receiver, "source": source,
             "shape": shape,

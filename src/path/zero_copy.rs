@@ -13,6 +13,9 @@
 //! - the kernel may copy all the same, and says so on the completion: [`ZeroCopyCounts::copied_share`].
 //!   Over loopback and veth it always does, and then this path costs the most of the three for small messages.
 //!
+//! On huge pages ([`Layout::Huge`](crate::case::Layout::Huge)) a message lies in fewer fragments than a copy of it, and on
+//! pages of 4 KiB in more. A card's driver works by the fragment: so large messages belong on huge pages.
+//!
 //! Meant for sends above some 10 KB, on a network card with scatter-gather and checksum offload
 //! ([msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html)). The peer is an
 //! ordinary receiver, such as [`OneCopyReceiver`](super::OneCopyReceiver).

@@ -1,5 +1,6 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
+use super::fragment_cost;
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
 use super::words::{self, Copied, Ways};
@@ -68,6 +69,7 @@ pub(super) fn figures(
         let names = ("fig5-cpu-time-per-byte", title, "CPU ns per byte");
         figures.push(size_figure(series, ladder, ways, names, |arm| arm.cpu_ns_per_byte));
     }
+    figures.extend(by_size.iter().filter_map(|ladder| fragment_cost::figure(ladder, ways)));
     // Why there is nothing to see is said in one line for all: see `not_drawn`.
     figures.retain(|figure| figure.lines.iter().any(|line| !line.points.is_empty()));
     figures
@@ -131,7 +133,7 @@ fn of_first<'a, 'b>(ladders: Vec<&'b Ladder<'a>>) -> Vec<&'b Ladder<'a>> {
 type Names<'a> = (&'a str, &'a str, &'a str);
 
 /// The id of a ladder's figure: `fig1-throughput-4T`, `fig1-throughput-1T-sink`.
-fn figure_id(id: &str, ladder: &Ladder<'_>) -> String {
+pub(super) fn figure_id(id: &str, ladder: &Ladder<'_>) -> String {
     let alone = if ladder.situation.receiver == Receiver::Sink { ALONE } else { "" };
     format!("{id}-{}T{alone}", ladder.threads)
 }

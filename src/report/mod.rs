@@ -3,6 +3,7 @@
 
 mod figures;
 mod fleet;
+mod fragment_cost;
 mod headline;
 mod history;
 mod html;
@@ -30,14 +31,23 @@ pub use plots::{Look, png, ready_font, svg};
 use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::analyse_stored;
 use crate::results::cost_model::{self, Fit, Ladder};
+use crate::results::fragment_cost::with_fragment_cost;
 use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
 /// Works out what the page of a sweep says.
 #[must_use]
 pub fn page(sweep: &StoredSweep) -> Page {
+    page_with(sweep, 0.0)
+}
+
+/// The same where a card's driver takes `fragment_ns` nanoseconds for each fragment: it moves what is said of the sender
+/// alone.
+#[must_use]
+pub fn page_with(sweep: &StoredSweep, fragment_ns: f64) -> Page {
     let manifest = &sweep.manifest;
-    let analysis = analyse_stored(manifest, &sweep.records);
+    let measured = analyse_stored(manifest, &sweep.records);
+    let analysis = if fragment_ns > 0.0 { with_fragment_cost(&measured, fragment_ns) } else { measured };
     let ladders = cost_model::ladders(&analysis);
     let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = ladders
         .iter()
@@ -62,13 +72,24 @@ pub fn page(sweep: &StoredSweep) -> Page {
     warnings.extend(tables::sent_again(&analysis));
     warnings.extend(tables::heap_on_huge_pages(manifest));
     warnings.extend(facts.warnings());
+    if fragment_ns > 0.0 {
+        warnings.push(format!(
+            "The throughput of the sender alone is not as it was measured: {} are added to the time of a message, for a \
+             card's driver (--fragment-cost). CPU time and round trips are as measured.",
+            words::by_fragment(fragment_ns)
+        ));
+    }
     let folder = sweep.folder.display();
+    let option = if fragment_ns > 0.0 { format!(" --fragment-cost {fragment_ns}ns") } else { String::new() };
     let mut copy_ledger = tables::ledger(manifest, &analysis);
     copy_ledger.claims.extend(tables::sink_proof(manifest, &analysis));
     copy_ledger.claims.extend(tables::costs_per_kib(manifest, &ladders));
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
-        commands: vec![manifest.command.join(" "), format!("{} report {folder}", program(&manifest.command))],
+        commands: vec![
+            manifest.command.join(" "),
+            format!("{} report {folder}{option}", program(&manifest.command)),
+        ],
         headline: facts.headline(),
         verdict: facts.verdict(),
         warnings,
@@ -137,7 +158,8 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
     if facts.manifest.plan.cells.iter().any(|cell| cell.receiver == Receiver::Sink) {
         limits.push(
             "Sender alone: the send path, TCP and veth are measured, and what goes into them; veth has no queueing discipline. \
-             Nobody receives, so no contents are verified on a receiver. A network card's driver and its DMA are not in it."
+             Nobody receives, so no contents are verified on a receiver. A network card's driver and its DMA are not in it: \
+             METHODOLOGY.md (What a card adds) says in which direction each moves the answer, and --fragment-cost moves it."
                 .to_owned(),
         );
     }

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use super::fragment_cost;
 use super::page::{Claim, Column, Entry, Section, Table, TableRow};
 use super::settle;
 use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
@@ -762,7 +763,12 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
 
 /// The pairs of a ladder, with the rest of what its cells have in common.
 pub(super) fn ladder_name(ladder: &Ladder<'_>) -> String {
-    format!("{} ({})", pairs(ladder.threads), words::situation(ladder.situation))
+    format!(
+        "{} ({}{})",
+        pairs(ladder.threads),
+        words::situation(ladder.situation),
+        fragment_cost::added_to(ladder)
+    )
 }
 
 #[cfg(test)]

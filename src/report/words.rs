@@ -9,6 +9,7 @@ use crate::case::{
 use crate::environment::{Effective, Topology};
 use crate::format::{
     bytes, difference_with_interval, list, number_with_interval, rough_bytes, rough_bytes_range, share,
+    significant,
 };
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
@@ -105,7 +106,7 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
 }
 
 /// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7 KiB)`. None where the
-/// ratios pass 1 nowhere inside of what was measured.
+/// ratios pass 1 nowhere inside of what was measured. Of the sender alone, what a card's driver makes of it follows.
 pub(super) fn crossing(crossing: Crossing, (smallest, largest): (usize, usize)) -> Option<String> {
     let Place::At(value) = crossing.value else { return None };
     let interval = match (crossing.low, crossing.high) {
@@ -119,7 +120,15 @@ pub(super) fn crossing(crossing: Crossing, (smallest, largest): (usize, usize)) 
             format!("{} to {}", place(low), place(high))
         }
     };
-    Some(format!("{} (95 %: {interval})", rough_bytes(value)))
+    let moves = crossing.moves.map_or_else(String::new, |moves| {
+        format!("; past {} at {}", bytes(moves.past_bytes as f64), by_fragment(moves.fragment_ns))
+    });
+    Some(format!("{} (95 %: {interval}{moves})", rough_bytes(value)))
+}
+
+/// What a fragment costs, to as many digits as it is known: `83 ns a fragment`.
+pub(super) fn by_fragment(fragment_ns: f64) -> String {
+    format!("{} ns a fragment", significant(fragment_ns, 2))
 }
 
 /// From which size on a path is faster than `other`, or that it is so at all sizes that were measured, or not yet at
@@ -548,7 +557,9 @@ mod tests {
     #[test]
     fn a_break_even_lies_inside_of_what_was_measured_or_is_said_to_lie_outside() {
         let kib = |kib: f64| Place::At(kib * 1024.0);
-        let said = |low, value, high| break_even(Crossing { value, low, high }, (64, 1 << 20), "two_copy");
+        let said = |low, value, high| {
+            break_even(Crossing { value, low, high, moves: None }, (64, 1 << 20), "two_copy")
+        };
         assert_eq!(
             said(kib(4.8), kib(9.1), kib(11.7)),
             "faster than two_copy from 9.1 KiB (95 %: 4.8 to 11.7 KiB)"

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::family::{ControlCheck, Family, moderate};
+use super::fragment_cost;
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
 use super::observation::{Rounds, cost_ns_per_message, log_ratios};
@@ -77,6 +78,8 @@ impl Analysis {
 pub struct CellResult {
     /// The cell.
     pub cell: Cell,
+    /// What a card's driver is taken to need for a fragment, in nanoseconds: 0 as it was measured. See `fragment_cost`.
+    pub fragment_ns: f64,
     /// The plan's series, in its order; then the control, if there is one.
     pub arms: Vec<ArmResult>,
     /// Every two series, by every metric.
@@ -126,6 +129,9 @@ pub struct ArmResult {
     pub copies: (Copies, Copies),
     /// Messages that `copies` are of: timed or not.
     pub copied_messages: u64,
+    /// Fragments of a message, which a card's driver would map one by one: where nobody receives, and where they are
+    /// known.
+    pub fragments_per_message: Option<f64>,
     /// What the kernel said of zero-copy sends.
     pub zero_copy: Option<ZeroCopyCounts>,
     /// What the client saw of messages that were overwritten right after they were sent.
@@ -301,6 +307,7 @@ impl<'a> Timed<'a> {
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
     let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut analysis = analyse(&manifest.plan, records, looks);
+    fragment_cost::work_out(manifest, &mut analysis);
     let is_whole = cpu_time_is_whole(manifest);
     let sink = manifest.environment.as_ref().and_then(|environment| environment.sink.as_ref());
     let is_told_in_sink = sink.is_none_or(|sink| sink.acknowledged_in_cpu_time != Some(false));
@@ -434,7 +441,7 @@ fn cell_result(
     }
     let has_control = records.iter().any(|record| record.arm == control);
     let arms = series.into_iter().chain(has_control.then(|| arm_result(control, timed, records))).collect();
-    CellResult { cell, arms, comparisons, controls }
+    CellResult { cell, fragment_ns: 0.0, arms, comparisons, controls }
 }
 
 /// Gives each arm the baseline's throughput and CPU time, by the ratio of the two: a ratio is taken inside a round, and
@@ -517,6 +524,7 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         copies: Default::default(),
         retransmitted_segments: Some(0),
         copied_messages: 0,
+        fragments_per_message: None,
         zero_copy: None,
         seen: None,
     };

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
 use super::crossing::Crossing;
+use super::fragment_cost;
 use super::metric::Metric;
 use super::stats::Effect;
 use crate::case::{Layout, SendPath, Series, Situation};
@@ -255,7 +256,7 @@ fn middle(mut draws: Vec<f64>) -> Option<(f64, f64)> {
 }
 
 /// How `series` was compared with `baseline` in a cell, by throughput.
-fn compared(cell: &CellResult, series: Series, baseline: Series) -> Option<&SeriesComparison> {
+pub(super) fn compared(cell: &CellResult, series: Series, baseline: Series) -> Option<&SeriesComparison> {
     cell.comparisons.iter().find(|comparison| {
         comparison.metric == Metric::Throughput
             && (comparison.series, comparison.baseline) == (series, baseline)
@@ -281,7 +282,9 @@ pub fn standing<'a>(
 #[must_use]
 pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
     let standing = standing(ladder, series, baseline).into_iter();
-    Crossing::of(&standing.filter_map(|(bytes, outcome)| Some((bytes, outcome?.effect))).collect::<Vec<_>>())
+    let points: Vec<_> = standing.filter_map(|(bytes, outcome)| Some((bytes, outcome?.effect))).collect();
+    let found = Crossing::of(&points)?;
+    Some(Crossing { moves: fragment_cost::moves(&found, ladder, series, baseline), ..found })
 }
 
 #[cfg(test)]

@@ -31,6 +31,17 @@ pub struct Crossing {
     pub low: Place,
     /// The interval's upper end.
     pub high: Place,
+    /// Where a card's driver moves it to; none where nothing is known of that, or where it does not move up.
+    pub moves: Option<Moves>,
+}
+
+/// From which cost of a fragment on a crossing lies above a size that was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moves {
+    /// The size that it passes first.
+    pub past_bytes: usize,
+    /// What a fragment costs then, in nanoseconds.
+    pub fragment_ns: f64,
 }
 
 impl Crossing {
@@ -57,7 +68,7 @@ impl Crossing {
             }
         }
         let [value, low, high] = curves.map(|curve| place(&curve));
-        Some(Self { value, low, high })
+        Some(Self { value, low, high, moves: None })
     }
 }
 
@@ -102,7 +113,7 @@ mod tests {
             let points: Vec<_> = sizes.into_iter().zip(means.map(|mean| effect(mean, 0.001))).collect();
             Crossing::of(&points).unwrap()
         };
-        let Crossing { value: Place::At(value), low: Place::At(low), high: Place::At(high) } =
+        let Crossing { value: Place::At(value), low: Place::At(low), high: Place::At(high), .. } =
             of([-0.1, -0.05, 0.05])
         else {
             panic!("all three lie inside")
@@ -111,11 +122,11 @@ mod tests {
         assert!(7500.0 < low && low < 8192.0 && 8192.0 < high && high < 8950.0, "{low} {high}");
         assert_eq!(
             of([0.1, 0.2, 0.3]),
-            Crossing { value: Place::Below, low: Place::Below, high: Place::Below }
+            Crossing { value: Place::Below, low: Place::Below, high: Place::Below, moves: None }
         );
         assert_eq!(
             of([0.1, 0.2, -0.3]),
-            Crossing { value: Place::Beyond, low: Place::Beyond, high: Place::Beyond }
+            Crossing { value: Place::Beyond, low: Place::Beyond, high: Place::Beyond, moves: None }
         );
         assert_eq!(Crossing::of(&[(64, effect(0.1, 0.1))]), None);
     }

@@ -19,6 +19,7 @@ pub mod crossing;
 pub mod digest;
 pub mod family;
 pub mod fleet;
+pub mod fragment_cost;
 pub mod manifest;
 pub mod metric;
 pub mod observation;

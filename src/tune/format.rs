@@ -2,6 +2,7 @@
 
 use super::plan::Line;
 use super::{Answer, Range, Threshold};
+use crate::case::{Layout, SendPath};
 use crate::format;
 use crate::sample::ZeroCopyCounts;
 
@@ -16,6 +17,9 @@ pub struct Found {
     pub answer: Answer,
     /// What the kernel said of the way's zero-copy sends.
     pub zero_copy: ZeroCopyCounts,
+    /// What a card's driver may take for a fragment until the way is no longer ahead, in nanoseconds: by size, well above
+    /// the threshold.
+    pub bearable_ns: Vec<(usize, f64)>,
 }
 
 /// A language that constants are printed in.
@@ -77,6 +81,15 @@ impl Found {
             }
             _ => {}
         }
+        let stays =
+            self.bearable_ns.iter().filter(|(_, ns)| ns.is_finite() && *ns > 0.0).map(|(bytes, ns)| {
+                format!("{} ns a fragment at {}", format::significant(*ns, 2), format::bytes(*bytes as f64))
+            });
+        let stays: Vec<String> = stays.collect();
+        if !stays.is_empty() {
+            let stays = format::list(&stays);
+            notes.push(format!("{line}: with a card, up to {stays}"));
+        }
         if let Some(below) = answer.pays_below {
             let below = format::bytes(below as f64);
             notes.push(format!("{line}: it pays at {below} too, but not at all sizes above"));
@@ -118,6 +131,15 @@ pub fn table(found: &[Found]) -> String {
         text.push('\n');
     }
     let mut notes: Vec<String> = found.iter().flat_map(Found::notes).collect();
+    let pays_on_pages = |found: &Found| {
+        let is_found = matches!(found.answer.threshold, Threshold::Found { .. } | Threshold::Always);
+        let series = found.line.way();
+        is_found && series.path == SendPath::ZeroCopy && series.layout != Layout::Huge
+    };
+    if found.iter().any(pays_on_pages) {
+        notes
+            .push("zero_copy: huge pages make fewer fragments, which a card saves: --layout huge".to_owned());
+    }
     for of_way in ways(found) {
         let way = of_way[0].line.way();
         if let Some(copied) = copied(&of_way) {
@@ -263,7 +285,7 @@ mod tests {
     use super::super::plan::{baseline, lines};
     use super::super::{Measured, Reason};
     use super::*;
-    use crate::case::{Layout, SendPath, Series};
+    use crate::case::Series;
     use crate::results::stats::Estimate;
 
     const FOUND: Threshold = Threshold::Found { bytes: 35_738.4, low: 34_816.0, high: 36_700.0 };
@@ -277,7 +299,7 @@ mod tests {
         let measured = [64, 1 << 20].map(|bytes| Measured { bytes, ratio, lives: 2 }).into();
         let answer =
             Answer { threshold, is_precise: true, pays_below: None, lives: 24, measured, failed: None };
-        Found { line, range, answer, zero_copy: ZeroCopyCounts::default() }
+        Found { line, range, answer, zero_copy: ZeroCopyCounts::default(), bearable_ns: Vec::new() }
     }
 
     /// `one_copy` and `zero_copy` against `two_copy`, and `zero_copy` against `one_copy`.
@@ -291,6 +313,7 @@ mod tests {
     fn a_table_has_each_threshold_with_its_interval_and_where_all_are_beaten() {
         let mut all = three([Threshold::Always, FOUND, LATER]);
         all[1].zero_copy = ZeroCopyCounts { completions: 9, notifications: 9, ..ZeroCopyCounts::default() };
+        all[1].bearable_ns = vec![(256 << 10, 262.4)];
         assert_eq!(
             table(&all),
             "\
@@ -299,6 +322,8 @@ one_copy/heap   two_copy/heap  64 B on, the smallest  -12.3 % at 64 B      24
 zero_copy/page  two_copy/heap  34.9 KiB               34 to 35.8 KiB       24
 zero_copy/page  one_copy/heap  65.4 KiB               63.5 to 67.4 KiB     24
 
+zero_copy/page against two_copy/heap: with a card, up to 262 ns a fragment at 256 KiB
+zero_copy: huge pages make fewer fragments, which a card saves: --layout huge
 zero_copy/page: the kernel copied 0 % of its sends
 zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4 KiB on (95 %: 63.5 to 67.4 KiB)
 "

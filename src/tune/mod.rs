@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use rig_lives::{Question, RigLives};
+pub use rig_lives::{FragmentCost, Question, RigLives};
 use search::{Look, Next, Search};
 pub use search::{Measured, Range, Reason, Threshold};
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Asked, Lives};
-use crate::case::Case;
+use crate::case::{Case, Receiver};
+use crate::results::fragment_cost::{Both, fragments_of};
 use crate::results::metric::Metric;
 use crate::results::observation::{Rounds, observation};
 use crate::results::record::Arm;
+use crate::results::stats::median;
 use crate::sample::{Sample, ZeroCopyCounts};
 use crate::sweep::{Rig, VISITS_PER_LIFE, Visits};
 
@@ -29,6 +31,28 @@ pub struct RigLives<'q, R> {
     seed: u64,
     batches: u64,
     zero_copy: Vec<ZeroCopyCounts>,
+    fragments: FragmentCost,
+    /// What a message takes by the baseline, in nanoseconds, by question and size: of each life.
+    baseline_ns: HashMap<(usize, usize), Vec<f64>>,
+}
+
+/// What a card's driver adds to each message, which the sink has not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FragmentCost {
+    /// For a fragment, in nanoseconds.
+    pub fragment_ns: f64,
+    /// Payload of a segment, which decides how many there are.
+    pub mss_bytes: Option<usize>,
+}
+
+impl FragmentCost {
+    /// Of a message, in nanoseconds; none where its fragments are not known.
+    fn of(&self, case: &Case) -> Option<f64> {
+        if self.fragment_ns <= 0.0 || case.receiver != Receiver::Sink {
+            return Some(0.0);
+        }
+        Some(self.fragment_ns * fragments_of(case, self.mss_bytes)?)
+    }
 }
 
 impl<'q, R: Rig> RigLives<'q, R> {
@@ -36,7 +60,27 @@ impl<'q, R: Rig> RigLives<'q, R> {
     #[must_use]
     pub fn new(rig: R, questions: &'q [Question], seed: u64) -> Self {
         let zero_copy = vec![ZeroCopyCounts::default(); questions.len()];
-        Self { rig, questions, seed, batches: 0, zero_copy }
+        let (fragments, baseline_ns) = (FragmentCost::default(), HashMap::new());
+        Self { rig, questions, seed, batches: 0, zero_copy, fragments, baseline_ns }
+    }
+
+    /// Adds this to every message from now on.
+    pub fn add_fragment_cost(&mut self, fragments: FragmentCost) {
+        self.fragments = fragments;
+    }
+
+    /// What a fragment may cost until the arm of `question` is no longer ahead at a size at which it was measured to be
+    /// `ratio` times as fast; none where fragments are not known, and infinite where it has no more than the baseline.
+    #[must_use]
+    pub fn bearable_ns(&self, question: usize, bytes: usize, ratio: f64) -> Option<f64> {
+        let Question { arm, baseline } = self.questions.get(question)?;
+        let cases = [arm(bytes), baseline(bytes)];
+        let [ours, theirs] = cases.map(|case| {
+            fragments_of(&case, self.fragments.mss_bytes).filter(|_| case.receiver == Receiver::Sink)
+        });
+        let baseline_ns = median(&mut self.baseline_ns.get(&(question, bytes))?.clone())?;
+        let both = Both { baseline_ns, fragments: [ours?, theirs?] };
+        Some(self.fragments.fragment_ns + both.bearable_ns(ratio))
     }
 
     /// What the kernel said of each question's arm, of all its timed zero-copy sends: were they copied?
@@ -72,7 +116,14 @@ impl<R: Rig> Lives for RigLives<'_, R> {
         let mut gains = Vec::new();
         for one in asked {
             let arms = arms_of(one);
-            gains.push(log_ratio(&lives, arms));
+            gains.push(log_ratio(&lives, arms, &self.fragments));
+            if let Some(Ok(samples)) = lives.get(&arms[1]) {
+                let of_message = |sample: &Sample| sample.elapsed_ns as f64 / sample.messages.max(1) as f64;
+                let added_ns = self.fragments.of(&arms[1].case).unwrap_or_default();
+                let ns = median(&mut samples.iter().map(of_message).collect::<Vec<_>>());
+                let known = self.baseline_ns.entry((one.question, one.bytes)).or_default();
+                known.extend(ns.map(|ns| ns * arms[1].case.threads as f64 + added_ns));
+            }
             if let Some(Ok(samples)) = lives.get(&arms[0]) {
                 let counts = samples.iter().filter_map(|sample| sample.server.zero_copy);
                 counts.for_each(|counts| self.zero_copy[one.question] += counts);
@@ -90,15 +141,21 @@ impl<R: Rig> Lives for RigLives<'_, R> {
 fn log_ratio(
     lives: &HashMap<Arm, Result<Vec<Sample>, String>>,
     [arm, baseline]: [Arm; 2],
+    fragments: &FragmentCost,
 ) -> Result<f64, String> {
-    let mut rounds: Rounds<Arm, &Sample> = Rounds::new();
+    let mut rounds: Rounds<Arm, Sample> = Rounds::new();
     for arm in [arm, baseline] {
+        let added_ns = fragments.of(&arm.case).ok_or("the fragments of its messages are not known")?;
+        // Pairs send at the same time.
+        let added_ns = added_ns / arm.case.threads as f64;
         let samples = lives
             .get(&arm)
             .ok_or("not measured")?
             .as_ref()
             .map_err(|error| format!("{}: {error}", arm.case))?;
         for (round, sample) in (0..).zip(samples) {
+            let added_ns = (added_ns * sample.messages as f64) as u64;
+            let sample = Sample { elapsed_ns: sample.elapsed_ns + added_ns, ..sample.clone() };
             rounds.entry(round).or_default().insert(arm, sample);
         }
     }
@@ -117,7 +174,7 @@ mod tests {
 
     use super::super::{Range, Threshold, tune};
     use super::*;
-    use crate::case::SendPath;
+    use crate::case::{Layout, SendPath};
     use crate::error::{Error, Result};
     use crate::event::Event;
     use crate::sample::SideReport;
@@ -217,6 +274,28 @@ mod tests {
         }
         // The baseline serves both questions.
         assert_eq!(lives.rig.bursts.borrow().len(), 10 * (3 + 2));
+    }
+
+    #[test]
+    fn at_the_cost_that_a_fragment_may_have_the_two_take_the_same() {
+        let at = |path, layout| -> CaseAt {
+            let receiver = Receiver::Sink;
+            Box::new(move |payload_bytes| Case { path, layout, payload_bytes, receiver, ..Case::default() })
+        };
+        let (arm, baseline) = (at(SendPath::ZeroCopy, Layout::Page), at(SendPath::TwoCopy, Layout::Heap));
+        let questions = [Question { arm, baseline }];
+        let live = |fragment_ns| {
+            let mut lives = RigLives::new(SimulatedRig::new(1), &questions, 1);
+            lives.add_fragment_cost(FragmentCost { fragment_ns, mss_bytes: Some(1448) });
+            let gain = *lives.live(&[Asked { question: 0, bytes: 65536 }])[0].as_ref().unwrap();
+            (gain, lives.bearable_ns(0, 65536, gain.exp()).unwrap())
+        };
+        let ((free, bearable_ns), (_, still)) = (live(0.0), live(50.0));
+        assert!(free > 0.1, "{free}");
+        assert!((60.0..140.0).contains(&bearable_ns), "1,366 ns by 14 fragments: {bearable_ns}");
+        assert!((bearable_ns - still).abs() < 20.0, "what is added is part of it: {bearable_ns} {still}");
+        let (dear, _) = live(bearable_ns);
+        assert!(dear.abs() < 0.05, "{dear}");
     }
 
     #[test]
