@@ -200,9 +200,12 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
         let stopped = Arc::clone(&stop);
         let supervise = move || {
             let mut stalled = StallClock::default();
+            let mut kept_waiting = KeptWaiting::default();
             let tick = || {
-                if let Some((armed, waited)) = stalled.tick(Instant::now(), watch.progress()) {
-                    watch.stalled(armed, Error::Stalled { waited, other });
+                match stalled.tick(Instant::now(), watch.progress()) {
+                    None => kept_waiting = KeptWaiting::default(),
+                    Some(_) if kept_waiting.may_be(runnable_threads()) => {}
+                    Some((armed, waited)) => watch.stalled(armed, Error::Stalled { waited, other }),
                 }
                 !stopped.load(Ordering::Relaxed)
             };
@@ -288,6 +291,44 @@ impl StallClock {
         let (progress, waited) = (progress?, now.duration_since(self.since?));
         (waited >= progress.stall).then_some((progress.armed, waited))
     }
+}
+
+/// Threads that the machine lets wait for a CPU. A burst whose threads do not run is no burst that stands still.
+#[derive(Default)]
+struct KeptWaiting(Vec<Runnable>);
+
+/// A thread that runs, or could.
+#[derive(PartialEq, Eq)]
+struct Runnable {
+    thread_id: String,
+    /// How often it has left a CPU.
+    switches: Vec<String>,
+}
+
+impl KeptWaiting {
+    /// Whether some of the threads that could run now may have waited for a CPU since the last tick: they could run then
+    /// as well, and have not left a CPU since. Of one that was not seen then, the next tick tells.
+    fn may_be(&mut self, runnable: Vec<Runnable>) -> bool {
+        let is_first_look = self.0.is_empty() && !runnable.is_empty();
+        let waited = runnable.iter().any(|thread| self.0.contains(thread));
+        self.0 = runnable;
+        is_first_look || waited
+    }
+}
+
+/// The threads of this process, but for the calling one, that run or could; none where the kernel does not say.
+fn runnable_threads() -> Vec<Runnable> {
+    let own = nix::unistd::gettid().to_string();
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| {
+            let thread_id = thread.file_name().into_string().ok().filter(|thread_id| *thread_id != own)?;
+            let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
+            let is_runnable = status.lines().any(|line| line.starts_with("State:\tR"));
+            let switches = status.lines().filter(|line| line.contains("ctxt_switches:"));
+            is_runnable.then(|| Runnable { thread_id, switches: switches.map(str::to_owned).collect() })
+        })
+        .collect()
 }
 
 /// Payload bytes that a connection has had acknowledged and has received; 0 where the kernel does not say.
@@ -384,6 +425,50 @@ mod tests {
         assert_eq!(clock.tick(start + STALL * 3, of(2, 16)), Some((2, STALL)));
         assert_eq!(clock.tick(start + STALL * 4, None), None, "none is under way");
         assert_eq!(clock.tick(start + STALL * 5, of(2, 16)), None);
+    }
+
+    #[test]
+    fn threads_that_the_machine_keeps_waiting_are_no_stall() {
+        let thread = |thread_id: &str, switches: u32| Runnable {
+            thread_id: thread_id.to_owned(),
+            switches: vec![switches.to_string()],
+        };
+        let mut kept_waiting = KeptWaiting::default();
+        assert!(!kept_waiting.may_be(Vec::new()), "all of them wait for something else");
+        assert!(kept_waiting.may_be(vec![thread("7", 1)]), "the next tick tells");
+        assert!(kept_waiting.may_be(vec![thread("7", 1), thread("8", 1)]));
+        assert!(!kept_waiting.may_be(vec![thread("7", 2)]), "it has run since");
+        assert!(!kept_waiting.may_be(vec![thread("9", 2)]), "another one");
+    }
+
+    #[test]
+    fn a_thread_that_computes_is_runnable_and_one_that_waits_is_not() {
+        let (is_over, started) = (Arc::new(AtomicBool::new(false)), Arc::new(std::sync::Barrier::new(3)));
+        let (ids, found) = channel();
+        let begin = |spins: bool| {
+            let (is_over, started, ids) = (Arc::clone(&is_over), Arc::clone(&started), ids.clone());
+            std::thread::spawn(move || {
+                ids.send((nix::unistd::gettid().to_string(), spins)).unwrap();
+                started.wait();
+                while spins && !is_over.load(Ordering::Relaxed) {}
+                started.wait();
+            })
+        };
+        let threads = [begin(true), begin(false)];
+        let ids: Vec<_> = found.iter().take(2).collect();
+        started.wait();
+        let is_runnable = |id: &str| runnable_threads().iter().any(|thread| thread.thread_id == id);
+        for (id, spins) in ids {
+            // On its way to where it waits, the second thread runs a little.
+            while is_runnable(&id) != spins {
+                std::thread::yield_now();
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        started.wait();
+        for thread in threads {
+            thread.join().unwrap();
+        }
     }
 
     #[test]
