@@ -105,6 +105,7 @@ fn sweep(
         checks: Vec::new(),
         injections: Vec::new(),
         heap_pages: Vec::new(),
+        fragments: std::collections::BTreeMap::new(),
         no_sink: None,
     };
     let folder = tempfile::tempdir()?;

@@ -100,6 +100,17 @@ pub enum FragmentsSource {
     WorkedOut,
 }
 
+/// Packets and fragments of a case, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// What they are; none where they can neither be counted nor worked out.
+    #[serde(flatten)]
+    pub fragments: Option<Fragments>,
+    /// Why they were not counted, where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_counted: Option<String>,
+}
+
 /// Why packets and fragments cannot be worked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {

@@ -21,19 +21,22 @@ const MAY_USE: [(&str, &str); 25] = [
     ("path", "case counts error limits message sample"),
     ("topology", "case environment error limits sample"),
     ("counters", "error event limits"),
-    ("pair", "case counters counts environment error event limits message path random sample topology"),
+    (
+        "pair",
+        "case counters counts environment error event fragments limits message path random sample topology",
+    ),
     ("settings", "case environment error pair"),
     ("measure", "case counters environment error event limits pair path sample topology"),
     ("doctor", "case counters environment error event limits measure message pair path sample topology"),
     // What was measured is read and judged without a socket, a namespace or a counter.
-    ("results", "case doctor::model environment error event format sample"),
-    ("sweep", "case error event measure pair results sample"),
+    ("results", "case doctor::model environment error event format fragments sample"),
+    ("sweep", "case counters error event fragments measure pair results sample"),
     ("tune", "case error event format results sample sweep"),
     ("ab", "case environment error format measure pair random results sample"),
-    ("report", "case doctor::model environment error event format results sample"),
+    ("report", "case doctor::model environment error event format fragments results sample"),
     (
         "cli",
-        "ab case counters doctor environment error event format limits measure message pair random report results sample settings \
+        "ab case counters doctor environment error event format fragments limits measure message pair random report results sample settings \
          sweep topology tune",
     ),
     // Reads any bytes as each of these does; only the tests and `fuzz/` use it.

@@ -157,6 +157,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         not_counted: std::collections::BTreeMap::new(),
         injections: Vec::new(),
         heap_pages: Vec::new(),
+        fragments: std::collections::BTreeMap::new(),
         no_sink: None,
         copy_causes: sendpath::environment::CopyCauses::default(),
         environment: Some(Environment::read(&setup, testbed.effective(), &[case.placement])?),

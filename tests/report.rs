@@ -139,6 +139,7 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         checks: Vec::new(),
         injections: Vec::new(),
         heap_pages: Vec::new(),
+        fragments: std::collections::BTreeMap::new(),
         no_sink: None,
     };
     let folder = into.join("sweep");

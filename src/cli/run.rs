@@ -19,6 +19,7 @@ use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::format;
+use crate::fragments::{FragmentsSource, Told};
 use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::message::Pages;
@@ -208,6 +209,7 @@ fn measure(
     let mut window = Window::default();
     window.verified_messages += warm_up(instance)?;
     window.seen = instance.overwrite()?;
+    window.told = instance.fragments(&mut None)?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
         window.add(&time(instance, long_duration(instance).min(duration), mode)?);
@@ -243,6 +245,7 @@ struct Window {
     verified_messages: u64,
     injection_ns: Option<f64>,
     seen: Option<Seen>,
+    told: Told,
     pages: Vec<Pages>,
     heap_is_huge: Option<bool>,
     retransmitted_segments: u64,
@@ -295,6 +298,10 @@ impl Window {
             client_system_ns: has_client.then_some(self.client.system_ns),
             cpu_split_is_reliable: has_client.then_some(case.placement == Placement::Split),
             injection_ns: self.injection_ns,
+            packets_per_message: self.told.fragments.map(|found| found.packets_per_message),
+            fragments_per_message: self.told.fragments.map(|found| found.fragments_per_message),
+            fragments_source: self.told.fragments.map(|found| found.fragments_source),
+            fragments_not_counted: self.told.not_counted.clone(),
             drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
             zero_copy: self.zero_copy.map(|counts| ZeroCopy {
                 counts,
@@ -353,6 +360,15 @@ struct RunReport {
     cpu_split_is_reliable: Option<bool>,
     /// The mean time of a request and its acknowledgement, where the sender injects both.
     injection_ns: Option<f64>,
+    /// What TCP hands to the link in one piece.
+    packets_per_message: Option<f64>,
+    /// Pieces of memory in the packets, which a card's driver maps one by one.
+    fragments_per_message: Option<f64>,
+    /// Where the two are from.
+    fragments_source: Option<FragmentsSource>,
+    /// Why they were not counted, where they were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fragments_not_counted: Option<String>,
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
@@ -420,6 +436,20 @@ impl RunReport {
             Receiver::Sink => "0 messages: nobody receives, so that no byte can be compared".to_owned(),
             _ => format!("{} messages besides, every byte", self.verified_messages),
         }
+    }
+
+    /// Packets and fragments in words, and where they are from.
+    fn packets(&self) -> String {
+        let why_not = self.fragments_not_counted.as_deref().unwrap_or_default();
+        let (Some(packets), Some(fragments)) = (self.packets_per_message, self.fragments_per_message) else {
+            return format!("not counted: {why_not}");
+        };
+        let count = |count| format::significant(count, 4);
+        let source = match self.fragments_source {
+            Some(FragmentsSource::WorkedOut) => format!("worked out; not counted: {why_not}"),
+            _ => "counted, in a burst of their own".to_owned(),
+        };
+        format!("{} with {} fragments to a message, {source}", count(packets), count(fragments))
     }
 
     /// CPU time in words: of all, and of each side.
@@ -518,6 +548,7 @@ impl fmt::Display for RunReport {
                 ),
             )?;
         }
+        line("packets", self.packets())?;
         if let Some(ZeroCopy { counts, copied_because, .. }) = &self.zero_copy {
             let copied = counts.copied();
             let words = copied.map_or_else(String::new, |copied| {

@@ -249,6 +249,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             checks,
             injections: Vec::new(),
             heap_pages: Vec::new(),
+            fragments: BTreeMap::new(),
             no_sink,
         };
         (Store::create(&folder, &manifest)?, Vec::new())
@@ -381,9 +382,11 @@ fn measure(
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
     let (injections, heap_pages, strangers) = (rig.injections(), rig.heap_pages(), rig.strangers());
+    let fragments = rig.fragments();
     let mut sweep = Sweep::new(plan, options, rig, records);
     let mut keep = |records: &[Record]| {
         store.keep_found(&injections.borrow(), &heap_pages.borrow())?;
+        store.keep_fragments(&fragments.borrow())?;
         store.append(records)
     };
     let end = sweep.run(&mut keep, interrupted, &mut |progress| {

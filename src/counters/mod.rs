@@ -1,12 +1,15 @@
 //! What the CPU and the kernel can count of a thread, and how it is read: a [`ThreadCounters`] holds the
 //! groups of one thread, and a [`Reading`](crate::event::Reading) is a number or the reason why there is none.
+//! [`Frames`] are those that go by at an interface.
 
+mod frames;
 mod pmu;
 mod reason;
 mod thread;
 
 use crate::event::Event;
 
+pub use frames::{Frame, Frames};
 pub use pmu::{CorePmu, Pmus};
 pub use reason::{Facts, Refusal, explain};
 pub use thread::ThreadCounters;

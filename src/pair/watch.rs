@@ -346,6 +346,14 @@ pub(super) fn retransmitted_segments(connection: &TcpStream) -> Option<u64> {
     })
 }
 
+/// Whether a connection's segments bear timestamps (RFC 7323).
+pub(super) fn has_timestamps(connection: &TcpStream) -> bool {
+    /// From <linux/tcp.h>.
+    const TCPI_OPT_TIMESTAMPS: u8 = 1;
+    // tcpi_options is the sixth byte.
+    tcp_info(connection).is_some_and(|words| words[0].to_ne_bytes()[5] & TCPI_OPT_TIMESTAMPS != 0)
+}
+
 /// The kernel's view of a connection, from [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html):
 /// `struct tcp_info` of <linux/tcp.h>, in words of eight bytes.
 fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {

@@ -11,6 +11,7 @@ use crate::doctor::model::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, bytes, difference, distance, number};
+use crate::fragments::{FragmentsSource, Told};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
@@ -146,6 +147,16 @@ fn case_columns(manifest: &Manifest) -> Vec<Column> {
              message's time, the same for every path",
         ));
     }
+    if !manifest.fragments.is_empty() {
+        columns.push(number_column(
+            "packets",
+            "per message: what TCP hands to the link in one piece, up to 64 KiB",
+        ));
+        columns.push(number_column(
+            "fragments",
+            "per message: pieces of memory in its packets, which a network card's driver maps one by one",
+        ));
+    }
     columns.extend(COUNTED.iter().map(|(side, event)| {
         let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
         number_column(&format!("{side} {}", event.unit()), &by_side(&about))
@@ -214,6 +225,9 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
                 |ns| value(number(ns), ns),
             ));
         }
+        if !manifest.fragments.is_empty() {
+            cells.extend(of_fragments(manifest.fragments(&case)));
+        }
         cells.extend(COUNTED.iter().map(|(side, event)| {
             let no_client = *side == Side::Client && case.receiver == Receiver::Sink;
             let reason = manifest.not_counted.get(&event.to_string()).cloned();
@@ -227,6 +241,22 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
     };
     let rows = analysis.cells.iter().flat_map(|cell| &cell.arms).map(row).collect();
     Table { columns: case_columns(manifest), rows }
+}
+
+/// Packets and fragments of a message, with where they are from.
+fn of_fragments(told: Option<&Told>) -> [Entry; 2] {
+    let why_not = told.and_then(|told| told.not_counted.as_deref());
+    let Some(fragments) = told.and_then(|told| told.fragments) else {
+        return [(); 2].map(|()| empty(why_not.unwrap_or("no instance of this case was opened")));
+    };
+    let note = match (fragments.fragments_source, why_not) {
+        (FragmentsSource::WorkedOut, Some(why_not)) => {
+            format!("worked out, for it was not counted: {why_not}")
+        }
+        (source, _) => source.to_string().replace('_', " "),
+    };
+    [fragments.packets_per_message, fragments.fragments_per_message]
+        .map(|count| Entry { note: Some(note.clone()), ..value(number(count), count) })
 }
 
 /// A row for each comparison.

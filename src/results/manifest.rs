@@ -9,6 +9,7 @@ use crate::doctor::model::Check;
 pub use crate::environment::Program;
 use crate::environment::{CopyCauses, Environment};
 use crate::event::Event;
+use crate::fragments::Told;
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
 pub const SCHEMA: u32 = 2;
@@ -49,6 +50,9 @@ pub struct Manifest {
     /// Of each case with the layout `heap`, where its messages lay: in its first instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heap_pages: Vec<HeapPages>,
+    /// Packets and fragments of a message, by case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fragments: BTreeMap<String, Told>,
     /// Why the cells that nobody receives were left out, where they were.
     #[serde(default)]
     pub no_sink: Option<String>,
@@ -73,6 +77,12 @@ pub struct HeapPages {
 }
 
 impl Manifest {
+    /// What is known of the packets and fragments of a case's messages.
+    #[must_use]
+    pub fn fragments(&self, case: &Case) -> Option<&Told> {
+        self.fragments.get(&case.to_string())
+    }
+
     /// What was measured of a cell's injection.
     #[must_use]
     pub fn injection_ns(&self, cell: Cell) -> Option<f64> {

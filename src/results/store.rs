@@ -9,6 +9,7 @@
 //!     report.html, *.svg, *.png    made of the two by `sendpath report`
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use super::manifest::{HeapPages, Injection, Manifest, OnlyIn, Plan, Program,
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
+use crate::fragments::Told;
 
 const MANIFEST: &str = "environment.json";
 const SAMPLES: &str = "samples.csv";
@@ -117,6 +119,21 @@ impl Store {
             }
         }
         if (costs.len(), heaps.len()) == before { Ok(()) } else { self.manifest.write(&self.folder) }
+    }
+
+    /// Keeps packets and fragments, beside what is known; writes nothing where nothing is new.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn keep_fragments(&mut self, fragments: &BTreeMap<String, Told>) -> Result<()> {
+        let known = &mut self.manifest.fragments;
+        let before = known.len();
+        for (case, told) in fragments {
+            if !known.contains_key(case) {
+                known.insert(case.clone(), told.clone());
+            }
+        }
+        if known.len() == before { Ok(()) } else { self.manifest.write(&self.folder) }
     }
 
     fn write_lines(&mut self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
@@ -302,13 +319,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use flate2::{Compression, write::GzEncoder};
 
     use super::super::samples_csv::tests::record;
     use super::*;
     use crate::environment::CopyCauses;
+    use crate::fragments::{Fragments, FragmentsSource};
 
     pub(crate) fn manifest() -> Manifest {
         let case = record().arm.case;
@@ -334,6 +350,7 @@ pub(crate) mod tests {
             checks: Vec::new(),
             injections: Vec::new(),
             heap_pages: Vec::new(),
+            fragments: BTreeMap::new(),
             no_sink: None,
         }
     }
@@ -377,6 +394,29 @@ pub(crate) mod tests {
             assert_eq!(kept.heap_pages.iter().map(|heap| heap.is_huge).collect::<Vec<_>>(), [false]);
             assert_eq!(kept.injection_ns(record().arm.case.cell()), Some(1500.0));
         }
+    }
+
+    #[test]
+    fn packets_and_fragments_are_kept_once_for_each_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep");
+        let mut store = Store::create(&path, &manifest()).unwrap();
+        let case = record().arm.case;
+        let of = |packets_per_message, not_counted: Option<&str>| Told {
+            fragments: Some(Fragments {
+                packets_per_message,
+                fragments_per_message: 12.5,
+                fragments_source: FragmentsSource::WorkedOut,
+            }),
+            not_counted: not_counted.map(str::to_owned),
+        };
+        for told in [of(1.0, Some("an ordinary user may not")), of(2.0, None)] {
+            store.keep_fragments(&BTreeMap::from([(case.to_string(), told)])).unwrap();
+            let kept = read(&path).unwrap().manifest;
+            assert_eq!(kept.fragments(&case), Some(&of(1.0, Some("an ordinary user may not"))));
+        }
+        store.keep_fragments(&BTreeMap::from([("a stream".to_owned(), Told::default())])).unwrap();
+        assert_eq!(read(&path).unwrap().manifest.fragments["a stream"].fragments, None);
     }
 
     fn compressed(bytes: &[u8]) -> Vec<u8> {

@@ -89,6 +89,10 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
     let received_bytes = received.then(|| result.messages.saturating_mul(case.payload_bytes as u64));
     put(&mut row, "received_bytes", text(received_bytes));
     put(&mut row, "injection_ns", text(manifest.injection_ns(cell.cell).map(digits)));
+    let fragments = manifest.fragments(&case).and_then(|told| told.fragments);
+    put(&mut row, "packets_per_message", text(fragments.map(|told| digits(told.packets_per_message))));
+    put(&mut row, "fragments_per_message", text(fragments.map(|told| digits(told.fragments_per_message))));
+    put(&mut row, "fragments_source", text(fragments.map(|told| told.fragments_source)));
     put_measure(&mut row, "throughput_gbps", result.throughput_gbps);
     put_measure(&mut row, "rtt_mean_ns", result.rtt_mean_ns);
     for ((_, measure), name) in result.rtt_quantiles_ns.iter().zip(["p50", "p90", "p99", "p999"]) {

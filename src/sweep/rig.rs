@@ -1,13 +1,15 @@
 //! What a sweep runs on: the real pairs, or a simulation of them in tests.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::case::Receiver;
+use crate::counters::Frames;
 use crate::error::Result;
 use crate::event::Event;
+use crate::fragments::Told;
 use crate::measure::burst::{
     probe_message_ns, short_duration, time, time_after_lead_in, time_short, warm_up,
 };
@@ -108,6 +110,9 @@ pub struct PairRig<'a> {
     message_ns: RefCell<HashMap<Arm, f64>>,
     injections: Rc<RefCell<Vec<Injection>>>,
     heap_pages: Rc<RefCell<Vec<HeapPages>>>,
+    fragments: Rc<RefCell<BTreeMap<String, Told>>>,
+    /// Open while instances are opened whose frames are counted, and closed before the first burst.
+    trace: RefCell<Option<Frames>>,
     strangers: Rc<Cell<u64>>,
 }
 
@@ -124,6 +129,8 @@ impl<'a> PairRig<'a> {
             message_ns: RefCell::default(),
             injections: Rc::default(),
             heap_pages: Rc::default(),
+            fragments: Rc::default(),
+            trace: RefCell::default(),
             strangers: Rc::default(),
         }
     }
@@ -149,6 +156,12 @@ impl<'a> PairRig<'a> {
     #[must_use]
     pub fn heap_pages(&self) -> Rc<RefCell<Vec<HeapPages>>> {
         Rc::clone(&self.heap_pages)
+    }
+
+    /// Packets and fragments of the cases, once counted or worked out: each on its first instance.
+    #[must_use]
+    pub fn fragments(&self) -> Rc<RefCell<BTreeMap<String, Told>>> {
+        Rc::clone(&self.fragments)
     }
 
     /// How many connections were closed because they did not say the token of the instance that was opened.
@@ -206,11 +219,16 @@ impl Rig for PairRig<'_> {
         let cell = arm.case.cell();
         let has_injection =
             |injections: &[Injection]| injections.iter().any(|injection| injection.cell == cell);
-        if cell.receiver == Receiver::Sink
-            && !has_injection(&self.injections.borrow())
-            && let Some(injection_ns) = instance.injection_ns()?
-        {
-            self.injections.borrow_mut().push(Injection { cell, injection_ns });
+        if cell.receiver == Receiver::Sink && !has_injection(&self.injections.borrow()) {
+            drop(self.trace.take());
+            if let Some(injection_ns) = instance.injection_ns()? {
+                self.injections.borrow_mut().push(Injection { cell, injection_ns });
+            }
+        }
+        let name = arm.case.to_string();
+        if self.bursts == Bursts::Sweep && !self.fragments.borrow().contains_key(&name) {
+            let told = instance.fragments(&mut self.trace.borrow_mut())?;
+            self.fragments.borrow_mut().insert(name, told);
         }
         let case = arm.case.to_string();
         if self.heap_pages.borrow().iter().all(|heap| heap.case != case)
@@ -226,6 +244,7 @@ impl Rig for PairRig<'_> {
     }
 
     fn burst(&self, opened: &mut Opened<'_>) -> Result<Sample> {
+        drop(self.trace.take());
         let cell = opened.arm.case.cell();
         let slowest_ns = {
             let known = self.message_ns.borrow();

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// The veth's end that connections leave by.
 pub(super) const SENDER: &str = "sink_s";
 /// Its far end, the bridge's only port.
-pub(super) const PORT: &str = "sink_p";
+pub(super) const PORT: &str = Sink::PORT;
 const BRIDGE: &str = "sink_b";
 
 /// An Ethernet address.
@@ -39,6 +39,8 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// Where its frames come in.
+    pub const PORT: &str = "sink_p";
     /// The address that connections are made from.
     pub const SENDER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 200, 2, 1);
     /// The address that they are made to, which nobody has.

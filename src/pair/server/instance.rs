@@ -66,6 +66,20 @@ impl<'testbed> Instance<'testbed> {
         on_huge_pages(&addresses).map(Some).map_err(Error::call("open(2) of /proc/self/smaps"))
     }
 
+    pub(super) fn testbed(&self) -> &'testbed Testbed {
+        self.testbed
+    }
+
+    /// Whether somebody receives.
+    pub(super) fn has_client(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The server's ends; none once a burst has failed.
+    pub(super) fn ends(&self) -> &[SharedEnd<Sending>] {
+        self.ends.as_deref().unwrap_or_default()
+    }
+
     /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.
     #[must_use]
     pub fn message_ns(&self) -> Option<f64> {

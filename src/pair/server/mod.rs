@@ -1,5 +1,6 @@
 //! The server process: joins the two namespaces, opens instances, and runs one end of every pair.
 
+mod fragments;
 mod instance;
 mod into_sink;
 mod listener;

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::case::{Case, Engine};
 use crate::error::{Error, Result};
 use crate::event::Reading;
+use crate::fragments::Place;
 use crate::message::Pages;
 use crate::pair::fault::FaultySender;
 use crate::pair::recorder::Recorder;
@@ -15,6 +16,9 @@ use crate::pair::watch::retransmitted_segments;
 use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
 use crate::path::{self, SendMessage};
 use crate::sample::{Copies, SideReport, ZeroCopyCounts};
+
+/// Of so many messages it is known where they lie: of every shape of a trace.
+const MOST_PLACES: usize = 256;
 
 /// The server's end of a pair.
 pub(super) struct Sending {
@@ -29,6 +33,8 @@ pub(super) struct Sending {
     pub(super) pages: Pages,
     /// An address in the largest field of one of them; none before they are made.
     pub(super) lies_at: Option<usize>,
+    /// Where the fields lie of the first messages.
+    pub(super) places: Vec<Vec<Place>>,
     /// The number of the next message.
     pub(super) next_sequence: u64,
     /// Made when round trips into the sink are first timed one by one.
@@ -50,6 +56,7 @@ impl Sending {
             sender: None,
             pages: Pages::default(),
             lies_at: None,
+            places: Vec::new(),
             next_sequence: 0,
             round_trips: None,
         }
@@ -71,6 +78,10 @@ impl Sending {
             let largest =
                 (0..message.fields()).map(|index| message.field(index)).max_by_key(|field| field.len());
             self.lies_at = largest.map(|field| field.as_ptr().addr());
+            if self.places.len() < MOST_PLACES {
+                let place = |field: &[u8]| Place { address: field.as_ptr().addr(), bytes: field.len() };
+                self.places.push((0..message.fields()).map(|field| place(message.field(field))).collect());
+            }
         })?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
