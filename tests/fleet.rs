@@ -14,6 +14,7 @@ use libtest_mimic::Failed;
 use nix::sys::resource::{UsageWho, getrusage};
 use sendpath::results::digest::Digest;
 use sendpath::results::store;
+use sendpath::sample::CopiedBound;
 use serde_json::Value;
 
 const SMALL: Size = Size { lives: 4, rounds: 2, bins: 8 };
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         anywhere("the_odd_machine_is_marked_and_no_other", odd_machine),
         anywhere("few_machines_are_not_judged", few_machines),
         anywhere("a_summary_is_believed_where_it_is_of_these_samples", summaries),
+        anywhere("a_copied_share_of_an_older_summary_is_a_bound", copied_shares),
         anywhere("the_page_has_a_line_for_each_machine", page),
         anywhere("many_sweeps_take_little_memory", memory),
         anywhere("the_machine_bears_the_name_that_it_is_given", named),
@@ -153,6 +155,27 @@ fn summaries() -> Result<(), Failed> {
     }
     fs::remove_file(&summary)?;
     assert_eq!(Digest::read(&folder)?, of_samples);
+    Ok(())
+}
+
+/// A summary from before there was a column that says so may be of a count or of a bound.
+fn copied_shares() -> Result<(), Failed> {
+    let into = tempfile::tempdir()?;
+    for name in ["environment.json", "samples.csv", "summary.csv"] {
+        fs::copy(Path::new("tests/golden/sweep").join(name), into.path().join(name))?;
+    }
+    let summary = into.path().join("summary.csv");
+    let text = fs::read_to_string(&summary)?.replace(",either,", ",exact,");
+    for (text, expected) in [
+        (text.clone(), CopiedBound::Exact),
+        (text.replace("zero_copy_copied_is_bound", "another"), CopiedBound::Either),
+    ] {
+        fs::write(&summary, text)?;
+        let digest = Digest::read(into.path())?;
+        let mut bounds = digest.cases.iter().filter_map(|case| Some(case.copied?.bound)).peekable();
+        assert!(bounds.peek().is_some());
+        assert!(bounds.all(|bound| bound == expected), "{expected}");
+    }
     Ok(())
 }
 

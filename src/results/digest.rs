@@ -22,7 +22,7 @@ use crate::case::{
     Workload, parse_bytes, parse_payload_bytes, parse_threads,
 };
 use crate::error;
-use crate::sample::CopiedShare;
+use crate::sample::{CopiedBound, CopiedShare};
 
 /// How many sweeps are read at a time, at most: the rows of each take some ten MiB.
 const MOST_READERS: usize = 8;
@@ -201,10 +201,14 @@ impl SummaryRow<'_> {
             instances: self.get("instances")?.parse().ok()?,
             measures,
             copied: match self.number("zero_copy_copied_share").ok()? {
-                Some(share) => {
-                    // A summary from before this column says less than its samples do.
-                    Some(CopiedShare { share, bound: self.get("zero_copy_copied_is_bound")?.parse().ok()? })
-                }
+                // A summary from before this column does not say what the share is: a bound is never wrong.
+                Some(share) => Some(CopiedShare {
+                    share,
+                    bound: match self.get("zero_copy_copied_is_bound") {
+                        Some(word) => word.parse().ok()?,
+                        None => CopiedBound::Either,
+                    },
+                }),
                 None => None,
             },
         })
