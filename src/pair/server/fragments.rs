@@ -103,6 +103,10 @@ impl Instance<'_> {
     /// A failed call.
     pub fn worked_out_fragments(&self) -> Result<std::result::Result<Fragments, String>> {
         let Some(end) = self.ends().first() else { return Ok(Err("a burst has failed".to_owned())) };
+        let offloads = self.testbed().effective().server_link.offloads.filter(|_| self.has_client());
+        if offloads.is_some_and(|port| !(port.scatter_gather && port.tcp_segmentation)) {
+            return Ok(Err("the kernel cuts packets anew for a port without these offloads".to_owned()));
+        }
         let mss_bytes = of_connection(end, |connection| {
             getsockopt(connection, sockopt::TcpMaxSeg).map_err(Error::call("getsockopt(2) TCP_MAXSEG"))
         })?;
