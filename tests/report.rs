@@ -16,6 +16,7 @@ use sendpath::case::{
 };
 use sendpath::environment::CopyCauses;
 use sendpath::event::{Event, Reading};
+use sendpath::fragments::{Fragments, FragmentsSource, Told};
 use sendpath::report::page::{Line, Page};
 use sendpath::results::analysis::CellResult;
 use sendpath::results::manifest::{Manifest, OnlyIn, Plan, Program, SCHEMA};
@@ -499,6 +500,19 @@ fn fragment_cost() -> Result<(), Failed> {
     assert!(from_free.iter().zip(&from_dear).all(|(one, other)| (one - other).abs() < 0.5), "{from_dear:?}");
     let nearest = from_free.iter().map(|ns| (ns - 2440.0 / 21.0).abs()).fold(f64::INFINITY, f64::min);
     assert!(nearest < 1.0, "{from_free:?}");
+
+    // What was counted goes before what is worked out: here twice as many.
+    let mut counted = sweep.clone();
+    let case = Case { path: SendPath::ZeroCopy, receiver: Receiver::Sink, ..Case::default() };
+    let fragments = Fragments {
+        packets_per_message: 3.0,
+        fragments_per_message: 45.0,
+        fragments_source: FragmentsSource::Counted,
+    };
+    let told = Told { fragments: Some(fragments), not_counted: None };
+    counted.manifest.fragments.insert(case.to_string(), told);
+    let found = costs(&sendpath::report::page(&counted));
+    assert!(found.iter().any(|ns| (ns - 2440.0 / 42.0).abs() < 1.0), "{found:?}");
     Ok(())
 }
 

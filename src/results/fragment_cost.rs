@@ -78,11 +78,13 @@ impl Both {
     }
 }
 
-/// Works out the fragments of every arm that nobody receives.
+/// Sets the fragments of every arm that nobody receives: as the sweep recorded them, or else worked out.
 pub(super) fn work_out(manifest: &Manifest, analysis: &mut Analysis) {
     let arms = analysis.cells.iter_mut().flat_map(|cell| &mut cell.arms);
     for arm in arms.filter(|arm| arm.arm.case.receiver == Receiver::Sink) {
-        arm.fragments_per_message = fragments_of(&arm.arm.case, mss_bytes(manifest));
+        let recorded = manifest.fragments(&arm.arm.case).and_then(|told| told.fragments);
+        let recorded = recorded.map(|found| found.fragments_per_message);
+        arm.fragments_per_message = recorded.or_else(|| fragments_of(&arm.arm.case, mss_bytes(manifest)));
     }
 }
 
