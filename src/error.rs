@@ -1,4 +1,4 @@
-//! What can go wrong, named by the call that failed, its cause, and what lifts it.
+//! What can go wrong in the command, named by the call that failed, its cause, and what lifts it.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use crate::case::{CaseError, Side};
 use crate::message::Mismatch;
+use crate::path;
 
-/// The library's error.
+/// The error of the command, and of all that measures, judges and reports.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A send or a receive failed.
+    #[error("{}", .0.with_cause())]
+    Path(#[from] path::Error),
     /// A system call failed.
     #[error("{call}: {errno}")]
     Call {
@@ -44,44 +48,9 @@ pub enum Error {
         /// For how long.
         waited: Duration,
     },
-    /// The connection went down with zero-copy sends outstanding, and they did not complete.
-    #[error("the connection is down, and {outstanding} zero-copy sends have not completed")]
-    Abandoned {
-        /// How many.
-        outstanding: u64,
-    },
-    /// A message is to be written again that the receiver may not have, on a path where nothing else says when.
-    #[error(
-        "message {message} is to be written again, and the receiver has said that it has {received} messages: tell the \
-         sender what was received, or give it more messages to send in turn"
-    )]
-    NotReceived {
-        /// Which of all that were sent, from 0.
-        message: u64,
-        /// How many the receiver has, as far as it said.
-        received: u64,
-    },
     /// The burst was given up because something else in it failed.
     #[error("the burst was stopped because another pair failed")]
     Stopped,
-    /// `ENOBUFS` with nothing outstanding: this message can never be pinned.
-    #[error(
-        "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {payload_bytes} \
-         bytes cannot be pinned under RLIMIT_MEMLOCK (now {memlock}) and net.core.optmem_max (now \
-         {optmem_max}): raise one of them (`ulimit -l unlimited`, `sysctl net.core.optmem_max=1048576`) \
-         or send less at a time"
-    )]
-    PinLimit {
-        /// The size of the message.
-        payload_bytes: usize,
-        /// The soft limit of locked memory, in words.
-        memlock: String,
-        /// The sysctl's value, in words.
-        optmem_max: String,
-    },
-    /// The error queue said something that no send accounts for.
-    #[error("error queue: {0}")]
-    Completion(CompletionError),
     /// A received message is not what was sent.
     #[error("pair {pair}: {mismatch}")]
     Corrupt {
@@ -185,42 +154,7 @@ pub enum Error {
     },
 }
 
-/// What the error queue should not have said.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompletionError {
-    /// No extended error among the control messages.
-    #[error("a message without an extended error ({bytes} bytes of control data)")]
-    NoExtendedError {
-        /// Length of the control data.
-        bytes: usize,
-    },
-    /// An extended error of another origin: an ICMP error, a timestamp.
-    #[error("an extended error that is no zero-copy notification: origin {origin}, errno {errno}")]
-    Foreign {
-        /// `ee_origin`.
-        origin: u8,
-        /// `ee_errno`.
-        errno: u32,
-    },
-    /// A range that covers calls which were never made, or had completed before.
-    #[error("calls {first} to {last} completed, of which {unknown} were not outstanding")]
-    NotOutstanding {
-        /// The first call of the range.
-        first: u32,
-        /// The last call of the range.
-        last: u32,
-        /// Calls of the range that no message in flight accounts for.
-        unknown: u64,
-    },
-}
-
-impl From<CompletionError> for Error {
-    fn from(error: CompletionError) -> Self {
-        Self::Completion(error)
-    }
-}
-
-/// The library's result.
+/// The command's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -242,11 +176,13 @@ impl Error {
 
     /// Whether this only echoes that the other end went away, so that a better cause may still come
     /// from there.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_echo(&self) -> bool {
         match self {
-            Self::Closed { .. } | Self::PeerGone { .. } | Self::Abandoned { .. } | Self::Stopped => true,
-            Self::Call { errno, .. } => matches!(
+            Self::Closed { .. }
+            | Self::PeerGone { .. }
+            | Self::Stopped
+            | Self::Path(path::Error::Closed { .. } | path::Error::Abandoned { .. }) => true,
+            Self::Call { errno, .. } | Self::Path(path::Error::Call { errno, .. }) => matches!(
                 errno.kind(),
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::BrokenPipe

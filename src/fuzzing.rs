@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::case::{MAX_FIELDS, MAX_PAYLOAD_BYTES, Shape};
-use crate::error::CompletionError;
 use crate::pair::{read_greeting, rewritten};
+use crate::path::CompletionError;
 use crate::path::ZeroCopyCounts;
 use crate::path::completion::{InFlight, Notification, control_message, parse};
 use crate::results::record::Record;
@@ -76,15 +76,18 @@ impl Input<'_> {
     }
 }
 
-/// What is known of a ring, kept as simply as can be: every call from the first.
+/// What is known of the sends, kept as simply as can be: every call from the first.
 struct Ledger {
     first_call: u32,
     calls: Vec<Call>,
+    sends: u64,
+    /// A notification came that fits no call: nothing comes back any more.
+    is_distrusted: bool,
     counts: ZeroCopyCounts,
 }
 
 struct Call {
-    slot: usize,
+    ticket: u64,
     bytes: u64,
     is_open: bool,
 }
@@ -94,42 +97,45 @@ impl Ledger {
         self.first_call.wrapping_add(self.calls.len() as u32)
     }
 
-    /// Books a notification, and says whether all its calls were outstanding. Of a range with others than those, the
-    /// outstanding ones are let go of, and nothing is counted; a range that ends before it starts has none.
+    /// Books a notification, and says whether all its calls were outstanding. One with others than those is booked for
+    /// none, and after it no other is; a range that ends before it starts has none.
     fn completed(&mut self, notification: Notification) -> bool {
         let Notification { first, last, copied } = notification;
         let next = self.next_call();
         // Calls back from the next one: the range is `from` to `to`, and the newest call 1.
         let back = |call: u32| i64::from(next.wrapping_sub(call).cast_signed());
         let (from, to) = (back(first), back(last));
-        let mut closed = 0;
-        let mut bytes = 0;
-        for (back, call) in (1..).zip(self.calls.iter_mut().rev()) {
-            if (to..=from).contains(&back) && call.is_open {
-                call.is_open = false;
-                closed += 1;
-                bytes += call.bytes;
-            }
+        let calls = (1..).zip(self.calls.iter_mut().rev());
+        let covered: Vec<&mut Call> = calls
+            .filter(|(back, call)| (to..=from).contains(back) && call.is_open)
+            .map(|(_, call)| call)
+            .collect();
+        let closed = covered.len() as u64;
+        self.is_distrusted |= from < to || closed != (from - to) as u64 + 1;
+        if self.is_distrusted {
+            return false;
         }
-        let is_known = from >= to && closed == (from - to) as u64 + 1;
-        if is_known {
-            self.counts.notifications += 1;
-            self.counts.completions += closed;
+        self.counts.notifications += 1;
+        self.counts.completions += closed;
+        for call in covered {
+            call.is_open = false;
             if copied {
-                self.counts.copied += closed;
-                self.counts.copied_bytes += bytes;
+                self.counts.copied += 1;
+                self.counts.copied_bytes += call.bytes;
             }
         }
-        is_known
+        true
     }
 
-    fn check(&self, in_flight: &InFlight, slots: usize) {
-        let open: BTreeSet<usize> =
-            self.calls.iter().filter(|call| call.is_open).map(|call| call.slot).collect();
-        for slot in 0..slots {
-            assert_eq!(in_flight.is_free(slot), !open.contains(&slot), "slot {slot}");
+    fn check(&self, in_flight: &mut InFlight<u64>, given_back: &mut BTreeSet<u64>) {
+        while let Some((ticket, buffers, _)) = in_flight.give_back() {
+            assert_eq!(ticket.number(), buffers, "each ticket stands for its own buffers");
+            assert!(given_back.insert(buffers), "send {buffers} came back twice");
         }
-        assert_eq!(in_flight.any_open(), !open.is_empty());
+        let open: BTreeSet<u64> =
+            self.calls.iter().filter(|call| call.is_open).map(|call| call.ticket).collect();
+        let expected: BTreeSet<u64> = (0..self.sends).filter(|ticket| !open.contains(ticket)).collect();
+        assert_eq!(*given_back, expected);
         let counts = in_flight.counts;
         assert_eq!(counts, self.counts);
         assert!(counts.completions <= counts.sends && counts.copied <= counts.completions, "{counts:?}");
@@ -141,22 +147,26 @@ impl Ledger {
 /// Sends and notifications, as the input chooses them. Returns whether a notification was taken.
 fn book(input: &mut Input<'_>) -> bool {
     let first_call = input.word();
-    let slots = 1 + usize::from(input.byte() % 8);
-    let mut in_flight = InFlight::starting_at(slots, first_call);
-    let mut ledger = Ledger { first_call, calls: Vec::new(), counts: ZeroCopyCounts::default() };
+    let mut in_flight = InFlight::starting_at(first_call);
+    let counts = ZeroCopyCounts::default();
+    let mut ledger = Ledger { first_call, calls: Vec::new(), sends: 0, is_distrusted: false, counts };
+    let mut given_back = BTreeSet::new();
     let mut was_taken = false;
     while !input.0.is_empty() {
         let notification = match input.byte() % 4 {
             0 => {
-                let (slot, calls) = (usize::from(input.byte()) % slots, input.byte() % 4);
+                let calls = input.byte() % 4;
                 let bytes = u16::from_le_bytes(input.array());
+                let ticket = in_flight.begin(ledger.sends).number();
+                ledger.sends += 1;
                 for _ in 0..=calls {
-                    in_flight.sent(slot, bytes.into());
+                    in_flight.called(bytes.into());
                     let bytes = u64::from(bytes);
-                    ledger.calls.push(Call { slot, bytes, is_open: true });
+                    ledger.calls.push(Call { ticket, bytes, is_open: true });
                     ledger.counts.sends += 1;
                     ledger.counts.sent_bytes += bytes;
                 }
+                in_flight.finish();
                 None
             }
             // Near the calls that were made: the newest, those before it, and one that is still to be made.
@@ -199,7 +209,7 @@ fn book(input: &mut Input<'_>) -> bool {
             assert_eq!(result.is_ok(), is_known, "{notification:?}: {result:?}");
             was_taken |= is_known;
         }
-        ledger.check(&in_flight, slots);
+        ledger.check(&mut in_flight, &mut given_back);
     }
     was_taken
 }

@@ -1,14 +1,17 @@
 //! Ways to send a structured message over TCP on Linux, and what they cost on this machine.
 //!
-//! The ways are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP socket:
+//! A server sends by a [`path::SendQueue`]: it never waits, takes buffers that the server made, and gives them back when the
+//! kernel has let go of them; `examples/` has a server with `epoll` and one with tokio.
+//!
+//! The ways to send are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP socket:
 //!
 //! | use | when |
 //! |---|---|
-//! | [`path::TwoCopySender`] | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
-//! | [`path::OneCopySender`] | fields are large and lie apart: it needs no pack buffer and no memcpy |
-//! | [`path::ZeroCopySender`] | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
+//! | [`two_copy`](path::MessageSender::two_copy) | messages are small, or their fields are: packing some KiB costs less than walking iovecs |
+//! | [`one_copy`](path::MessageSender::one_copy) | fields are large and lie apart: it needs no pack buffer and no memcpy |
+//! | [`zero_copy`](path::MessageSender::zero_copy) | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
 //!
-//! [`path::UringSender`] makes these three sends by `io_uring`. [`path::HybridSender`] copies small fields and gathers large
+//! [`path::UringSender`] makes these three sends by `io_uring`. [`hybrid`](path::MessageSender::hybrid) copies small fields and gathers large
 //! ones. [`path::SpliceSender`] and [`path::FileSender`] hand pages on without a copy, to receivers that say what they have.
 //!
 //! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over
@@ -26,7 +29,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{BufferReceiver, OneCopySender, ReceiveMessage, SendMessage};
+//! use sendpath::path::{BufferReceiver, MessageSender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -35,8 +38,8 @@
 //!
 //! // A key and a value, each in memory of its own.
 //! let message = Message::with_field_bytes(&[5, 4096], Layout::Heap);
-//! let mut sender = OneCopySender::new(server, vec![message]);
-//! let message = sender.message()?;
+//! let mut sender = MessageSender::one_copy(server, vec![message]);
+//! let mut message = sender.message()?;
 //! message.field_mut(0).copy_from_slice(b"a key");
 //! message.field_mut(1).fill(7);
 //! sender.send()?;
@@ -58,7 +61,7 @@
 //! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file to it.
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
-//!   [`message`]: the fields. [`error`]; `limits`: limits of process, cgroup and machine.
+//!   [`message`]: the fields. `pinning`: how much memory may be pinned.
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
 //! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
 //!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
@@ -78,11 +81,12 @@ extern crate self as sendpath;
 
 pub mod case;
 mod counts;
-pub mod error;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod limits;
+pub mod error;
 pub mod message;
 pub mod path;
+mod pinning;
 
 // What the command is made of. These modules are public for `main.rs`, the benches, the experiments and the tests,
 // which are crates of their own. They may change with any version, so the documentation leaves them out.
@@ -115,6 +119,9 @@ pub mod fragments;
 pub mod fuzzing;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+pub mod limits;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod measure;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -143,4 +150,4 @@ pub mod topology;
 #[doc(hidden)]
 pub mod tune;
 
-pub use error::{Error, Result};
+pub use path::{Error, Result};

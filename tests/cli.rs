@@ -95,7 +95,8 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
     assert_eq!(
         names(&result),
         "case client_system_ns client_user_ns contradiction counters cpu_split_is_reliable drain_ns_per_burst elapsed_ns \
-         environment heap_is_huge injection_ns mapped_share messages payload_bytes_total retransmitted_segments round_trips_per_s rtt_max_ns \
+         environment fragments_per_message fragments_source \
+         heap_is_huge injection_ns mapped_share messages packets_per_message payload_bytes_total retransmitted_segments round_trips_per_s rtt_max_ns \
          rtt_mean_ns rtt_p50_ns rtt_p90_ns rtt_p999_ns rtt_p99_ns seen server_system_ns \
          server_user_ns strangers throughput_gbps verified_messages zero_copy"
     );
@@ -211,6 +212,7 @@ fn text_has_each_figure() -> Result<(), Failed> {
             "cpu",
             "drain",
             "messages",
+            "packets",
             "round trip",
             "round trips",
             "seen",

@@ -60,7 +60,7 @@ fn json(output: &Output) -> Result<Value, Failed> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn testbed(address: IpAddr, port: u16) -> Result<Testbed, sendpath::Error> {
+fn testbed(address: IpAddr, port: u16) -> Result<Testbed, sendpath::error::Error> {
     let peer = Peer::parse(&client())?;
     let server_address = Some(ServerAddress { address, port });
     Testbed::start(&Setup {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use criterion::measurement::Measurement;
-use sendpath::Error;
+use sendpath::error::Error;
 use sendpath::error::Result;
 use sendpath::event::{Event, Reading};
 use sendpath::results::record::Arm;

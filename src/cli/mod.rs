@@ -188,7 +188,8 @@ pub fn main() -> ExitCode {
     };
     let code = outcome.unwrap_or_else(|error| {
         output::note(&format!("sendpath: {error:#}"));
-        let bad_input = error.downcast_ref::<crate::Error>().is_some_and(crate::Error::is_bad_input);
+        let bad_input =
+            error.downcast_ref::<crate::error::Error>().is_some_and(crate::error::Error::is_bad_input);
         if bad_input { BAD_INPUT } else { FAILED }
     });
     ExitCode::from(code)

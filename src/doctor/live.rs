@@ -121,7 +121,7 @@ pub(super) fn rings() -> [Check; 5] {
                 let text = refusal.to_string();
                 Check::new(name, State::Unavailable, &text, command_in(&text))
             }
-            Support::NotKnown(error) => Check::not_looked_at(name, &error),
+            Support::NotKnown(error) => Check::not_looked_at(name, &error.into()),
         }
     })
 }

@@ -1,13 +1,10 @@
 //! Limits of the machine and its cgroups, and the errors that come of them.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
-
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 
 use super::{cgroup, file, sysctl};
 use crate::error::{Error, Result};
@@ -87,21 +84,12 @@ pub fn is_virtual_machine(root: &Path) -> Result<bool> {
             .any(|name| product.contains(name)))
 }
 
-/// Whether this process has a capability for the whole machine (see `capabilities(7)`). Root in a user namespace has
-/// all of them there, and none for the machine. Asking takes no descriptor.
-#[must_use]
-pub fn has_capability(capability: CapabilitySet) -> bool {
-    const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD; // PROC_USER_INIT_INO in linux/proc_ns.h
-    let whole = fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() == FIRST_USER_NAMESPACE);
-    whole && capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
-}
-
 /// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it. `CAP_IPC_LOCK` counts
 /// for the whole machine alone: the kernel asks `capable()`, not `ns_capable()`.
 #[must_use]
 pub fn pinnable_bytes() -> Option<u64> {
     let limit = super::memlock_bytes();
-    (limit != u64::MAX && !has_capability(CapabilitySet::IPC_LOCK)).then_some(limit)
+    (limit != u64::MAX && !super::has_capability(CapabilitySet::IPC_LOCK)).then_some(limit)
 }
 
 /// The error of `call`, with the limit that caused it where the errno stands for one.

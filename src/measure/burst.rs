@@ -93,7 +93,7 @@ pub fn time_after_lead_in(instance: &mut Instance<'_>, duration: Duration, mode:
 /// none where the receiver keeps no bytes.
 ///
 /// # Errors
-/// [`Error::Corrupt`](crate::Error::Corrupt), or whatever else went wrong on either side.
+/// [`Error::Corrupt`](crate::error::Error::Corrupt), or whatever else went wrong on either side.
 pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
     let messages = messages_worth(instance, 1 << 20, 2, 8);
     Ok(of_messages(instance, messages, Mode::Verify)?.client.verified_messages)

@@ -23,7 +23,7 @@ const BLOCK_BYTES: usize = 16;
 
 /// The memory of one field.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     start: NonNull<u8>,
     bytes: usize,
     owner: Owner,
@@ -49,7 +49,7 @@ unsafe impl Sync for Field {}
 impl Field {
     /// A field in an allocation of its own, zeroed. For [`Layout::Page`] that is a mapping, of which the kernel joins no
     /// pages to huge ones, whatever the machine's or the allocator's settings are.
-    pub(super) fn zeroed(bytes: usize, layout: Layout) -> Self {
+    pub(crate) fn zeroed(bytes: usize, layout: Layout) -> Self {
         if layout == Layout::Heap {
             let allocation = NonNull::from(Box::leak(vec![0; bytes].into_boxed_slice()));
             return Self { start: allocation.cast(), bytes, owner: Owner::Field(allocation) };
@@ -63,12 +63,12 @@ impl Field {
         Self { start, bytes, owner: Owner::Pages(room_bytes) }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the bytes are this field's, initialized, and borrowed as the field is.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and the field is borrowed for writing.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
@@ -82,7 +82,7 @@ impl Field {
     }
 
     /// As `writev(2)` takes it.
-    pub(super) fn iovec(&self) -> libc::iovec {
+    pub(crate) fn iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.bytes }
     }
 }
@@ -250,14 +250,12 @@ impl Arena {
     }
 
     /// All of it, as `readv(2)` and the registration of buffers take it.
-    #[must_use]
-    pub fn iovec(&self) -> libc::iovec {
+    pub(crate) fn iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.bytes }
     }
 
-    /// The file behind the mapping.
-    #[must_use]
-    pub fn as_file(&self) -> Option<BorrowedFd<'_>> {
+    /// The file behind the mapping. Who writes to it writes to the messages: it leaves this crate for no one.
+    pub(crate) fn as_file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
 

@@ -14,6 +14,7 @@ mod memory;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::{ptr, slice};
 
@@ -22,7 +23,7 @@ use crate::case::Layout;
 use crate::counts::Seen;
 
 pub use crate::case::MAX_FIELDS;
-use memory::Field;
+pub(crate) use memory::Field;
 #[cfg(feature = "cli")]
 pub(crate) use memory::on_huge_pages;
 pub use memory::{Arena, Pages, huge_page_bytes};
@@ -99,7 +100,7 @@ impl Message {
     ///
     /// # Panics
     /// If one has more than [`MAX_FIELDS`].
-    pub fn in_file(field_bytes: &[Vec<usize>]) -> io::Result<(Vec<Self>, Vec<u64>, Arc<Arena>)> {
+    pub(crate) fn in_file(field_bytes: &[Vec<usize>]) -> io::Result<(Vec<Self>, Vec<u64>, Arc<Arena>)> {
         let (arena, fields) = Arena::hold(field_bytes, Layout::Heap, true)?;
         let start = |fields: &Vec<Field>| fields.first().map_or(0, |field| arena.offset_bytes(field)) as u64;
         let offsets_bytes = fields.iter().map(start).collect();
@@ -156,7 +157,11 @@ impl Message {
     }
 
     /// The fields as `recvmsg(2)` takes them.
-    pub fn io_slices_mut(&mut self) -> &mut [IoSliceMut<'_>] {
+    ///
+    /// # Safety
+    /// The slices go on pointing to where they point: no other is put in their place, and none is
+    /// shortened ([`IoSliceMut::advance`]). They are the message's own list, which it reads later.
+    pub(crate) unsafe fn io_slices_mut(&mut self) -> &mut [IoSliceMut<'_>] {
         // SAFETY: as above, of `IoSliceMut`; and the message is borrowed for writing.
         unsafe { slice::from_raw_parts_mut(self.iovecs.as_mut_ptr().cast(), self.iovecs.len()) }
     }
@@ -245,6 +250,54 @@ impl Message {
     }
 }
 
+/// A message to write, lent by the sender that owns it: its bytes may be changed, and no other message may be put in its
+/// place. What a sender has noted of its messages (where their fields lie, what is registered) so stays true.
+///
+/// It reads as the [`Message`] that it is.
+#[derive(Debug)]
+pub struct MessageMut<'a>(&'a mut Message);
+
+impl<'a> MessageMut<'a> {
+    /// Lends `message`.
+    pub fn new(message: &'a mut Message) -> Self {
+        Self(message)
+    }
+
+    /// As [`Message::field_mut`].
+    ///
+    /// # Panics
+    /// If `index` is not below [`fields`](Message::fields).
+    pub fn field_mut(&mut self, index: usize) -> &mut [u8] {
+        self.0.field_mut(index)
+    }
+
+    /// As [`Message::unpack`].
+    ///
+    /// # Panics
+    /// If `packed` is not [`payload_bytes`](Message::payload_bytes) long.
+    pub fn unpack(&mut self, packed: &[u8]) {
+        self.0.unpack(packed);
+    }
+
+    /// As [`Message::fill`].
+    pub fn fill(&mut self, seed: u64) {
+        self.0.fill(seed);
+    }
+
+    /// As [`Message::stamp`].
+    pub fn stamp(&mut self, sequence: u64) {
+        self.0.stamp(sequence);
+    }
+}
+
+impl Deref for MessageMut<'_> {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        self.0
+    }
+}
+
 /// What is left of some iovecs after their first bytes. Made anew for each call, and without an allocation.
 pub(crate) struct Rest<'a> {
     iovecs: [libc::iovec; MAX_FIELDS + 1],
@@ -261,6 +314,10 @@ impl<'a> Rest<'a> {
             bytes: PhantomData,
         };
         for &libc::iovec { iov_base, iov_len } in iovecs {
+            // What has no room here is left to the next call, as after a short one.
+            if rest.count == rest.iovecs.len() {
+                break;
+            }
             let gone = gone_bytes.min(iov_len);
             gone_bytes -= gone;
             if gone < iov_len {

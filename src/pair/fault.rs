@@ -2,16 +2,15 @@
 //! that a run without one carries nothing of it.
 
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::monotonic_ns;
-use crate::error::{Error, Result};
-use crate::message::{Message, Received};
-use crate::path::{ReceiveMessage, SendMessage};
+use crate::message::{MessageMut, Received};
+use crate::path::error::{Error, Result};
+use crate::path::{Observe, ReceiveMessage, SendMessage, Socket};
 use crate::sample::{Copies, Side, ZeroCopyCounts};
 
 /// What goes wrong, on which end of which pair, and at which message.
@@ -74,21 +73,21 @@ impl Fault {
             // As a panic unwinds, without the hook's lines on stderr.
             FaultKind::Panic => resume_unwind(Box::new(format!("planted in message {}", self.at_message))),
             FaultKind::Corrupt | FaultKind::Slow { .. } | FaultKind::SlowDrain { .. } => Ok(()),
-            FaultKind::Reset => reset(connection),
+            FaultKind::Reset => connection.reset().map_err(Error::call("connect(2) AF_UNSPEC")),
         }
     }
 }
 
 /// Wraps a sender.
 pub(super) struct FaultySender {
-    pub(super) inner: Box<dyn SendMessage>,
+    pub(super) inner: Box<dyn Observe>,
     pub(super) connection: Arc<TcpStream>,
     pub(super) fault: Fault,
     pub(super) message: u64,
 }
 
 impl SendMessage for FaultySender {
-    fn message(&mut self) -> Result<&mut Message> {
+    fn message(&mut self) -> Result<MessageMut<'_>> {
         self.inner.message()
     }
 
@@ -96,8 +95,9 @@ impl SendMessage for FaultySender {
         if self.message == self.fault.at_message {
             self.fault.strike(&self.connection)?;
             if self.fault.kind == FaultKind::Corrupt {
-                let message = self.inner.message()?;
-                let field = message.field_mut((message.fields() - 1) / 2);
+                let mut message = self.inner.message()?;
+                let middle = (message.fields() - 1) / 2;
+                let field = message.field_mut(middle);
                 let middle = field.len() / 2;
                 field[middle] ^= 0xff;
             }
@@ -123,8 +123,10 @@ impl SendMessage for FaultySender {
         }
         self.inner.flush()
     }
+}
 
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+impl Observe for FaultySender {
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.inner.prepare(write)
     }
 
@@ -177,17 +179,4 @@ fn spin(spin_ns: u64) -> Result<()> {
         std::hint::spin_loop();
     }
     Ok(())
-}
-
-/// Sends a reset and forgets the connection: `connect(2)` to `AF_UNSPEC`.
-fn reset(connection: &TcpStream) -> Result<()> {
-    let address = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
-    // SAFETY: the address is live and as long as `length` says; the call only reads it.
-    let result = unsafe { libc::connect(connection.as_raw_fd(), &raw const address, length) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(Error::call("connect(2) AF_UNSPEC")(std::io::Error::last_os_error()))
-    }
 }

@@ -28,7 +28,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::path::{recv_all, send_all};
+use crate::path::{self, recv_all, send_all};
 use crate::random;
 
 pub use client_process::remove_peers_program;
@@ -121,7 +121,7 @@ impl Hello {
 /// Asks, on a data connection, for so many more messages. 0 says that all that were asked for have arrived and
 /// no more are wanted; it also carries the TCP acknowledgement of the last message.
 fn send_request(connection: &TcpStream, messages: u64) -> Result<()> {
-    send_all(connection, &messages.to_le_bytes())
+    Ok(send_all(connection, &messages.to_le_bytes())?)
 }
 
 /// What [`send_request`] sent.
@@ -143,8 +143,8 @@ fn seed(mode: Mode, sequence: u64) -> u64 {
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds. The same in every process of a machine.
-fn monotonic_ns() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(Error::call("clock_gettime(2)"))?;
+fn monotonic_ns() -> path::Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(path::Error::call("clock_gettime(2)"))?;
     Ok(now.num_nanoseconds().unsigned_abs())
 }
 

@@ -8,7 +8,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +26,7 @@ use super::watch::STALL_SINK;
 use super::{SocketOptions, receive_request};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::path::socket::sealed::Sealed;
 use crate::path::socket::{MappedReceive, Mapping};
 use crate::path::{Interest, Readiness, Socket};
 use crate::topology::Sink;
@@ -402,6 +403,8 @@ impl SinkSocket {
     }
 }
 
+impl Sealed for SinkSocket {}
+
 impl Socket for SinkSocket {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.counted(self.0.connection.send(bytes))
@@ -433,8 +436,10 @@ impl Socket for SinkSocket {
         self.0.connection.map_received(bytes)
     }
 
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        self.0.connection.receive_mapped(request)
+    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { self.0.connection.receive_mapped(request) }
     }
 
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
@@ -451,6 +456,14 @@ impl Socket for SinkSocket {
 
     fn enable_zero_copy(&self) -> io::Result<()> {
         self.0.connection.enable_zero_copy()
+    }
+
+    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        self.0.connection.shut_down(how)
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        self.0.connection.reset()
     }
 
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {

@@ -7,9 +7,10 @@
 //! [msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html#notification-parsing).
 
 use std::collections::VecDeque;
+use std::mem;
 
+use super::error::CompletionError;
 use crate::counts::ZeroCopyCounts;
-use crate::error::CompletionError;
 
 /// Room for one notification's control messages: a header, a `sock_extended_err` and an address.
 pub(crate) const CONTROL_BYTES: usize = 128;
@@ -82,62 +83,199 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     array
 }
 
-/// Which slots of a ring the kernel may still read, and the counts.
+/// A send of owned buffers, by its place in the order of sends on a connection: from 0, without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub(super) u64);
+
+impl Ticket {
+    /// How many sends came before it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What is known of whether the kernel copied the bytes of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It did, at least some of them: the send asked for it, or the completion of this send alone says so.
+    Yes,
+    /// Its completion, of this send alone, does not say so.
+    No,
+    /// The completion covers other sends as well, and says of the first of them alone what it says
+    /// (`skb_zerocopy_notify_extend`). Or the send took several calls, of which not all are known.
+    NotKnown,
+}
+
+impl Copied {
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::NotKnown }
+    }
+}
+
+/// The sends of which the kernel may still read the buffers, and the counts.
 ///
 /// The calls in flight are a queue: new calls join at its end, and completed ones leave at its front. What
 /// completes out of order is marked, and leaves later. So a notification costs as much as the calls that it
-/// completes, however many slots there are.
+/// completes, however many are in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    /// By slot: its calls that have not completed.
-    open_calls: Vec<u32>,
+pub(crate) struct InFlight<B> {
+    /// In the order of their tickets. The first one is not given back.
+    sends: VecDeque<InFlightSend<B>>,
+    first_ticket: u64,
     /// The first one is open.
     calls: VecDeque<Call>,
-    /// The number that the kernel gives to the next successful call.
+    /// The number that the kernel gives to the next successful zero-copy call.
     next_call: u32,
+    /// Sends that can be given back.
+    done: VecDeque<u64>,
+    /// How many sends are not given back.
+    held: usize,
+    /// Whether a notification came that fits no call. What it and later ones say may be of somebody else's calls.
+    is_distrusted: bool,
+    pinned_bytes: usize,
     pub(crate) counts: ZeroCopyCounts,
+}
+
+#[derive(Debug)]
+struct InFlightSend<B> {
+    /// None once they are given back.
+    buffers: Option<B>,
+    /// Zero-copy calls that have not completed.
+    open_calls: u32,
+    /// Whether every byte was handed to the kernel.
+    is_whole: bool,
+    /// What its calls say together.
+    copied: Option<Copied>,
+    pinned_bytes: usize,
 }
 
 /// A call that has not completed, or has completed before an older one.
 #[derive(Debug)]
 struct Call {
-    slot: usize,
+    ticket: u64,
     bytes: usize,
     completed: bool,
 }
 
-impl InFlight {
-    pub(crate) fn new(slots: usize) -> Self {
+impl<B> InFlight<B> {
+    pub(crate) fn new() -> Self {
         Self {
-            open_calls: vec![0; slots],
-            // More are rarely in flight, and a small queue stays in the cache. It grows where it must.
-            calls: VecDeque::with_capacity(slots.min(1024)),
+            sends: VecDeque::new(),
+            first_ticket: 0,
+            calls: VecDeque::new(),
             next_call: 0,
+            done: VecDeque::new(),
+            held: 0,
+            is_distrusted: false,
+            pinned_bytes: 0,
             counts: ZeroCopyCounts::default(),
         }
     }
 
-    /// Whether no outstanding call refers to the slot.
-    pub(crate) fn is_free(&self, slot: usize) -> bool {
-        self.open_calls[slot] == 0
+    /// How many sends are not given back.
+    pub(super) fn sends(&self) -> usize {
+        self.held
     }
 
-    /// Whether any call is outstanding.
-    pub(crate) fn any_open(&self) -> bool {
-        !self.calls.is_empty()
+    /// How many zero-copy calls are outstanding.
+    pub(super) fn open_calls(&self) -> u64 {
+        self.counts.sends - self.counts.completions
     }
 
-    /// Books a successful call that sent `bytes` of the slot's message.
-    pub(crate) fn sent(&mut self, slot: usize, bytes: usize) {
+    pub(super) fn pinned_bytes(&self) -> usize {
+        self.pinned_bytes
+    }
+
+    /// Takes the buffers of the next send.
+    pub(crate) fn begin(&mut self, buffers: B) -> Ticket {
+        let ticket = Ticket(self.first_ticket + self.sends.len() as u64);
+        let buffers = Some(buffers);
+        self.held += 1;
+        self.sends.push_back(InFlightSend {
+            buffers,
+            open_calls: 0,
+            is_whole: false,
+            copied: None,
+            pinned_bytes: 0,
+        });
+        ticket
+    }
+
+    /// Gives back the buffers of the last send, of which no byte has gone. There was no such send then.
+    pub(super) fn take_back(&mut self) -> Option<B> {
+        let send = self.sends.pop_back_if(|send| send.copied.is_none() && send.open_calls == 0)?;
+        self.held -= 1;
+        send.buffers
+    }
+
+    /// The buffers of a send, until they are given back.
+    pub(super) fn buffers(&self, ticket: Ticket) -> Option<&B> {
+        self.sends.get(self.place(ticket.0)?)?.buffers.as_ref()
+    }
+
+    /// As [`buffers`](Self::buffers), to write: for a test of what the kernel does with them alone.
+    pub(super) fn buffers_mut(&mut self, ticket: Ticket) -> Option<&mut B> {
+        let place = self.place(ticket.0)?;
+        self.sends.get_mut(place)?.buffers.as_mut()
+    }
+
+    fn place(&self, ticket: u64) -> Option<usize> {
+        usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()
+    }
+
+    /// Books a successful call that sent `bytes` of the last send, and that completes by a notification.
+    pub(crate) fn called(&mut self, bytes: usize) {
+        let Some(send) = self.sends.back_mut() else { return };
+        send.open_calls += 1;
+        send.pinned_bytes += bytes;
+        self.pinned_bytes += bytes;
         self.next_call = self.next_call.wrapping_add(1);
-        self.calls.push_back(Call { slot, bytes, completed: false });
-        self.open_calls[slot] += 1;
+        let ticket = self.first_ticket + self.sends.len() as u64 - 1;
+        self.calls.push_back(Call { ticket, bytes, completed: false });
         self.counts.sends += 1;
         self.counts.sent_bytes += bytes as u64;
     }
 
+    /// Books a successful call that copied bytes of the last send.
+    pub(super) fn copied(&mut self) {
+        if let Some(send) = self.sends.back_mut() {
+            send.copied = Some(send.copied.map_or(Copied::Yes, |copied| copied.and(Copied::Yes)));
+        }
+    }
+
+    /// The last send is whole.
+    pub(crate) fn finish(&mut self) {
+        let Some(send) = self.sends.back_mut() else { return };
+        send.is_whole = true;
+        if send.open_calls == 0 {
+            self.done.push_back(self.first_ticket + self.sends.len() as u64 - 1);
+        }
+    }
+
+    /// Gives back one send of which the kernel needs nothing any more.
+    pub(crate) fn give_back(&mut self) -> Option<(Ticket, B, Copied)> {
+        let ticket = self.done.pop_front()?;
+        let place = self.place(ticket)?;
+        let send = self.sends.get_mut(place)?;
+        let buffers = send.buffers.take()?;
+        let copied = send.copied.unwrap_or(Copied::NotKnown);
+        self.pinned_bytes -= send.pinned_bytes;
+        self.held -= 1;
+        while self.sends.pop_front_if(|send| send.buffers.is_none()).is_some() {
+            self.first_ticket += 1;
+        }
+        Some((Ticket(ticket), buffers, copied))
+    }
+
     /// Books a notification.
+    ///
+    /// One that covers a call which was never made, or that completed before, is booked for no call: the numbers are
+    /// another's then, and so may be those of every later one.
     pub(crate) fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
+        if self.is_distrusted {
+            return Err(CompletionError::Distrusted);
+        }
         // Counted back from the next call, so that a range that wraps is an ordinary one. Zero or less for
         // calls that were never made.
         let back = |call: u32| i64::from(self.next_call.wrapping_sub(call).cast_signed());
@@ -145,33 +283,57 @@ impl InFlight {
         let place = |back: i64| self.calls.len().saturating_sub(usize::try_from(back).unwrap_or(0));
         let end = place(last - 1);
         let start = place(first).min(end);
-        let (mut closed, mut bytes) = (0, 0);
-        for call in self.calls.range_mut(start..end).filter(|call| !call.completed) {
+        let open = self.calls.range(start..end).filter(|call| !call.completed).count() as u64;
+        let unknown = notification.calls() - open.min(notification.calls());
+        if first < last || unknown > 0 {
+            self.is_distrusted = true;
+            let Notification { first, last, .. } = notification;
+            return Err(CompletionError::NotOutstanding { first, last, unknown });
+        }
+        let copied = match notification {
+            _ if notification.calls() > 1 => Copied::NotKnown,
+            Notification { copied: true, .. } => Copied::Yes,
+            Notification { copied: false, .. } => Copied::No,
+        };
+        for call in self.calls.range_mut(start..end) {
             call.completed = true;
-            self.open_calls[call.slot] -= 1;
-            closed += 1;
-            bytes += call.bytes as u64;
+            if notification.copied {
+                self.counts.copied_bytes += call.bytes as u64;
+            }
+            let place = (call.ticket - self.first_ticket) as usize;
+            let Some(send) = self.sends.get_mut(place) else { continue };
+            send.open_calls -= 1;
+            send.copied = Some(send.copied.map_or(copied, |before| before.and(copied)));
+            if send.open_calls == 0 && send.is_whole {
+                self.done.push_back(call.ticket);
+            }
         }
         while self.calls.front().is_some_and(|call| call.completed) {
             self.calls.pop_front();
         }
-        let unknown = notification.calls() - closed;
-        if first < last || unknown > 0 {
-            let Notification { first, last, .. } = notification;
-            return Err(CompletionError::NotOutstanding { first, last, unknown });
-        }
         self.counts.notifications += 1;
-        self.counts.completions += closed;
+        self.counts.completions += open;
         if notification.copied {
-            self.counts.copied += closed;
-            self.counts.copied_bytes += bytes;
+            self.counts.copied += open;
         }
         Ok(())
     }
 
+    /// As if so many calls had been made before, and had completed.
     #[cfg(any(test, feature = "cli"))]
-    pub(crate) fn starting_at(slots: usize, next_call: u32) -> Self {
-        Self { next_call, ..Self::new(slots) }
+    pub(crate) fn starting_at(next_call: u32) -> Self {
+        Self { next_call, ..Self::new() }
+    }
+
+    /// Leaks what the kernel may still read, and returns how many bytes that is.
+    pub(super) fn leak(&mut self) -> u64 {
+        let is_outstanding = |send: &InFlightSend<B>| send.open_calls > 0;
+        let mut leaked_bytes = 0;
+        for send in self.sends.drain(..).filter(is_outstanding) {
+            leaked_bytes += send.pinned_bytes as u64;
+            mem::forget(send.buffers);
+        }
+        leaked_bytes
     }
 }
 
@@ -234,94 +396,144 @@ mod tests {
         }
     }
 
+    /// A send of one call, or more.
+    fn send(in_flight: &mut InFlight<u64>, calls: u32, bytes: usize) -> u64 {
+        let number = in_flight.first_ticket + in_flight.sends.len() as u64;
+        let ticket = in_flight.begin(number);
+        (0..calls).for_each(|_| in_flight.called(bytes));
+        in_flight.finish();
+        ticket.number()
+    }
+
+    fn given_back(in_flight: &mut InFlight<u64>) -> Vec<(u64, Copied)> {
+        std::iter::from_fn(|| in_flight.give_back()).map(|(_, buffers, copied)| (buffers, copied)).collect()
+    }
+
     #[test]
-    fn a_slot_is_free_only_after_all_of_its_calls_completed() {
-        let mut in_flight = InFlight::new(1);
-        in_flight.sent(0, 80);
-        in_flight.sent(0, 80);
+    fn a_send_is_given_back_only_after_all_of_its_calls_completed() {
+        let mut in_flight = InFlight::new();
+        send(&mut in_flight, 2, 80);
         in_flight.completed(range(1, 1)).unwrap();
-        assert!(!in_flight.is_free(0), "call 0 is still open");
+        assert_eq!(given_back(&mut in_flight), [], "call 0 is still open");
         in_flight.completed(range(0, 0)).unwrap();
-        assert!(in_flight.is_free(0));
+        assert_eq!(given_back(&mut in_flight), [(0, Copied::No)]);
+    }
+
+    #[test]
+    fn a_send_that_is_not_whole_is_not_given_back() {
+        let mut in_flight = InFlight::new();
+        in_flight.begin(0);
+        in_flight.called(10);
+        in_flight.completed(range(0, 0)).unwrap();
+        assert_eq!(given_back(&mut in_flight), []);
+        in_flight.finish();
+        assert_eq!(given_back(&mut in_flight), [(0, Copied::No)]);
+    }
+
+    #[test]
+    fn of_a_send_whose_completion_covers_others_too_it_is_not_known_whether_it_was_copied() {
+        let mut in_flight = InFlight::new();
+        (0..4).for_each(|_| _ = send(&mut in_flight, 1, 80));
+        in_flight.completed(Notification { copied: true, ..range(0, 1) }).unwrap();
+        in_flight.completed(Notification { copied: true, ..range(2, 2) }).unwrap();
+        in_flight.completed(range(3, 3)).unwrap();
+        let expected = [Copied::NotKnown, Copied::NotKnown, Copied::Yes, Copied::No];
+        assert_eq!(given_back(&mut in_flight), [0, 1, 2, 3].map(|send| (send, expected[send as usize])));
     }
 
     #[test]
     fn a_range_that_wraps_completes_the_calls_on_both_sides_of_the_wrap() {
-        let mut in_flight = InFlight::starting_at(3, u32::MAX - 1);
-        for slot in 0..3 {
-            in_flight.sent(slot, 80);
-        }
+        let mut in_flight = InFlight::starting_at(u32::MAX - 1);
+        (0..3).for_each(|_| _ = send(&mut in_flight, 1, 80));
         in_flight.completed(range(u32::MAX - 1, 0)).unwrap();
-        assert!(!in_flight.any_open());
+        assert_eq!(in_flight.open_calls(), 0);
         assert_eq!(in_flight.counts.completions, 3);
     }
 
     #[test]
-    fn a_completion_of_a_call_that_is_not_outstanding_is_an_error() {
-        let mut in_flight = InFlight::new(2);
-        assert!(in_flight.completed(range(0, 0)).is_err(), "no call was made");
-        in_flight.sent(0, 80);
-        assert!(in_flight.completed(range(0, 1)).is_err(), "call 1 was never made");
-        assert!(in_flight.completed(range(0, 0)).is_err(), "call 0 completed before");
-        assert!(in_flight.completed(range(5, 2)).is_err(), "a range that ends before it starts");
+    fn a_completion_of_a_call_that_is_not_outstanding_gives_nothing_back_and_ends_all_trust() {
+        // None was made; one of two was never made; it comes twice; a range that ends before it starts.
+        for (sends, before, range_in_question) in
+            [(0, None, (0, 0)), (1, None, (0, 1)), (2, Some((0, 0)), (0, 0)), (1, None, (5, 2))]
+        {
+            let mut in_flight = InFlight::new();
+            (0..sends).for_each(|_| _ = send(&mut in_flight, 1, 80));
+            if let Some((first, last)) = before {
+                in_flight.completed(range(first, last)).unwrap();
+                assert_eq!(given_back(&mut in_flight).len(), 1);
+            }
+            let (first, last) = range_in_question;
+            in_flight.completed(range(first, last)).unwrap_err();
+            assert_eq!(given_back(&mut in_flight), []);
+            let open = sends - u32::from(before.is_some());
+            let again = in_flight.completed(range(sends.saturating_sub(open), sends.saturating_sub(1)));
+            assert_eq!(again, Err(CompletionError::Distrusted));
+            assert_eq!(given_back(&mut in_flight), []);
+        }
     }
 
     #[test]
-    fn what_is_kept_of_a_ring_is_only_what_is_in_flight() {
-        let mut in_flight = InFlight::new(100_000);
-        let room = in_flight.calls.capacity();
+    fn what_is_kept_is_only_what_is_in_flight() {
+        let mut in_flight = InFlight::new();
+        let mut room = 0;
         for call in 0..300_000 {
-            in_flight.sent(call as usize % 100_000, 80);
+            send(&mut in_flight, 1, 80);
             // Two calls by one notification, two calls late.
             if call % 2 == 1 && call >= 3 {
                 in_flight.completed(range(call - 3, call - 2)).unwrap();
+                assert_eq!(given_back(&mut in_flight).len(), 2);
             }
             assert!(in_flight.calls.len() <= 4, "{} calls kept", in_flight.calls.len());
+            let now = in_flight.calls.capacity() + in_flight.sends.capacity() + in_flight.done.capacity();
+            room = if call < 10 { now } else { room };
+            assert_eq!(room, now, "nothing was allocated on the way");
         }
-        assert_eq!(in_flight.calls.capacity(), room, "nothing was allocated on the way");
     }
 
-    /// One step of a sender's life.
+    /// One step of a queue's life.
     #[derive(Clone, Copy, Debug)]
     enum Event {
-        /// The next message of the ring is sent by so many calls, if the kernel has let go of it.
+        /// A send of so many calls.
         Send(u32),
         /// A range of outstanding calls completes: where it starts among them, and its length at most.
         Complete(prop::sample::Index, usize),
+        /// A range that covers a call which was never made, or is none.
+        Invent(u32, u32),
     }
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
-            (1u32..5).prop_map(Event::Send),
-            (any::<prop::sample::Index>(), 1usize..12).prop_map(|(at, most)| Event::Complete(at, most)),
+            10 => (1u32..5).prop_map(Event::Send),
+            10 => (any::<prop::sample::Index>(), 1usize..12).prop_map(|(at, most)| Event::Complete(at, most)),
+            1 => (any::<u32>(), any::<u32>()).prop_map(|(first, more)| Event::Invent(first, more)),
         ]
     }
 
     proptest! {
-        /// Messages of a ring are sent in turn, many times round, each by some calls; ranges of outstanding
-        /// calls complete in any order, wherever the counter stands. At each step just those slots are free
-        /// whose every call has completed, and the same range is not taken twice.
+        /// Sends of some calls each; ranges of outstanding calls complete in any order, wherever the counter stands. At
+        /// each step just those sends come back, once, whose every call has completed. A range is not taken twice, and
+        /// after one that was invented nothing comes back any more.
         #[test]
-        fn any_ranges_in_any_order_free_exactly_the_completed_slots_of_the_ring(
+        fn any_ranges_in_any_order_give_back_exactly_the_completed_sends(
             start: u32,
-            slots in 1usize..8,
             events in prop::collection::vec(event(), 1..120),
         ) {
-            let mut in_flight = InFlight::starting_at(slots, start);
-            // By call, from 0: its slot, and whether it is outstanding.
-            let mut model: Vec<(usize, bool)> = Vec::new();
-            let (mut slot, mut notifications, mut copied_bytes) = (0, 0, 0);
+            let mut in_flight = InFlight::starting_at(start);
+            // By call, from 0: its send, and whether it is outstanding.
+            let mut model: Vec<(u64, bool)> = Vec::new();
+            let (mut sends, mut copied_bytes) = (0, 0);
+            // By send: bytes of each of its calls.
+            let mut bytes: Vec<u64> = Vec::new();
+            let mut back = Vec::new();
             let number = |call: usize| start.wrapping_add(u32::try_from(call).unwrap());
             for event in events {
                 match event {
                     Event::Send(calls) => {
-                        if in_flight.is_free(slot) {
-                            for _ in 0..calls {
-                                in_flight.sent(slot, 80 + slot);
-                                model.push((slot, true));
-                            }
-                            slot = (slot + 1) % slots;
-                        }
+                        let ticket = send(&mut in_flight, calls, 80 + calls as usize);
+                        prop_assert_eq!(ticket, sends);
+                        model.extend((0..calls).map(|_| (sends, true)));
+                        bytes.push(80 + u64::from(calls));
+                        sends += 1;
                     }
                     Event::Complete(at, most) => {
                         let open: Vec<_> = (0..model.len()).filter(|&call| model[call].1).collect();
@@ -333,26 +545,36 @@ mod tests {
                         let last = following.last().unwrap();
                         let notification = Notification { copied: true, ..range(number(first), number(last)) };
                         in_flight.completed(notification).unwrap();
-                        for (slot, open) in &mut model[first..=last] {
-                            *open = false;
-                            copied_bytes += 80 + *slot as u64;
+                        for call in &mut model[first..=last] {
+                            call.1 = false;
+                            copied_bytes += bytes[call.0 as usize];
                         }
-                        notifications += 1;
+                    }
+                    Event::Invent(first, more) => {
+                        let first = number(model.len()).wrapping_add(first % 1000);
+                        let invented = range(first, first.wrapping_add(more % 1000));
+                        prop_assert!(in_flight.completed(invented).is_err());
                         let counts = in_flight.counts;
-                        prop_assert!(in_flight.completed(notification).is_err());
+                        prop_assert_eq!(given_back(&mut in_flight), []);
+                        let all = range(number(0), number(model.len()).wrapping_sub(1));
+                        prop_assert_eq!(in_flight.completed(all), Err(CompletionError::Distrusted));
+                        prop_assert_eq!(given_back(&mut in_flight), []);
                         prop_assert_eq!(in_flight.counts, counts);
+                        return Ok(());
                     }
                 }
-                for slot in 0..slots {
-                    let open = model.iter().any(|&(owner, open)| owner == slot && open);
-                    prop_assert_eq!(in_flight.is_free(slot), !open);
-                }
-                prop_assert_eq!(in_flight.any_open(), model.iter().any(|&(_, open)| open));
+                back.extend(given_back(&mut in_flight).into_iter().map(|(send, _)| send));
+                let is_open = |send: u64| model.iter().any(|&(owner, open)| owner == send && open);
+                let mut expected: Vec<u64> = (0..sends).filter(|&send| !is_open(send)).collect();
+                let mut found = back.clone();
+                found.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(found, expected, "each of these, and once");
             }
             let completions = model.iter().filter(|(_, open)| !open).count() as u64;
             let counts = in_flight.counts;
             prop_assert_eq!((counts.sends, counts.completions), (model.len() as u64, completions));
-            prop_assert_eq!((counts.notifications, counts.copied_bytes), (notifications, copied_bytes));
+            prop_assert_eq!((counts.copied, counts.copied_bytes), (completions, copied_bytes));
         }
     }
 }

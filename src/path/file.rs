@@ -4,7 +4,8 @@
 //!
 //! Their owner writes the fields where they are sent from, in a mapping of the file. As with
 //! [`splice`](super::splice), nothing says when the kernel has let go of a page, and what is written before arrives. So a
-//! message is lent again only when the receiver has said that it has it ([`SendMessage::received`]). And as `splice`,
+//! message is lent again only when the receiver has said that it has it ([`SendMessage::received`]). The file is the
+//! sender's own: a receiver that lies so gets later bytes of this sender, and never another owner's. And as `splice`,
 //! `sendfile` to a peer that has closed raises `SIGPIPE` where that is not ignored, as programs in Rust do.
 //!
 //! ```
@@ -30,11 +31,11 @@
 
 use std::sync::Arc;
 
+use super::error::{Error, Result};
 use super::receipt::Receipts;
 use super::ring::Ring;
-use super::{Copies, Interest, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
-use crate::error::{Error, Result};
-use crate::message::{Arena, Message};
+use super::{Copies, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts, moved};
+use crate::message::{Arena, Message, MessageMut};
 
 /// Sends from a file in memory, in which the messages lie.
 #[derive(Debug)]
@@ -65,10 +66,10 @@ impl<S: Socket> FileSender<S> {
 
 // The pages belong to the file. The kernel holds those that it may yet send, so nothing has to be leaked.
 impl<S: Socket + Send> SendMessage for FileSender<S> {
-    fn message(&mut self) -> Result<&mut Message> {
+    fn message(&mut self) -> Result<MessageMut<'_>> {
         let place = self.ring.advance();
         self.receipts.check(place)?;
-        Ok(self.ring.current_mut())
+        Ok(MessageMut::new(self.ring.current_mut()))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -81,7 +82,7 @@ impl<S: Socket + Send> SendMessage for FileSender<S> {
         while sent_bytes < payload_bytes {
             let left_bytes = payload_bytes - sent_bytes;
             let result = self.socket.send_file(file, offset_bytes + sent_bytes as u64, left_bytes);
-            sent_bytes += wait.progress(&self.socket, "sendfile(2)", result)?.unwrap_or(0);
+            sent_bytes += moved(wait.progress(&self.socket, "sendfile(2)", result)?, "sendfile(2)")?;
         }
         self.ring.mark_sent();
         Ok(())
@@ -94,10 +95,12 @@ impl<S: Socket + Send> SendMessage for FileSender<S> {
     fn flush(&mut self) -> Result<()> {
         self.receipts.check_all()
     }
+}
 
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+impl<S: Socket + Send> Observe for FileSender<S> {
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        self.ring.messages_mut().iter_mut().for_each(write);
+        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
         Ok(())
     }
 
@@ -124,20 +127,9 @@ mod tests {
 
     /// A sender whose messages have the lengths and the bytes of those that are given.
     #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]
-    fn sender(socket: Script, messages: Vec<Message>) -> Box<dyn SendMessage> {
-        let lengths =
-            |message: &Message| (0..message.fields()).map(|field| message.field(field).len()).collect();
-        let shapes: Vec<Vec<usize>> = messages.iter().map(lengths).collect();
-        let mut sender = FileSender::new(socket, &shapes).unwrap();
-        let mut given = messages.iter();
-        sender
-            .prepare(&mut |message| {
-                let given = given.next().unwrap();
-                for field in 0..given.fields() {
-                    message.field_mut(field).copy_from_slice(given.field(field));
-                }
-            })
-            .unwrap();
+    fn sender(socket: Script, messages: Vec<Message>) -> Box<dyn Observe> {
+        let mut sender = FileSender::new(socket, &script::shapes(&messages)).unwrap();
+        script::write(&mut sender, &messages);
         Box::new(Answered::new(sender))
     }
 

@@ -16,7 +16,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{MappedReceiver, OneCopySender, ReceiveMessage, SendMessage};
+//! use sendpath::path::{MappedReceiver, MessageSender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -24,7 +24,7 @@
 //! let (server, _) = listener.accept()?;
 //! let mut receiver = MappedReceiver::new(client, vec![vec![8192; 2]])?;
 //!
-//! let mut sender = OneCopySender::new(server, vec![Message::with_field_bytes(&[8192; 2], Layout::Heap)]);
+//! let mut sender = MessageSender::one_copy(server, vec![Message::with_field_bytes(&[8192; 2], Layout::Heap)]);
 //! sender.message()?.fill(7);
 //! sender.send()?;
 //!
@@ -38,10 +38,10 @@
 use std::io::{self, IoSlice};
 use std::slice;
 
+use super::error::{Error, Result};
 use super::receivers::{Lengths, Turn};
 use super::socket::{MappedReceive, Mapping};
 use super::{Copies, Interest, ReceiveMessage, Socket, WAIT_LIMIT, Wait, recv_all};
-use crate::error::{Error, Result};
 use crate::message::{Received, page_bytes};
 
 /// Receives by mapping whole pages, and copying the rest.
@@ -119,7 +119,12 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
             let whole_bytes = left_bytes - left_bytes % page_bytes();
             let start = self.mapping.start().wrapping_add(mapped_bytes);
             let mut request = MappedReceive::new(start, whole_bytes);
-            let answer = if whole_bytes > 0 { self.socket.receive_mapped(&mut request) } else { Ok(()) };
+            let answer = if whole_bytes > 0 {
+                // SAFETY: the request names a part of this receiver's own mapping, of which nothing is borrowed now.
+                unsafe { self.socket.receive_mapped(&mut request) }
+            } else {
+                Ok(())
+            };
             let is_over = match answer {
                 Err(errno) if errno.kind() == io::ErrorKind::Interrupted => continue,
                 // The peer has closed. The request still holds what was asked for, and nothing was mapped.
@@ -174,7 +179,7 @@ mod tests {
     use crate::case::Layout;
     use crate::message::{Message, field_bytes};
     use crate::path::script::{self, Script, Step, connected};
-    use crate::path::{SendMessage, TwoCopySender};
+    use crate::path::{MessageSender, SendMessage};
 
     fn lengths(payload_bytes: usize) -> Vec<Vec<usize>> {
         vec![field_bytes(payload_bytes).to_vec()]
@@ -307,9 +312,9 @@ mod tests {
         let (server, client) = connected();
         let messages = vec![Message::new(payload_bytes, Layout::Heap)];
         let peer = std::thread::spawn(move || {
-            let mut sender = TwoCopySender::new(server, messages);
+            let mut sender = MessageSender::two_copy(server, messages);
             for number in 0..100 {
-                let message = sender.message().unwrap();
+                let mut message = sender.message().unwrap();
                 message.fill(number);
                 message.stamp(number);
                 sender.send().unwrap();

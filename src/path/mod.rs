@@ -1,11 +1,14 @@
 //! Ways to send and to receive, each usable on its own over any connected TCP socket.
 //!
+//! A server sends by a [`SendQueue`]: it takes buffers, never waits, and gives them back when the kernel has let go of
+//! them. The senders that this suite measures stand on it, and wait; each sends the messages of a ring in turn:
+//!
 //! | sender | does | copies by a CPU, per message | a message may be written again |
 //! |---|---|---|---|
-//! | [`TwoCopySender`] | packs the fields, `send` | pack and user→kernel | after the call |
-//! | [`OneCopySender`] | `sendmsg`, an iovec per field | user→kernel | after the call |
-//! | [`ZeroCopySender`] | `sendmsg` with `MSG_ZEROCOPY` | none *unless deferred* | when it has completed |
-//! | [`HybridSender`] | packs small fields, `sendmsg` with the others | pack of the small ones, user→kernel | after the call |
+//! | [`MessageSender::two_copy`] | packs the fields, `send` | pack and user→kernel | after the call |
+//! | [`MessageSender::one_copy`] | `sendmsg`, an iovec per field | user→kernel | after the call |
+//! | [`MessageSender::zero_copy`] | `sendmsg` with `MSG_ZEROCOPY` | none *unless deferred* | when it has completed |
+//! | [`MessageSender::hybrid`], [`hybrid_zero`](MessageSender::hybrid_zero) | packs small fields, `sendmsg` with the others | pack of the small ones, and as the two above | as these |
 //! | [`SpliceSender`] | `vmsplice` into a pipe, `splice` | none before receipt | when the receiver has it |
 //! | [`FileSender`] | `sendfile` from a memfd | none before receipt | when the receiver has it |
 //! | [`UringSender`] | the first three by `io_uring` | as these | as these |
@@ -21,46 +24,50 @@
 //! Every receiver takes in what any sender sends.
 //!
 //! A [`SendMessage`] lends a message to write, sends it whole, and says when the kernel has let go of all
-//! that was sent. A [`ReceiveMessage`] takes one whole message in. Short writes and reads, `EINTR` and
-//! `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
+//! that was sent; an [`Observe`] also tells what that took. A [`ReceiveMessage`] takes one whole message in. Short
+//! writes and reads, `EINTR` and `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
+//!
+//! No safe program can make a sender send, or give back, memory of another owner. What cannot be checked is `unsafe`: that
+//! nobody else sends with `MSG_ZEROCOPY` on a connection ([`SendQueue::new`]), and that buffers stay as they are
+//! ([`Buffers`]).
 
+mod buffers;
 pub(crate) mod completion;
+pub(crate) mod error;
 pub mod file;
-pub mod hybrid;
 pub mod mapped;
-pub mod one_copy;
+pub mod message_sender;
 mod receipt;
 pub mod receivers;
 mod ring;
 #[cfg(test)]
 pub(crate) mod script;
+pub mod send_queue;
 pub mod socket;
 pub mod splice;
-pub mod two_copy;
 pub mod uring;
-pub mod zero_copy;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{Engine, Layout, Receiver, SendPath, Series};
-use crate::error::{Error, Result};
-use crate::message::{Arena, Message, Received, Rest};
+use crate::message::{Arena, Message, MessageMut, Received};
 
 pub use crate::counts::{CopiedBound, Copies, ZeroCopyCounts};
+pub use buffers::Buffers;
+pub use completion::{Copied, Ticket};
+pub use error::{CompletionError, Error, Result};
 pub use file::FileSender;
-pub use hybrid::HybridSender;
 pub use mapped::MappedReceiver;
-pub use one_copy::{OneCopyReceiver, OneCopySender};
-pub use receivers::{BufferReceiver, DiscardReceiver};
+pub use message_sender::MessageSender;
+pub use receivers::{BufferReceiver, DiscardReceiver, OneCopyReceiver, TwoCopyReceiver};
+pub use send_queue::{Mode, Progress, Reason, Refused, SendQueue, leaked_bytes};
 pub use socket::{Interest, Readiness, Socket};
 pub use splice::SpliceSender;
-pub use two_copy::{TwoCopyReceiver, TwoCopySender};
 pub use uring::UringSender;
 use uring::{Handover, Operation, Registered};
-pub use zero_copy::ZeroCopySender;
 
 /// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
@@ -75,10 +82,11 @@ pub trait SendMessage: Send {
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
-    fn message(&mut self) -> Result<&mut Message>;
+    fn message(&mut self) -> Result<MessageMut<'_>>;
 
     /// Sends the message that [`message`](Self::message) lent last, whole; before the first loan, the first
-    /// of the ring. Called again without a loan in between, it sends the same message again.
+    /// of the ring. Called again without a loan in between, it sends the same message again; after an error that left it
+    /// half sent, its rest.
     ///
     /// # Errors
     /// A failed call, [`Error::Deadline`], or [`Error::PinLimit`].
@@ -94,7 +102,8 @@ pub trait SendMessage: Send {
     }
 
     /// The receiver has said that it has the first `messages` messages, counted from the first that was sent. For the
-    /// senders to whom nobody else says when a message may be written again.
+    /// senders to whom nobody else says when a message may be written again. Where that is not true, later bytes of the
+    /// same ring may arrive in place of what was sent.
     fn received(&mut self, _messages: u64) {}
 
     /// Returns when the kernel no longer needs any message that was sent; for the senders that learn it from the
@@ -103,16 +112,19 @@ pub trait SendMessage: Send {
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
     fn flush(&mut self) -> Result<()>;
+}
 
+/// What a benchmark asks of a sender beside sending.
+pub trait Observe: SendMessage {
     /// Has `write` prepare every message of the ring, from the first to the last.
     ///
     /// # Errors
-    /// As [`flush`](Self::flush), which comes first.
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()>;
+    /// As [`flush`](SendMessage::flush), which comes first.
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()>;
 
     /// Inverts every bit of the message that was sent last, wherever the path has it, and does not wait for the kernel
-    /// to let go of it. Returns whether the kernel had. A second time, after [`flush`](Self::flush), it puts back what
-    /// was there before.
+    /// to let go of it. Returns whether the kernel had. A second time, after [`flush`](SendMessage::flush), it puts back
+    /// what was there before.
     ///
     /// To `zero_copy` this does what a program must never do, in order to see what happens: a message that the kernel
     /// has not let go of may arrive changed.
@@ -156,17 +168,20 @@ pub trait ReceiveMessage: Send {
 /// message for each item of `messages`, zeroed. `most_in_flight` is for the paths that learn from the kernel when a message
 /// may be written again: how many may wait for that.
 ///
+/// # Safety
+/// As of [`SendQueue::new`]: in the life of the connection, nobody but this sender sends with `MSG_ZEROCOPY` on it.
+///
 /// # Errors
 /// What the kernel lacks for this way to send, named with what lifts it.
 ///
 /// # Panics
 /// If there is no message, or `way` is one that [`Series::check`] refuses.
-pub fn sender<S: Socket + Send + 'static>(
+pub unsafe fn sender<S: Socket + Send + 'static>(
     way: Series,
     socket: S,
     messages: &[Vec<usize>],
     most_in_flight: usize,
-) -> Result<Box<dyn SendMessage>> {
+) -> Result<Box<dyn Observe>> {
     let Series { path, layout, engine, copy_below_bytes } = way;
     let own = || -> Result<Vec<Message>> {
         if layout == Layout::Huge {
@@ -178,8 +193,7 @@ pub fn sender<S: Socket + Send + 'static>(
         let (messages, operation) = match path {
             _ if engine == Engine::UringFixed => {
                 let (messages, arena) = in_arena(messages, layout)?;
-                let libc::iovec { iov_base, iov_len } = arena.iovec();
-                (messages, Operation::Fixed(Registered::new(iov_base.cast(), iov_len)))
+                (messages, Operation::Fixed(Registered::arena(&arena)))
             }
             SendPath::TwoCopy => (own()?, Operation::Send),
             SendPath::OneCopy => (own()?, Operation::SendMsg),
@@ -190,17 +204,16 @@ pub fn sender<S: Socket + Send + 'static>(
         return Ok(Box::new(sender.with_most_in_flight(most_in_flight)));
     }
     Ok(match path {
-        SendPath::TwoCopy => Box::new(TwoCopySender::new(socket, own()?)),
-        SendPath::OneCopy => Box::new(OneCopySender::new(socket, own()?)),
-        SendPath::ZeroCopy => {
-            Box::new(ZeroCopySender::new(socket, own()?)?.with_most_in_flight(most_in_flight))
-        }
-        SendPath::Hybrid => Box::new(HybridSender::new(socket, own()?, copy_below_bytes)),
-        SendPath::HybridZero => {
-            let sender = ZeroCopySender::with_copy_below(socket, own()?, copy_below_bytes)?;
+        SendPath::TwoCopy => Box::new(MessageSender::two_copy(socket, own()?)),
+        SendPath::OneCopy => Box::new(MessageSender::one_copy(socket, own()?)),
+        SendPath::Hybrid => Box::new(MessageSender::hybrid(socket, own()?, copy_below_bytes)),
+        SendPath::ZeroCopy | SendPath::HybridZero => {
+            let copy_below_bytes = if path == SendPath::ZeroCopy { 0 } else { copy_below_bytes };
+            // SAFETY: the caller keeps the same promise.
+            let sender = unsafe { MessageSender::hybrid_zero(socket, own()?, copy_below_bytes)? };
             Box::new(sender.with_most_in_flight(most_in_flight))
         }
-        SendPath::Splice => Box::new(SpliceSender::new(socket, own()?)?),
+        SendPath::Splice => Box::new(SpliceSender::new(socket, messages, layout)?),
         SendPath::File => Box::new(FileSender::new(socket, messages)?),
     })
 }
@@ -249,7 +262,7 @@ pub fn receiver<S: Socket + Send + 'static>(
     })
 }
 
-// The five loops below make their first call, which nearly always moves everything, in the caller's own frame; what
+// The four loops below make their first call, which nearly always moves everything, in the caller's own frame; what
 // goes on after a short one is a function of its own, `move_rest`. To return from a function that has made a system
 // call is dear, once per call and however many frames are returned from: about half a microsecond where the kernel
 // guards its own returns (METHODOLOGY.md, "What a function costs"). So each operation of a path returns once.
@@ -265,17 +278,6 @@ pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
         Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
         first => move_rest(socket, Interest::Writable, "send(2)", of_bytes, first, &mut |sent_bytes| {
             socket.send(&bytes[sent_bytes..])
-        }),
-    }
-}
-
-/// Sends all of `slices`, which hold `of_bytes`.
-#[inline]
-pub(crate) fn send_all_vectored(socket: &impl Socket, slices: &[IoSlice<'_>], of_bytes: usize) -> Result<()> {
-    match socket.send_vectored(slices) {
-        Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
-        first => move_rest(socket, Interest::Writable, "sendmsg(2)", of_bytes, first, &mut |sent_bytes| {
-            socket.send_vectored(Rest::of_slices(slices, sent_bytes).io_slices())
         }),
     }
 }
@@ -305,7 +307,8 @@ pub(crate) fn recv_all_vectored(socket: &impl Socket, message: &mut Message) -> 
     if of_bytes == 0 {
         return Ok(());
     }
-    match socket.recv_vectored(message.io_slices_mut()) {
+    // SAFETY: a socket reads into the slices and leaves them as they are; only this crate makes sockets.
+    match socket.recv_vectored(unsafe { message.io_slices_mut() }) {
         Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
         first => {
             move_rest(socket, Interest::Readable, "recvmsg(2)", of_bytes, first, &mut |received_bytes| {
@@ -348,12 +351,20 @@ fn move_rest(
             Some(0) if interest == Interest::Readable => {
                 return Err(Error::Closed { after_bytes, of_bytes });
             }
-            moved => after_bytes += moved.unwrap_or(0),
+            sent => after_bytes += moved(sent, name)?,
         }
         if after_bytes == of_bytes {
             return Ok(());
         }
         result = call(after_bytes);
+    }
+}
+
+/// How many bytes a call has moved out. One that takes nothing, and says no error, would do so for ever.
+fn moved(sent: Option<usize>, call: &'static str) -> Result<usize> {
+    match sent {
+        Some(0) => Err(Error::call(call)(io::Error::from(io::ErrorKind::WriteZero))),
+        sent => Ok(sent.unwrap_or(0)),
     }
 }
 
@@ -450,10 +461,11 @@ mod tests {
         {
             let (server, client) = connected();
             let way = Series::new(path, Layout::Heap).copying_below(128);
-            let mut sender = sender(way, server, &shapes, 16).unwrap();
+            // SAFETY: nobody else sends on this connection.
+            let mut sender = unsafe { sender(way, server, &shapes, 16) }.unwrap();
             let mut receiver = receiver(choice, path, client, &shapes, Layout::Heap).unwrap();
             for number in 0..6 {
-                let message = sender.message().unwrap();
+                let mut message = sender.message().unwrap();
                 message.fill(number);
                 message.stamp(number);
                 sender.send().unwrap();
@@ -504,7 +516,9 @@ mod tests {
         let client = std::sync::Arc::new(client);
         client.set_nonblocking(true).unwrap();
         let message = || vec![Message::new(4096, Layout::Heap)];
-        let mut sender = ZeroCopySender::new(std::sync::Arc::clone(&client), message()).unwrap();
+        // SAFETY: nobody else sends on this connection.
+        let mut sender =
+            unsafe { MessageSender::zero_copy(std::sync::Arc::clone(&client), message()) }.unwrap();
         sender.send().unwrap();
         recv_all(&server, &mut [0; 4096]).unwrap();
         // The completion is on the error queue, and the sender has not read it.

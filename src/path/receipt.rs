@@ -1,6 +1,6 @@
 //! Which messages may be written again, where the kernel does not say so: those that the receiver has.
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// Which messages of a ring the receiver has.
 #[derive(Debug)]

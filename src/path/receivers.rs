@@ -1,18 +1,18 @@
-//! Receivers that do not take the fields apart: they serve every send path, so that paths are compared
-//! with the same work on the other side.
+//! The receivers that copy, or discard. Each serves every send path, so that paths are compared with the
+//! same work on the other side.
 //!
 //! ```
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::{Message, Received};
-//! use sendpath::path::{BufferReceiver, DiscardReceiver, OneCopySender, ReceiveMessage, SendMessage};
+//! use sendpath::path::{BufferReceiver, DiscardReceiver, MessageSender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let client = TcpStream::connect(listener.local_addr()?)?;
 //! let (server, _) = listener.accept()?;
 //!
-//! let mut sender = OneCopySender::new(server, vec![Message::new(1024, Layout::Heap)]);
+//! let mut sender = MessageSender::one_copy(server, vec![Message::new(1024, Layout::Heap)]);
 //! sender.message()?.field_mut(0).fill(b'x');
 //! sender.send()?;
 //! sender.send()?; // the same once more
@@ -28,9 +28,10 @@
 //! # Ok(()) }
 //! ```
 
-use super::{Copies, ReceiveMessage, Socket, discard_all, recv_all};
-use crate::error::Result;
-use crate::message::Received;
+use super::error::Result;
+use super::ring::Ring;
+use super::{Copies, ReceiveMessage, Socket, discard_all, recv_all, recv_all_vectored};
+use crate::message::{Message, Received};
 
 /// What comes next, of messages that come in turn.
 #[derive(Debug)]
@@ -168,6 +169,95 @@ impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
     }
 }
 
+/// Receives into one buffer, then unpacks.
+#[derive(Debug)]
+pub struct TwoCopyReceiver<S> {
+    socket: S,
+    ring: Ring,
+    packed: Box<[u8]>,
+    copies: Copies,
+}
+
+impl<S: Socket> TwoCopyReceiver<S> {
+    /// A receiver of messages with the shapes of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        let ring = Ring::new(messages);
+        Self { socket, packed: vec![0; ring.largest_bytes()].into(), ring, copies: Copies::default() }
+    }
+
+    /// The message that was received last.
+    pub fn message(&self) -> &Message {
+        self.ring.current()
+    }
+}
+
+impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
+    fn receive(&mut self) -> Result<()> {
+        self.ring.advance();
+        let message = self.ring.current_mut();
+        let packed = &mut self.packed[..message.payload_bytes()];
+        recv_all(&self.socket, packed)?;
+        message.unpack(packed);
+        self.copies.kernel_to_user_bytes += packed.len() as u64;
+        self.copies.user_to_user_bytes += packed.len() as u64;
+        self.ring.mark_sent();
+        Ok(())
+    }
+
+    fn last(&self) -> Received<'_> {
+        Received::Fields(self.ring.current())
+    }
+
+    fn copies(&self) -> Copies {
+        self.copies
+    }
+}
+
+/// Receives the fields to where they belong.
+#[derive(Debug)]
+pub struct OneCopyReceiver<S> {
+    socket: S,
+    ring: Ring,
+    copies: Copies,
+}
+
+impl<S: Socket> OneCopyReceiver<S> {
+    /// A receiver of messages with the shapes of `messages`, in turn.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn new(socket: S, messages: Vec<Message>) -> Self {
+        Self { socket, ring: Ring::new(messages), copies: Copies::default() }
+    }
+
+    /// The message that was received last.
+    pub fn message(&self) -> &Message {
+        self.ring.current()
+    }
+}
+
+impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
+    fn receive(&mut self) -> Result<()> {
+        self.ring.advance();
+        let message = self.ring.current_mut();
+        recv_all_vectored(&self.socket, message)?;
+        self.copies.kernel_to_user_bytes += message.payload_bytes() as u64;
+        self.ring.mark_sent();
+        Ok(())
+    }
+
+    fn last(&self) -> Received<'_> {
+        Received::Fields(self.ring.current())
+    }
+
+    fn copies(&self) -> Copies {
+        self.copies
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +272,12 @@ mod tests {
         script::interrupt_receive_at_every_byte(|socket, message| {
             Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
         });
+        script::interrupt_receive_at_every_byte(|socket, message| {
+            Box::new(OneCopyReceiver::new(socket, vec![message]))
+        });
+        script::interrupt_receive_at_every_byte(|socket, message| {
+            Box::new(TwoCopyReceiver::new(socket, vec![message]))
+        });
     }
 
     #[test]
@@ -191,6 +287,12 @@ mod tests {
         });
         script::close_inside_a_message(|socket, message| {
             Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
+        });
+        script::close_inside_a_message(|socket, message| {
+            Box::new(OneCopyReceiver::new(socket, vec![message]))
+        });
+        script::close_inside_a_message(|socket, message| {
+            Box::new(TwoCopyReceiver::new(socket, vec![message]))
         });
     }
 }

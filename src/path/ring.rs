@@ -64,8 +64,11 @@ impl Ring {
         self.messages.iter().map(Message::payload_bytes).max().unwrap_or_default()
     }
 
-    /// Leaks the messages' memory. The ring is empty then, and no longer usable.
-    pub(super) fn leak(&mut self) {
-        mem::forget(mem::take(&mut self.messages));
+    /// Leaks the messages' memory, and returns how many bytes that is. The ring is empty then, and no longer usable.
+    pub(super) fn leak(&mut self) -> u64 {
+        let messages = mem::take(&mut self.messages);
+        let leaked_bytes = messages.iter().map(|message| message.payload_bytes() as u64).sum();
+        mem::forget(messages);
+        leaked_bytes
     }
 }

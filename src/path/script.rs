@@ -1,20 +1,21 @@
 //! A socket that answers from a script, and the checks that every path has to pass on it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{ptr, slice};
 
-use super::completion::control_message;
+use super::completion::{Notification, control_message, parse};
+use super::error::{Error, Result};
+use super::socket::sealed::Sealed;
 use super::socket::{MappedReceive, Mapping};
-use super::{Copies, Interest, Readiness, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts};
+use super::{Copies, Interest, Observe, Readiness, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts};
 use crate::case::Layout;
-use crate::error::{Error, Result};
-use crate::message::{Message, page_bytes};
+use crate::message::{Message, MessageMut, page_bytes};
 
 /// The answer to one call that sends or receives. When the script is at its end, calls move all.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,8 @@ struct State {
     incoming: VecDeque<u8>,
     completions: Completions,
     zero_copy_flags: Vec<bool>,
+    /// Zero-copy calls whose completions have not come, each with what it was given and what lay there.
+    pinned: BTreeMap<u32, Vec<Pinned>>,
     due: Option<(u32, u32)>,
     error_queue: VecDeque<Vec<u8>>,
     refuse_zero_copy: Option<i32>,
@@ -60,6 +63,25 @@ struct State {
     on_wait: Option<(u32, u32)>,
     /// What calls that map answer: so many pages, and so many bytes to be copied; or an errno.
     mapped: VecDeque<std::result::Result<(usize, usize), i32>>,
+}
+
+/// Memory that a zero-copy call was given, and what lay there.
+#[derive(Debug)]
+struct Pinned {
+    start: *const u8,
+    bytes: Vec<u8>,
+}
+
+// SAFETY: who makes the call promises that the memory stays, on whatever thread it is read.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// Reads the memory once more, as late as the kernel may. A memory checker sees it if it was given back.
+    fn check(&self) {
+        // SAFETY: by the promise of `Socket::send_zero_copy`, the memory is there until the completion is read.
+        let now = unsafe { slice::from_raw_parts(self.start, self.bytes.len()) };
+        assert!(now == self.bytes, "memory of a zero-copy send was written before its completion");
+    }
 }
 
 /// The scripted socket. Clones share the script.
@@ -177,6 +199,8 @@ impl Script {
     }
 }
 
+impl Sealed for Script {}
+
 impl Socket for Script {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.send_vectored(&[IoSlice::new(bytes)])
@@ -186,9 +210,20 @@ impl Socket for Script {
         self.move_out(slices, false)
     }
 
-    // SAFETY: unsafe by the trait alone. The script copies the bytes before it returns, and keeps no pointer to them.
+    // SAFETY: unsafe by the trait, whose promise the caller keeps: the memory is read again when its completion is.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.move_out(slices, true)
+        let moved = self.move_out(slices, true)?;
+        let mut state = self.state();
+        let call = u32::try_from(state.zero_copy_flags.len() - 1).expect("few calls");
+        let mut left = moved;
+        let pinned = slices.iter().map(|slice| {
+            let bytes = slice[..left.min(slice.len())].to_vec();
+            left -= bytes.len();
+            Pinned { start: slice.as_ptr(), bytes }
+        });
+        let pinned = pinned.collect();
+        state.pinned.insert(call, pinned);
+        Ok(moved)
     }
 
     fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -215,7 +250,8 @@ impl Socket for Script {
         Mapping::of(None, bytes)
     }
 
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+    // SAFETY: unsafe by the trait, whose promise the caller keeps.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
         let asked_bytes = request.mapped_bytes();
         let mut state = self.state();
         let answer = state.mapped.pop_front().unwrap_or(Ok((0, state.incoming.len())));
@@ -224,7 +260,7 @@ impl Socket for Script {
         assert!(mapped_bytes <= asked_bytes, "the script maps no more than was asked for");
         let bytes: Vec<u8> = state.incoming.drain(..mapped_bytes).collect();
         let start = ptr::with_exposed_provenance_mut(usize::try_from(request.start()).expect("an address"));
-        // SAFETY: the request names so many bytes of a mapping that is the script's own, and anonymous.
+        // SAFETY: the request names so many bytes of a mapping that is the caller's, and anonymous.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, mapped_bytes) };
         request.answer(mapped_bytes, to_copy);
         Ok(())
@@ -234,6 +270,15 @@ impl Socket for Script {
         let bytes =
             self.state().error_queue.pop_front().ok_or_else(|| io::Error::from_raw_os_error(libc::EAGAIN))?;
         control[..bytes.len()].copy_from_slice(&bytes);
+        // Until now, the kernel may have read what these calls were given.
+        if let Ok(Notification { first, last, .. }) = parse(&bytes) {
+            let mut state = self.state();
+            let done: Vec<u32> =
+                state.pinned.keys().copied().filter(|call| (first..=last).contains(call)).collect();
+            for call in done {
+                state.pinned.remove(&call).into_iter().flatten().for_each(|pinned| pinned.check());
+            }
+        }
         Ok(bytes.len())
     }
 
@@ -258,6 +303,14 @@ impl Socket for Script {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => Ok(()),
         }
+    }
+
+    fn shut_down(&self, _how: Shutdown) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        Ok(())
     }
 
     fn wait(&self, interest: Interest, _timeout: Duration) -> io::Result<Readiness> {
@@ -305,7 +358,7 @@ impl<S> Answered<S> {
 }
 
 impl<S: SendMessage> SendMessage for Answered<S> {
-    fn message(&mut self) -> Result<&mut Message> {
+    fn message(&mut self) -> Result<MessageMut<'_>> {
         self.sender.message()
     }
 
@@ -319,8 +372,10 @@ impl<S: SendMessage> SendMessage for Answered<S> {
     fn flush(&mut self) -> Result<()> {
         self.sender.flush()
     }
+}
 
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+impl<S: Observe> Observe for Answered<S> {
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.sender.prepare(write)
     }
 
@@ -335,6 +390,22 @@ impl<S: SendMessage> SendMessage for Answered<S> {
     fn copies(&self) -> Copies {
         self.sender.copies()
     }
+}
+
+/// The lengths of the messages' fields.
+pub fn shapes(messages: &[Message]) -> Vec<Vec<usize>> {
+    let lengths = |message: &Message| (0..message.fields()).map(|field| message.field(field).len()).collect();
+    messages.iter().map(lengths).collect()
+}
+
+/// Has the sender's messages hold what `messages` do.
+pub fn write(sender: &mut impl Observe, messages: &[Message]) {
+    let mut given = messages.iter();
+    let mut write = |mut message: MessageMut<'_>| {
+        let given = given.next().unwrap();
+        (0..given.fields()).for_each(|field| message.field_mut(field).copy_from_slice(given.field(field)));
+    };
+    sender.prepare(&mut write).unwrap();
 }
 
 /// Two ends of a connection over loopback.
@@ -370,14 +441,14 @@ fn interruptions(split: usize) -> [Vec<Step>; 4] {
 
 /// Two messages are sent; the first is cut at each byte in turn, with `EINTR` and `EAGAIN` around the
 /// cut. The wire must carry both, whole and in order.
-pub fn interrupt_at_every_byte(make: impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage>) {
+pub fn interrupt_at_every_byte(make: impl Fn(Script, Vec<Message>) -> Box<dyn Observe>) {
     for split in 1..PAYLOAD_BYTES {
         for steps in interruptions(split) {
             let script = Script::default();
             script.expect(steps.iter().copied());
             let mut sender = make(script.clone(), vec![message_bytes(1).0]);
             sender.send().unwrap();
-            let second = sender.message().unwrap();
+            let mut second = sender.message().unwrap();
             second.fill(2);
             second.stamp(2);
             sender.send().unwrap();
@@ -426,13 +497,13 @@ pub fn close_inside_a_message(make: impl Fn(Script, Message) -> Box<dyn ReceiveM
 }
 
 /// Three messages are sent twice over, one of them twice in a row.
-pub fn send_in_turn(make: impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage>) {
+pub fn send_in_turn(make: impl Fn(Script, Vec<Message>) -> Box<dyn Observe>) {
     let script = Script::default();
     let ring = || (1..=3).map(|number| message_bytes(number).0).collect();
     let mut sender = make(script.clone(), ring());
     let mut seed = 4;
     sender
-        .prepare(&mut |message| {
+        .prepare(&mut |mut message| {
             message.fill(seed);
             message.stamp(seed);
             seed += 1;
@@ -455,7 +526,7 @@ pub fn send_in_turn(make: impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage>)
 }
 
 /// The socket is never ready.
-pub fn give_up_waiting(make: impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage>) {
+pub fn give_up_waiting(make: impl Fn(Script, Vec<Message>) -> Box<dyn Observe>) {
     let script = Script::default();
     script.stick(libc::EAGAIN);
     let error = make(script, vec![message_bytes(1).0]).send().unwrap_err();

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
@@ -16,6 +16,18 @@ use rustix::pipe::SpliceFlags;
 
 /// From `<linux/tcp.h>`.
 const TCP_ZEROCOPY_RECEIVE: libc::c_int = 35;
+
+/// Who may be a [`Socket`].
+pub(crate) mod sealed {
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    /// Implemented here, and for the sockets of this crate's own.
+    pub trait Sealed {}
+
+    impl Sealed for TcpStream {}
+    impl<S: Sealed> Sealed for Arc<S> {}
+}
 
 /// What to wait for in [`Socket::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +146,14 @@ impl MappedReceive {
     }
 }
 
-/// A connected stream socket, blocking or not.
+/// A connected stream socket, blocking or not: a [`TcpStream`], or an [`Arc`] of one.
 ///
 /// Each call is one system call and may do less than it was asked to, or fail with `EINTR` or
 /// `EAGAIN`. The paths then make the call again.
-pub trait Socket {
+///
+/// No other crate can implement it: the paths give memory to the kernel, and take it back by what a
+/// socket says.
+pub trait Socket: sealed::Sealed {
     /// [`send(2)`](https://man7.org/linux/man-pages/man2/send.2.html), without `SIGPIPE`.
     ///
     /// # Errors
@@ -193,7 +208,11 @@ pub trait Socket {
     ///
     /// # Errors
     /// The call's errno; `EIO` where the peer has closed.
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()>;
+    ///
+    /// # Safety
+    /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing is
+    /// borrowed: other pages take their place.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()>;
 
     /// Takes one message off the error queue
     /// ([`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html) with `MSG_ERRQUEUE`; never
@@ -224,6 +243,19 @@ pub trait Socket {
     /// # Errors
     /// The call's errno; a kernel without the option says `ENOPROTOOPT` or `EOPNOTSUPP`.
     fn enable_zero_copy(&self) -> io::Result<()>;
+
+    /// [`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html).
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn shut_down(&self, how: Shutdown) -> io::Result<()>;
+
+    /// Sends a reset, forgets what is in the socket, and leaves it unconnected:
+    /// [`connect(2)`](https://man7.org/linux/man-pages/man2/connect.2.html) to `AF_UNSPEC`.
+    ///
+    /// # Errors
+    /// The call's errno.
+    fn reset(&self) -> io::Result<()>;
 
     /// [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
     ///
@@ -296,10 +328,11 @@ impl Socket for TcpStream {
         Mapping::of(Some(self.as_fd()), bytes)
     }
 
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+    // SAFETY: unsafe by the trait, whose promise the caller keeps.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
         let mut length = size_of::<MappedReceive>() as libc::socklen_t;
-        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over a part of the mapping that
-        // the request names, which its owner reads only through the receiver that asks.
+        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the part of a mapping that
+        // the request names, of which the caller promises that nobody reads it now.
         let result = unsafe {
             libc::getsockopt(
                 self.as_raw_fd(),
@@ -360,6 +393,18 @@ impl Socket for TcpStream {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        let address = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+        let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // SAFETY: the address is live and as long as `length` says; the call only reads it.
+        let result = unsafe { libc::connect(self.as_raw_fd(), &raw const address, length) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         let events = match interest {
             Interest::Readable => PollFlags::IN,
@@ -414,14 +459,22 @@ impl<S: Socket> Socket for Arc<S> {
     fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
         S::map_received(self, bytes)
     }
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        S::receive_mapped(self, request)
+    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { S::receive_mapped(self, request) }
     }
     fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
         S::splice_from(self, pipe, bytes, is_last)
     }
     fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
         S::send_file(self, file, offset_bytes, bytes)
+    }
+    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        S::shut_down(self, how)
+    }
+    fn reset(&self) -> io::Result<()> {
+        S::reset(self)
     }
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         S::wait(self, interest, timeout)

@@ -6,7 +6,10 @@
 //!   peer's TCP may even have acknowledged them; the pages are still those of the message, and on one machine they are
 //!   until the receiver copies them. What is written to a message in the meantime, arrives. So a message is lent again only
 //!   when the receiver has said that it has it ([`SendMessage::received`]): by an answer, as every protocol has that asks
-//!   before it sends. Where there is none, this path is not safe;
+//!   before it sends;
+//! - *that answer is a stranger's word*. So the messages lie in a mapping of the sender's own, whose pages hold nothing else,
+//!   and which the kernel keeps for as long as it needs them, also after they were unmapped. A lie so sends later bytes of
+//!   this sender, and never another owner's;
 //! - a pipe holds a number of pieces, each within a page: 16 unless asked for more, while a 64 KiB message on the heap
 //!   covers 24. The pipe is made as large as a message needs, up to what the user may have; beyond that, it is filled and
 //!   emptied several times for a message;
@@ -18,7 +21,7 @@
 //! use std::io::Read;
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
-//! use sendpath::message::Message;
+//! use sendpath::message::field_bytes;
 //! use sendpath::path::{SendMessage, SpliceSender};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +29,7 @@
 //! let mut client = TcpStream::connect(listener.local_addr()?)?;
 //! let (server, _) = listener.accept()?;
 //!
-//! let mut sender = SpliceSender::new(server, vec![Message::new(65536, Layout::Page)])?;
+//! let mut sender = SpliceSender::new(server, &[field_bytes(65536).to_vec()], Layout::Page)?;
 //! sender.message()?.field_mut(0).fill(1);
 //! sender.send()?;
 //! assert!(sender.message().is_err(), "the receiver may not have it yet");
@@ -44,11 +47,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::error::{Error, Result};
 use super::receipt::Receipts;
 use super::ring::Ring;
-use super::{Copies, Interest, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
-use crate::error::{Error, Result};
-use crate::message::{Message, Rest, page_bytes};
+use super::{
+    Copies, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts, in_arena, moved,
+};
+use crate::case::Layout;
+use crate::message::{Message, MessageMut, Rest, page_bytes};
 
 /// Moves the pages of the fields through a pipe.
 #[derive(Debug)]
@@ -61,15 +67,15 @@ pub struct SpliceSender<S> {
 }
 
 impl<S: Socket> SpliceSender<S> {
-    /// A sender of `messages`, in turn.
+    /// A sender of messages whose fields have the given lengths, in bytes, in turn. It makes them, in a mapping of its own.
     ///
     /// # Errors
-    /// No pipe can be made.
+    /// No pipe can be made, or no mapping; for [`Layout::Huge`] also that there are too few huge pages.
     ///
     /// # Panics
-    /// If there is no message.
-    pub fn new(socket: S, messages: Vec<Message>) -> Result<Self> {
-        let ring = Ring::new(messages);
+    /// If there is no message, or one has too many fields.
+    pub fn new(socket: S, messages: &[Vec<usize>], layout: Layout) -> Result<Self> {
+        let ring = Ring::new(in_arena(messages, layout)?.0);
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::call("pipe2(2)"))?;
         let pages = ring.messages().iter().map(pages).max().unwrap_or_default();
         enlarge(&writer, pages.next_power_of_two() * page_bytes());
@@ -88,8 +94,8 @@ impl<S: Socket> SpliceSender<S> {
             rest.iovecs()
         };
         loop {
-            // SAFETY: the iovecs point to fields that this sender owns. It lends them for writing only when the receiver
-            // has them, and frees them only then. `overwrite` alone breaks this, as it does in `zero_copy`.
+            // SAFETY: the iovecs point to fields in a mapping that this sender owns. The kernel takes a reference to each
+            // page, which so is given to nobody else before it is sent; what is written to it meanwhile is this sender's.
             let result = unsafe {
                 libc::syscall(
                     libc::SYS_vmsplice,
@@ -127,20 +133,11 @@ fn pages(message: &Message) -> usize {
     pages.sum::<usize>().max(1)
 }
 
-/// What the receiver may not have is leaked: memory that the kernel may yet send must not be used for something else.
-impl<S> Drop for SpliceSender<S> {
-    fn drop(&mut self) {
-        if !self.receipts.has_all() {
-            self.ring.leak();
-        }
-    }
-}
-
 impl<S: Socket + Send> SendMessage for SpliceSender<S> {
-    fn message(&mut self) -> Result<&mut Message> {
+    fn message(&mut self) -> Result<MessageMut<'_>> {
         let place = self.ring.advance();
         self.receipts.check(place)?;
-        Ok(self.ring.current_mut())
+        Ok(MessageMut::new(self.ring.current_mut()))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -155,7 +152,7 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
             }
             let is_last = piped_bytes == payload_bytes;
             let result = self.socket.splice_from(self.reader.as_fd(), piped_bytes - sent_bytes, is_last);
-            sent_bytes += wait.progress(&self.socket, "splice(2)", result)?.unwrap_or(0);
+            sent_bytes += moved(wait.progress(&self.socket, "splice(2)", result)?, "splice(2)")?;
         }
         self.ring.mark_sent();
         Ok(())
@@ -168,10 +165,12 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
     fn flush(&mut self) -> Result<()> {
         self.receipts.check_all()
     }
+}
 
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+impl<S: Socket + Send> Observe for SpliceSender<S> {
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        self.ring.messages_mut().iter_mut().for_each(write);
+        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
         Ok(())
     }
 
@@ -198,8 +197,12 @@ mod tests {
     use crate::path::script::{self, Script, connected};
     use crate::path::{BufferReceiver, ReceiveMessage};
 
-    fn sender<S: Socket + Send + 'static>(socket: S, messages: Vec<Message>) -> Box<dyn SendMessage> {
-        Box::new(script::Answered::new(SpliceSender::new(socket, messages).unwrap()))
+    /// A sender whose messages have the lengths and the bytes of those that are given.
+    #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]
+    fn sender(socket: Script, messages: Vec<Message>) -> Box<dyn Observe> {
+        let mut sender = SpliceSender::new(socket, &script::shapes(&messages), Layout::Heap).unwrap();
+        script::write(&mut sender, &messages);
+        Box::new(script::Answered::new(sender))
     }
 
     #[test]
@@ -219,8 +222,8 @@ mod tests {
 
     #[test]
     fn a_message_is_lent_again_when_the_receiver_has_it_and_not_before() {
-        let messages = (0..2).map(|_| Message::new(80, Layout::Heap)).collect();
-        let mut sender = SpliceSender::new(Script::default(), messages).unwrap();
+        let shapes = [vec![80], vec![80]];
+        let mut sender = SpliceSender::new(Script::default(), &shapes, Layout::Heap).unwrap();
         for _ in 0..2 {
             sender.message().unwrap();
             sender.send().unwrap();
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_written_after_the_call_arrives_so_the_memory_is_shared() {
         let (server, client) = connected();
-        let mut sender = SpliceSender::new(server, vec![Message::new(65536, Layout::Heap)]).unwrap();
+        let mut sender = SpliceSender::new(server, &[vec![65536]], Layout::Heap).unwrap();
         sender.message().unwrap().fill(1);
         sender.send().unwrap();
         sender.overwrite().unwrap();
@@ -269,11 +272,11 @@ mod tests {
     fn an_ordinary_users_pipe_is_as_large_as_it_may_be() {
         std::thread::spawn(|| {
             become_ordinary();
-            let most_bytes: usize = crate::limits::sysctl("fs/pipe-max-size").parse().unwrap();
+            let most_bytes: usize = crate::pinning::sysctl("fs/pipe-max-size").parse().unwrap();
             for payload_bytes in [64 << 10, 4 * most_bytes] {
-                let message = Message::new(payload_bytes, Layout::Page);
-                let wanted_bytes = pages(&message).next_power_of_two() * page_bytes();
-                let sender = SpliceSender::new(Script::default(), vec![message]).unwrap();
+                let shapes = [crate::message::field_bytes(payload_bytes).to_vec()];
+                let sender = SpliceSender::new(Script::default(), &shapes, Layout::Page).unwrap();
+                let wanted_bytes = pages(sender.ring.current()).next_power_of_two() * page_bytes();
                 let bytes = rustix::pipe::fcntl_getpipe_size(&sender.writer).unwrap();
                 assert_eq!(bytes, wanted_bytes.min(most_bytes), "for {payload_bytes}");
             }
@@ -292,10 +295,11 @@ mod tests {
             receiver.receive().unwrap();
             receiver.last().verify(3, 4).unwrap().unwrap();
         });
-        let mut sender = SpliceSender::new(server, vec![Message::new(payload_bytes, Layout::Heap)]).unwrap();
+        let shapes = [crate::message::field_bytes(payload_bytes).to_vec()];
+        let mut sender = SpliceSender::new(server, &shapes, Layout::Heap).unwrap();
         // Root's pipe holds all of it, and this one 16 pieces.
         fcntl_setpipe_size(&sender.writer, 16 * page_bytes()).unwrap();
-        let message = sender.message().unwrap();
+        let mut message = sender.message().unwrap();
         message.fill(3);
         message.stamp(4);
         sender.send().unwrap();

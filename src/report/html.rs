@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::line_breaks;
 use super::page::{Column, Entry, Figure, Kind, Page, Scale, Table, TableRow};
 use super::plots::{self, Look, PALETTE};
+use crate::error::{Error, Result};
 use crate::format;
-use crate::{Error, Result};
 
 /// Sets `page` as an HTML document.
 ///

@@ -14,7 +14,7 @@ use plotters::prelude::*;
 use self::canvas::{Canvas, Ink, hex};
 use self::plan::Drawing;
 use super::page::{Figure, Point, Scale};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) use self::canvas::PALETTE;
 pub use self::canvas::ready_font;

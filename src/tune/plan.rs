@@ -66,7 +66,7 @@ impl Line {
         from_bytes: Option<usize>,
         to_bytes: Option<usize>,
         precision: f64,
-    ) -> crate::Result<Range> {
+    ) -> crate::error::Result<Range> {
         let range = match self {
             Self::Payload { .. } => {
                 let least = if let Shape::Fields(fields) = shape { fields.max(64) } else { 64 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
-use sendpath::Result;
+use sendpath::error::Result;
 use sendpath::results::analysis::analyse_stored;
 use sendpath::results::manifest::Manifest;
 use sendpath::results::record::{Arm, Record};

@@ -16,7 +16,7 @@ use crate::pair::sink::{Injector, SinkParts};
 use crate::pair::threads::{Gate, PairEnd, SharedEnd, metered};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Extent, Fault, Mode, in_flight_messages, monotonic_ns, receive_request};
-use crate::path::SendMessage;
+use crate::path::Observe;
 use crate::sample::SideReport;
 use crate::topology::Sink;
 
@@ -194,7 +194,7 @@ enum Until {
 /// says of it is read before the next. So no two notifications are joined, and what was copied is counted.
 fn send_messages(
     injector: &Injector,
-    sender: &mut dyn SendMessage,
+    sender: &mut dyn Observe,
     case: &Case,
     mode: Mode,
     next_sequence: &mut u64,

@@ -6,7 +6,7 @@ use crate::case::{Case, Receiver};
 use crate::environment::Effective;
 use crate::error::Result;
 use crate::pair::{Burst, Extent, MARKER_BYTES, Mode};
-use crate::path::{SendMessage, send_all};
+use crate::path::{Observe, send_all};
 
 /// The largest message that is sent for it, and the most on all pairs together.
 const OVERWRITTEN_BYTES: usize = 256 << 10;
@@ -30,14 +30,14 @@ pub(super) fn is_possible(case: &Case, effective: &Effective) -> bool {
 }
 
 /// Overwrites the message that was sent just now, and tells the client that it may read it.
-pub(super) fn overwrite(connection: &TcpStream, sender: &mut dyn SendMessage) -> Result<()> {
+pub(super) fn overwrite(connection: &TcpStream, sender: &mut dyn Observe) -> Result<()> {
     sender.submit()?;
     let was_free = sender.overwrite()?;
-    send_all(connection, &[u8::from(was_free); MARKER_BYTES])
+    Ok(send_all(connection, &[u8::from(was_free); MARKER_BYTES])?)
 }
 
 /// When the client has read it: puts back what was overwritten.
-pub(super) fn put_back(sender: &mut dyn SendMessage) -> Result<()> {
+pub(super) fn put_back(sender: &mut dyn Observe) -> Result<()> {
     sender.flush()?;
     sender.overwrite()?;
     Ok(())

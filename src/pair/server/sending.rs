@@ -14,7 +14,7 @@ use crate::pair::sink::{Injector, SinkSocket};
 use crate::pair::threads::SharedEnd;
 use crate::pair::watch::retransmitted_segments;
 use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
-use crate::path::{self, SendMessage};
+use crate::path::{self, Observe, SendMessage};
 use crate::sample::{Copies, SideReport, ZeroCopyCounts};
 
 /// Of so many messages it is known where they lie: of every shape of a trace.
@@ -28,7 +28,7 @@ pub(super) struct Sending {
     pub(super) case: Case,
     fault: Option<Fault>,
     /// None until the pair's thread has made it.
-    pub(super) sender: Option<Box<dyn SendMessage>>,
+    pub(super) sender: Option<Box<dyn Observe>>,
     /// What the pages are that the messages lie on.
     pub(super) pages: Pages,
     /// An address in the largest field of one of them; none before they are made.
@@ -68,11 +68,17 @@ impl Sending {
         let messages = source_fields(&self.case)?;
         // As many wait for their completions with a cold source as with a hot one.
         let (way, most_in_flight) = (self.case.series(), hot_messages(&self.case));
-        let mut sender = match &self.injector {
-            Some(injector) => path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?,
-            None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
+        // SAFETY: the connection was made for this pair, which makes one sender on it, and nobody else sends with
+        // MSG_ZEROCOPY on it: requests, markers and acknowledgements are copied.
+        let mut sender = unsafe {
+            match &self.injector {
+                Some(injector) => {
+                    path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?
+                }
+                None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
+            }
         };
-        sender.prepare(&mut |message| {
+        sender.prepare(&mut |mut message| {
             message.fill(TIMED_SEED);
             self.pages = message.pages();
             let largest =
@@ -109,7 +115,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn read(connection: &TcpStream, sender: &dyn SendMessage) -> Self {
+    pub(super) fn read(connection: &TcpStream, sender: &dyn Observe) -> Self {
         Self {
             zero_copy: sender.zero_copy_counts(),
             copies: sender.copies(),
@@ -122,7 +128,7 @@ impl Counted {
     pub(super) fn report(
         &self,
         connection: &TcpStream,
-        sender: &dyn SendMessage,
+        sender: &dyn Observe,
         case: &Case,
         report: &mut SideReport,
     ) {
@@ -152,18 +158,18 @@ pub(super) fn burst_before_sender() -> Error {
 }
 
 /// After a burst that wrote every message anew: writes the bytes that timed bursts send, and leave as they are.
-pub(super) fn restore(sender: &mut dyn SendMessage, mode: Mode) -> Result<()> {
+pub(super) fn restore(sender: &mut dyn Observe, mode: Mode) -> Result<()> {
     if mode == Mode::Verify {
-        sender.prepare(&mut |message| message.fill(TIMED_SEED))?;
+        sender.prepare(&mut |mut message| message.fill(TIMED_SEED))?;
     }
     Ok(())
 }
 
 pub(super) fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
-    let message = sender.message()?;
+    let mut message = sender.message()?;
     if mode == Mode::Verify {
         message.fill(seed(mode, sequence));
     }
     message.stamp(sequence);
-    sender.send()
+    Ok(sender.send()?)
 }

@@ -14,7 +14,7 @@ use crate::pair::client_process::ClientProcess;
 use crate::pair::control::{ToClient, ToServer};
 use crate::pair::threads::{PairEnd, SharedEnd, Threads, metered};
 use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
-use crate::path::{SendMessage, send_all};
+use crate::path::{Observe, send_all};
 use crate::sample::{Side, SideReport};
 
 impl Testbed {
@@ -110,7 +110,7 @@ fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
 /// go of the last.
 fn send_messages(
     connection: &TcpStream,
-    sender: &mut dyn SendMessage,
+    sender: &mut dyn Observe,
     case: &Case,
     mode: Mode,
     next_sequence: &mut u64,
@@ -121,9 +121,15 @@ fn send_messages(
     let start_ns = monotonic_ns()?;
     loop {
         let messages = receive_request(connection)?;
-        // The client asks for no more than may be in flight, and for none when it has all.
-        let in_flight = if messages == 0 { 0 } else { in_flight };
-        sender.received((*next_sequence + messages).saturating_sub(in_flight));
+        // The client asks for no more than may be in flight, and for none when it has all. What it says may be a
+        // stranger's word: it bounds the work here, and which of this sender's own bytes a lie would get.
+        if messages > in_flight {
+            return Err(Error::Protocol(format!(
+                "the client asked for {messages} messages at a time, and at most {in_flight} may be in flight"
+            )));
+        }
+        let not_received = if messages == 0 { 0 } else { in_flight - messages };
+        sender.received(next_sequence.saturating_sub(not_received));
         if mem::take(&mut is_overwritten) {
             put_back(sender)?;
         }

@@ -13,7 +13,7 @@
 //! told by number and never by counting what arrives.
 
 use crate::counts::ZeroCopyCounts;
-use crate::error::CompletionError;
+use crate::path::error::CompletionError;
 
 /// The sends that are not over, and the messages that they read.
 #[derive(Debug)]

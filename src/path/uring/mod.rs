@@ -3,9 +3,9 @@
 //!
 //! | [`Operation`] | is | as |
 //! |---|---|---|
-//! | [`Send`](Operation::Send) | `IORING_OP_SEND` of a packed buffer | [`TwoCopySender`](super::TwoCopySender) |
-//! | [`SendMsg`](Operation::SendMsg) | `IORING_OP_SENDMSG` of the fields | [`OneCopySender`](super::OneCopySender) |
-//! | [`SendMsgZc`](Operation::SendMsgZc) | `IORING_OP_SENDMSG_ZC` of the fields | [`ZeroCopySender`](super::ZeroCopySender) |
+//! | [`Send`](Operation::Send) | `IORING_OP_SEND` of a packed buffer | [`two_copy`](super::MessageSender::two_copy) |
+//! | [`SendMsg`](Operation::SendMsg) | `IORING_OP_SENDMSG` of the fields | [`one_copy`](super::MessageSender::one_copy) |
+//! | [`SendMsgZc`](Operation::SendMsgZc) | `IORING_OP_SENDMSG_ZC` of the fields | [`MessageSender`](super::MessageSender) |
 //! | [`Fixed`](Operation::Fixed) | the same from a registered buffer, which is pinned once | |
 //!
 //! What it takes, and what [`UringSender`] does:
@@ -38,7 +38,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::SendMessage;
+//! use sendpath::path::{Observe, SendMessage};
 //! use sendpath::path::uring::{Handover, Operation, UringSender};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,7 +56,7 @@
 //!     }
 //! };
 //! for number in 0..16 {
-//!     let message = sender.message()?; // one that the kernel has let go of
+//!     let mut message = sender.message()?; // one that the kernel has let go of
 //!     message.field_mut(0).fill(number);
 //!     sender.send()?; // gathered …
 //!     sender.submit()?; // … and handed over
@@ -90,12 +90,13 @@ use std::time::{Duration, Instant};
 use self::flight::Flight;
 use self::queues::{Completion, Entry, KernelQueues, Memory, Payload, Queues, Says};
 use self::support::{Need, refused};
+use super::error::{Error, Result};
+use super::message_sender::{PIN_LIMIT, pin_limit};
 use super::ring::Ring;
-use super::zero_copy::PIN_LIMIT;
-use super::{Copies, ERROR_PAUSE, Interest, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::message::{Message, invert};
+use super::send_queue::count_leaked;
+use super::{Copies, ERROR_PAUSE, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
+use crate::message::{Arena, Message, MessageMut, invert};
+use crate::pinning;
 
 pub use support::{Support, support};
 
@@ -177,10 +178,17 @@ unsafe impl Send for Registered {}
 unsafe impl Sync for Registered {}
 
 impl Registered {
-    /// The `bytes` from `start` on. Their pages stay pinned as long as the ring lives, and are read where a message
-    /// that is sent lies in them.
+    /// All of `arena`. Its pages stay pinned as long as the ring lives, and are read where a message that is sent lies in
+    /// them.
     #[must_use]
-    pub fn new(start: *const u8, bytes: usize) -> Self {
+    pub fn arena(arena: &Arena) -> Self {
+        let libc::iovec { iov_base, iov_len } = arena.iovec();
+        Self { start: iov_base.cast(), bytes: iov_len }
+    }
+
+    /// Any range: of memory that stays mapped, or of none, to see it refused.
+    #[cfg(test)]
+    fn range(start: *const u8, bytes: usize) -> Self {
         Self { start, bytes }
     }
 
@@ -308,7 +316,7 @@ impl<S: Socket> UringSender<S> {
     /// # Errors
     /// [`Error::Refused`] where the kernel lacks something or forbids it, and says which: `io_uring` itself (Linux 5.11),
     /// zero-copy sends that say whether they were copied (6.2), several fields from a registered buffer (6.15), or
-    /// memory to lock. [`Error::Setting`] where a field lies outside the buffer to register.
+    /// memory to lock; or that a field lies outside the buffer to register.
     ///
     /// # Panics
     /// If there is no message.
@@ -317,9 +325,13 @@ impl<S: Socket> UringSender<S> {
         if let Some(registered) = operation.registered() {
             let mut slices = ring.messages().iter().flat_map(Message::io_slices);
             if !slices.all(|slice| registered.holds(slice)) {
-                return Err(Error::Setting(
-                    "a field lies outside the memory that is to be registered".to_owned(),
-                ));
+                return Err(Error::Refused {
+                    call: "io_uring_register(2) IORING_REGISTER_BUFFERS",
+                    errno: io::Error::from_raw_os_error(libc::EFAULT),
+                    remedy: "a field lies outside the memory that is to be registered: make the messages by \
+                             Message::in_arena, and give the arena that came with them"
+                        .to_owned(),
+                });
             }
             let has_one_field =
                 |message: &Message| message.io_slices().iter().filter(|slice| !slice.is_empty()).count() <= 1;
@@ -602,7 +614,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     }
 
     /// After a send that could not be pinned: waits for a notification, which frees what it lacked; where none is to
-    /// come, lets others run, who may have the memory. See [`ZeroCopySender`](super::ZeroCopySender).
+    /// come, lets others run, who may have the memory. See [`MessageSender`](super::MessageSender).
     fn make_room(&mut self, left_bytes: usize, blocked: &mut Option<Instant>) -> Result<()> {
         self.flight.counts.enobufs += 1;
         let ZeroCopyCounts { sends, completions, .. } = self.flight.counts;
@@ -610,12 +622,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             return self.reap_until(|flight| flight.counts.completions > completions);
         }
         let waited = blocked.get_or_insert_with(Instant::now).elapsed();
-        if waited >= self.wait_limit.min(PIN_LIMIT) || left_bytes as u64 > limits::memlock_bytes() {
-            return Err(Error::PinLimit {
-                payload_bytes: left_bytes,
-                memlock: limits::memlock(),
-                optmem_max: limits::sysctl("net/core/optmem_max"),
-            });
+        if waited >= self.wait_limit.min(PIN_LIMIT) || !pinning::can_pin(left_bytes) {
+            return Err(pin_limit(left_bytes));
         }
         yield_now();
         Ok(())
@@ -699,14 +707,14 @@ impl<S: Socket, Q: Queues> Drop for UringSender<S, Q> {
             let _ = self.send_gathered();
         }
         if self.reap_until(|flight| !flight.any_open()).is_err() {
-            self.ring.leak();
+            count_leaked(self.ring.leak());
             mem::forget(mem::take(&mut self.lent));
         }
     }
 }
 
 impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
-    fn message(&mut self) -> Result<&mut Message> {
+    fn message(&mut self) -> Result<MessageMut<'_>> {
         let (place, messages) = (self.ring.advance(), self.ring.messages().len());
         // The one that was sent so many messages ago: with the whole ring in flight, this very one.
         let due = place + if place < self.most_in_flight { messages } else { 0 } - self.most_in_flight;
@@ -714,7 +722,7 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
             self.submit()?;
             self.reap_until(|flight| flight.is_free(due) && flight.is_free(place))?;
         }
-        Ok(self.ring.current_mut())
+        Ok(MessageMut::new(self.ring.current_mut()))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -764,10 +772,12 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
         self.submit()?;
         self.reap_until(|flight| !flight.any_open())
     }
+}
 
-    fn prepare(&mut self, write: &mut dyn FnMut(&mut Message)) -> Result<()> {
+impl<S: Socket + Send, Q: Queues + Send> Observe for UringSender<S, Q> {
+    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        self.ring.messages_mut().iter_mut().for_each(write);
+        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
         Ok(())
     }
 

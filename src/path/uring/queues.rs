@@ -12,8 +12,8 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::sqpoll::PollThread;
 use super::support::refused;
 use super::{Handover, Registered};
-use crate::error::Result;
-use crate::limits;
+use crate::path::error::Result;
+use crate::pinning;
 
 /// From `<linux/io_uring.h>`: on a notification, says whether the bytes were copied. Since Linux 6.2.
 pub(super) const REPORT_USAGE: u16 = 1 << 3;
@@ -229,7 +229,7 @@ fn until_unlocked(mut register: impl FnMut() -> io::Result<()>, bytes: u64) -> i
         match register() {
             Err(errno)
                 if errno.raw_os_error() == Some(libc::ENOMEM)
-                    && bytes <= limits::memlock_bytes()
+                    && bytes <= pinning::memlock_bytes()
                     && began.elapsed() < UNLOCK_LIMIT =>
             {
                 sleep(UNLOCK_PAUSE);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::path::error::{Error, Result};
 
 /// The folder of this process's threads.
 const TASKS: &str = "/proc/self/task";

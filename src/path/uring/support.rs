@@ -18,7 +18,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode};
 use once_cell::sync::OnceCell;
 
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
-use crate::error::{Error, Result};
+use crate::path::error::{Error, Result};
 
 /// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
 const SETUP_SQPOLL: u32 = 1 << 1;
@@ -229,7 +229,7 @@ fn takes(ring: &mut IoUring, flags: u16) -> Result<Finding> {
 /// The errors, with what lifts them.
 pub(super) mod refused {
     use super::{Error, io};
-    use crate::limits;
+    use crate::pinning;
 
     fn refused(call: &'static str, errno: io::Error, remedy: impl Into<String>) -> Error {
         Error::Refused { call, errno, remedy: remedy.into() }
@@ -253,12 +253,12 @@ pub(super) mod refused {
                 "io_uring is forbidden here: by the sysctl kernel.io_uring_disabled (now {}), which \
                  `sysctl kernel.io_uring_disabled=0` lifts, or by a seccomp filter; SQPOLL also needs root before \
                  Linux 5.13. The engine uring alone fails",
-                limits::sysctl("kernel/io_uring_disabled")
+                pinning::sysctl("kernel/io_uring_disabled")
             ),
             Some(libc::ENOMEM) => format!(
                 "the ring does not fit RLIMIT_MEMLOCK (now {}), which holds for rings before Linux 5.12: raise it \
                  (`ulimit -l unlimited`), or leave the engine uring out",
-                limits::memlock()
+                pinning::memlock()
             ),
             Some(libc::EINVAL) => {
                 "this kernel's io_uring lacks what the sender needs (Linux 5.11): leave the engine uring out".to_owned()
@@ -297,7 +297,7 @@ pub(super) mod refused {
             Some(libc::ENOMEM) => format!(
                 "{bytes} bytes cannot be locked under RLIMIT_MEMLOCK (now {}): raise it (`ulimit -l unlimited`), or \
                  leave the engine uring_fixed out",
-                limits::memlock()
+                pinning::memlock()
             ),
             _ => format!(
                 "a registered buffer is memory of this process, mapped for writing, and at most 1 GiB of it (here \
@@ -357,7 +357,7 @@ mod tests {
             assert_eq!(with(code).unwrap(), Err(code));
         }
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::EAGAIN, libc::EBUSY] {
-            let error = with(code).unwrap_err().to_string();
+            let error = with(code).unwrap_err().with_cause();
             assert!(error.starts_with("io_uring_enter(2): "), "{error}");
         }
     }

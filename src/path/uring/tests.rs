@@ -1,6 +1,6 @@
 //! The sender over scripted queues, and over the kernel's.
 
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use super::*;
 use crate::case::Layout;
 use crate::message::field_bytes;
 use crate::path::script::{self, Script, Step};
+use crate::path::socket::sealed::Sealed;
 use crate::path::socket::{MappedReceive, Mapping};
 use crate::path::{BufferReceiver, Readiness, ReceiveMessage};
 
@@ -18,7 +19,7 @@ const PAYLOAD_BYTES: usize = 80;
 
 /// The scripted queues do not ask where the registered memory is.
 fn operations() -> [Operation; 4] {
-    let everywhere = Registered::new(std::ptr::null(), usize::MAX);
+    let everywhere = Registered::range(std::ptr::null(), usize::MAX);
     [Operation::Send, Operation::SendMsg, Operation::SendMsgZc, Operation::Fixed(everywhere)]
 }
 
@@ -72,7 +73,7 @@ fn counts(sender: &Scripted) -> ZeroCopyCounts {
     sender.zero_copy_counts().unwrap()
 }
 
-fn over_queues(operation: Operation) -> impl Fn(Script, Vec<Message>) -> Box<dyn SendMessage> {
+fn over_queues(operation: Operation) -> impl Fn(Script, Vec<Message>) -> Box<dyn Observe> {
     move |script: Script, messages| {
         let queues = ScriptedQueues::new(&script);
         let sender = UringSender::with_queues(script, Ring::new(messages), operation, queues).unwrap();
@@ -176,12 +177,13 @@ fn a_gathered_message_is_handed_over_before_it_is_lent_again() {
         let (sender, script, _) = scripted(operation, 3);
         let mut sender = sender.with_most_in_flight(1);
         gather(&mut sender, 1);
-        sender.message().unwrap().invert();
+        sender.message().unwrap();
+        sender.ring.current_mut().invert();
         assert!(
             script.wire() == expected([0]),
             "one in flight: the first is through before the second is lent"
         );
-        sender.message().unwrap().invert();
+        sender.ring.current_mut().invert();
         sender.send().unwrap();
         sender.send().unwrap(); // the same once more
         sender.flush().unwrap();
@@ -548,6 +550,8 @@ impl<S> Attended<S> {
     }
 }
 
+impl<S: Socket> Sealed for Attended<S> {}
+
 impl<S: Socket> Socket for Attended<S> {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.send(bytes)
@@ -572,8 +576,16 @@ impl<S: Socket> Socket for Attended<S> {
     fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
         self.socket.map_received(bytes)
     }
-    fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        self.socket.receive_mapped(request)
+    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { self.socket.receive_mapped(request) }
+    }
+    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.shut_down(how)
+    }
+    fn reset(&self) -> io::Result<()> {
+        self.socket.reset()
     }
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
         self.socket.recv_error_queue(control)
@@ -683,8 +695,7 @@ fn is_there(operation: Operation) -> bool {
 fn messages_in_an_arena(messages: usize, payload_bytes: usize) -> (Vec<Message>, Registered) {
     let field_bytes = vec![field_bytes(payload_bytes).to_vec(); messages];
     let (messages, arena) = Message::in_arena(&field_bytes, Layout::Heap).unwrap();
-    let libc::iovec { iov_base, iov_len } = arena.iovec();
-    (messages, Registered::new(iov_base.cast(), iov_len))
+    (messages, Registered::arena(&arena))
 }
 
 /// One of each that this machine has, with messages for it.
@@ -724,7 +735,7 @@ fn verifying(receiving: TcpStream, payload_bytes: usize, messages: u64) -> threa
 }
 
 fn send_numbered<S: Socket + Send>(sender: &mut UringSender<S>, messages: u64, submit_every: u64) {
-    sender.prepare(&mut |message| message.fill(0)).unwrap();
+    sender.prepare(&mut |mut message| message.fill(0)).unwrap();
     for number in 0..messages {
         sender.message().unwrap().stamp(number);
         sender.send().unwrap();
@@ -805,7 +816,7 @@ fn chains_that_the_kernel_breaks_are_mended() {
 fn a_message_of_one_field_goes_from_a_registered_buffer_on_older_kernels_too() {
     const BYTES: usize = 5000;
     let message = Message::with_field_bytes(&[0, 0, BYTES, 0, 0, 0, 0, 0], Layout::Page);
-    let arena = Registered::new(message.field(2).as_ptr(), BYTES);
+    let arena = Registered::range(message.field(2).as_ptr(), BYTES);
     if !is_there(Operation::SendMsgZc) {
         return;
     }
@@ -814,7 +825,7 @@ fn a_message_of_one_field_goes_from_a_registered_buffer_on_older_kernels_too() {
         UringSender::new(sending, vec![message], Operation::Fixed(arena), Handover::Enter).unwrap();
     let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(BYTES).to_vec()]);
     for number in 0..100 {
-        let message = sender.message().unwrap();
+        let mut message = sender.message().unwrap();
         message.fill(number);
         let sent = message.field(2).to_vec();
         sender.send().unwrap();
@@ -830,10 +841,10 @@ fn a_message_of_one_field_goes_from_a_registered_buffer_on_older_kernels_too() {
 fn fields_outside_the_registered_memory_are_refused() {
     let (sending, _receiving) = script::connected();
     let message = Message::new(800, Layout::Heap);
-    let arena = Registered::new(message.field(0).as_ptr(), 100);
+    let arena = Registered::range(message.field(0).as_ptr(), 100);
     let error =
         UringSender::new(sending, vec![message], Operation::Fixed(arena), Handover::Enter).unwrap_err();
-    assert!(matches!(error, Error::Setting(_)), "{error}");
+    assert!(error.to_string().contains("Message::in_arena"), "{error}");
 }
 
 #[test]
@@ -842,7 +853,7 @@ fn memory_that_cannot_be_registered_is_refused() {
         return;
     }
     let (sending, _receiving) = script::connected();
-    let nowhere = Registered::new(std::ptr::null(), 4096);
+    let nowhere = Registered::range(std::ptr::null(), 4096);
     let messages = vec![Message::new(0, Layout::Heap)];
     let error = UringSender::new(sending, messages, Operation::Fixed(nowhere), Handover::Enter).unwrap_err();
     assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains("1 GiB"), "{error}");
@@ -876,7 +887,7 @@ fn a_premature_reuse_is_seen_by_the_receiver() {
         set_buffer(&receiving, libc::SO_RCVBUF, 64 << 10);
         let messages = vec![Message::new(BYTES, Layout::Page)];
         let mut sender = UringSender::new(sending, messages, Operation::SendMsgZc, Handover::Enter).unwrap();
-        let message = sender.message().unwrap();
+        let mut message = sender.message().unwrap();
         message.fill(0);
         message.stamp(1);
         // Nobody receives yet. What the receiver's buffer does not take stays at the sender, uncopied.
@@ -903,7 +914,7 @@ fn a_sender_dropped_with_sends_in_flight_ends_and_its_bytes_are_right() {
         set_buffer(&receiving, libc::SO_RCVBUF, 64 << 10);
         let sender = UringSender::new(sending, messages, operation, handover).unwrap();
         let mut sender = sender.with_wait_limit(Duration::from_millis(30));
-        sender.prepare(&mut |message| message.fill(0)).unwrap();
+        sender.prepare(&mut |mut message| message.fill(0)).unwrap();
         sender.message().unwrap().stamp(0);
         assert!(sender.send().and_then(|()| sender.submit()).is_err(), "nobody receives");
         drop(sender);

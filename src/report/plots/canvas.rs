@@ -9,7 +9,7 @@ use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Look;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Okabe and Ito's colours without black and yellow, on light paper and on dark: told apart by
 /// colour-blind readers as well (<https://jfly.uni-koeln.de/color/>). There are no more than these six that all readers

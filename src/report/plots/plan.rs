@@ -6,8 +6,8 @@ use plotters::style::text_anchor::HPos;
 use super::axis::{DrawnAxis, tick_label};
 use super::canvas::{Canvas, Ink, PALETTE, Text, UNIT, at, ready_font, text_px, to_unit};
 use super::{Look, drawable, escape};
+use crate::error::{Error, Result};
 use crate::report::page::{Figure, Line, Point};
-use crate::{Error, Result};
 
 /// What goes where, in design pixels.
 pub(super) struct Drawing<'a> {
