@@ -85,7 +85,7 @@ pub fn verify(place: &Place, messages: u64) -> anyhow::Result<Tally> {
                         "not all were compared"
                     );
                     verified += sample.client.verified_messages;
-                    sent_again += sample.server.retransmitted_segments;
+                    sent_again += sample.server.retransmitted_segments.unwrap_or_default();
                     left = left.saturating_sub(each * PAIRS as u64);
                     let s = began.elapsed().as_secs();
                     println!(

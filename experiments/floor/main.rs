@@ -228,8 +228,8 @@ fn once(testbed: &Testbed, rival: Rival, cell: &Cell, client_netns: &File) -> Re
             pin(&cpus.place(case.placement, Side::Server, 0)?[..1])?;
             let raw = || {
                 let parts = testbed.sink_parts().map_err(std::io::Error::other)?;
-                let mut sender =
-                    sink::RawSender::new(way, case.payload_bytes, source_messages(&case)?, parts)?;
+                let messages = source_messages(&case).map_err(std::io::Error::other)?;
+                let mut sender = sink::RawSender::new(way, case.payload_bytes, messages, parts)?;
                 sender.run(cell.burst / 4)?;
                 sender.run(cell.burst.max(Duration::from_millis(50)))
             };
