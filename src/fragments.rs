@@ -319,8 +319,8 @@ fn expected_places(case: &Case, wire: &Wire) -> Vec<Vec<Place>> {
         turn.push(turn[0].clone());
     }
     let is_file = case.path == SendPath::File;
-    // Of one mapping that is registered, malloc has no part.
-    let is_malloc = case.engine != Engine::UringFixed;
+    // Of one mapping that is registered, or that splice owns, malloc has no part.
+    let is_malloc = case.engine != Engine::UringFixed && case.path != SendPath::Splice;
     let mut end: usize = 0;
     let mut place = |bytes: usize| {
         let address = match case.layout {

@@ -1,6 +1,6 @@
 //! Ways to send a structured message over TCP on Linux, and what they cost on this machine.
 //!
-//! A server sends by a [`path::SendQueue`]: it never waits, takes buffers that the server made, and gives them back when the
+//! A server sends by a [`path::SendQueue`]: on a non-blocking socket it never waits, takes buffers that the server made, and gives them back when the
 //! kernel has let go of them; `examples/` has a server with `epoll` and one with tokio.
 //!
 //! The ways to send are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP socket:
@@ -53,7 +53,9 @@
 //! # Features
 //!
 //! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program that wants the paths
-//!   alone sets `default-features = false`, and then builds `io-uring`, `libc`, `rustix`, `strum` and `thiserror`.
+//!   alone sets `default-features = false`, and then builds `io-uring`, `libc`, `once_cell`, `rustix`,
+//!   `strum` and `thiserror`.
+//! - `bytes`: `bytes::Bytes` is one of the [`path::Buffers`].
 //! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`]. Part of `cli`.
 //!
 //! # The modules

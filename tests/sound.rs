@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 
 use sendpath::case::Layout;
+use sendpath::message::Message;
 use sendpath::path::{FileSender, SendMessage, SpliceSender};
 
 /// Most of it is no program: it does not compile. The compiler's words are of the paths alone, without the command.
@@ -45,6 +46,19 @@ fn a_peer_that_lies_about_what_it_has_gets_no_memory_of_another_owner() {
         let (server, client) = connected();
         lied_to(FileSender::new(server, &[vec![4000; 8]]).expect("a file"), client);
     }
+}
+
+#[test]
+fn lengths_that_no_memory_has_are_an_error() {
+    let wrapping = vec![1 << 62, 1 << 62, 1 << 62, 1 << 62, 65536];
+    for layout in [Layout::Heap, Layout::Page, Layout::Huge] {
+        assert!(Message::in_arena(std::slice::from_ref(&wrapping), layout).is_err(), "{layout}");
+        assert!(
+            SpliceSender::new(connected().0, std::slice::from_ref(&wrapping), layout).is_err(),
+            "{layout}"
+        );
+    }
+    assert!(FileSender::new(connected().0, &[wrapping]).is_err());
 }
 
 /// The same lie while the sender lives: it lends the message again, and what arrives are its own later bytes.

@@ -146,24 +146,26 @@ struct Plan {
 }
 
 impl Plan {
-    /// With `is_file`, the fields of a message follow each other without a gap. Two messages share no line of a cache.
-    fn new(messages: &[Vec<usize>], layout: Layout, is_file: bool) -> Self {
+    /// With `is_file`, the fields of a message follow each other without a gap. Two messages share no line of a cache. None
+    /// where all of it is more than a process can address: nothing here may wrap.
+    fn new(messages: &[Vec<usize>], layout: Layout, is_file: bool) -> Option<Self> {
         let mut end: usize = 0;
         let mut place = |fields: &Vec<usize>| {
-            end = end.next_multiple_of(LINE_BYTES);
+            end = end.checked_next_multiple_of(LINE_BYTES)?;
             let place = |&field_bytes: &usize| {
                 let offset = match layout {
-                    Layout::Page | Layout::Huge => end.next_multiple_of(page_bytes()),
+                    Layout::Page | Layout::Huge => end.checked_next_multiple_of(page_bytes())?,
                     Layout::Heap if is_file => end,
-                    Layout::Heap => (end + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES),
+                    Layout::Heap => end.checked_add(BLOCK_BYTES)?.checked_next_multiple_of(BLOCK_BYTES)?,
                 };
-                end = offset + field_bytes;
-                offset
+                end = offset.checked_add(field_bytes)?;
+                Some(offset)
             };
             fields.iter().map(place).collect()
         };
-        let offsets = messages.iter().map(&mut place).collect();
-        Self { bytes: end.max(1), offsets }
+        let offsets = messages.iter().map(&mut place).collect::<Option<_>>()?;
+        // What is rounded up, and a huge page more, is still addressed.
+        (end <= isize::MAX as usize / 2).then_some(Self { bytes: end.max(1), offsets })
     }
 }
 
@@ -174,7 +176,8 @@ impl Arena {
         layout: Layout,
         is_file: bool,
     ) -> io::Result<(Arc<Self>, Vec<Vec<Field>>)> {
-        let plan = Plan::new(messages, layout, is_file);
+        let plan = Plan::new(messages, layout, is_file)
+            .ok_or_else(|| io::Error::other("the messages are larger than memory can be"))?;
         let arena = Arc::new(match layout {
             _ if is_file => Self::file(plan.bytes)?,
             Layout::Huge => Self::huge(plan.bytes)?,

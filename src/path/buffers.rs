@@ -17,6 +17,7 @@ use crate::message::Message;
 /// - [`pieces`](Self::pieces), [`piece`](Self::piece) and [`io_slices`](Self::io_slices) show the
 ///   same memory each time, however often the value is moved. What lies in the value itself, such as
 ///   `[u8; N]`, does not qualify;
+/// - [`total_bytes`](Self::total_bytes) and [`io_slices`](Self::io_slices) agree with the pieces;
 /// - the memory stays allocated, and *nobody* writes to it: not through another handle, another
 ///   mapping or a file either.
 ///

@@ -109,7 +109,11 @@ pub enum Copied {
 
 impl Copied {
     fn and(self, other: Self) -> Self {
-        if self == other { self } else { Self::NotKnown }
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::No, Self::No) => Self::No,
+            _ => Self::NotKnown,
+        }
     }
 }
 
@@ -327,12 +331,13 @@ impl<B> InFlight<B> {
 
     /// Leaks what the kernel may still read, and returns how many bytes that is.
     pub(super) fn leak(&mut self) -> u64 {
-        let is_outstanding = |send: &InFlightSend<B>| send.open_calls > 0;
         let mut leaked_bytes = 0;
-        for send in self.sends.drain(..).filter(is_outstanding) {
+        // These first: whatever the drop of the others does, nothing frees them.
+        for send in self.sends.iter_mut().filter(|send| send.open_calls > 0) {
             leaked_bytes += send.pinned_bytes as u64;
-            mem::forget(send.buffers);
+            mem::forget(send.buffers.take());
         }
+        self.sends.clear();
         leaked_bytes
     }
 }

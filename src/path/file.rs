@@ -46,6 +46,8 @@ pub struct FileSender<S> {
     offsets_bytes: Vec<u64>,
     arena: Arc<Arena>,
     receipts: Receipts,
+    /// How much of the current message is in the socket.
+    sent_bytes: usize,
 }
 
 impl<S: Socket> FileSender<S> {
@@ -60,7 +62,7 @@ impl<S: Socket> FileSender<S> {
         let (messages, offsets_bytes, arena) =
             Message::in_file(messages).map_err(Error::call("memfd_create(2)"))?;
         let receipts = Receipts::new(messages.len());
-        Ok(Self { socket, ring: Ring::new(messages), offsets_bytes, arena, receipts })
+        Ok(Self { socket, ring: Ring::new(messages), offsets_bytes, arena, receipts, sent_bytes: 0 })
     }
 }
 
@@ -74,16 +76,18 @@ impl<S: Socket + Send> SendMessage for FileSender<S> {
 
     fn send(&mut self) -> Result<()> {
         let (place, payload_bytes) = (self.ring.place(), self.ring.current().payload_bytes());
-        self.receipts.sent(place);
+        if self.sent_bytes == 0 {
+            self.receipts.sent(place);
+        }
         let Some(file) = self.arena.as_file() else { unreachable!("the messages were made in a file") };
         let offset_bytes = self.offsets_bytes[place];
-        let mut sent_bytes = 0;
         let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-        while sent_bytes < payload_bytes {
-            let left_bytes = payload_bytes - sent_bytes;
-            let result = self.socket.send_file(file, offset_bytes + sent_bytes as u64, left_bytes);
-            sent_bytes += moved(wait.progress(&self.socket, "sendfile(2)", result)?, "sendfile(2)")?;
+        while self.sent_bytes < payload_bytes {
+            let left_bytes = payload_bytes - self.sent_bytes;
+            let result = self.socket.send_file(file, offset_bytes + self.sent_bytes as u64, left_bytes);
+            self.sent_bytes += moved(wait.progress(&self.socket, "sendfile(2)", result)?, "sendfile(2)")?;
         }
+        self.sent_bytes = 0;
         self.ring.mark_sent();
         Ok(())
     }

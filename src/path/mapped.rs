@@ -8,6 +8,9 @@
 //! - a driver that puts headers apart from data, or a sender on this machine whose packets lie on single pages. What an
 //!   ordinary `send` copies lies on pages of 32 KiB where memory allows, and is not mapped.
 //!
+//! - a kernel that maps no page of a file (since Linux 6.8, and in stable kernels since): before, what a sender on this
+//!   machine had sent by `sendfile` could be mapped too, and its owner may write to it while it is read here.
+//!
 //! How much was mapped and how much copied stands in [`Copies`]: measured, not hoped for. The pages are given back when the
 //! next message takes their place; a mapping costs the CPUs a flush of their address caches, which for some KiB is dearer
 //! than a copy ([LWN](https://lwn.net/Articles/752188/)).

@@ -5,7 +5,7 @@
 //! | | fields that are copied first | the kernel |
 //! |---|---|---|
 //! | [`two_copy`](MessageSender::two_copy) | all: one buffer, `send` | copies in the call |
-//! | [`one_copy`](MessageSender::one_copy) | none: `sendmsg`, an iovec per field | copies in the call |
+//! | [`one_copy`](MessageSender::one_copy) | none: `sendmsg`, an iovec per field; of a single one `send` | copies in the call |
 //! | [`hybrid`](MessageSender::hybrid) | the small ones: `sendmsg` | copies in the call |
 //! | [`zero_copy`](MessageSender::zero_copy) | none: `sendmsg` with `MSG_ZEROCOPY` | reads them later |
 //! | [`hybrid_zero`](MessageSender::hybrid_zero) | the small ones: `sendmsg` with `MSG_ZEROCOPY` | reads them later |
@@ -494,6 +494,10 @@ impl<S: Socket> Drop for MessageSender<S> {
 
 impl<S: Socket + Send> SendMessage for MessageSender<S> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
+        if self.queue.is_unfinished() {
+            // What an error left half sent: nothing else lets go of it.
+            self.send()?;
+        }
         let messages = self.ring.places.len();
         if mem::take(&mut self.is_sent) {
             self.current += 1;

@@ -187,9 +187,9 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// 16 MiB may be in flight.
     ///
     /// # Safety
-    /// From the first byte of this connection to the queue's last completion, nobody else makes a
-    /// call with `MSG_ZEROCOPY` on it: by no clone of the socket, no duplicate of its descriptor, and
-    /// no earlier or later queue. The kernel numbers the zero-copy calls of a connection, and tells
+    /// From the making of this socket to the queue's last completion, nobody else makes a call with
+    /// `MSG_ZEROCOPY` on it: by no clone, no duplicate of its descriptor, no earlier or later queue,
+    /// and none before it was connected anew. The kernel numbers the zero-copy calls of a socket, and tells
     /// by number which have completed. With somebody else's among them, buffers would come back while
     /// it still reads them.
     ///
@@ -320,7 +320,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     #[inline]
     fn call(&mut self, mut unfinished: Unfinished) -> Result<Progress> {
         loop {
-            let left_bytes = unfinished.of_bytes - unfinished.sent_bytes;
+            let left_bytes = unfinished.of_bytes.saturating_sub(unfinished.sent_bytes);
             if left_bytes == 0 {
                 self.unfinished = None;
                 self.in_flight.finish();
@@ -333,7 +333,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
             match result {
                 // It took nothing, and says no error: nothing would ever end the next ones.
                 Ok(0) => {
-                    return Err(Error::call(unfinished.mode.call())(io::Error::from(
+                    return Err(Error::call(self.call_name(unfinished))(io::Error::from(
                         io::ErrorKind::WriteZero,
                     )));
                 }
@@ -357,9 +357,18 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
                         self.in_flight.counts.enobufs += 1;
                         return Ok(Progress::NoBuffers);
                     }
-                    _ => return Err(Error::call(unfinished.mode.call())(errno)),
+                    _ => return Err(Error::call(self.call_name(unfinished))(errno)),
                 },
             }
+        }
+    }
+
+    /// As errors name the call.
+    fn call_name(&self, Unfinished { ticket, mode, .. }: Unfinished) -> &'static str {
+        match (mode, self.in_flight.buffers(ticket).map(Buffers::pieces)) {
+            (Mode::ZeroCopy, _) => "sendmsg(2) MSG_ZEROCOPY",
+            (Mode::Copy, Some(1)) => "send(2)",
+            (Mode::Copy, _) => "sendmsg(2)",
         }
     }
 
@@ -401,6 +410,16 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     pub(super) fn read_until(
         &mut self,
         wait_limit: Duration,
+        enough: impl FnMut(&mut Self) -> bool,
+    ) -> Result<()> {
+        self.read_within(wait_limit, HUNG_UP_LIMIT, enough)
+    }
+
+    /// As [`read_until`](Self::read_until), and on a connection that is down for so long.
+    fn read_within(
+        &mut self,
+        wait_limit: Duration,
+        hung_up_limit: Duration,
         mut enough: impl FnMut(&mut Self) -> bool,
     ) -> Result<()> {
         let mut wait = Wait::new(Interest::Completion, wait_limit);
@@ -413,7 +432,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
             if let Some(since) = hung_up {
                 // The wait ended with nothing on the queue: an error or a hang-up, which poll(2) reports
                 // at once, each time. What is outstanding may still complete, but not for long.
-                if Instant::elapsed(&since) > HUNG_UP_LIMIT {
+                if Instant::elapsed(&since) > hung_up_limit {
                     return Err(Error::Abandoned { outstanding: self.in_flight.open_calls() });
                 }
                 sleep(RETRY);
@@ -425,13 +444,15 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     }
 
     /// Ends the stream, waits until the kernel has let go of all that was sent, for `limit` at most, and
-    /// gives back what is left. A send that fell short stays so. Where the peer takes too long, the
-    /// connection is reset: what is in the socket is thrown away, and so let go of. An event loop
+    /// gives back what is left. A send that fell short stays so. Where the peer takes longer, the
+    /// connection is reset: what is in the socket is thrown away, and so let go of, as a rule at once
+    /// and within half a second. An event loop
     /// reaps until nothing is [outstanding](Self::outstanding), and then closes without a wait.
     ///
     /// # Errors
     /// [`Error::Deadline`] or [`Error::Abandoned`] where something is outstanding even then (in a
-    /// card's queue, say): that is leaked ([`leaked_bytes`]). Or a failed call.
+    /// card's queue, say): that is leaked ([`leaked_bytes`]). Or a failed call, also that of the last
+    /// send, where nobody has been told of it.
     pub fn close(mut self, limit: Duration, mut give_back: impl FnMut(Ticket, B, Copied)) -> Result<()> {
         if self.unfinished.take().is_some() {
             self.in_flight.finish();
@@ -439,14 +460,15 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
         // What is in the socket goes out all the same. An error says that the connection is down, and
         // what is outstanding then completes, or the wait says that it does not.
         let _ = self.socket.shut_down(Shutdown::Write);
-        let mut result = self.read_until(limit, |queue| queue.in_flight.open_calls() == 0);
+        // A peer that has closed its own half looks like one that is down, and may still read.
+        let mut result = self.read_within(limit, limit, |queue| queue.in_flight.open_calls() == 0);
         if result.is_err() && self.socket.reset().is_ok() {
             result = self.read_until(HUNG_UP_LIMIT, |queue| queue.in_flight.open_calls() == 0);
         }
         while let Some((ticket, buffers, copied)) = self.in_flight.give_back() {
             give_back(ticket, buffers, copied);
         }
-        result
+        result.and(self.failure.take().map_or(Ok(()), Err))
     }
 
     /// How many sends are not given back, copied ones that were not reaped among them.
@@ -492,7 +514,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// How many bytes of the send that fell short are left.
     pub(super) fn left_bytes(&self) -> usize {
-        self.unfinished.map_or(0, |unfinished| unfinished.of_bytes - unfinished.sent_bytes)
+        self.unfinished.map_or(0, |unfinished| unfinished.of_bytes.saturating_sub(unfinished.sent_bytes))
     }
 
     pub(super) fn in_flight(&mut self) -> &mut InFlight<B> {
@@ -545,16 +567,6 @@ fn pieces<'a, B: Buffers>(
         }
     }
     &room[..count]
-}
-
-impl Mode {
-    /// As errors name the call.
-    fn call(self) -> &'static str {
-        match self {
-            Self::Copy => "sendmsg(2)",
-            Self::ZeroCopy => "sendmsg(2) MSG_ZEROCOPY",
-        }
-    }
 }
 
 /// The descriptor, to wait for it. Who duplicates it keeps the promise of [`SendQueue::new`].

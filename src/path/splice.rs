@@ -64,6 +64,9 @@ pub struct SpliceSender<S> {
     receipts: Receipts,
     reader: OwnedFd,
     writer: OwnedFd,
+    /// How much of the current message is in the pipe or has been, and how much of that is in the socket.
+    piped_bytes: usize,
+    sent_bytes: usize,
 }
 
 impl<S: Socket> SpliceSender<S> {
@@ -80,7 +83,7 @@ impl<S: Socket> SpliceSender<S> {
         let pages = ring.messages().iter().map(pages).max().unwrap_or_default();
         enlarge(&writer, pages.next_power_of_two() * page_bytes());
         let receipts = Receipts::new(ring.messages().len());
-        Ok(Self { socket, ring, receipts, reader, writer })
+        Ok(Self { socket, ring, receipts, reader, writer, piped_bytes: 0, sent_bytes: 0 })
     }
 
     /// Puts what is left of the message into the pipe, as much as goes in.
@@ -142,18 +145,21 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
 
     fn send(&mut self) -> Result<()> {
         let payload_bytes = self.ring.current().payload_bytes();
-        // Before the first byte is in the pipe: also of a send that fails half-way, the kernel may hold pages.
-        self.receipts.sent(self.ring.place());
-        let (mut piped_bytes, mut sent_bytes) = (0, 0);
-        let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-        while sent_bytes < payload_bytes {
-            if piped_bytes == sent_bytes {
-                piped_bytes += self.fill_pipe(piped_bytes)?;
-            }
-            let is_last = piped_bytes == payload_bytes;
-            let result = self.socket.splice_from(self.reader.as_fd(), piped_bytes - sent_bytes, is_last);
-            sent_bytes += moved(wait.progress(&self.socket, "splice(2)", result)?, "splice(2)")?;
+        if self.piped_bytes == 0 {
+            // Before the first byte is in the pipe: also of a send that fails half-way, the kernel may hold pages.
+            self.receipts.sent(self.ring.place());
         }
+        let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
+        while self.sent_bytes < payload_bytes {
+            if self.piped_bytes == self.sent_bytes {
+                self.piped_bytes += self.fill_pipe(self.piped_bytes)?;
+            }
+            let (in_pipe_bytes, is_last) =
+                (self.piped_bytes - self.sent_bytes, self.piped_bytes == payload_bytes);
+            let result = self.socket.splice_from(self.reader.as_fd(), in_pipe_bytes, is_last);
+            self.sent_bytes += moved(wait.progress(&self.socket, "splice(2)", result)?, "splice(2)")?;
+        }
+        (self.piped_bytes, self.sent_bytes) = (0, 0);
         self.ring.mark_sent();
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`Send`](Operation::Send) | `IORING_OP_SEND` of a packed buffer | [`two_copy`](super::MessageSender::two_copy) |
 //! | [`SendMsg`](Operation::SendMsg) | `IORING_OP_SENDMSG` of the fields | [`one_copy`](super::MessageSender::one_copy) |
-//! | [`SendMsgZc`](Operation::SendMsgZc) | `IORING_OP_SENDMSG_ZC` of the fields | [`MessageSender`](super::MessageSender) |
+//! | [`SendMsgZc`](Operation::SendMsgZc) | `IORING_OP_SENDMSG_ZC` of the fields | [`zero_copy`](super::MessageSender::zero_copy) |
 //! | [`Fixed`](Operation::Fixed) | the same from a registered buffer, which is pinned once | |
 //!
 //! What it takes, and what [`UringSender`] does:
@@ -212,10 +212,11 @@ impl Registered {
 /// first sends: others get an error, and a drop elsewhere cannot wait for what is outstanding, and leaks it.
 #[derive(Debug)]
 pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
+    /// Before the socket, so that it is closed first: what it has not begun names the socket by its descriptor's number.
+    queues: Q,
     socket: S,
     /// Whether the socket's owner has something to do while it waits.
     is_attended: bool,
-    queues: Q,
     operation: Operation,
     ring: Ring,
     flight: Flight,
