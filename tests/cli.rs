@@ -92,8 +92,10 @@ fn json_has_every_field_in_its_unit() -> Result<(), Failed> {
         names.sort();
         names.join(" ")
     };
+    // Who may not read the kernel's trace is told why nothing was counted.
+    let found = names(&result).replace(" fragments_not_counted", "");
     assert_eq!(
-        names(&result),
+        found,
         "case client_system_ns client_user_ns contradiction counters cpu_split_is_reliable drain_ns_per_burst elapsed_ns \
          environment fragments_per_message fragments_source \
          heap_is_huge injection_ns mapped_share messages packets_per_message payload_bytes_total retransmitted_segments round_trips_per_s rtt_max_ns \
