@@ -257,6 +257,14 @@ impl<B> InFlight<B> {
         }
     }
 
+    /// A send that was copied whole at once.
+    pub(super) fn whole(&mut self, buffers: B) -> Ticket {
+        let ticket = self.begin(buffers);
+        self.copied();
+        self.finish();
+        ticket
+    }
+
     /// Gives back one send of which the kernel needs nothing any more.
     pub(crate) fn give_back(&mut self) -> Option<(Ticket, B, Copied)> {
         let ticket = self.done.pop_front()?;

@@ -97,7 +97,7 @@ use std::{mem, slice};
 use super::buffers::Buffers;
 use super::completion::{InFlight, Ticket};
 use super::error::{Error, Result};
-use super::send_queue::{Mode, Progress, Reason, Refused, SendQueue};
+use super::send_queue::{Copying, Mode, Progress, Reason, Refused, SendQueue};
 use super::{
     Copies, ERROR_PAUSE, Interest, Observe, Readiness, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts,
 };
@@ -108,16 +108,30 @@ use crate::pinning;
 /// How long a message that cannot be pinned is tried again, while other connections may hold the memory.
 pub(super) const PIN_LIMIT: Duration = Duration::from_secs(4);
 
+/// Which fields are copied first. The two plain cuts take nothing but the message itself: what is read for each message
+/// besides costs as much as a small copy does.
+#[derive(Debug)]
+enum Cut {
+    /// None: the message's own iovecs are sent.
+    Gathered,
+    /// All, to one piece.
+    Packed([libc::iovec; 1]),
+    /// Some.
+    Mixed {
+        /// The small fields, each with where its copy begins.
+        small: Box<[(usize, usize)]>,
+        /// Copies and large fields, in the order of the fields.
+        iovecs: Box<[libc::iovec]>,
+    },
+}
+
 /// A message of a ring, as it is sent.
 #[derive(Debug)]
 struct Unit {
     /// Its place in the ring.
     place: usize,
     message: Message,
-    /// The small fields, each with where its copy begins.
-    small: Box<[(usize, usize)]>,
-    /// Copies and large fields, in the order of the fields.
-    iovecs: Box<[libc::iovec]>,
+    cut: Cut,
     /// What the copies lie in: of this message alone, or lent for the time of a send that copies.
     copies: Option<Field>,
     has_large: bool,
@@ -150,20 +164,35 @@ impl Unit {
             joins = true;
         }
         assert!(at <= copies.bytes().len(), "the copies have room");
-        Self { place, message, small: small.into(), iovecs: iovecs.into(), copies: None, has_large }
+        let cut = match iovecs[..] {
+            [packed] if !has_large => Cut::Packed([packed]),
+            _ if small.is_empty() && iovecs.len() == message.fields() => Cut::Gathered,
+            _ => Cut::Mixed { small: small.into(), iovecs: iovecs.into() },
+        };
+        Self { place, message, cut, copies: None, has_large }
     }
 
     /// Copies the small fields; returns how many bytes these are.
     fn copy(&mut self) -> usize {
         let Some(copies) = &mut self.copies else { return 0 };
         let copies = copies.bytes_mut();
-        let mut end = 0;
-        for &(field, at) in &self.small {
-            let field = self.message.field(field);
-            end = at + field.len();
-            copies[at..end].copy_from_slice(field);
+        match &self.cut {
+            Cut::Gathered => 0,
+            Cut::Packed(_) => {
+                let payload_bytes = self.message.payload_bytes();
+                self.message.pack(&mut copies[..payload_bytes]);
+                payload_bytes
+            }
+            Cut::Mixed { small, .. } => {
+                let mut end = 0;
+                for &(field, at) in small {
+                    let field = self.message.field(field);
+                    end = at + field.len();
+                    copies[at..end].copy_from_slice(field);
+                }
+                end
+            }
         }
-        end
     }
 
     /// Inverts every bit of the message and of its copies.
@@ -179,7 +208,7 @@ impl Unit {
 // copies in it that its iovecs point to.
 unsafe impl Buffers for Unit {
     fn pieces(&self) -> usize {
-        self.iovecs.len()
+        self.slices().len()
     }
 
     fn piece(&self, index: usize) -> &[u8] {
@@ -197,10 +226,15 @@ unsafe impl Buffers for Unit {
 
 impl Unit {
     fn slices(&self) -> &[IoSlice<'_>] {
-        assert!(self.small.is_empty() || self.copies.is_some(), "its copies are in it");
+        let iovecs = match &self.cut {
+            Cut::Gathered => return self.message.io_slices(),
+            Cut::Packed(iovecs) => &iovecs[..],
+            Cut::Mixed { iovecs, .. } => iovecs,
+        };
+        assert!(self.copies.is_some(), "its copies are in it");
         // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points into the copies or a field, which are
         // initialized, and borrowed as this is.
-        unsafe { slice::from_raw_parts(self.iovecs.as_ptr().cast(), self.iovecs.len()) }
+        unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
     }
 }
 
@@ -374,18 +408,25 @@ impl<S: Socket> MessageSender<S> {
     }
 
     /// Waits until the messages at these places are here.
+    #[inline]
     fn await_messages(&mut self, places: [usize; 2]) -> Result<()> {
-        if places.iter().all(|&place| self.ring.has(place)) {
-            return Ok(());
-        }
-        self.read_until(|_, ring| places.iter().all(|&place| ring.has(place)))
+        let are_here = |ring: &Units| places.iter().all(|&place| ring.has(place));
+        if are_here(&self.ring) { Ok(()) } else { self.read_until(|_, ring| are_here(ring)) }
     }
 
     /// Gives the current message to the queue.
     fn try_send(&mut self, mode: Mode) -> Result<Progress> {
         let Some(unit) = self.ring.places[self.current].take() else { unreachable!("it was waited for") };
-        match self.queue.try_send(unit, mode) {
-            Ok(ticket) => {
+        let sent = match mode {
+            Mode::Copy => self.queue.try_copy(unit),
+            Mode::ZeroCopy => self.queue.try_send(unit, mode).map(Copying::Short),
+        };
+        match sent {
+            Ok(Copying::Whole(unit)) => {
+                self.ring.put(unit);
+                Ok(Progress::Whole)
+            }
+            Ok(Copying::Short(ticket)) => {
                 self.ticket = Some(ticket);
                 self.queue.progress()
             }
@@ -506,7 +547,10 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
             }
         }
         // The one that was sent so many messages ago: with the whole ring in flight, this very one.
-        let due = (self.current + messages - self.most_in_flight) % messages;
+        let due = match self.current.checked_sub(self.most_in_flight) {
+            Some(due) => due,
+            None => self.current + messages - self.most_in_flight,
+        };
         self.await_messages([due, self.current])?;
         let Some(unit) = &mut self.ring.places[self.current] else { unreachable!("it was waited for") };
         Ok(MessageMut::new(&mut unit.message))
@@ -519,7 +563,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
             // Sent twice without `message()` in between: the first must be through.
             self.await_messages([self.current; 2])?;
             let Some(unit) = &mut self.ring.places[self.current] else { unreachable!("it was waited for") };
-            if self.ring.copies.is_some() {
+            if self.ring.copies.is_some() && !matches!(unit.cut, Cut::Gathered) {
                 unit.copies = self.ring.copies.take();
             }
             self.user_to_user_bytes += unit.copy() as u64;
@@ -530,8 +574,6 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
         }
         if progress != Progress::Whole {
             self.send_rest(mode, progress)?;
-        }
-        if self.mode == Mode::Copy {
             self.collect();
         }
         self.is_sent = true;

@@ -63,7 +63,7 @@ pub use file::FileSender;
 pub use mapped::MappedReceiver;
 pub use message_sender::MessageSender;
 pub use receivers::{BufferReceiver, DiscardReceiver, OneCopyReceiver, TwoCopyReceiver};
-pub use send_queue::{Mode, Progress, Reason, Refused, SendQueue, leaked_bytes};
+pub use send_queue::{Copying, Mode, Progress, Reason, Refused, SendQueue, leaked_bytes};
 pub use socket::{Interest, Readiness, Socket};
 pub use splice::SpliceSender;
 pub use uring::UringSender;

@@ -105,6 +105,15 @@ pub enum Progress {
     NoBuffers,
 }
 
+/// What a copying send came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copying<B> {
+    /// The socket took all of them: the buffers are the caller's again.
+    Whole(B),
+    /// The socket took a part. The queue keeps the buffers, and [`advance`](SendQueue::advance) goes on.
+    Short(Ticket),
+}
+
 /// Why buffers are given back unsent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -239,13 +248,67 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// # Errors
     /// The buffers, of which no byte has gone, and why.
     pub fn try_send(&mut self, buffers: B, mode: Mode) -> std::result::Result<Ticket, Refused<B>> {
+        if mode == Mode::Copy || !self.is_zero_copy {
+            return self.try_copy(buffers).map(|copying| match copying {
+                Copying::Whole(buffers) => self.in_flight.whole(buffers),
+                Copying::Short(ticket) => ticket,
+            });
+        }
         let of_bytes = buffers.total_bytes();
-        let mode = if self.is_zero_copy { mode } else { Mode::Copy };
         if let Some(reason) = self.hindrance(of_bytes, mode) {
             return Err(Refused { buffers, reason });
         }
         let ticket = self.in_flight.begin(buffers);
-        let first = self.call(Unfinished { ticket, mode, sent_bytes: 0, of_bytes });
+        let first = self.call(Unfinished { ticket, mode, sent_bytes: 0, of_bytes }, None);
+        self.begun(ticket, first, of_bytes)
+    }
+
+    /// Sends `buffers` by copy, and gives them back at once where the socket took them whole: what
+    /// the kernel has copied it does not read again. So nothing is in flight, and no ticket is needed.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    #[inline]
+    pub fn try_copy(&mut self, buffers: B) -> std::result::Result<Copying<B>, Refused<B>> {
+        let of_bytes = buffers.total_bytes();
+        if let Some(reason) = self.hindrance(of_bytes, Mode::Copy) {
+            return Err(Refused { buffers, reason });
+        }
+        let result = match of_bytes {
+            0 => Ok(0),
+            _ => call_once(&self.socket, &buffers, Mode::Copy, 0),
+        };
+        match result {
+            Ok(bytes) if bytes == of_bytes => {
+                self.user_to_kernel_bytes += bytes as u64;
+                Ok(Copying::Whole(buffers))
+            }
+            result => self.copy_on(buffers, of_bytes, result),
+        }
+    }
+
+    /// After a first call that did not take all of `buffers`.
+    #[cold]
+    fn copy_on(
+        &mut self,
+        buffers: B,
+        of_bytes: usize,
+        result: io::Result<usize>,
+    ) -> std::result::Result<Copying<B>, Refused<B>> {
+        let ticket = self.in_flight.begin(buffers);
+        let unfinished = Unfinished { ticket, mode: Mode::Copy, sent_bytes: 0, of_bytes };
+        let first = self.call(unfinished, Some(result));
+        self.begun(ticket, first, of_bytes).map(Copying::Short)
+    }
+
+    /// What the first calls of a send came to.
+    #[inline]
+    fn begun(
+        &mut self,
+        ticket: Ticket,
+        first: Result<Progress>,
+        of_bytes: usize,
+    ) -> std::result::Result<Ticket, Refused<B>> {
         if matches!(first, Ok(Progress::Whole)) {
             return Ok(ticket);
         }
@@ -298,7 +361,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
         match (self.failure.take(), self.unfinished) {
             (Some(failure), _) => Err(failure),
             (None, None) => Ok(Progress::Whole),
-            (None, Some(unfinished)) => self.call(unfinished),
+            (None, Some(unfinished)) => self.call(unfinished, None),
         }
     }
 
@@ -318,7 +381,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// Makes calls until the send is whole, or one moves nothing.
     #[inline]
-    fn call(&mut self, mut unfinished: Unfinished) -> Result<Progress> {
+    fn call(&mut self, mut unfinished: Unfinished, mut made: Option<io::Result<usize>>) -> Result<Progress> {
         loop {
             let left_bytes = unfinished.of_bytes.saturating_sub(unfinished.sent_bytes);
             if left_bytes == 0 {
@@ -326,9 +389,12 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
                 self.in_flight.finish();
                 return Ok(Progress::Whole);
             }
-            let result = match self.in_flight.buffers(unfinished.ticket) {
-                Some(buffers) => call_once(&self.socket, buffers, unfinished),
-                None => Ok(0),
+            let result = match (made.take(), self.in_flight.buffers(unfinished.ticket)) {
+                (Some(result), _) => result,
+                (None, Some(buffers)) => {
+                    call_once(&self.socket, buffers, unfinished.mode, unfinished.sent_bytes)
+                }
+                (None, None) => Ok(0),
             };
             match result {
                 // It took nothing, and says no error: nothing would ever end the next ones.
@@ -527,7 +593,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 fn call_once<B: Buffers>(
     socket: &impl Socket,
     buffers: &B,
-    Unfinished { mode, sent_bytes, .. }: Unfinished,
+    mode: Mode,
+    sent_bytes: usize,
 ) -> io::Result<usize> {
     let rest;
     let mut room = [IoSlice::new(&[]); MOST_PIECES];
@@ -620,6 +687,25 @@ mod tests {
             assert!(matches!(refused.reason, Reason::WouldBlock) && refused.buffers == body(1));
         }
         assert_eq!((script.wire().len(), queue.outstanding()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_copied_whole_comes_back_at_once_and_what_was_not_is_kept() {
+        let script = Script::default();
+        let mut queue = queue(&script);
+        assert_eq!(queue.try_copy(body(1)).unwrap(), Copying::Whole(body(1)));
+        assert_eq!(
+            (script.wire().len(), queue.outstanding(), queue.copies().user_to_kernel_bytes),
+            (80, 0, 80)
+        );
+        script.expect([Step::Move(30), Step::Errno(libc::EAGAIN)]);
+        let Copying::Short(ticket) = queue.try_copy(body(2)).unwrap() else { panic!("30 of 80 bytes went") };
+        assert!(queue.try_copy(body(3)).is_err(), "the first is not whole");
+        assert_eq!(queue.advance().unwrap(), Progress::Whole);
+        let mut back = Vec::new();
+        queue.reap(|ticket, buffers, copied| back.push((ticket, buffers, copied))).unwrap();
+        assert_eq!(back, [(ticket, body(2), Copied::Yes)]);
+        assert_eq!(script.wire(), [body(1), body(2)].concat());
     }
 
     #[test]
