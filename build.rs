@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the program is made of. It is dirty if one of these differs from the revision.
-const SOURCES: [&str; 4] = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
+const SOURCES: [&str; 5] = ["src", "crates", "Cargo.toml", "Cargo.lock", "build.rs"];
 
 fn main() {
-    for source in SOURCES {
+    // A package has no `crates`: they are dependencies there.
+    for source in SOURCES.into_iter().filter(|source| Path::new(source).exists()) {
         println!("cargo::rerun-if-changed={source}");
     }
     // Each commit, checkout and reset is a line of logs/HEAD. The index is not watched: git rewrites it for its own

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How often `sendpath ab` is wrong on this machine, and what Criterion's --baseline says of the same unchanged
-# code. About 35 minutes on a quiet machine; takes cargo and jq. METHODOLOGY.md has the results.
+# code. About 35 minutes on a quiet machine; takes cargo and jq. docs/book/src/evidence/campaigns.md has the results.
 #   experiments/ab-campaign.sh [RUNS]
 set -euo pipefail
 cd "$(dirname "$0")/.."

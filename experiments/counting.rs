@@ -1,4 +1,4 @@
-//! What counting costs, whether the ways of counting agree, and who pays for a message: `cargo bench --bench counting`.
+//! What counting costs, whether the ways of counting agree, and who pays for a message: `cargo bench -p experiments --bench counting`.
 //!
 //! Rounds interleave what is compared; the figures are medians with their quartiles.
 
@@ -17,7 +17,7 @@ use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::event::{Event, Reading};
 use sendpath::measure::burst::{time, warm_up};
-use sendpath::measure::environment::Environment;
+use sendpath::measure::environment;
 use sendpath::pair::{Mode, Testbed};
 use sendpath::sample::{Sample, SideReport};
 use sendpath::settings::setup_from_variables;
@@ -36,10 +36,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_experiments"));
     let setup = setup_from_variables(program)?;
     let mut testbed = Testbed::start(&setup)?;
-    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
+    println!("{}", environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     // Opened before the first case, which makes the server's other threads.
     let meter = EventMeter::open(Event::TaskClock);
     let all = Event::parse_list("all")?;
@@ -94,7 +94,7 @@ fn run() -> Result<()> {
 /// The command's round trips per second with all counters, by those without, round by round.
 fn command() -> Result<Vec<f64>> {
     let rate = |counters: &str| -> Result<f64> {
-        let output = Command::new(env!("CARGO_BIN_EXE_sendpath"))
+        let output = Command::new(env!("CARGO_BIN_EXE_experiments"))
             .args(["run", "--size", "64", "--duration", "300ms", "--json", "--counters", counters])
             .output()
             .map_err(Error::call("execve(2)"))?;

@@ -1,8 +1,8 @@
-//! What Criterion's pages say of two benches that are the same: `cargo bench --bench criterion_campaign`, by name alone.
+//! What Criterion's pages say of two benches that are the same: `cargo bench -p experiments --bench criterion_campaign`, by name alone.
 //!
 //! `two_copy` is benched twice under two names in one group: interleaved as the benches do it, and beside it one after
-//! the other, with an instance for each sample. 20 groups, or as many as the first argument says. METHODOLOGY.md has
-//! the results.
+//! the other, with an instance for each sample. 20 groups, or as many as the first argument says.
+//! docs/book/src/evidence/campaigns.md has the results.
 
 #[path = "../benches/support/mod.rs"]
 mod support;

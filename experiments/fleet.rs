@@ -1,4 +1,4 @@
-//! Hundreds of sweeps at once, in time and memory: `cargo bench --bench fleet`.
+//! Hundreds of sweeps at once, in time and memory: `cargo bench -p experiments --bench fleet`.
 //!
 //! It generates the sweeps, a quarter of a GiB of rows, in a temporary folder, and runs `compare` and `history --by host` on
 //! them: with their summaries, as sweeps leave them, and some of them without, so that the rows have to be read. Fails
@@ -67,7 +67,7 @@ fn run() -> Result<bool> {
 }
 
 fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_sendpath"))
+    PathBuf::from(env!("CARGO_BIN_EXE_experiments"))
 }
 
 /// Runs a command and prints a line; whether it succeeded and took no more memory than it may.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How precise a sweep is beside that of another revision: minutes of both, interleaved, on the same cells. About a
-# quarter of an hour for five of each, builds included. METHODOLOGY.md has the results.
+# quarter of an hour for five of each, builds included. docs/book/src/evidence/campaigns.md has the results.
 #   experiments/half-widths.sh REVISION [RUNS] [OPTION...]   options of sweep, as --receiver sink --threads 1
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Whether a run into the sink that fails says why, on a machine that is busy with other things: short runs, four at a time,
-# beside eight processes that never rest. METHODOLOGY.md has the result. Ends by itself, after a quarter of an hour.
+# beside eight processes that never rest. docs/book/src/evidence/faults.md has the result. Ends by
+# itself, after a quarter of an hour.
 #   experiments/lost-cause.sh [RUNS] [SENDPATH]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a peer's command costs beside the built-in client, and whether strangers at the data port change a result.
-# As root: it makes the lasting namespaces of netns-setup.sh, and takes them down. Takes jq. Prints what METHODOLOGY.md has.
+# As root: it makes the lasting namespaces of netns-setup.sh, and takes them down. Takes jq. Prints what
+# docs/book/src/evidence/campaigns.md has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
-//! How often a sweep's verdicts are wrong on this machine: `cargo bench --bench sweep_campaign`, by name alone.
+//! How often a sweep's verdicts are wrong on this machine: `cargo bench -p experiments --bench sweep_campaign`, by name alone.
 //!
 //! Two campaigns: forty sweeps of `two_copy` against itself, where every call is false; and twenty of it against itself
-//! with a planted cost, which has to be found. METHODOLOGY.md has the results.
+//! with a planted cost, which has to be found. docs/book/src/evidence/campaigns.md has the results.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -12,11 +12,12 @@ use sendpath::case::{Case, Cell, Layout, SendPath, Series};
 use sendpath::environment::CopyCauses;
 use sendpath::measure::burst::time;
 use sendpath::pair::{FaultKind, Mode, Setup, Testbed};
+use sendpath::program;
 use sendpath::results::analysis::analyse;
 use sendpath::results::family::Family;
 use sendpath::results::metric::Metric;
 use sendpath::results::stats::Effect;
-use sendpath::results::store::{self, Manifest, Plan, Program, SCHEMA, Store};
+use sendpath::results::store::{self, Manifest, Plan, SCHEMA, Store};
 use sendpath::results::verdict::Verdict;
 use sendpath::settings::setup_from_variables;
 use sendpath::sweep::{Options, PairRig, Sweep};
@@ -31,7 +32,7 @@ const PLANTED: f64 = 0.01;
 const PER_CASE: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
-    let program = env!("CARGO_BIN_EXE_sendpath").into();
+    let program = env!("CARGO_BIN_EXE_experiments").into();
     let setup = setup_from_variables(program)?;
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(()); // nothing here is quick
@@ -92,7 +93,7 @@ fn sweep(
     };
     let manifest = Manifest {
         schema: SCHEMA,
-        program: Program::this(),
+        program: program::this(),
         started: String::new(),
         host: String::new(),
         command: Vec::new(),
@@ -117,7 +118,7 @@ fn sweep(
     let rig = PairRig::new(setup, Testbed::start(setup)?);
     let rig = if let Some(kind) = planted { rig.with_planted_cost(kind) } else { rig };
     Sweep::new(&plan, &options, rig, &[]).run(
-        &mut |records| store.append(records),
+        &mut |records| Ok(store.append(records)?),
         &AtomicBool::new(false),
         &mut |_| {},
     )?;

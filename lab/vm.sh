@@ -157,7 +157,7 @@ else
         [ "$completions" = "$sends" ] || problem "$name: $completions completions of $sends sends"
         case $name in
             no_*)
-                # The heap layout is copied too, but its completions deny it: see METHODOLOGY.md, "A real driver".
+                # The heap layout is copied too, but its completions deny it: see docs/book/src/evidence/lab.md.
                 [ "$name" = no_offloads_heap ] || [ "$copied" -gt 0 ] || problem "$name: nothing was copied"
                 cause=no_scatter_gather
                 [ "$name" != no_tx_checksum ] || cause=no_tx_checksum

@@ -65,14 +65,9 @@ pub enum Error {
     /// A setting that this machine or this topology cannot take. Nothing was set up.
     #[error("{0}")]
     Setting(String),
-    /// Stored data that cannot be read, or must not be written over. Nothing was changed.
-    #[error("{path}: {problem}")]
-    Data {
-        /// The file or folder.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// What is stored cannot be read or written, or what is drawn of it cannot be drawn.
+    #[error(transparent)]
+    Stored(#[from] sendpath_report::error::Error),
     /// A file that cannot be read or written.
     #[error("{call} {path}: {errno}")]
     File {
@@ -89,14 +84,6 @@ pub enum Error {
         /// The revision.
         what: String,
         /// What git or the compiler said.
-        cause: String,
-    },
-    /// A page or a figure that cannot be made of the data.
-    #[error("{what}: {cause}")]
-    Report {
-        /// What was to be made.
-        what: String,
-        /// Why it could not be.
         cause: String,
     },
     /// The two ends have no network in common.
@@ -171,7 +158,11 @@ impl Error {
     /// Whether the caller's input was refused before anything was set up.
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Case(_) | Self::Setting(_) | Self::Data { .. })
+        match self {
+            Self::Case(_) | Self::Setting(_) => true,
+            Self::Stored(error) => error.is_bad_input(),
+            _ => false,
+        }
     }
 
     /// Whether this only echoes that the other end went away, so that a better cause may still come

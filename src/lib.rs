@@ -77,18 +77,19 @@
 //! - `cli`: one file per subcommand of `sendpath`.
 //! - `fuzzing`: what has to hold of any bytes that are read from outside, for `fuzz/` and `tests/fuzz.rs`.
 
-// The tests' fixture page names the crate, here as in tests/.
-#[cfg(test)]
-extern crate self as sendpath;
-
-pub mod case;
-mod counts;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod error;
 pub mod message;
 pub mod path;
 mod pinning;
+
+#[doc(inline)]
+pub use sendpath_model::case;
+use sendpath_model::counts;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use sendpath_model::{check, environment, event, format, fragments, sample};
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use sendpath_report::{report, results};
 
 // What the command is made of. These modules are public for `main.rs`, the benches, the experiments and the tests,
 // which are crates of their own. They may change with any version, so the documentation leaves them out.
@@ -106,22 +107,13 @@ pub mod counters;
 pub mod doctor;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod environment;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod event;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod format;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod fragments;
+pub mod error;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod limits;
+pub mod host;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod measure;
@@ -129,16 +121,10 @@ pub mod measure;
 #[doc(hidden)]
 pub mod pair;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod program;
+#[cfg(feature = "cli")]
 mod random;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod report;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod results;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod sample;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod settings;

@@ -192,7 +192,7 @@ fn numbers_or_reasons() -> Result<(), Failed> {
 
 /// Runs the command as somebody who may not count the kernel: this user, or as root nobody.
 fn nothing_by_halves() -> Result<Completion, Failed> {
-    let paranoid = sendpath::limits::sysctl("kernel/perf_event_paranoid").parse::<i32>()?;
+    let paranoid = sendpath::host::sysctl("kernel/perf_event_paranoid").parse::<i32>()?;
     if paranoid != 2 {
         // At 1 everybody may count the kernel, at 3 (Debian, Ubuntu) nobody anything.
         return skip(&format!("kernel.perf_event_paranoid is {paranoid}, and this is about 2"));

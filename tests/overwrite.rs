@@ -13,12 +13,13 @@ use common::{clean, in_namespaces, measure, skip_without_root};
 use libtest_mimic::{Failed, Trial};
 use nix::sched::{CloneFlags, setns};
 use sendpath::case::{Case, Layout, SendPath, Series};
-use sendpath::environment::Environment;
 use sendpath::measure::burst::{of_messages, warm_up};
+use sendpath::measure::environment;
 use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
+use sendpath::program;
 use sendpath::report;
 use sendpath::results::record::{Arm, Record};
-use sendpath::results::store::{Manifest, Plan, Program, SCHEMA, StoredSweep};
+use sendpath::results::store::{Manifest, Plan, SCHEMA, StoredSweep};
 use sendpath::topology::Topology;
 
 /// What the part of this program that runs in namespaces of its own ends with, where it cannot run.
@@ -140,7 +141,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
     let record = Record { generation: 0, round: 0, position: 0, arm, timed: true, outcome: Ok(sample) };
     let manifest = Manifest {
         schema: SCHEMA,
-        program: Program::this(),
+        program: program::this(),
         started: "2026-11-20T13:30:00Z".to_owned(),
         host: "host".to_owned(),
         command: vec!["sendpath".to_owned(), "sweep".to_owned()],
@@ -160,7 +161,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         fragments: std::collections::BTreeMap::new(),
         no_sink: None,
         copy_causes: sendpath::environment::CopyCauses::default(),
-        environment: Some(Environment::read(&setup, testbed.effective(), &[case.placement])?),
+        environment: Some(environment::read(&setup, testbed.effective(), &[case.placement])?),
         checks: Vec::new(),
     };
     let folder = PathBuf::from("sweep");

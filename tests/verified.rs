@@ -1,6 +1,7 @@
 //! Many messages by every way to send, each byte of each checked.
 //!
-//! `SENDPATH_VERIFIED_MESSAGES=10000000 cargo test --release --test verified` is the long run; METHODOLOGY.md has its result.
+//! `SENDPATH_VERIFIED_MESSAGES=10000000 cargo test --release --test verified` is the long run;
+//! docs/book/src/timed.md has its result.
 
 mod common;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sendpath::measure::environment::Environment;
+use sendpath::environment::Environment;
 
 /// By metric: one bench saves some, another the others.
 type Remembered = BTreeMap<String, Environment>;

@@ -18,9 +18,10 @@ use criterion::measurement::Measurement;
 use criterion::{AxisScale, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput};
 use indicatif::ProgressBar;
 use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement, Receiver};
+use sendpath::environment::Environment;
 use sendpath::error::Result;
 use sendpath::event::Event;
-use sendpath::measure::environment::Environment;
+use sendpath::measure::environment;
 use sendpath::pair::{Setup, Testbed};
 use sendpath::results::record::{Arm, ROUNDS_PER_VISIT};
 use sendpath::sample::{Sample, ZeroCopyCounts};
@@ -88,7 +89,9 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
     if !sendpath::report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
     }
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
+    // An experiment that is made like a bench has a program of its own package.
+    let program = option_env!("CARGO_BIN_EXE_sendpath").or(option_env!("CARGO_BIN_EXE_experiments"));
+    let program = PathBuf::from(program.expect("cargo says where the program is"));
     let settings =
         settings::axes_from_variables().and_then(|axes| Ok((axes, settings::setup_from_variables(program)?)));
     let (matrices, setup) = match settings {
@@ -151,7 +154,7 @@ impl Pairs<'_> {
     }
 
     fn environment(&self, testbed: &Testbed) -> Result<Environment> {
-        Environment::read_for(self.setup, testbed, &self.placements, &self.receivers)
+        environment::read_for(self.setup, testbed, &self.placements, &self.receivers)
     }
 
     /// Criterion with `sampling`, and with what its arguments change.

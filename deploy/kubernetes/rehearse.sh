@@ -26,7 +26,7 @@ sendpath=$(realpath -- "$1") time=${2:-1s}
 [ "$(id -u)" = 0 ] || fail 'takes root: it makes network namespaces and drops capabilities'
 busybox=$(command -v busybox) || fail 'no busybox: apt-get install busybox-static'
 
-# As in the Containerfile.
+# As in deploy/Containerfile.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 image=$work/image

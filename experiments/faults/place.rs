@@ -16,7 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, gettid};
 use tempfile::TempDir;
 
-pub const SENDPATH: &str = env!("CARGO_BIN_EXE_sendpath");
+pub const SENDPATH: &str = env!("CARGO_BIN_EXE_experiments");
 /// The promise: whatever happens is said, and everything gone, within this.
 pub const LIMIT: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,6 @@
 //! The suite's paths against the least code that moves the same bytes, interleaved in one run.
 //!
-//! `cargo bench --bench floor`. There are five floors, with sockets set as the suite's, as many messages in turn and
+//! `cargo bench -p experiments --bench floor`. There are five floors, with sockets set as the suite's, as many messages in turn and
 //! the same CPUs. Four have the same receiver, one contiguous buffer (`raw.rs`): `plain` sends one contiguous buffer by
 //! `send`; `pack` copies eight pieces together before, the least that `two_copy` can do; `iovec` sends eight pieces by
 //! `sendmsg`, the least that `one_copy` can do. These make the C library's calls; `in place` is `plain` without any
@@ -30,7 +30,7 @@ use sendpath::case::{Case, Engine, Layout, Placement, Receiver, SendPath, Series
 use sendpath::error::{Error, Result};
 use sendpath::format::bytes;
 use sendpath::measure::burst::{long_duration, time, warm_up};
-use sendpath::measure::environment::Environment;
+use sendpath::measure::environment;
 use sendpath::pair::{Mode, Testbed, source_messages};
 use sendpath::sample::Side;
 use sendpath::settings::setup_from_variables;
@@ -158,10 +158,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_sendpath"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_experiments"));
     let setup = setup_from_variables(program)?;
     let testbed = Testbed::start(&setup)?;
-    println!("{}", Environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
+    println!("{}", environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
         .map_err(Error::call("open(2) of the client's namespace"))?;
 

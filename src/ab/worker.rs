@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
-use crate::environment::Environment;
+use crate::environment::Program;
 use crate::error::{Error, Result};
 use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
+use crate::measure::environment;
 use crate::pair::{Fault, FaultKind, Setup, Testbed};
-use crate::results::store::Program;
+use crate::program;
 use crate::sample::{Sample, Side};
 
 /// The version of this protocol. Two builds are compared only if both have the same one. It is raised whenever a
@@ -244,9 +245,9 @@ pub fn serve(
     };
     let testbed = Testbed::start(setup)?;
     let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
-    let environment = Environment::read(setup, testbed.effective(), &[])?;
+    let environment = environment::read(setup, testbed.effective(), &[])?;
     let cpu_time_is_whole = Some(environment.softirq_in_cpu_time() == Some(true));
-    say(&Answer::Ready { protocol: PROTOCOL, program: Program::this(), cpu_time_is_whole })?;
+    say(&Answer::Ready { protocol: PROTOCOL, program: program::this(), cpu_time_is_whole })?;
     let mut open = None;
     for line in input.lines() {
         let line = line.map_err(Error::call("read(2) of a request"))?;

@@ -18,7 +18,7 @@ use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
 use crate::case::{Case, ChartAxis, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
-use crate::limits::softirq;
+use crate::host::softirq;
 use crate::pair::{Client, Setup, pin_problem};
 use crate::random;
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;

@@ -2,7 +2,7 @@
 
 use super::output::{note, print};
 use super::{DONE, MISSING, SetupOptions};
-use crate::doctor::model::{Check, State};
+use crate::check::{Check, State};
 use crate::doctor::{ExaminedClient, examine, names};
 use crate::environment::Interface;
 use crate::error::Error;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::DONE;
 use super::output::{note, print};
+use super::{DONE, word};
 use crate::error::Error;
 use crate::report::{By, history, render};
 use crate::results::{digest, store};
@@ -29,7 +29,7 @@ pub(super) struct Options {
     #[arg(value_name = "DIR")]
     folders: Vec<PathBuf>,
     /// What stands on the x axis
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = By::Rev)]
+    #[arg(long, value_parser = word::<By>(), value_name = "NAME", default_value_t = By::Rev)]
     by: By,
     /// The file to write
     #[arg(long, value_name = "FILE", default_value = "target-reports/history.html")]

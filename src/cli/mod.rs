@@ -20,9 +20,12 @@ mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use strum::{EnumMessage, VariantArray};
 
 use crate::error::Result;
 use crate::pair::Setup;
@@ -83,6 +86,24 @@ enum Command {
     /// Be one side of a comparison; `ab` starts it.
     #[command(hide = true)]
     Worker(worker::Options),
+}
+
+/// Reads one of an enum's words, which `--help` lists with what they mean.
+fn word<T>() -> impl TypedValueParser<Value = T>
+where
+    T: Copy
+        + Send
+        + Sync
+        + FromStr<Err = strum::ParseError>
+        + EnumMessage
+        + VariantArray
+        + Into<&'static str>,
+{
+    let values = T::VARIANTS.iter().map(|&value| {
+        let about = value.get_documentation().unwrap_or_default().trim_end_matches('.');
+        PossibleValue::new(value.into()).help(about)
+    });
+    PossibleValuesParser::new(values).try_map(|word| word.parse())
 }
 
 /// Settings of the link and the sockets; each may also be given by its variable.

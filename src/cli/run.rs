@@ -22,6 +22,7 @@ use crate::format;
 use crate::fragments::{FragmentsSource, Told};
 use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
+use crate::measure::environment;
 use crate::message::Pages;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
@@ -175,7 +176,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let interrupted = interrupt::catch()?;
 
     let mut testbed = Testbed::start(&setup)?;
-    let environment = Environment::read_for(&setup, &testbed, &[placement], &[receiver])?;
+    let environment = environment::read_for(&setup, &testbed, &[placement], &[receiver])?;
     note(format!("{case}\n{environment}").trim_end());
     let window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
     let timed = window()?;

@@ -6,23 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
-use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt, run};
+use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt, run, word};
 use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
 use crate::environment::{CopyCauses, Environment};
 use crate::error::Error;
 use crate::event::Event;
-use crate::limits;
+use crate::host;
+use crate::measure::environment;
 use crate::pair::Testbed;
+use crate::program;
 use crate::random;
 use crate::results::analysis::analyse_stored;
-use crate::results::store::{self, Manifest, OnlyIn, Plan, Program, SCHEMA, Store};
+use crate::results::store::{self, Manifest, OnlyIn, Plan, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::Profile;
@@ -58,7 +60,7 @@ How it measures:
   to the cells whose comparisons are the least precise for what they cost. Counters cost time, and are
   carried in one visit of each cell at the end; a sweep that is interrupted has none. A path that
   fails is tried again in the next generation, until it has failed three times in a row. The rest is
-  in METHODOLOGY.md, the columns in FORMAT.md.
+  in METHODOLOGY.md, the columns in docs/book/src/format.md.
 
 Exit codes: 0 measured, 1 a case failed (the others are there), 2 bad input (nothing was set up or
 written over), 130 interrupted (what was measured is there; --resume goes on).";
@@ -68,7 +70,7 @@ written over), 130 interrupted (what was measured is there; --resume goes on).";
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
     /// Which cases
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Profile::Quick)]
+    #[arg(long, value_parser = word::<Profile>(), value_name = "NAME", default_value_t = Profile::Quick)]
     profile: Profile,
     /// How long to measure: 60s, 5m [default: 60s; zero-copy: 5m; full: 30m]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -226,7 +228,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         without_huge_pages(&testbed, &mut plan);
     }
     let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();
-    let environment = Environment::read_for(&setup, &testbed, &placements, &receivers)?;
+    let environment = environment::read_for(&setup, &testbed, &placements, &receivers)?;
     note(environment.to_string().trim_end());
     let command: Vec<String> = std::env::args().collect();
     let (mut store, records) = if let Some(sweep) = resumed {
@@ -236,7 +238,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     } else {
         let manifest = Manifest {
             schema: SCHEMA,
-            program: Program::this(),
+            program: program::this(),
             started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             host: host(),
             command,
@@ -254,7 +256,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         };
         (Store::create(&folder, &manifest)?, Vec::new())
     };
-    let profile = Profile::from_str(&plan.profile, true).unwrap_or(options.profile);
+    let profile = plan.profile.parse().unwrap_or(options.profile);
     let limit = options.time.unwrap_or(Duration::from_secs(profile.default_seconds()));
     let sweep_options = SweepOptions { limit, events };
     note(&format!("  folder       {}", store.folder().display()));
@@ -339,12 +341,12 @@ fn countable(events: &[Event]) -> (Vec<Event>, BTreeMap<String, String>) {
 
 fn default_folder() -> PathBuf {
     let utc = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
-    PathBuf::from(format!("target-reports/{utc}-{}-{}", Program::this().name(), host()))
+    PathBuf::from(format!("target-reports/{utc}-{}-{}", program::this().name(), host()))
 }
 
 /// The machine's name, fit for a file's.
 fn host() -> String {
-    let name = limits::host_name();
+    let name = host::host_name();
     let fit = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
     name.chars().map(fit).collect()
 }
@@ -356,7 +358,7 @@ fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error
     };
     let mut differ = then.differences(now);
     for (name, then, now) in [
-        ("revision", manifest.program.name(), Program::this().name()),
+        ("revision", manifest.program.name(), program::this().name()),
         ("host", manifest.host.clone(), host()),
     ] {
         if then != now {
@@ -387,7 +389,7 @@ fn measure(
     let mut keep = |records: &[Record]| {
         store.keep_found(&injections.borrow(), &heap_pages.borrow())?;
         store.keep_fragments(&fragments.borrow())?;
-        store.append(records)
+        Ok(store.append(records)?)
     };
     let end = sweep.run(&mut keep, interrupted, &mut |progress| {
         used = progress.elapsed;

@@ -9,14 +9,16 @@ use serde_json::json;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::sweep::{parse_fragment_cost, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt};
+use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt, word};
 use crate::case::{Axes, Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
 use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
+use crate::measure::environment;
 use crate::pair::Testbed;
+use crate::program;
 use crate::random;
-use crate::results::store::{Program, SCHEMA};
+use crate::results::store::SCHEMA;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::{Bursts, PairRig, Rig};
 use crate::tune::format::{Found, Language, constants, table};
@@ -82,7 +84,7 @@ pub(super) struct Options {
     #[arg(long)]
     json: bool,
     /// Print constants for a program, and the table on standard error
-    #[arg(long, value_name = "LANGUAGE", conflicts_with = "json")]
+    #[arg(long, value_parser = word::<Language>(), value_name = "LANGUAGE", conflicts_with = "json")]
     constant: Option<Language>,
     #[command(flatten)]
     cases: CaseOptions,
@@ -282,7 +284,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     setup.check_placement(plan.cell.placement)?;
     let testbed = Testbed::start(&setup)?;
     plan.settle_receiver(&testbed);
-    let environment = Environment::read_for(&setup, &testbed, &[plan.cell.placement], &[plan.cell.receiver])?;
+    let environment = environment::read_for(&setup, &testbed, &[plan.cell.placement], &[plan.cell.receiver])?;
     note(environment.to_string().trim_end());
     note(&format!("  measured     {}, seed {seed}", plan.description()));
     let mut rig = PairRig::new(&setup, testbed);
@@ -436,7 +438,7 @@ fn json(
     let Cell { workload, threads, placement, receiver, source, shape, .. } = plan.cell;
     json!({
         "schema": SCHEMA,
-        "program": Program::this(),
+        "program": program::this(),
         "started": started,
         "command": std::env::args().collect::<Vec<_>>(),
         "seed": seed,

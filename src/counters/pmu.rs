@@ -6,7 +6,7 @@ use std::path::Path;
 use once_cell::sync::OnceCell;
 
 use crate::error::Result;
-use crate::limits::file;
+use crate::host::file;
 
 /// Where the kernel lists its PMUs.
 pub(super) const DEVICES: &str = "/sys/bus/event_source/devices";

@@ -7,7 +7,7 @@ use once_cell::sync::OnceCell;
 use super::Pmus;
 use crate::error::Result;
 use crate::event::{CounterSource, Event};
-use crate::limits::{self, file};
+use crate::host::{self, file};
 
 /// What is known when an event is refused.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Refusal {
         let look = || -> Result<_> {
             let paranoid = file::read(&root.join("proc/sys/kernel/perf_event_paranoid"))?;
             let has_pmu = !pmus.cores.is_empty();
-            let is_virtual = limits::is_virtual_machine(root)?;
+            let is_virtual = host::is_virtual_machine(root)?;
             let machine = Facts { is_virtual, has_pmu, is_zen: is_zen(root)? };
             Ok((paranoid.unwrap_or_else(|| "unknown".to_owned()), machine))
         };
@@ -111,7 +111,7 @@ pub fn explain(refusal: &Refusal) -> String {
         }
         (Some(libc::EMFILE), _) => format!(
             "RLIMIT_NOFILE is {}, and each event takes a descriptor per thread: `ulimit -n 65536`",
-            limits::soft(rustix::process::Resource::Nofile)
+            host::soft(rustix::process::Resource::Nofile)
         ),
         (Some(errno), _) => {
             format!("perf_event_open(2): {}", std::io::Error::from_raw_os_error(*errno))

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::model::{Check, State};
+use super::not_looked_at;
+use crate::check::{Check, State};
 use crate::counters::Pmus;
 use crate::error::Result;
-use crate::limits::{self, cgroup, file, smt};
+use crate::host::{self, cgroup, file, smt};
 use crate::message::page_bytes;
 
 /// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
@@ -21,7 +22,7 @@ pub(super) struct Rights {
 
 impl Rights {
     pub(super) fn of_this_process() -> Self {
-        let has = limits::has_capability;
+        let has = host::has_capability;
         Self {
             perfmon: has(CapabilitySet::PERFMON) || has(CapabilitySet::SYS_ADMIN),
             ipc_lock: has(CapabilitySet::IPC_LOCK),
@@ -71,7 +72,7 @@ impl Files {
             ("cgroup-memory", self.cgroup_memory()),
         ];
         let check = |(name, looked): (&str, Result<Check>)| {
-            looked.unwrap_or_else(|error| Check::not_looked_at(name, &error))
+            looked.unwrap_or_else(|error| not_looked_at(name, &error))
         };
         looked.into_iter().map(check).collect()
     }
@@ -97,7 +98,7 @@ impl Files {
     }
 
     fn machine(&self) -> Result<Check> {
-        Ok(if limits::is_virtual_machine(&self.root)? {
+        Ok(if host::is_virtual_machine(&self.root)? {
             let found = "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU";
             Check::new("machine", State::Limited, found, None)
         } else {
@@ -110,7 +111,7 @@ impl Files {
         if sys_admin {
             return Ok(Check::ok(name, "not needed: this process may make network namespaces without one"));
         }
-        Ok(match limits::forbids_user_namespaces(&self.root)? {
+        Ok(match host::forbids_user_namespaces(&self.root)? {
             Some(switch) => Check::new(
                 name,
                 State::Limited,

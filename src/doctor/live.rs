@@ -6,20 +6,21 @@ use std::net::TcpStream;
 use socket2::{Domain, Type};
 use strum::VariantArray;
 
-use super::ExaminedClient;
-use super::model::{Check, ONE_BY_ONE, SINK, State};
+use super::{ExaminedClient, not_looked_at};
 use crate::case::{Case, Layout, Matrix, Placement, Receiver, SendPath};
+use crate::check::{Check, ONE_BY_ONE, SINK, State};
 use crate::counters::probe;
-use crate::environment::{CopyCause, Cpus, SinkLink, Topology, copy_cause};
+use crate::environment::{CopyCause, SinkLink, Topology, copy_cause};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits::{self, file, softirq};
+use crate::host::{self, file, softirq};
 use crate::measure::burst::of_messages;
 use crate::message::{Message, page_bytes};
 use crate::pair::{Mode, Setup, Testbed};
 use crate::path::Socket;
 use crate::path::uring::{self, Support};
 use crate::sample::{CopiedBound, ZeroCopyCounts};
+use crate::topology::affinity;
 
 /// Counts a moment of work with each event, one at a time: together they might not fit the PMU.
 pub(super) fn events() -> Vec<Check> {
@@ -36,11 +37,11 @@ fn command_in(text: &str) -> Option<&str> {
 }
 
 pub(super) fn memlock(ipc_lock: bool) -> Check {
-    let found = format!("RLIMIT_MEMLOCK is {}", limits::memlock());
+    let found = format!("RLIMIT_MEMLOCK is {}", host::memlock());
     if ipc_lock {
         return Check::ok("memlock", format!("{found}, which does not bind this process"));
     }
-    if limits::memlock_bytes() >= 1 << 30 {
+    if host::memlock_bytes() >= 1 << 30 {
         return Check::ok("memlock", found);
     }
     let found =
@@ -50,8 +51,8 @@ pub(super) fn memlock(ipc_lock: bool) -> Check {
 
 pub(super) fn cpus() -> Check {
     let most = Matrix::by_threads().threads.into_iter().max().unwrap_or(1);
-    match Cpus::allowed() {
-        Err(error) => Check::not_looked_at("cpus", &error),
+    match affinity::allowed_cpus() {
+        Err(error) => not_looked_at("cpus", &error),
         Ok(cpus) if cpus.numbers().len() == 1 => Check::new(
             "cpus",
             State::Limited,
@@ -72,7 +73,7 @@ pub(super) fn zero_copy_socket() -> Check {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None);
     match socket {
         Ok(socket) => zero_copy(TcpStream::from(socket).enable_zero_copy()),
-        Err(error) => Check::not_looked_at("zerocopy", &Error::call("socket(2)")(error)),
+        Err(error) => not_looked_at("zerocopy", &Error::call("socket(2)")(error)),
     }
 }
 
@@ -82,7 +83,7 @@ fn zero_copy(tried: io::Result<()>) -> Check {
         return Check::ok(name, "the kernel takes SO_ZEROCOPY");
     };
     if file::is_passing(&error) {
-        return Check::not_looked_at(name, &Error::call("setsockopt(2) SO_ZEROCOPY")(error));
+        return not_looked_at(name, &Error::call("setsockopt(2) SO_ZEROCOPY")(error));
     }
     let cause = match error.raw_os_error() {
         Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP) => ": the kernel lacks it; TCP has it since Linux 4.14",
@@ -96,11 +97,11 @@ pub(super) fn mapped_receive() -> Check {
     let name = "mapped-receive";
     let socket = match socket2::Socket::new(Domain::IPV4, Type::STREAM, None) {
         Ok(socket) => TcpStream::from(socket),
-        Err(error) => return Check::not_looked_at(name, &Error::call("socket(2)")(error)),
+        Err(error) => return not_looked_at(name, &Error::call("socket(2)")(error)),
     };
     match socket.map_received(page_bytes()) {
         Err(error) if file::is_passing(&error) => {
-            Check::not_looked_at(name, &Error::call("mmap(2) of a socket")(error))
+            not_looked_at(name, &Error::call("mmap(2) of a socket")(error))
         }
         Ok(_) => Check::ok(name, "the kernel maps received pages (receiver mmap)"),
         Err(error) => {
@@ -121,7 +122,7 @@ pub(super) fn rings() -> [Check; 5] {
                 let text = refusal.to_string();
                 Check::new(name, State::Unavailable, &text, command_in(&text))
             }
-            Support::NotKnown(error) => Check::not_looked_at(name, &error.into()),
+            Support::NotKnown(error) => not_looked_at(name, &error.into()),
         }
     })
 }
@@ -136,7 +137,7 @@ pub(super) fn huge_pages() -> Check {
     match Message::in_arena(&[vec![1 << 20]], Layout::Huge) {
         Ok((_, arena)) => Check::ok(name, format!("layout huge: {}", arena.pages())),
         Err(error) if file::is_passing(&error) => {
-            Check::not_looked_at(name, &Error::call("layout huge: mmap(2) and /proc/self/smaps")(error))
+            not_looked_at(name, &Error::call("layout huge: mmap(2) and /proc/self/smaps")(error))
         }
         Err(error) => Check::new(
             name,
@@ -151,7 +152,7 @@ pub(super) fn huge_pages() -> Check {
 pub(super) fn softirq_time() -> Check {
     match softirq::in_cpu_time() {
         Ok(known) => softirq_check(known),
-        Err(error) => Check::not_looked_at("softirq-time", &error),
+        Err(error) => not_looked_at("softirq-time", &error),
     }
 }
 

@@ -2,19 +2,31 @@
 
 mod files;
 mod live;
-pub(crate) mod model;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 use strum::VariantArray;
 
+pub use crate::check::{Check, State};
 use crate::environment::{ClientMachine, Interface};
+use crate::error::Error;
 use crate::event::Event;
 use crate::pair::{Client, Setup};
 
 use files::{Files, Rights};
-pub use model::{Check, State};
+
+/// A check of what could not be looked at, for a reason that says nothing of the machine.
+fn not_looked_at(name: &str, error: &Error) -> Check {
+    let errno = match error {
+        Error::Call { errno, .. } | Error::Refused { errno, .. } | Error::File { errno, .. } => {
+            errno.raw_os_error()
+        }
+        _ => None,
+    };
+    let remedy = (errno == Some(libc::EMFILE)).then_some("ulimit -n 4096");
+    Check::new(name, State::Unavailable, format!("not looked at: {error}"), remedy)
+}
 
 /// The names of all checks, in the order of [`examine`].
 #[must_use]

@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::control::{Description, ToClient, ToServer, greeting, write_frame};
 use super::fault::FaultyReceiver;
+use super::options::effective;
 use super::peer::Peer;
 use super::recorder::Recorder;
 use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
@@ -27,13 +28,14 @@ use super::{
     seed, send_request,
 };
 use crate::case::{Case, Placement, Workload};
-use crate::environment::{Cpus, EffectiveSocket, Machine, Program, Topology};
+use crate::environment::{Cpus, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits;
+use crate::host;
 use crate::path::{self, ReceiveMessage, recv_all, send_all};
+use crate::program;
 use crate::sample::{Seen, Side, SideReport};
-use crate::topology::copy_causes;
+use crate::topology::{self, affinity, copy_causes};
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -151,12 +153,12 @@ impl Client {
     fn answer(&mut self, frame: ToClient) -> Result<ToServer> {
         match frame {
             ToClient::Enter { topology } => {
-                topology.enter(Side::Client)?;
+                topology::enter(&topology, Side::Client)?;
                 let description = (topology == Topology::Peer).then(describe).transpose()?;
                 self.topology = Some(topology);
                 Ok(ToServer::Entered { description })
             }
-            ToClient::Route { server } => Topology::end_towards(None, server).map(ToServer::Routed),
+            ToClient::Route { server } => topology::end_towards(None, server).map(ToServer::Routed),
             ToClient::RemoveProgram => remove_own_program(),
             ToClient::Examine => Ok(ToServer::Examined((self.examine)())),
             ToClient::BringUp { options } => self.bring_up(options),
@@ -184,9 +186,9 @@ impl Client {
 
     fn bring_up(&mut self, options: SocketOptions) -> Result<ToServer> {
         let topology = self.topology.as_ref().ok_or_else(out_of_turn)?;
-        topology.bring_up(Side::Client)?;
-        let interfaces = topology.interfaces()?;
-        let socket = EffectiveSocket::read(&socket(Domain::IPV4, &options)?)?;
+        topology::bring_up(topology, Side::Client)?;
+        let interfaces = topology::interfaces(topology)?;
+        let socket = effective(&socket(Domain::IPV4, &options)?)?;
         self.options = Some(options);
         Ok(ToServer::Up { interfaces, socket })
     }
@@ -283,17 +285,17 @@ fn remove_own_program() -> Result<ToServer> {
 /// What a peer's client runs on.
 fn describe() -> Result<Description> {
     Ok(Description {
-        host: limits::host_name(),
-        program: Program::this(),
-        boot_id: limits::boot_id()?,
-        cpus: Cpus::allowed()?,
-        machine: Machine::read()?,
+        host: host::host_name(),
+        program: program::this(),
+        boot_id: host::boot_id()?,
+        cpus: affinity::allowed_cpus()?,
+        machine: host::machine()?,
     })
 }
 
 fn socket(domain: Domain, options: &SocketOptions) -> Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM, None)
-        .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
+        .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
     // would otherwise leave as many ports waiting.
@@ -309,7 +311,7 @@ fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
             std::io::ErrorKind::TimedOut => std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
             _ => errno,
         })
-        .map_err(|errno| limits::with_limit_remedy("connect(2)", errno))?;
+        .map_err(|errno| host::with_limit_remedy("connect(2)", errno))?;
     Ok(socket.into())
 }
 

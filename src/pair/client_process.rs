@@ -19,7 +19,7 @@ use super::peer::{Client, Peer};
 use super::watch::{Supervisor, Watch};
 use super::{Token, client};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
 use crate::sample::Side;
 
 /// How long the client may take for what is no burst. With the limits below, whatever happens is said within 10 s.
@@ -323,7 +323,7 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Chi
     command.spawn().map_err(|errno| {
         let is_no_program = matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC));
         if !is_no_program {
-            return limits::with_limit_remedy("fork(2) or execve(2) of the peer's command", errno);
+            return host::with_limit_remedy("fork(2) or execve(2) of the peer's command", errno);
         }
         Error::Refused {
             call: "execve(2) of the peer's command",

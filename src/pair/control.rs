@@ -12,6 +12,7 @@ use crate::case::{Case, Placement};
 use crate::environment::{CopyCause, Cpus, EffectiveSocket, Interface, Machine, Program, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::program;
 use crate::sample::{Side, SideReport};
 
 /// Changes with every change of a frame.
@@ -94,7 +95,7 @@ pub(super) struct Description {
 
 /// The line that `side` says first. Its form never changes, so that versions can tell each other apart.
 pub(super) fn greeting(side: Side) -> String {
-    format!("sendpath {side} {VERSION} {}\n", Program::this().name())
+    format!("sendpath {side} {VERSION} {}\n", program::this().name())
 }
 
 /// Reads the greeting of the process at the other end of the line, and refuses to talk to another version of it.
@@ -192,7 +193,7 @@ fn check_version(other: Side, theirs: u32, program: &str) -> Result<()> {
     Err(Error::Protocol(format!(
         "the {other} (sendpath {program}) speaks version {theirs}, and is {age} than this side (sendpath {}), which \
          speaks version {VERSION}: install the same sendpath on both sides",
-        Program::this().name()
+        program::this().name()
     )))
 }
 

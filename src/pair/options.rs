@@ -91,7 +91,7 @@ impl SocketOptions {
                     "{:?} is not among net.ipv4.tcp_available_congestion_control ({}), or not allowed to this \
                      user; reno always is",
                     self.congestion,
-                    crate::limits::sysctl("net/ipv4/tcp_available_congestion_control")
+                    crate::host::sysctl("net/ipv4/tcp_available_congestion_control")
                 ),
             }
         })?;
@@ -99,18 +99,17 @@ impl SocketOptions {
     }
 }
 
-impl EffectiveSocket {
-    pub(super) fn read(socket: &impl AsFd) -> Result<Self> {
-        let call = "getsockopt(2)";
-        Ok(Self {
-            send_buffer_bytes: getsockopt(socket, sockopt::SndBuf).map_err(Error::call(call))?,
-            recv_buffer_bytes: getsockopt(socket, sockopt::RcvBuf).map_err(Error::call(call))?,
-            congestion: getsockopt(socket, sockopt::TcpCongestion)
-                .map_err(Error::call(call))?
-                .to_string_lossy()
-                .trim_end_matches('\0')
-                .to_owned(),
-            nodelay: getsockopt(socket, sockopt::TcpNoDelay).map_err(Error::call(call))?,
-        })
-    }
+/// What the kernel says that `socket` has.
+pub(super) fn effective(socket: &impl AsFd) -> Result<EffectiveSocket> {
+    let call = "getsockopt(2)";
+    Ok(EffectiveSocket {
+        send_buffer_bytes: getsockopt(socket, sockopt::SndBuf).map_err(Error::call(call))?,
+        recv_buffer_bytes: getsockopt(socket, sockopt::RcvBuf).map_err(Error::call(call))?,
+        congestion: getsockopt(socket, sockopt::TcpCongestion)
+            .map_err(Error::call(call))?
+            .to_string_lossy()
+            .trim_end_matches('\0')
+            .to_owned(),
+        nodelay: getsockopt(socket, sockopt::TcpNoDelay).map_err(Error::call(call))?,
+    })
 }

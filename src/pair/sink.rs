@@ -25,7 +25,7 @@ use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
 use super::watch::STALL_SINK;
 use super::{SocketOptions, receive_request};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
 use crate::path::socket::sealed::Sealed;
 use crate::path::socket::{MappedReceive, Mapping};
 use crate::path::{Interest, Readiness, Socket};
@@ -309,7 +309,7 @@ fn packet_socket(index: i32) -> Result<OwnedFd> {
     // SAFETY: the call takes no pointer.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
-        return Err(limits::with_limit_remedy("socket(2) AF_PACKET", io::Error::last_os_error()));
+        return Err(host::with_limit_remedy("socket(2) AF_PACKET", io::Error::last_os_error()));
     }
     // SAFETY: the descriptor was made just now, and nobody else has it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -341,7 +341,7 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
     const HEADER_BYTES: u32 = 40;
 
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
-        .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
+        .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
     options.apply(&socket)?;
     // Closing resets. No peer answers a FIN, so the kernel would send it again and again.
     socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;

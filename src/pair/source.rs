@@ -4,7 +4,7 @@
 use super::Mode;
 use crate::case::{Case, Engine, Layout, Receiver, SendPath, Source, Workload};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
 use crate::message::{huge_page_bytes, page_bytes};
 use crate::sample::Side;
 use crate::topology::cache;
@@ -144,7 +144,7 @@ fn pinned_pages(case: &Case) -> Option<usize> {
 /// call that finds the limit used up waits.
 #[must_use]
 pub fn pin_problem(case: &Case) -> Option<String> {
-    pin_problem_under(limits::pinnable_bytes()?, case)
+    pin_problem_under(host::pinnable_bytes()?, case)
 }
 
 fn pin_problem_under(limit_bytes: u64, case: &Case) -> Option<String> {

@@ -12,7 +12,7 @@ use super::watch::Watch;
 use crate::counters::ThreadCounters;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits;
+use crate::host;
 use crate::sample::{Side, SideReport};
 use crate::topology::affinity::pin;
 
@@ -68,7 +68,7 @@ impl Threads {
                 .name(format!("{}-{number}", self.side))
                 .stack_size(256 << 10)
                 .spawn(move || jobs.into_iter().for_each(|job| job()))
-                .map_err(|errno| limits::with_limit_remedy("pthread_create(3)", errno))?;
+                .map_err(|errno| host::with_limit_remedy("pthread_create(3)", errno))?;
             self.workers.push((sender, handle));
         }
         Ok(())

@@ -265,7 +265,8 @@ pub fn receiver<S: Socket + Send + 'static>(
 // The four loops below make their first call, which nearly always moves everything, in the caller's own frame; what
 // goes on after a short one is a function of its own, `move_rest`. To return from a function that has made a system
 // call is dear, once per call and however many frames are returned from: about half a microsecond where the kernel
-// guards its own returns (METHODOLOGY.md, "What a function costs"). So each operation of a path returns once.
+// guards its own returns (docs/book/src/evidence/floors.md, "What a function costs"). So each operation of
+// a path returns once.
 
 /// Sends all of `bytes`.
 ///

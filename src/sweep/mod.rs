@@ -5,7 +5,7 @@
 //! and not once. In a round every arm runs one short burst, in random order. Counters cost time, so that they are
 //! carried in one visit of each cell at the end.
 //!
-//! What a round measures is on disk before the next begins. METHODOLOGY.md says why it is done so.
+//! What a round measures is on disk before the next begins. docs/book/src/verdicts.md says why it is done so.
 
 mod allocation;
 mod life;

@@ -12,7 +12,18 @@ use crate::results::store::{OnlyIn, Plan};
 use crate::sample::Side;
 
 /// A named choice of cases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::Display)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    strum::Display,
+    strum::EnumMessage,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Profile {
     /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone; 64 and 256 KiB at 4 pairs; the sender alone with cold

@@ -1,7 +1,7 @@
 //! A simulated rig with a simulated clock, and a thousand simulated sweeps of each kind: how often is a sweep wrong?
 //!
 //! Everything but the bursts is the real scheduler and the real analysis: which cell is visited, in what order, when it
-//! stops, and what is then said of it. The noise is as it was measured on a shared machine (METHODOLOGY.md).
+//! stops, and what is then said of it. The noise is as it was measured on a shared machine (docs/book/src/verdicts.md).
 
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::HashMap;

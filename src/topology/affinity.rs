@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 pub use crate::environment::Cpus;
 use crate::error::{Error, Result};
-use crate::limits::cgroup;
+use crate::host::cgroup;
 use crate::topology::cores::cores;
 
 /// The largest CPU mask that is asked for: 512 Ki CPUs.
@@ -16,18 +16,16 @@ const MOST_CPUS: usize = 512 << 10;
 type Word = libc::c_ulong;
 const WORD_BITS: usize = Word::BITS as usize;
 
-impl Cpus {
-    /// Those that the calling thread is allowed
-    /// ([`sched_getaffinity(2)`](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html)), so
-    /// that `taskset` and containers are obeyed; and of those no more than the cgroup's CPU quota
-    /// keeps busy.
-    ///
-    /// # Errors
-    /// The call's errno; a file of the kernel's that could not be read at this moment.
-    pub fn allowed() -> Result<Self> {
-        let allowed = affinity().map_err(Error::call("sched_getaffinity(2)"))?;
-        usable(Path::new("/"), &allowed)
-    }
+/// The CPUs that the calling thread is allowed
+/// ([`sched_getaffinity(2)`](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html)), so
+/// that `taskset` and containers are obeyed; and of those no more than the cgroup's CPU quota
+/// keeps busy.
+///
+/// # Errors
+/// The call's errno; a file of the kernel's that could not be read at this moment.
+pub fn allowed_cpus() -> Result<Cpus> {
+    let allowed = affinity().map_err(Error::call("sched_getaffinity(2)"))?;
+    usable(Path::new("/"), &allowed)
 }
 
 /// The CPUs among those that are allowed which the files below `root` leave to use.
@@ -113,7 +111,7 @@ mod tests {
             let last = *all.last().unwrap();
             pin(&[last]).unwrap();
             assert_eq!(affinity().unwrap(), [last]);
-            assert_eq!(Cpus::allowed().unwrap().numbers(), [last]);
+            assert_eq!(allowed_cpus().unwrap().numbers(), [last]);
             // The kernel leaves out the CPUs that it does not have, as it does with a short mask's.
             pin(&[last, 4095]).unwrap();
             assert_eq!(affinity().unwrap(), [last]);
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn the_cpus_that_are_used_are_among_those_that_are_allowed() {
         let allowed = affinity().unwrap();
-        let used = Cpus::allowed().unwrap();
+        let used = allowed_cpus().unwrap();
         assert!(!used.numbers().is_empty());
         assert!(used.numbers().iter().all(|cpu| allowed.contains(cpu)), "{used:?} of {allowed:?}");
     }

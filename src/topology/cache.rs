@@ -7,7 +7,7 @@ use std::path::Path;
 use once_cell::sync::OnceCell;
 
 use crate::error::Result;
-use crate::limits::file;
+use crate::host::file;
 
 /// What is assumed of the last-level caches together where the kernel does not describe them: more than most
 /// machines of one socket have.

@@ -13,7 +13,7 @@ use super::sink;
 use super::veth::Netlink;
 use crate::environment::{CopyCause, Effective, Topology};
 use crate::error::{Error, Result};
-use crate::limits::file;
+use crate::host::file;
 
 /// What `SIOCETHTOOL` calls the driver of tun and tap devices.
 const TUN: &str = "tun";

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::environment::Core;
 use crate::error::Result;
-use crate::limits::file;
+use crate::host::file;
 
 /// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below `root`.
 /// A CPU of which the kernel says nothing is a core of its own.

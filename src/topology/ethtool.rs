@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::environment::{Offloads, Queues};
 use crate::error::{Error, Result};
-use crate::limits::file;
+use crate::host::file;
 
 const GET_DRIVER_INFO: u32 = 0x03;
 const GET_COALESCE: u32 = 0x0e;

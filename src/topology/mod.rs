@@ -25,7 +25,7 @@ pub(crate) use self::sink::Sink;
 use self::veth::Netlink;
 pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
 use crate::sample::Side;
 
 /// Names and addresses in anonymous namespaces; `netns-setup.sh` uses the same for lasting ones.
@@ -36,107 +36,105 @@ const PREFIX_BITS: u8 = 24;
 /// The range of `--mtu`: the least that IPv4 asks of a link, to the most that veth takes.
 const MTU_BYTES: std::ops::RangeInclusive<u32> = 576..=65535;
 
-impl Topology {
-    /// Refuses, before anything is set up, a namespace that does not exist and an MTU that cannot be
-    /// set here.
-    ///
-    /// # Errors
-    /// [`Error::Setting`].
-    pub fn check(&self, mtu_bytes: Option<u32>) -> Result<()> {
-        if let Self::Named { server, client } = self {
-            netns::check_exists(server)?;
-            netns::check_exists(client)?;
-        }
-        match (self, mtu_bytes) {
-            (_, None) => Ok(()),
-            (Self::Anonymous, Some(bytes)) if MTU_BYTES.contains(&bytes) => Ok(()),
-            (Self::Anonymous, Some(bytes)) => Err(Error::Setting(format!(
-                "MTU {bytes} is out of range: {} to {} bytes",
-                MTU_BYTES.start(),
-                MTU_BYTES.end()
-            ))),
-            (Self::Named { .. }, Some(_)) => Err(Error::Setting(
-                "the MTU of lasting namespaces is set where they are made: netns-setup.sh up --mtu BYTES"
-                    .to_owned(),
-            )),
-            (Self::Loopback, Some(_)) => {
-                Err(Error::Setting("loopback's MTU belongs to the machine and is left alone".to_owned()))
-            }
-            (Self::Peer, Some(_)) => Err(Error::Setting(
-                "the MTU of the link to a peer belongs to the machines and is left alone".to_owned(),
-            )),
-        }
+/// Refuses, before anything is set up, a namespace that does not exist and an MTU that cannot be
+/// set here.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn check(topology: &Topology, mtu_bytes: Option<u32>) -> Result<()> {
+    if let Topology::Named { server, client } = topology {
+        netns::check_exists(server)?;
+        netns::check_exists(client)?;
     }
+    match (topology, mtu_bytes) {
+        (_, None) => Ok(()),
+        (Topology::Anonymous, Some(bytes)) if MTU_BYTES.contains(&bytes) => Ok(()),
+        (Topology::Anonymous, Some(bytes)) => Err(Error::Setting(format!(
+            "MTU {bytes} is out of range: {} to {} bytes",
+            MTU_BYTES.start(),
+            MTU_BYTES.end()
+        ))),
+        (Topology::Named { .. }, Some(_)) => Err(Error::Setting(
+            "the MTU of lasting namespaces is set where they are made: netns-setup.sh up --mtu BYTES"
+                .to_owned(),
+        )),
+        (Topology::Loopback, Some(_)) => {
+            Err(Error::Setting("loopback's MTU belongs to the machine and is left alone".to_owned()))
+        }
+        (Topology::Peer, Some(_)) => Err(Error::Setting(
+            "the MTU of the link to a peer belongs to the machines and is left alone".to_owned(),
+        )),
+    }
+}
 
-    /// Moves the calling thread, and the threads that it makes later, to where `side` runs. For good.
-    /// An ordinary user's process must have no second thread yet.
-    ///
-    /// # Errors
-    /// [`Error::Refused`], with the command that allows it.
-    pub fn enter(&self, side: Side) -> Result<()> {
-        if side == Side::Server {
-            limits::max_skb_frags()?; // it is not shown in there
-        }
-        match (self, side) {
-            (Self::Anonymous, _) => netns::enter_anonymous(),
-            (Self::Named { server, .. }, Side::Server) => netns::enter_named(server),
-            (Self::Named { client, .. }, Side::Client) => netns::enter_named(client),
-            (Self::Loopback | Self::Peer, _) => Ok(()),
-        }
+/// Moves the calling thread, and the threads that it makes later, to where `side` runs. For good.
+/// An ordinary user's process must have no second thread yet.
+///
+/// # Errors
+/// [`Error::Refused`], with the command that allows it.
+pub fn enter(topology: &Topology, side: Side) -> Result<()> {
+    if side == Side::Server {
+        host::max_skb_frags()?; // it is not shown in there
     }
+    match (topology, side) {
+        (Topology::Anonymous, _) => netns::enter_anonymous(),
+        (Topology::Named { server, .. }, Side::Server) => netns::enter_named(server),
+        (Topology::Named { client, .. }, Side::Client) => netns::enter_named(client),
+        (Topology::Loopback | Topology::Peer, _) => Ok(()),
+    }
+}
 
-    /// Joins the server's namespace, which the caller is in, to that of the client process.
-    ///
-    /// # Errors
-    /// A failed netlink request.
-    pub fn join(&self, client_pid: u32, mtu_bytes: Option<u32>) -> Result<()> {
-        if *self == Self::Anonymous {
-            Netlink::open()?.create_veth(SERVER_LINK.0, CLIENT_LINK.0, client_pid, mtu_bytes)?;
-        }
-        Ok(())
+/// Joins the server's namespace, which the caller is in, to that of the client process.
+///
+/// # Errors
+/// A failed netlink request.
+pub fn join(topology: &Topology, client_pid: u32, mtu_bytes: Option<u32>) -> Result<()> {
+    if *topology == Topology::Anonymous {
+        Netlink::open()?.create_veth(SERVER_LINK.0, CLIENT_LINK.0, client_pid, mtu_bytes)?;
     }
+    Ok(())
+}
 
-    /// Gives `side`'s end of the link its address and brings it up. The caller is in that namespace.
-    ///
-    /// # Errors
-    /// A failed netlink request.
-    pub fn bring_up(&self, side: Side) -> Result<()> {
-        if *self != Self::Anonymous {
-            return Ok(());
-        }
-        let (name, address) = match side {
-            Side::Server => SERVER_LINK,
-            Side::Client => CLIENT_LINK,
-        };
-        let mut netlink = Netlink::open()?;
-        netlink.add_address(name, address, PREFIX_BITS)?;
-        netlink.set_up(name)?;
-        netlink.set_up("lo")
+/// Gives `side`'s end of the link its address and brings it up. The caller is in that namespace.
+///
+/// # Errors
+/// A failed netlink request.
+pub fn bring_up(topology: &Topology, side: Side) -> Result<()> {
+    if *topology != Topology::Anonymous {
+        return Ok(());
     }
+    let (name, address) = match side {
+        Side::Server => SERVER_LINK,
+        Side::Client => CLIENT_LINK,
+    };
+    let mut netlink = Netlink::open()?;
+    netlink.add_address(name, address, PREFIX_BITS)?;
+    netlink.set_up(name)?;
+    netlink.set_up("lo")
+}
 
-    /// The interfaces over which a pair could run, in the namespace that the caller is in; those with an IPv4 address
-    /// first.
-    ///
-    /// # Errors
-    /// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
-    pub fn interfaces(&self) -> Result<Vec<Interface>> {
-        let fits = |address: IpAddr| address.is_loopback() == (*self == Self::Loopback);
-        let found = addresses()?.into_iter().filter(|found| fits(found.address));
-        let mut ports = Ports::open()?;
-        found.map(|found| ports.interface(found)).collect()
-    }
+/// The interfaces over which a pair could run, in the namespace that the caller is in; those with an IPv4 address
+/// first.
+///
+/// # Errors
+/// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
+pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
+    let fits = |address: IpAddr| address.is_loopback() == (*topology == Topology::Loopback);
+    let found = addresses()?.into_iter().filter(|found| fits(found.address));
+    let mut ports = Ports::open()?;
+    found.map(|found| ports.interface(found)).collect()
+}
 
-    /// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with the address that
-    /// connections have at this end. `from` is that address, where it is given.
-    ///
-    /// # Errors
-    /// [`Error::NoLink`] where no route leads there; else the call that failed.
-    pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
-        let (device, source) = Netlink::open()?.route(from, to)?;
-        let address = from.unwrap_or(source);
-        let mask = addresses()?.into_iter().find(|found| found.address == address).map(|found| found.mask);
-        Ports::open()?.interface(OwnAddress { device, address, mask: mask.unwrap_or(address) })
-    }
+/// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with the address that
+/// connections have at this end. `from` is that address, where it is given.
+///
+/// # Errors
+/// [`Error::NoLink`] where no route leads there; else the call that failed.
+pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
+    let (device, source) = Netlink::open()?.route(from, to)?;
+    let address = from.unwrap_or(source);
+    let mask = addresses()?.into_iter().find(|found| found.address == address).map(|found| found.mask);
+    Ports::open()?.interface(OwnAddress { device, address, mask: mask.unwrap_or(address) })
 }
 
 /// Refuses an address that no interface of this namespace has.
@@ -286,16 +284,16 @@ mod tests {
 
     #[test]
     fn a_namespace_that_does_not_exist_is_refused_by_name() {
-        let error = Topology::parse("sendpath-absent,b").unwrap().check(None).unwrap_err();
+        let error = check(&Topology::parse("sendpath-absent,b").unwrap(), None).unwrap_err();
         assert!(error.is_bad_input());
         assert!(error.to_string().contains("sendpath-absent"), "{error}");
     }
 
     #[test]
     fn an_mtu_is_taken_only_where_the_link_is_made_for_the_run() {
-        assert!(Topology::Anonymous.check(Some(9000)).is_ok());
-        assert!(Topology::Anonymous.check(Some(575)).unwrap_err().is_bad_input());
-        assert!(Topology::Loopback.check(Some(9000)).unwrap_err().is_bad_input());
+        assert!(check(&Topology::Anonymous, Some(9000)).is_ok());
+        assert!(check(&Topology::Anonymous, Some(575)).unwrap_err().is_bad_input());
+        assert!(check(&Topology::Loopback, Some(9000)).unwrap_err().is_bad_input());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
 
 fn path(name: &str) -> PathBuf {
     // Where `ip netns add` puts them.
@@ -70,7 +70,7 @@ fn remedy(errno: Errno, root: &Path) -> String {
     let lift = if errno == Errno::EINVAL {
         "this process already has a second thread: an ordinary user's namespaces must be made before it"
             .to_owned()
-    } else if let Ok(Some(switch)) = limits::forbids_user_namespaces(root) {
+    } else if let Ok(Some(switch)) = host::forbids_user_namespaces(root) {
         format!("{} is {}; lift it with `{}`", switch.name, switch.forbids, switch.remedy())
     } else {
         "user namespaces are forbidden here, as containers do by seccomp; run as root, or start the \

@@ -124,7 +124,7 @@ impl Sink {
     /// A failed request, or [`Error::NoLink`] where it is gone.
     pub fn interface(&self) -> Result<Interface> {
         self.within(|| {
-            let mut interfaces = Topology::Anonymous.interfaces()?.into_iter();
+            let mut interfaces = super::interfaces(&Topology::Anonymous)?.into_iter();
             let found = interfaces.find(|interface| interface.address == Self::SENDER_ADDRESS);
             found.ok_or_else(|| Error::NoLink("the sink's link is gone from its namespace".to_owned()))
         })

@@ -2,7 +2,7 @@
 //!
 //! What is measured is a *life*, as in a sweep: new instances of two arms, ten rounds in random order, and of those one
 //! number, the median log ratio. A sweep measures given sizes; here, what was measured says which size is next.
-//! METHODOLOGY.md has the method and how often it is wrong.
+//! docs/book/src/tune.md has the method and how often it is wrong.
 
 mod curve;
 pub mod format;

@@ -176,7 +176,7 @@ fn map(title: &str) -> DecisionMap {
 fn table(prefix: &str, rows: usize, names: &[&str]) -> Table {
     let columns = names.iter().enumerate().map(|(index, name)| Column {
         name: (*name).to_owned(),
-        about: format!("{name}, as FORMAT.md defines it."),
+        about: format!("{name}, as docs/book/src/format.md defines it."),
         numeric: index > 0,
     });
     let cell = |row: usize, column: usize| {

@@ -70,7 +70,7 @@ pub fn sweep(into: &Path, host: &str, slower: f64, seed: u64, size: Size) -> Res
 pub fn summarise(folder: &Path) -> Result<()> {
     let read = store::read(folder)?;
     let analysis = analyse_stored(&read.manifest, &read.records);
-    store::replace(&folder.join(summary::SUMMARY), &summary::csv(&read, &analysis)?)
+    Ok(store::replace(&folder.join(summary::SUMMARY), &summary::csv(&read, &analysis)?)?)
 }
 
 fn sample(rng: &mut ChaCha8Rng, message_ns: f64, bins: u64) -> Sample {

@@ -150,6 +150,14 @@ pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
     if is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
 }
 
+/// As [`main`], the trials of many modules, each with its module's name, by which they can be chosen.
+pub fn of_modules<const N: usize>(modules: [(&str, Vec<Trial>); N]) -> ExitCode {
+    let named = |(module, trials): (&str, Vec<Trial>)| {
+        trials.into_iter().map(|trial| trial.with_kind(module)).collect::<Vec<_>>()
+    };
+    main(modules.into_iter().flat_map(named).collect())
+}
+
 /// Runs the trials one after the other: they measure, and two CPUs are few.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -8,9 +8,10 @@ use nix::sys::socket::{getsockopt, sockopt};
 use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
 use super::{Inner, Testbed};
 use crate::case::{Case, Workload};
-use crate::environment::{EffectiveSocket, SinkLink};
+use crate::environment::SinkLink;
 use crate::error::{Error, Result};
 use crate::event::Reading;
+use crate::pair::options::effective;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkParts};
 use crate::pair::threads::{Gate, PairEnd, SharedEnd, metered};
@@ -38,7 +39,7 @@ impl Testbed {
             peer: Sink::NOBODY_ADDRESS,
             mss_bytes: getsockopt(connection, sockopt::TcpMaxSeg)
                 .map_err(Error::call("getsockopt(2) TCP_MAXSEG"))?,
-            socket: EffectiveSocket::read(connection)?,
+            socket: effective(connection)?,
             acknowledged_in_cpu_time: Some(injectors[0].is_in_cpu_time),
             is_alone: false,
         })

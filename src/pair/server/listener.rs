@@ -15,7 +15,8 @@ use super::out_of_turn;
 use crate::case::MAX_THREADS;
 use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::host;
+use crate::pair::options::effective;
 use crate::pair::{Hello, SocketOptions, Token};
 
 /// How long the client may take to make its connections.
@@ -58,12 +59,12 @@ impl Listener {
 
     /// What a data socket gets.
     pub(super) fn effective(address: SocketAddr, options: &SocketOptions) -> Result<EffectiveSocket> {
-        EffectiveSocket::read(&Self::socket(address, options)?)
+        effective(&Self::socket(address, options)?)
     }
 
     fn socket(address: SocketAddr, options: &SocketOptions) -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
-            .map_err(|errno| limits::with_limit_remedy("socket(2)", errno))?;
+            .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
         options.apply(&socket)?;
         Ok(socket)
     }
@@ -101,7 +102,7 @@ impl Listener {
             match self.0.accept() {
                 Ok((connection, _)) => newcomers.push_back(Newcomer::new(connection)?),
                 Err(errno) if errno.kind() == ErrorKind::WouldBlock => {}
-                Err(errno) => return Err(limits::with_limit_remedy("accept(2)", errno)),
+                Err(errno) => return Err(host::with_limit_remedy("accept(2)", errno)),
             }
             for mut newcomer in std::mem::take(&mut newcomers) {
                 match newcomer.read_hello() {

@@ -23,12 +23,12 @@ use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined};
 use super::watch::Watch;
 use super::{Fault, SocketOptions, Token, buffer_bytes};
 use crate::case::{Case, Placement, Receiver};
-use crate::environment::{ClientMachine, CopyCause, Cpus, Effective, Interface, Topology};
+use crate::environment::{ClientMachine, CopyCause, Effective, Interface, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::limits;
+use crate::host;
 use crate::sample::Side;
-use crate::topology::affinity::pin;
+use crate::topology::affinity::{self, pin};
 use crate::topology::{self, Sink, copy_causes, link, link_between_machines};
 
 /// What a testbed is made from.
@@ -50,7 +50,7 @@ impl Setup {
     /// # Errors
     /// [`Error::Setting`].
     pub fn check(&self) -> Result<()> {
-        self.topology.check(self.mtu_bytes)?;
+        topology::check(&self.topology, self.mtu_bytes)?;
         match &self.client {
             Client::Peer(Peer { server_address: Some(ServerAddress { address, .. }), .. }) => {
                 topology::check_address(*address)
@@ -66,7 +66,7 @@ impl Setup {
     /// [`Error::Setting`].
     pub fn check_placement(&self, placement: Placement) -> Result<()> {
         match self.client {
-            Client::Child(_) => Cpus::allowed()?.place(placement, Side::Server, 0).map(drop),
+            Client::Child(_) => Ok(affinity::allowed_cpus()?.place(placement, Side::Server, 0).map(drop)?),
             Client::Peer(_) => Ok(()),
         }
     }
@@ -119,8 +119,8 @@ impl Testbed {
     pub fn start(setup: &Setup) -> Result<Self> {
         setup.check()?;
         let Setup { topology, mtu_bytes, socket, client } = setup;
-        let cpus = Cpus::allowed()?;
-        topology.enter(Side::Server)?;
+        let cpus = affinity::allowed_cpus()?;
+        topology::enter(topology, Side::Server)?;
         let mut client_process = ClientProcess::open(client)?;
 
         let enter = ToClient::Enter { topology: topology.clone() };
@@ -128,14 +128,14 @@ impl Testbed {
             return Err(out_of_turn());
         };
         let client_machine = description.map(client_machine).transpose()?;
-        topology.join(client_process.client_pid(), *mtu_bytes)?;
-        topology.bring_up(Side::Server)?;
+        topology::join(topology, client_process.client_pid(), *mtu_bytes)?;
+        topology::bring_up(topology, Side::Server)?;
         let bring_up = ToClient::BringUp { options: socket.clone() };
         let ToServer::Up { interfaces, socket: client_socket } = client_process.ask(&bring_up)? else {
             return Err(out_of_turn());
         };
         let (server_link, client_link) = match client {
-            Client::Child(_) => link(&topology.interfaces()?, &interfaces)?,
+            Client::Child(_) => link(&topology::interfaces(topology)?, &interfaces)?,
             Client::Peer(peer) => {
                 let is_one_machine = client_machine.as_ref().is_some_and(|client| client.is_the_servers);
                 link_to_peer(&mut client_process, peer, &interfaces, is_one_machine)?
@@ -346,17 +346,17 @@ fn link_to_peer(
         given.address
     } else {
         let link = if is_one_machine { link } else { link_between_machines };
-        link(&Topology::Peer.interfaces()?, client_interfaces)?.0.address
+        link(&topology::interfaces(&Topology::Peer)?, client_interfaces)?.0.address
     };
     let ToServer::Routed(client) = client_process.ask(&ToClient::Route { server })? else {
         return Err(out_of_turn());
     };
-    Ok((Topology::end_towards(Some(server), client.address)?, client))
+    Ok((topology::end_towards(Some(server), client.address)?, client))
 }
 
 fn client_machine(description: Description) -> Result<ClientMachine> {
     let Description { host, program, boot_id, cpus, machine } = description;
-    let is_the_servers = !boot_id.is_empty() && boot_id == limits::boot_id()?;
+    let is_the_servers = !boot_id.is_empty() && boot_id == host::boot_id()?;
     Ok(ClientMachine { host, program, is_the_servers, cpus, machine })
 }
 
@@ -365,7 +365,7 @@ fn client_machine(description: Description) -> Result<ClientMachine> {
 fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
     let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;
-    match limits::available_memory_bytes()? {
+    match host::available_memory_bytes()? {
         Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
             call: "malloc(3) of the case's buffers",
             errno: std::io::Error::from_raw_os_error(libc::ENOMEM),

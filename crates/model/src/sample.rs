@@ -1,0 +1,194 @@
+//! What a burst measured: plain data, which every module may read and none needs a socket for.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::Receiver;
+use crate::event::{self, Readings};
+
+pub use crate::case::Side;
+pub use crate::counts::{CopiedBound, CopiedShare, Copies, Seen, ZeroCopyCounts};
+
+/// One timed burst.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// From the first request to the last byte received, on the client's clock. What a path needs after that is
+    /// the server's `drain_ns`.
+    pub elapsed_ns: u64,
+    /// Messages on all pairs together.
+    pub messages: u64,
+    /// Pairs.
+    pub pairs: u64,
+    /// What the server's threads saw.
+    pub server: SideReport,
+    /// What the client's threads saw.
+    pub client: SideReport,
+}
+
+impl Sample {
+    /// The mean time of a message on its own pair: of a round trip, where one is in flight.
+    #[must_use]
+    pub fn message_ns(&self) -> f64 {
+        self.client.pairs_ns as f64 / self.messages as f64
+    }
+}
+
+/// What the threads of one side saw of a burst.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SideReport {
+    /// Messages that all pairs together sent or received.
+    pub messages: u64,
+    /// When the first pair began, on `CLOCK_MONOTONIC`, which both processes share. The client's
+    /// start is that of the burst.
+    pub start_ns: u64,
+    /// When the last pair was done.
+    pub end_ns: u64,
+    /// The longest time that a pair took for what its path needs after the client has received the last byte:
+    /// of `zero_copy`, its completions. The server's, on its own clock; no part of the timed window.
+    pub drain_ns: u64,
+    /// How long the pairs took, each from its own start to its own end, all together.
+    pub pairs_ns: u64,
+    /// CPU time in user mode, all pairs' threads together.
+    pub user_ns: u64,
+    /// CPU time in the kernel, all pairs' threads together.
+    pub system_ns: u64,
+    /// Why `user_ns` and `system_ns` are not all that this side's CPUs spent, where they are not: a thread of the kernel
+    /// works for it, and its time is not told. They are no measurement then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_untold: Option<String>,
+    /// What the kernel said of zero-copy sends; the server's, for that path alone.
+    pub zero_copy: Option<ZeroCopyCounts>,
+    /// What this side's end of the path copied.
+    pub copies: Copies,
+    /// TCP segments that the kernel sent more than once; the server's. None where that was not recorded.
+    pub retransmitted_segments: Option<u64>,
+    /// What the threads counted of themselves, where that was asked for; all pairs together.
+    pub counters: Readings,
+    /// The client's round trips, where each was timed.
+    pub round_trips: Option<RoundTrips>,
+    /// Messages of which every byte was checked.
+    pub verified_messages: u64,
+    /// What the client found in messages that were overwritten right after they were sent, where that was done.
+    pub seen: Option<Seen>,
+}
+
+/// Round trip times, in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// Their sum, exact.
+    pub sum_ns: u64,
+    /// How many there are.
+    pub count: u64,
+    /// The longest, exact.
+    pub max_ns: u64,
+    /// A histogram with three significant digits: (value, how many), ascending.
+    pub histogram: Vec<(u64, u64)>,
+}
+
+impl RoundTrips {
+    /// The mean, exact; none of nothing.
+    #[must_use]
+    pub fn mean_ns(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum_ns as f64 / self.count as f64)
+    }
+
+    /// The round trip that `share` of all (from 0 to 1) do not exceed, to three significant digits;
+    /// none of nothing.
+    #[must_use]
+    pub fn quantile_ns(&self, share: f64) -> Option<u64> {
+        let rank = ((self.count as f64 * share).ceil() as u64).max(1);
+        let mut seen = 0;
+        let value = self.histogram.iter().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        });
+        value.map(|(value_ns, _)| (*value_ns).min(self.max_ns))
+    }
+}
+
+impl AddAssign<&Self> for RoundTrips {
+    fn add_assign(&mut self, other: &Self) {
+        let mut histogram: BTreeMap<u64, u64> = self.histogram.iter().copied().collect();
+        for (value_ns, count) in &other.histogram {
+            *histogram.entry(*value_ns).or_default() += count;
+        }
+        self.histogram = histogram.into_iter().collect();
+        self.sum_ns += other.sum_ns;
+        self.count += other.count;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+}
+
+impl SideReport {
+    /// CPU time, user and system, in nanoseconds; none where it is not told.
+    #[must_use]
+    pub fn cpu_ns(&self) -> Option<f64> {
+        self.cpu_untold.is_none().then_some(self.user_ns as f64 + self.system_ns as f64)
+    }
+
+    /// Joins the reports of threads that ran side by side.
+    pub fn merge(reports: impl IntoIterator<Item = Self>) -> Self {
+        reports
+            .into_iter()
+            .reduce(|mut sum, report| {
+                sum.messages += report.messages;
+                sum.start_ns = sum.start_ns.min(report.start_ns);
+                sum.end_ns = sum.end_ns.max(report.end_ns);
+                sum.drain_ns = sum.drain_ns.max(report.drain_ns);
+                sum.pairs_ns += report.pairs_ns;
+                sum.user_ns += report.user_ns;
+                sum.system_ns += report.system_ns;
+                sum.cpu_untold = sum.cpu_untold.take().or(report.cpu_untold);
+                sum.verified_messages += report.verified_messages;
+                sum.copies += report.copies;
+                let again = sum.retransmitted_segments.zip(report.retransmitted_segments);
+                sum.retransmitted_segments = again.map(|(sum, segments)| sum + segments);
+                event::add(&mut sum.counters, report.counters);
+                if let (Some(sum), Some(counts)) = (&mut sum.zero_copy, report.zero_copy) {
+                    *sum += counts;
+                }
+                if let (Some(sum), Some(seen)) = (&mut sum.seen, report.seen) {
+                    *sum += seen;
+                }
+                sum
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// Why a case has no [`Seen`].
+#[must_use]
+pub fn why_not_seen(receiver: Receiver) -> &'static str {
+    match receiver {
+        Receiver::Sink => "not looked at: nobody receives",
+        Receiver::Discard => "not looked at: the receiver discards the bytes",
+        _ => {
+            "not looked at: of messages of more than 256 KiB, or a quarter of the socket buffers, or of 16 MiB on all \
+              pairs together; or by a program that did not look"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_summed_round_trips_are_those_of_all_together() {
+        let of = |histogram: &[(u64, u64)]| RoundTrips {
+            sum_ns: histogram.iter().map(|(value, count)| value * count).sum(),
+            count: histogram.iter().map(|(_, count)| count).sum(),
+            max_ns: histogram.last().unwrap().0,
+            histogram: histogram.to_vec(),
+        };
+        let mut sum = of(&[(10, 50), (30, 39)]);
+        sum += &of(&[(20, 10), (30, 1)]);
+        assert_eq!(sum, of(&[(10, 50), (20, 10), (30, 40)]));
+        let quantiles = [0.0, 0.5, 0.501, 0.6, 0.601, 1.0].map(|share| sum.quantile_ns(share).unwrap());
+        assert_eq!(quantiles, [10, 10, 20, 20, 30, 30]);
+        assert_eq!(sum.mean_ns(), Some(19.0));
+        assert_eq!((RoundTrips::default().quantile_ns(0.5), RoundTrips::default().mean_ns()), (None, None));
+    }
+}

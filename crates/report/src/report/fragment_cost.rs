@@ -1,0 +1,141 @@
+//! What a network card's driver makes of the sink's answers: at which cost of a fragment they change.
+
+use super::figures::figure_id;
+use super::page::{Claim, Figure, Kind, Line, Point, Scale};
+use super::tables::ladder_name;
+use super::winners::versus;
+use super::words::{self, Copied, Ways, by_fragment, comparison_row};
+use crate::case::{Layout, Receiver, SendPath, Series};
+use crate::format::{bytes, list, significant};
+use crate::results::cost_model::Ladder;
+use crate::results::fragment_cost::bearable;
+use crate::results::metric::Metric;
+use crate::results::stats::Estimate;
+
+/// The paths that copy, which a way without a copy has to beat.
+const COPYING: [Series; 2] =
+    [Series::new(SendPath::TwoCopy, Layout::Heap), Series::new(SendPath::OneCopy, Layout::Heap)];
+
+/// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a fragment added`.
+pub(super) fn added_to(ladder: &Ladder<'_>) -> String {
+    match ladder.cells.first().map(|cell| cell.fragment_ns) {
+        Some(fragment_ns) if fragment_ns > 0.0 => format!(", {} added", by_fragment(fragment_ns)),
+        _ => String::new(),
+    }
+}
+
+/// The way without a copy that is spoken of: on pages of their own, or else the first that was measured.
+fn zero_copy(ladder: &Ladder<'_>) -> Option<Series> {
+    let page = Series::new(SendPath::ZeroCopy, Layout::Page);
+    let arms = ladder.cells.first()?.arms.iter();
+    let mut measured = arms.map(|arm| arm.arm.case.series()).filter(|one| one.path == SendPath::ZeroCopy);
+    if ladder.arms(page).next().is_some() { Some(page) } else { measured.next() }
+}
+
+/// What a fragment may cost until another path is as fast: the least over the paths that copy, by size.
+fn against_copying(ladder: &Ladder<'_>, series: Series) -> Vec<(usize, Estimate, Series)> {
+    let mut least: Vec<(usize, Estimate, Series)> = Vec::new();
+    for baseline in COPYING {
+        for (size, cost) in bearable(ladder, series, baseline) {
+            match least.iter_mut().find(|(known, ..)| *known == size) {
+                Some(known) if known.1.value <= cost.value => {}
+                Some(known) => *known = (size, cost, baseline),
+                None => least.push((size, cost, baseline)),
+            }
+        }
+    }
+    least.sort_by_key(|(size, ..)| *size);
+    least
+}
+
+/// Up to which cost of a fragment a way without a copy stays ahead of those with one, at each size: a claim for each ladder.
+pub(super) fn claims(ladders: &[Ladder<'_>]) -> Vec<Claim> {
+    let mut claims: Vec<Claim> = ladders.iter().filter_map(claim).collect();
+    if let Some(first) = claims.first_mut() {
+        let why = "A card's driver works by the fragment, and there is none in the sink: the more it takes for one, the larger \
+                   are the sizes from which zero-copy pays.";
+        first.text = format!("{why} {}", first.text);
+    }
+    claims
+}
+
+fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
+    let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
+    let ahead: Vec<_> = against_copying(ladder, series)
+        .into_iter()
+        .filter(|(_, cost, _)| cost.value > 0.0 && cost.value.is_finite())
+        .collect();
+    let fragments = |size: usize, of: Series| {
+        let arm = ladder.arms(of).find(|arm| arm.arm.case.payload_bytes == size)?;
+        Some(significant(arm.fragments_per_message?, 3))
+    };
+    let stays = ahead.iter().map(|&(size, cost, baseline)| {
+        let counts = fragments(size, series).zip(fragments(size, baseline));
+        let counts = counts.map_or_else(String::new, |(ours, theirs)| {
+            format!(" ({ours} fragments, {} {theirs})", words::plain(baseline))
+        });
+        format!("{} at {}{counts}", by_fragment(cost.value), bytes(size as f64))
+    });
+    let stays: Vec<String> = stays.collect();
+    let text = format!(
+        "With {}, {} stays ahead of the paths that copy up to {}.",
+        ladder_name(ladder),
+        words::series(series, Copied::of(ladder.arms(series))),
+        list(&stays)
+    );
+    let row = |&(size, _, baseline): &(usize, Estimate, Series)| row(ladder, size, series, baseline);
+    (!ahead.is_empty()).then(|| Claim { text, rows: ahead.iter().filter_map(row).collect() })
+}
+
+fn row(ladder: &Ladder<'_>, size: usize, series: Series, baseline: Series) -> Option<String> {
+    let cell = ladder.cells.iter().find(|cell| cell.cell.payload_bytes == size)?;
+    versus(cell, Metric::Throughput, series, baseline).map(|(.., comparison)| comparison_row(comparison))
+}
+
+/// The crossing against the cost of a fragment: a line for each path that copies.
+pub(super) fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
+    let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
+    let line = |&baseline: &Series| {
+        let costs = bearable(ladder, series, baseline);
+        // From the last size at which it is behind: the line passes 0 where it pays with a driver that costs nothing.
+        let behind = costs.iter().rposition(|(_, cost)| cost.value <= 0.0).unwrap_or_default();
+        let points = costs.into_iter().skip(behind).filter(|(_, cost)| cost.value.is_finite());
+        let point = |(size, cost): (usize, Estimate)| {
+            let ends = [cost.low, cost.high].map(|ns| significant(ns, 2)).join(" to ");
+            Some(Point {
+                x: size as f64,
+                y: cost.value,
+                interval: Some((cost.low, cost.high)),
+                text: format!("{}: {} ({ends})", bytes(size as f64), by_fragment(cost.value)),
+                row: row(ladder, size, series, baseline)?,
+            })
+        };
+        Line {
+            label: format!("than {}", words::plain(baseline)),
+            style: words::style(baseline, &COPYING),
+            dashed: false,
+            points: points.filter_map(point).collect(),
+        }
+    };
+    let lines: Vec<Line> = COPYING.iter().map(line).filter(|line| line.points.len() > 1).collect();
+    let name = words::series(series, Copied::of(ladder.arms(series)));
+    let caption = format!(
+        "{} The sink has no driver. A card's takes some time for each fragment, and {name} has more of them. Find yours on the \
+         vertical axis (docs/book/src/sink.md says how to measure it): {name} is faster at the sizes where the line lies \
+         above that. The line passes 0 where a driver that costs nothing would have the crossing. Intervals are of 95 %.",
+        words::situation_sentence(ladder.situation)
+    );
+    (!lines.is_empty()).then(|| Figure {
+        id: figure_id("fig6-fragment-cost", ladder),
+        title: format!(
+            "What a driver may take for a fragment until {name} is not faster any more, {}{}",
+            words::pairs(ladder.threads),
+            ways.suffix(ladder.situation.receiver)
+        ),
+        caption,
+        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
+        y: Scale { label: "ns a fragment".to_owned(), log: false, kind: Kind::Number },
+        lines,
+        missing: Vec::new(),
+    })
+}

@@ -1,0 +1,203 @@
+//! What a page says, before anything is drawn: every part of it is data, and so can be tested as data.
+
+use serde::Serialize;
+
+/// A whole report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Page {
+    /// What was measured, where and when, in a line.
+    pub title: String,
+    /// The command that made the data, and the one that made the page.
+    pub commands: Vec<String>,
+    /// The answer in one sentence.
+    pub headline: String,
+    /// What the first screen says below the headline.
+    pub verdict: Vec<Claim>,
+    /// What the reader has to know before believing any of it: rows that failed, noise, a copied zero-copy.
+    pub warnings: Vec<String>,
+    /// The figures, in order.
+    pub figures: Vec<Figure>,
+    /// Which figures there are not, and why: in a sentence for all.
+    pub not_drawn: Option<String>,
+    /// Which path is the cheapest, by size and threads: a map for each metric.
+    pub maps: Vec<DecisionMap>,
+    /// Fixed cost and cost per KiB of each path, with what follows from them.
+    pub cost_model: Section,
+    /// Who copied how many bytes.
+    pub copy_ledger: Section,
+    /// Six questions about the paths: see docs/book/src/studies.md.
+    pub questions: Vec<Question>,
+    /// A row for each case.
+    pub cases: Table,
+    /// A row for each comparison.
+    pub comparisons: Table,
+    /// Machine, limits and settings: name and value.
+    pub environment: Vec<(String, String)>,
+    /// What these numbers cannot show.
+    pub limits: Vec<String>,
+}
+
+/// A sentence, and the rows that it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Claim {
+    /// The sentence.
+    pub text: String,
+    /// Ids of [`TableRow`]s.
+    pub rows: Vec<String>,
+}
+
+/// A question and its answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Question {
+    /// The question.
+    pub text: String,
+    /// Whether the data can say.
+    pub answered: bool,
+    /// The answer.
+    pub answer: Vec<Claim>,
+}
+
+/// A table with words around it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Section {
+    /// How it was got.
+    pub method: String,
+    /// The numbers.
+    pub table: Table,
+    /// What follows from them.
+    pub claims: Vec<Claim>,
+}
+
+/// A table that can be sorted by each of its columns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Table {
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its rows, each as long as `columns`.
+    pub rows: Vec<TableRow>,
+}
+
+/// A column's head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Column {
+    /// With the unit.
+    pub name: String,
+    /// What it is, in a sentence, for those who hover.
+    pub about: String,
+    /// Whether the cells are numbers: set flush right and sorted by value.
+    pub numeric: bool,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TableRow {
+    /// What claims link to: unique in the page, fit for an HTML id.
+    pub id: String,
+    /// As many as there are columns.
+    pub cells: Vec<Entry>,
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Entry {
+    /// What is shown; empty where nothing was measured.
+    pub text: String,
+    /// What it is sorted by, where it is a number.
+    pub value: Option<f64>,
+    /// Why it is empty, or what else is to be known.
+    pub note: Option<String>,
+}
+
+/// A chart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// Names its files: `fig1-throughput`.
+    pub id: String,
+    /// What it shows, and of which cases.
+    pub title: String,
+    /// How to read it, in a sentence or two.
+    pub caption: String,
+    /// The x axis.
+    pub x: Scale,
+    /// The y axis.
+    pub y: Scale,
+    /// The lines. Those without points are named in `missing`.
+    pub lines: Vec<Line>,
+    /// Why there is nothing, or not everything, to see: `(what, reason)`.
+    pub missing: Vec<(String, String)>,
+}
+
+/// An axis of a chart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scale {
+    /// With the unit.
+    pub label: String,
+    /// Whether it is logarithmic.
+    pub log: bool,
+    /// What the values are.
+    pub kind: Kind,
+}
+
+/// How an axis writes its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// As they are.
+    Number,
+    /// Payload sizes: 64 B, 4 KiB, 1 MiB; a tick at each that was measured.
+    Bytes,
+    /// Whole numbers; a tick at each that was measured.
+    Count,
+}
+
+/// A line of a chart.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// What the legend calls it.
+    pub label: String,
+    /// Which colour and marker, from 0: the same for a path in every chart.
+    pub style: usize,
+    /// Whether it is drawn dashed, with hollow markers.
+    pub dashed: bool,
+    /// Its points, ascending in x.
+    pub points: Vec<Point>,
+}
+
+/// A point of a line, with its interval: the figure's caption says which.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// Where it stands.
+    pub x: f64,
+    /// What was measured.
+    pub y: f64,
+    /// The interval's ends, where there is one.
+    pub interval: Option<(f64, f64)>,
+    /// Its numbers, shown when a pointer is over it.
+    pub text: String,
+    /// The [`TableRow`] that it stands in.
+    pub row: String,
+}
+
+/// Which path is the cheapest by one metric.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DecisionMap {
+    /// The metric.
+    pub title: String,
+    /// Heads of the columns: payload sizes.
+    pub columns: Vec<String>,
+    /// Heads of the rows (numbers of pairs), with their squares, as many as there are columns.
+    pub rows: Vec<(String, Vec<Square>)>,
+}
+
+/// A square of a decision map.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Square {
+    /// What it says: the winner, or those that cannot be told apart; empty where nothing can be said.
+    pub text: String,
+    /// The winner's [`Line::style`], where there is one winner.
+    pub style: Option<usize>,
+    /// By how much, or why it is blank.
+    pub note: String,
+    /// Rows that it rests on.
+    pub rows: Vec<String>,
+}

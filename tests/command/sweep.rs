@@ -1,0 +1,395 @@
+//! `sendpath sweep` and `sendpath report`, as a person calls them: what is on disk after whatever end.
+
+#![allow(clippy::unnecessary_wraps, reason = "a trial returns a result")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+use crate::common::{anywhere, sendpath, stderr};
+use libtest_mimic::{Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sendpath::case::{Engine, Receiver};
+use sendpath::results::store::{self, StoredSweep};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        anywhere("a_sweep_and_its_report_are_whole", whole),
+        anywhere("a_seed_is_recorded", seed),
+        anywhere("a_sweep_ends_when_all_is_precise", ends_when_precise),
+        anywhere("interrupted_it_keeps_its_data_and_goes_on_with_resume", interrupted),
+        anywhere("killed_it_has_lost_a_round_at_most", killed),
+        anywhere("a_case_that_fails_is_a_row_and_the_others_go_on", failing_case),
+        anywhere("without_io_uring_its_arms_fail_alone_and_the_others_are_measured", without_io_uring),
+        anywhere("without_arguments_the_sender_alone_is_measured_too_or_said_to_be_left_out", both_ways),
+        anywhere("bad_input_of_sweep_is_one_line_and_exit_2", bad_input_of_sweep),
+        anywhere("bad_input_of_report_is_one_line_and_exit_2", bad_input_of_report),
+        anywhere("what_cannot_be_written_is_named_and_exit_1", cannot_be_written),
+        anywhere("a_full_standard_output_is_named_and_exit_1", full_output),
+        anywhere("a_closed_standard_output_is_no_failure", closed_output),
+    ]
+}
+
+/// Few and small cases over loopback, which any machine has.
+const SMALL: &str = "--netns loopback --receiver buffer --size 64,4K --threads 1 --path two_copy,one_copy --placement free --counters task-clock";
+
+fn sweep(arguments: &str, out: &Path) -> Command {
+    let mut command = sendpath();
+    command
+        .arg("sweep")
+        .args(SMALL.split_whitespace())
+        .args(arguments.split_whitespace())
+        .arg("--out")
+        .arg(out);
+    command
+}
+
+fn report(folder: &Path) -> Output {
+    sendpath().arg("report").arg(folder).output().expect("the command starts")
+}
+
+fn read(folder: &Path) -> Result<StoredSweep, Failed> {
+    Ok(store::read(folder)?)
+}
+
+/// What a sweep is told to end after as many generations as it takes at least: seven, one of which is counted.
+const SHORTEST: &str = "--time 10m --precision 100%";
+
+/// A short sweep, and where it lies.
+fn measured(arguments: &str) -> Result<(tempfile::TempDir, PathBuf, Output), Failed> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("sweep");
+    let output = sweep(arguments, &out).output()?;
+    Ok((folder, out, output))
+}
+
+fn whole() -> Result<(), Failed> {
+    let (_folder, out, output) = measured(SHORTEST)?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for line in ["[1/4] rr/two_copy/heap/64B/1T/free", "[4/4] rr/one_copy/heap/4096B/1T/free"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let sweep = read(&out)?;
+    assert!(
+        sweep.warnings.is_empty()
+            && sweep.manifest.environment.is_some()
+            && !sweep.manifest.checks.is_empty()
+    );
+    assert!(sweep.records.iter().any(|record| record.arm.control), "there is a control arm");
+    for record in &sweep.records {
+        let sample = record.outcome.as_ref().map_err(Clone::clone)?;
+        assert_eq!(record.timed, sample.server.counters.is_empty(), "what carries counters is not timed");
+        assert_eq!(record.timed, sample.client.counters.is_empty());
+    }
+    assert!(sweep.records.iter().any(|record| !record.timed), "a generation is counted");
+    let summary = fs::read_to_string(out.join("summary.csv"))?;
+    assert_eq!(summary.lines().count(), 1 + 2 * 3, "a row for each case and each control:\n{summary}");
+
+    let next = String::from_utf8(output.stdout)?;
+    let output = pasted(next.lines().last().ok_or("no next command")?)?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = fs::read_to_string(out.join("report.html"))?;
+    assert!(page.contains("On this machine") && page.len() < 1_500_000);
+    assert!(out.join("fig1-throughput-1T.svg").exists() && out.join("fig1-throughput-1T.png").exists());
+    assert_eq!(sendpath::report::dangling(&sendpath::report::page(&sweep)), [""; 0]);
+    Ok(())
+}
+
+fn seed() -> Result<(), Failed> {
+    let (_folder, out, output) = measured("--time 1ms --seed 7")?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(read(&out)?.manifest.plan.seed, 7);
+    Ok(())
+}
+
+fn ends_when_precise() -> Result<(), Failed> {
+    let (_folder, _out, output) = measured(SHORTEST)?;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("as precisely as was asked for"), "{}", stderr(&output));
+    Ok(())
+}
+
+/// Starts a long sweep and returns when it has measured something. The lines that follow on standard error come from
+/// the thread, when it is over.
+fn started(out: &Path) -> Result<(Child, JoinHandle<Vec<String>>), Failed> {
+    let mut child =
+        sweep("--time 10m --precision 0.01%", out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
+    // The second generation: the first is on disk.
+    while !lines.next().ok_or("it ended")??.starts_with("generation 2") {}
+    Ok((child, std::thread::spawn(move || lines.map_while(Result::ok).collect())))
+}
+
+/// Runs a command that was printed, as a user pastes it.
+fn pasted(command: &str) -> Result<Output, Failed> {
+    Ok(crate::common::clean(Command::new("sh")).args(["-c", command]).output()?)
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<(), Failed> {
+    Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+}
+
+fn interrupted() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("a sweep");
+    let (mut child, lines) = started(&out)?;
+    signal(&child, Signal::SIGINT)?;
+    assert_eq!(child.wait()?.code(), Some(130));
+    let before = read(&out)?;
+    assert!(before.warnings.is_empty() && out.join("summary.csv").exists());
+
+    let lines = lines.join().map_err(|_| "the reader panicked")?;
+    let command = lines.last().ok_or("no line")?;
+    let (start, time) = command.split_once("--time=").ok_or_else(|| format!("no time is left: {command}"))?;
+    let (seconds, end) = time.split_once('s').ok_or("no unit")?;
+    assert!(seconds.parse::<u64>()? <= 600, "{command}");
+    // A variable that was set for all commands of the shell does not keep the printed one from running.
+    let resume = |more: &str| pasted(&format!("export SENDPATH_SIZES=64,4K; {start}--time=1s{end} {more}"));
+    let output = resume("")?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let after = read(&out)?;
+    assert_eq!(after.manifest.resumed.len(), 1, "the command line that went on is noted");
+    assert_eq!(after.manifest.plan, before.manifest.plan);
+    assert_eq!(after.records[..before.records.len()], before.records);
+    let last = |sweep: &StoredSweep| sweep.records.iter().map(|record| record.generation).max();
+    assert!(last(&after) > last(&before), "new generations, not the old ones again");
+
+    assert_eq!(after.manifest.events, before.manifest.events);
+
+    let output = resume("--size 64")?;
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let output = resume("--buffers 1M")?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("buffers was") && text.contains("do not mix"), "{text}");
+    assert_eq!(read(&out)?, after);
+    Ok(())
+}
+
+fn killed() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("sweep");
+    let (mut child, _lines) = started(&out)?;
+    signal(&child, Signal::SIGKILL)?;
+    child.wait()?;
+    let sweep = read(&out)?;
+    assert!(sweep.records.len() >= 2 * 3 * 10, "the first generation is there: {}", sweep.records.len());
+    assert_eq!(report(&out).status.code(), Some(0));
+    Ok(())
+}
+
+fn failing_case() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("sweep");
+    // 64 pairs take more descriptors than there are, one pair does not. With this seed so many of the failures follow
+    // each other that the connections of half-opened instances would fill the listener's queue.
+    let command = format!(
+        "ulimit -n 60; exec {} sweep --netns loopback --receiver buffer --size 64 --threads 1,64 --path two_copy,one_copy --placement free \
+         --counters none {SHORTEST} --seed 4 --out {}",
+        env!("CARGO_BIN_EXE_sendpath"),
+        out.display()
+    );
+    let output = crate::common::clean(Command::new("bash")).args(["-c", &command]).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+    let sweep = read(&out)?;
+    let failed = |threads| {
+        sweep
+            .records
+            .iter()
+            .filter(move |record| record.arm.case.threads == threads && record.outcome.is_err())
+            .count()
+    };
+    assert_eq!((failed(1), failed(64)), (0, 3 * 3), "each arm of the one cell three times, and no more");
+    assert!(sweep.records.iter().filter(|record| record.outcome.is_ok()).count() >= 6 * 3 * 10);
+    let errors: Vec<_> = sweep.records.iter().filter_map(|record| record.outcome.as_ref().err()).collect();
+    assert!(errors.iter().all(|error| error.contains("RLIMIT_NOFILE")), "{errors:?}");
+    let summary = fs::read_to_string(out.join("summary.csv"))?;
+    assert!(summary.contains("RLIMIT_NOFILE"), "{summary}");
+    let output = report(&out);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(fs::read_to_string(out.join("report.html"))?.contains("RLIMIT_NOFILE"));
+    Ok(())
+}
+
+fn without_io_uring() -> Result<(), Failed> {
+    for (errno, remedy) in [(libc::EPERM, "kernel.io_uring_disabled"), (libc::ENOSYS, "seccomp")] {
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("sweep");
+        let mut command = sweep(&format!("{SHORTEST} --engine syscall,uring"), &out);
+        crate::common::forbid_io_uring(&mut command, errno);
+        let output = command.output()?;
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("io_uring_setup(2)") && text.contains(remedy), "{text}");
+        for record in &read(&out)?.records {
+            let by_ring = record.arm.case.engine == Engine::Uring;
+            let error = record.outcome.as_ref().err();
+            assert_eq!(error.is_some(), by_ring, "{}: {error:?}", record.arm.case);
+            assert!(error.is_none_or(|error| error.contains("io_uring_setup(2)")), "{error:?}");
+        }
+
+        let mut doctor = sendpath();
+        doctor.args(["doctor", "--json"]);
+        crate::common::forbid_io_uring(&mut doctor, errno);
+        let checks: serde_json::Value = serde_json::from_slice(&doctor.output()?.stdout)?;
+        let checks = checks["checks"].as_array().ok_or("no checks")?.iter();
+        let rings: Vec<_> = checks
+            .filter(|check| check["name"].as_str().is_some_and(|name| name.starts_with("uring")))
+            .collect();
+        assert_eq!(rings.len(), 5);
+        assert!(rings.iter().all(|check| check["state"] == "unavailable"), "{rings:?}");
+    }
+    Ok(())
+}
+
+/// Where a sink cannot be had, as over loopback without root, one line says why, and the rest is measured. Asked for by
+/// name it is an error there.
+fn both_ways() -> Result<(), Failed> {
+    let few = |more: &str| {
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("sweep");
+        let mut command = sendpath();
+        let few = "sweep --netns loopback --size 64,64K --counters none --time 4s --out";
+        command.args(few.split_whitespace()).arg(&out).args(more.split_whitespace());
+        Ok::<_, Failed>((command.output()?, out, folder))
+    };
+    let (output, out, _folder) = few("")?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let sweep = read(&out)?;
+    let alone = |receiver: Receiver| receiver == Receiver::Sink;
+    let cells = sweep.manifest.plan.cells.iter().filter(|cell| alone(cell.receiver)).count();
+    let page = sendpath::report::page(&sweep);
+    let (asked, asked_out, _asked_folder) = few("--receiver sink --threads 1 --path two_copy,zero_copy")?;
+    if let Some(reason) = &sweep.manifest.no_sink {
+        assert_eq!(cells, 0);
+        let said: Vec<&str> = text.lines().filter(|line| line.contains("receiver sink")).collect();
+        assert!(matches!(said[..], [line] if line.contains("left out")), "{text}");
+        assert!(page.warnings.iter().any(|warning| warning.contains(reason)), "{:?}", page.warnings);
+        assert_eq!(asked.status.code(), Some(1), "{}", stderr(&asked));
+        assert!(!asked_out.exists() && stderr(&asked).contains("sink"), "{}", stderr(&asked));
+        return Ok(());
+    }
+    assert_eq!((cells, sweep.manifest.injections.len()), (2, 2), "{text}");
+    assert!(page.headline.starts_with("Sending alone"), "{}", page.headline);
+    for record in sweep.records.iter().filter(|record| alone(record.arm.case.receiver)) {
+        let sample = record.outcome.as_ref().map_err(Clone::clone)?;
+        assert_eq!((sample.client.user_ns, sample.client.copies), Default::default());
+        assert!(sample.server.zero_copy.is_none_or(|counts| counts.copied == 0), "nothing is copied");
+    }
+    assert_eq!(asked.status.code(), Some(0), "{}", stderr(&asked));
+    Ok(())
+}
+
+fn refused(output: &Output, word: &str) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{word}: {text}");
+    assert_eq!(text.lines().count(), 1, "{word}: {text}");
+    assert!(text.contains(word), "{word}: {text}");
+    assert!(output.stdout.is_empty(), "{word}");
+}
+
+fn bad_input_of_sweep() -> Result<(), Failed> {
+    for (arguments, word) in [
+        ("--profile huge", "huge"),
+        ("--time 0s", "time"),
+        ("--time 25h", "24h"),
+        ("--precision 0", "precision"),
+        ("--precision x", "precision"),
+        ("--seed x", "seed"),
+        ("--size 64,x", "\"x\""),
+        ("--threads 1,1", "twice"),
+        ("--layout stack", "heap, page"),
+        ("--counters flops", "flops"),
+        ("--resume /nonexistent", "is no sweep"),
+        ("--resume x --out y", "--out"),
+        ("--resume x --seed 1", "--seed"),
+    ] {
+        let output = sendpath().arg("sweep").args(arguments.split_whitespace()).output()?;
+        refused(&output, word);
+    }
+    let folder = tempfile::tempdir()?;
+    refused(&sweep("", folder.path()).output()?, "exists");
+    assert_eq!(fs::read_dir(folder.path())?.count(), 0, "nothing was written");
+    Ok(())
+}
+
+fn bad_input_of_report() -> Result<(), Failed> {
+    let (folder, out, _) = measured("--time 1ms")?;
+    refused(&report(folder.path()), "is no sweep");
+    refused(&report(Path::new("/dev/null")), "");
+
+    let samples = out.join("samples.csv");
+    let whole = fs::read_to_string(&samples)?;
+    for (from, to, word) in [
+        ("elapsed_ns", "elapsed_s", "elapsed_s"),
+        (",rr,", ",NaN,", "NaN"),
+        ("\n0,", "\nNaN,", "generation \"NaN\""),
+    ] {
+        fs::write(&samples, whole.replacen(from, to, 1))?;
+        refused(&report(&out), word);
+    }
+    fs::write(&samples, &whole[..whole.len() - 7])?;
+    let output = report(&out);
+    assert_eq!(output.status.code(), Some(0), "a torn line is left out");
+    assert!(stderr(&output).contains("torn"), "{}", stderr(&output));
+    assert!(fs::read_to_string(out.join("report.html"))?.contains("torn"), "the page says so too");
+
+    let manifest = out.join("environment.json");
+    let json = fs::read_to_string(&manifest)?;
+    let schema = format!("\"schema\": {}", store::SCHEMA);
+    fs::write(&manifest, json.replacen(&schema, "\"schema\": 99", 1))?;
+    refused(&report(&out), "schema 99 is newer");
+    Ok(())
+}
+
+fn cannot_be_written() -> Result<(), Failed> {
+    let output = sweep("--time 1ms", Path::new("/proc/sendpath/sweep")).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("mkdir(2) /proc/sendpath/sweep"), "{text}");
+
+    let (_folder, out, _) = measured("--time 1ms")?;
+    fs::create_dir(out.join("report.html.new"))?;
+    let output = report(&out);
+    let text = stderr(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("report.html"), "{text}");
+    Ok(())
+}
+
+fn full_output() -> Result<(), Failed> {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full");
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("sweep");
+    let mut report = sendpath();
+    report.arg("report").arg(&out);
+    let mut run = sendpath();
+    run.args(["run", "--netns", "loopback", "--size", "64", "--duration", "1ms"]);
+    for mut command in [sweep("--time 1ms", &out), report, run] {
+        let output = command.stdout(full()?).output()?;
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {text}");
+        assert!(text.contains("write(2) to standard output: No space left"), "{command:?}: {text}");
+    }
+    assert!(
+        out.join("summary.csv").exists() && out.join("report.html").exists(),
+        "all but the printing is done"
+    );
+    Ok(())
+}
+
+fn closed_output() -> Result<(), Failed> {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let (_folder, out, _) = measured("--time 1ms")?;
+    let output = sendpath().arg("report").arg(&out).stdout(writer).output()?;
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    Ok(())
+}
