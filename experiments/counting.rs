@@ -20,7 +20,7 @@ use sendpath::measure::burst::{time, warm_up};
 use sendpath::measure::environment;
 use sendpath::pair::{Mode, Testbed};
 use sendpath::sample::{Sample, SideReport};
-use sendpath::settings::setup_from_variables;
+use sendpath::settings::{Link, Settings};
 
 const ROUNDS: usize = 60;
 const BURST: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_experiments"));
-    let setup = setup_from_variables(program)?;
+    let setup = Settings::<Link>::from_variables()?.setup(program)?;
     let mut testbed = Testbed::start(&setup)?;
     println!("{}", environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     // Opened before the first case, which makes the server's other threads.

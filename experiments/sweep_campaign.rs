@@ -19,7 +19,7 @@ use sendpath::results::metric::Metric;
 use sendpath::results::stats::Effect;
 use sendpath::results::store::{self, Manifest, Plan, SCHEMA, Store};
 use sendpath::results::verdict::Verdict;
-use sendpath::settings::setup_from_variables;
+use sendpath::settings::{Link, Settings};
 use sendpath::sweep::{Options, PairRig, Sweep};
 
 /// Sweeps of `two_copy` against itself.
@@ -33,7 +33,7 @@ const PER_CASE: Duration = Duration::from_secs(3);
 
 fn main() -> anyhow::Result<()> {
     let program = env!("CARGO_BIN_EXE_experiments").into();
-    let setup = setup_from_variables(program)?;
+    let setup = Settings::<Link>::from_variables()?.setup(program)?;
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(()); // nothing here is quick
     }

@@ -1,8 +1,12 @@
-//! What the user sets, by options of the command line or by variables: read once, for every command and bench,
-//! into typed values. An error names what the user wrote.
+//! What the user sets, by options of the command line or by variables: one list of them, which every command takes a part
+//! of and the benches take as variables alone. An error names what the user wrote.
 
 use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::case::{
     Axes, Axis, CaseError, Engine, Layout, Placement, Receiver, SendPath, Shape, Source, Workload,
@@ -21,126 +25,331 @@ pub enum Setting {
     Paths,
     /// Where fields lie.
     Layouts,
-    /// Payload sizes.
+    /// Payloads.
     Sizes,
     /// Numbers of pairs.
     Threads,
-    /// Where the two ends of a pair run.
+    /// Which CPUs the ends of a pair run on.
     Placements,
-    /// How clients take the bytes in.
+    /// How the client takes the bytes in.
     Receivers,
     /// Which messages are sent.
     Sources,
-    /// How they are cut into fields.
+    /// How payloads are cut into fields.
     Shapes,
     /// How the paths' calls are made.
     Engines,
-    /// Below which sizes the hybrid paths copy a field.
+    /// Below which size hybrid paths copy a field.
     CopyBelow,
     /// Where the two processes run.
     Netns,
-    /// The command that leads to the client.
+    /// The command that starts a client elsewhere.
     Peer,
-    /// Where data connections to a server with a peer are made to.
+    /// Where that client connects to.
     ServerAddress,
-    /// The MTU of the veth pair.
+    /// The MTU of the link.
     Mtu,
-    /// The size of the socket buffers.
+    /// The sockets' buffers.
     Buffers,
-    /// TCP congestion control.
+    /// The sockets' congestion control.
     Congestion,
 }
 
 impl Setting {
-    /// Its option on the command line.
-    #[must_use]
-    pub fn option(self) -> &'static str {
+    /// Its option, its variable, and what may be given: as `--help` has it.
+    const fn words(self) -> [&'static str; 3] {
         match self {
-            Self::Workloads => "--workload",
-            Self::Paths => "--path",
-            Self::Layouts => "--layout",
-            Self::Sizes => "--size",
-            Self::Threads => "--threads",
-            Self::Placements => "--placement",
-            Self::Receivers => "--receiver",
-            Self::Sources => "--source",
-            Self::Shapes => "--shape",
-            Self::Engines => "--engine",
-            Self::CopyBelow => "--copy-below",
-            Self::Netns => "--netns",
-            Self::Peer => "--peer",
-            Self::ServerAddress => "--server-address",
-            Self::Mtu => "--mtu",
-            Self::Buffers => "--buffers",
-            Self::Congestion => "--congestion",
+            Self::Workloads => [
+                "--workload",
+                "SENDPATH_WORKLOADS",
+                "rr (8-byte request, whole message back), stream (messages back to back)",
+            ],
+            Self::Paths => [
+                "--path",
+                "SENDPATH_PATHS",
+                "two_copy (pack, send), one_copy (sendmsg with an iovec for each field), zero_copy (with MSG_ZEROCOPY), \
+                 hybrid (small fields copied into one buffer, large ones gathered), hybrid_zero (with MSG_ZEROCOPY), \
+                 splice (vmsplice, splice), file (sendfile from a memfd)",
+            ],
+            Self::Layouts => [
+                "--layout",
+                "SENDPATH_LAYOUTS",
+                "heap (fields as malloc gives them), page (each field on pages of its own), huge (on huge pages)",
+            ],
+            Self::Sizes => ["--size", "SENDPATH_SIZES", "Payload of one message, 8 to 16M: 64, 4K, 1M"],
+            Self::Threads => {
+                ["--threads", "SENDPATH_THREADS", "Pairs of one server and one client thread, 1 to 256"]
+            }
+            Self::Placements => [
+                "--placement",
+                "SENDPATH_PLACEMENT",
+                "paired (both ends on one CPU), split (servers and clients on different CPUs), free",
+            ],
+            Self::Receivers => [
+                "--receiver",
+                "SENDPATH_RECEIVER",
+                "buffer (recv into one buffer), fields (recvmsg into the fields), unpack (recv, then unpack), discard \
+                 (dropped in the kernel), mmap (TCP_ZEROCOPY_RECEIVE: whole pages are mapped), matched (as the sender \
+                 sends), sink (nobody: the sender alone, nothing copied on the way)",
+            ],
+            Self::Sources => [
+                "--source",
+                "SENDPATH_SOURCE",
+                "hot (a few messages, sent in turn), cold (a set that no cache holds)",
+            ],
+            Self::Shapes => [
+                "--shape",
+                "SENDPATH_SHAPE",
+                "How the payload is cut into fields: equal (eight), header (24 bytes and the rest), fields:N (1 to 64 \
+                 equal ones), sizes such as 24,512K, a trace such as 97x64|3x24,512K (of every 100 messages 97 and 3), \
+                 or @FILE (a trace with a list on each line: 97 64)",
+            ],
+            Self::Engines => [
+                "--engine",
+                "SENDPATH_ENGINE",
+                "How the path's call is made: syscall, uring (io_uring), uring_fixed (from registered buffers, \
+                 zero_copy alone), uring_sqpoll (a kernel thread takes the sends)",
+            ],
+            Self::CopyBelow => {
+                ["--copy-below", "SENDPATH_COPY_BELOW", "hybrid and hybrid_zero copy fields of fewer bytes"]
+            }
+            Self::Netns => [
+                "--netns",
+                "SENDPATH_NETNS",
+                "Where the two ends run: anonymous (two network namespaces, made and gone with the run), \
+                 SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback",
+            ],
+            Self::Peer => [
+                "--peer",
+                "SENDPATH_PEER",
+                "A command whose standard input and output lead to `sendpath client` on another machine, as in \
+                 'ssh bob sendpath client'. It is run without a shell and without a terminal",
+            ],
+            Self::ServerAddress => [
+                "--server-address",
+                "SENDPATH_SERVER_ADDRESS",
+                "The address of this machine that the peer's client connects to: 10.0.0.1, 10.0.0.1:7001",
+            ],
+            Self::Mtu => ["--mtu", "SENDPATH_MTU", "MTU of the veth pair, in bytes"],
+            Self::Buffers => [
+                "--buffers",
+                "SENDPATH_BUFFERS",
+                "Socket buffers: a size such as 2M, or auto for the kernel's autotuning",
+            ],
+            Self::Congestion => ["--congestion", "SENDPATH_CONGESTION", "TCP congestion control"],
         }
     }
 
-    /// Its environment variable.
+    /// The option of the command line.
     #[must_use]
-    pub fn variable(self) -> &'static str {
-        match self {
-            Self::Workloads => "SENDPATH_WORKLOADS",
-            Self::Paths => "SENDPATH_PATHS",
-            Self::Layouts => "SENDPATH_LAYOUTS",
-            Self::Sizes => "SENDPATH_SIZES",
-            Self::Threads => "SENDPATH_THREADS",
-            Self::Placements => "SENDPATH_PLACEMENT",
-            Self::Receivers => "SENDPATH_RECEIVER",
-            Self::Sources => "SENDPATH_SOURCE",
-            Self::Shapes => "SENDPATH_SHAPE",
-            Self::Engines => "SENDPATH_ENGINE",
-            Self::CopyBelow => "SENDPATH_COPY_BELOW",
-            Self::Netns => "SENDPATH_NETNS",
-            Self::Peer => "SENDPATH_PEER",
-            Self::ServerAddress => "SENDPATH_SERVER_ADDRESS",
-            Self::Mtu => "SENDPATH_MTU",
-            Self::Buffers => "SENDPATH_BUFFERS",
-            Self::Congestion => "SENDPATH_CONGESTION",
-        }
+    pub const fn option(self) -> &'static str {
+        self.words()[0]
+    }
+
+    /// The environment variable.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        self.words()[1]
     }
 }
 
-/// What the user wrote, and where.
+/// A setting as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
     /// The option or the variable.
     pub name: &'static str,
-    /// Its value.
+    /// What it says.
     pub text: String,
 }
 
 impl fmt::Display for Given {
-    /// As the user wrote it: `--path one_copy`, `SENDPATH_PATHS=one_copy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, text } = self;
         if name.starts_with("--") { write!(f, "{name} {text}") } else { write!(f, "{name}={text}") }
     }
 }
 
-/// Where settings are looked up: an option on the command line goes before its variable.
-pub struct Settings<'a> {
-    options: &'a dyn Fn(Setting) -> Option<String>,
-    variables: &'a dyn Fn(&'static str) -> Option<String>,
+/// A part of the list that a command takes.
+pub trait Part {
+    /// What stands above it in `--help`.
+    const HEADING: &'static str;
+    /// The settings, each with the name of its value and its default. A value that is a `LIST` may be several.
+    const TAKEN: &'static [(Setting, &'static str, &'static str)];
+    /// Whether a variable does as well.
+    const HAS_VARIABLES: bool = true;
 }
 
-impl<'a> Settings<'a> {
-    /// `options` gives the value of an option, `variables` that of an environment variable.
-    pub fn new(
-        options: &'a dyn Fn(Setting) -> Option<String>,
-        variables: &'a dyn Fn(&'static str) -> Option<String>,
-    ) -> Self {
-        Self { options, variables }
+/// The name of a value that may be several.
+const LIST: &str = "LIST";
+
+/// The cases that a sweep, a comparison or a bench measures.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix;
+
+impl Part for Matrix {
+    const HEADING: &'static str = "Cases, in place of the profile's: each takes a list";
+    const TAKEN: &'static [(Setting, &'static str, &'static str)] = &[
+        (Setting::Workloads, LIST, ""),
+        (Setting::Paths, LIST, ""),
+        (Setting::Layouts, LIST, ""),
+        (Setting::Sizes, LIST, ""),
+        (Setting::Threads, LIST, ""),
+        (Setting::Placements, LIST, ""),
+        (Setting::Receivers, LIST, ""),
+        (Setting::Sources, LIST, ""),
+        (Setting::Shapes, LIST, "[between several: ;]"),
+        (Setting::Engines, LIST, ""),
+        (Setting::CopyBelow, LIST, ""),
+    ];
+}
+
+/// The one case of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct One;
+
+impl Part for One {
+    const HEADING: &'static str = "The case";
+    const TAKEN: &'static [(Setting, &'static str, &'static str)] = &[
+        (Setting::Workloads, "NAME", "[default: rr]"),
+        (Setting::Paths, "NAME", "[default: two_copy]"),
+        (Setting::Layouts, "NAME", "[default: heap]"),
+        (Setting::Sizes, "BYTES", "[default: 64K, or what the shape brings with it]"),
+        (Setting::Threads, "PAIRS", "[default: 1]"),
+        (Setting::Placements, "NAME", "[default: paired]"),
+        (Setting::Receivers, "NAME", "[default: buffer]"),
+        (Setting::Sources, "NAME", "[default: hot]"),
+        (Setting::Shapes, "SHAPE", "[default: equal]"),
+        (Setting::Engines, "NAME", "[default: syscall]"),
+        (Setting::CopyBelow, "BYTES", "[default: 4K]"),
+    ];
+    const HAS_VARIABLES: bool = false;
+}
+
+/// What a threshold is looked for with: sizes are what is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought;
+
+impl Part for Sought {
+    const HEADING: &'static str = "Paths and cases";
+    const TAKEN: &'static [(Setting, &'static str, &'static str)] = &[
+        (Setting::Paths, LIST, "[default: one_copy,zero_copy]"),
+        (Setting::Layouts, LIST, "[default: heap; zero_copy: page]"),
+        (Setting::Engines, LIST, "[default: syscall]"),
+        (Setting::Receivers, "NAME", "[default: sink, or buffer where it cannot be made]"),
+        (Setting::Shapes, "SHAPE", "[default: equal]"),
+        (Setting::Workloads, "NAME", "[default: rr]"),
+        (Setting::Threads, "PAIRS", "[default: 1]"),
+        (Setting::Placements, "NAME", "[default: paired]"),
+        (Setting::Sources, "NAME", "[default: hot]"),
+    ];
+}
+
+/// The link and the sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Link;
+
+impl Part for Link {
+    const HEADING: &'static str = "Link and sockets";
+    const TAKEN: &'static [(Setting, &'static str, &'static str)] = &[
+        (Setting::Netns, "NETNS", "[default: anonymous]"),
+        (Setting::Peer, "COMMAND", ""),
+        (
+            Setting::ServerAddress,
+            "ADDRESS[:PORT]",
+            "[default: that on the subnet which both ends share, any free port]",
+        ),
+        (Setting::Mtu, "BYTES", "[default: the kernel's, 1500]"),
+        (Setting::Buffers, "BYTES", "[default: 2M]"),
+        (Setting::Congestion, "NAME", "[default: reno]"),
+    ];
+}
+
+/// What the user gave of a [`Part`].
+#[derive(Clone, Debug)]
+pub struct Settings<P> {
+    given: Vec<(Setting, Given)>,
+    part: PhantomData<P>,
+}
+
+impl<P: Part> Args for Settings<P> {
+    fn augment_args(command: Command) -> Command {
+        let argument = |&(setting, value, default): &(Setting, &'static str, &'static str)| {
+            let [option, variable, about] = setting.words();
+            let option = option.trim_start_matches("--");
+            let argument = Arg::new(option)
+                .long(option)
+                .value_name(value)
+                .hide_env_values(true)
+                .help_heading(P::HEADING);
+            let argument = argument.help(format!("{about} {default}").trim_end().to_owned());
+            if P::HAS_VARIABLES { argument.env(variable) } else { argument }
+        };
+        command.args(P::TAKEN.iter().map(argument))
     }
 
-    /// What the user wrote of `setting`; none where they did not.
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<P: Part> FromArgMatches for Settings<P> {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let given = |&(setting, ..): &(Setting, &str, &str)| {
+            let id = setting.option().trim_start_matches("--");
+            let text = matches.get_one::<String>(id)?.clone();
+            let name = match matches.value_source(id) {
+                Some(ValueSource::EnvVariable) => setting.variable(),
+                _ => setting.option(),
+            };
+            Some((setting, Given { name, text }))
+        };
+        Ok(Self { given: P::TAKEN.iter().filter_map(given).collect(), part: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<P: Part> Settings<P> {
+    /// What the variables say: an empty command line.
+    ///
+    /// # Errors
+    /// A variable that is no text.
+    pub fn from_variables() -> Result<Self> {
+        let matches = Self::augment_args(Command::new("")).no_binary_name(true).try_get_matches_from([""; 0]);
+        matches
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(|error| Error::Setting(error.to_string()))
+    }
+
+    /// What was given by options, and not by variables.
     #[must_use]
-    pub fn given(&self, setting: Setting) -> Option<Given> {
-        let option = (self.options)(setting).map(|text| Given { name: setting.option(), text });
-        option.or_else(|| {
-            let text = (self.variables)(setting.variable())?;
-            Some(Given { name: setting.variable(), text })
-        })
+    pub fn options_alone(&self) -> Self {
+        let options = self.given.iter().filter(|(_, given)| given.name.starts_with("--"));
+        Self { given: options.cloned().collect(), part: PhantomData }
+    }
+
+    /// The same with another text for `setting`.
+    #[must_use]
+    pub fn with(mut self, setting: Setting, text: String) -> Self {
+        self.given.retain(|(other, _)| *other != setting);
+        self.given.push((setting, Given { name: setting.option(), text }));
+        self
+    }
+
+    /// As options of a command that sets the same.
+    #[must_use]
+    pub fn as_options(&self) -> Vec<String> {
+        let option = |(setting, given): &(Setting, Given)| format!("{}={}", setting.option(), given.text);
+        self.given.iter().map(option).collect()
+    }
+
+    /// What the user wrote for a setting, if anything.
+    #[must_use]
+    pub fn given(&self, setting: Setting) -> Option<&Given> {
+        self.given.iter().find(|(other, _)| *other == setting).map(|(_, given)| given)
     }
 
     /// The axes of the matrix that are set.
@@ -158,7 +367,7 @@ impl<'a> Settings<'a> {
             placements: self.list(Setting::Placements, Placement::parse)?,
             receivers: self.list(Setting::Receivers, Receiver::parse)?,
             sources: self.list(Setting::Sources, Source::parse)?,
-            shapes: self.parsed(Setting::Shapes, parse_shapes)?,
+            shapes: self.one_if_asked(Setting::Shapes, self.parsed(Setting::Shapes, parse_shapes)?)?,
             engines: self.list(Setting::Engines, Engine::parse)?,
             copy_below_bytes: self.list(Setting::CopyBelow, parse_copy_below)?,
         };
@@ -184,7 +393,7 @@ impl<'a> Settings<'a> {
             socket.buffers = buffers;
         }
         if let Some(Given { text, .. }) = self.given(Setting::Congestion) {
-            socket.congestion = text;
+            socket.congestion.clone_from(text);
         }
         let mtu_bytes = self.parsed(Setting::Mtu, |text| {
             text.parse().map_err(|_| format!("MTU {text:?} is not a number of bytes"))
@@ -219,11 +428,22 @@ impl<'a> Settings<'a> {
         for &(setting, why) in alone {
             if let Some(given) = self.given(setting) {
                 let with =
-                    self.given(Setting::Peer).map_or_else(|| "no --peer".to_owned(), |peer| peer.to_string());
+                    self.given(Setting::Peer).map_or_else(|| "no --peer".to_owned(), ToString::to_string);
                 return Err(Error::Setting(format!("{given} does not go with {with}: {why}")));
             }
         }
         Ok(())
+    }
+
+    /// Refuses several where one is taken.
+    fn one_if_asked<T>(&self, setting: Setting, list: Option<Vec<T>>) -> Result<Option<Vec<T>>> {
+        let takes_several = P::TAKEN.iter().any(|&(other, value, _)| other == setting && value == LIST);
+        match (&list, self.given(setting)) {
+            (Some(several), Some(given)) if several.len() > 1 && !takes_several => {
+                Err(Error::Setting(format!("{given}: it takes one at a time")))
+            }
+            _ => Ok(list),
+        }
     }
 
     fn list<T: PartialEq>(
@@ -231,7 +451,8 @@ impl<'a> Settings<'a> {
         setting: Setting,
         parse: impl Fn(&str) -> std::result::Result<T, CaseError>,
     ) -> Result<Option<Vec<T>>> {
-        self.parsed(setting, |text| parse_list(text, &parse))
+        let list = self.parsed(setting, |text| parse_list(text, &parse))?;
+        self.one_if_asked(setting, list)
     }
 
     fn parsed<T, E: Display>(
@@ -240,19 +461,11 @@ impl<'a> Settings<'a> {
         parse: impl Fn(&str) -> std::result::Result<T, E>,
     ) -> Result<Option<T>> {
         let Some(Given { name, text }) = self.given(setting) else { return Ok(None) };
-        match parse(&text) {
+        match parse(text) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(Error::Setting(format!("{name}: {error}"))),
         }
     }
-}
-
-/// Reads a shape; `@FILE` is a trace that stands in a file.
-///
-/// # Errors
-/// What is wrong with it. Of a file: which line.
-pub fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
-    inline(text)?.parse().map_err(|error: CaseError| error.to_string())
 }
 
 /// Reads a list of shapes, with `;` between them.
@@ -301,47 +514,55 @@ pub(crate) fn trace(lines: &str) -> std::result::Result<String, String> {
     Ok(all)
 }
 
-/// The environment variable `name`; none where it is not set, or is not UTF-8.
-#[must_use]
-pub fn variable(name: &'static str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// The setup that the variables ask for, for a bench.
-///
-/// # Errors
-/// As [`Settings::setup`].
-pub fn setup_from_variables(program: PathBuf) -> Result<Setup> {
-    Settings::new(&|_| None, &variable).setup(program)
-}
-
-/// The axes that the variables set, for a bench.
-///
-/// # Errors
-/// As [`Settings::axes`].
-pub fn axes_from_variables() -> Result<Axes> {
-    Settings::new(&|_| None, &variable).axes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Every setting.
+    #[derive(Debug)]
+    struct All;
+
+    impl Part for All {
+        const HEADING: &'static str = "";
+        const TAKEN: &'static [(Setting, &'static str, &'static str)] = &[
+            (Setting::Workloads, LIST, ""),
+            (Setting::Paths, LIST, ""),
+            (Setting::Layouts, LIST, ""),
+            (Setting::Sizes, LIST, ""),
+            (Setting::Threads, LIST, ""),
+            (Setting::Receivers, LIST, ""),
+            (Setting::Shapes, LIST, ""),
+            (Setting::Engines, LIST, ""),
+            (Setting::CopyBelow, LIST, ""),
+            (Setting::Netns, "", ""),
+            (Setting::Peer, "", ""),
+            (Setting::ServerAddress, "", ""),
+            (Setting::Mtu, "", ""),
+            (Setting::Buffers, "", ""),
+        ];
+        const HAS_VARIABLES: bool = false;
+    }
+
+    /// With the options on a command line; the variables as if they had been there.
     fn read<T>(
         options: &[(Setting, &str)],
         variables: &[(&str, &str)],
-        of: impl Fn(&Settings<'_>) -> Result<T>,
+        of: impl Fn(&Settings<All>) -> Result<T>,
     ) -> Result<T> {
-        let option = |asked: Setting| {
-            options.iter().find(|(setting, _)| *setting == asked).map(|(_, text)| (*text).to_owned())
-        };
-        let variable = |asked: &'static str| {
-            variables.iter().find(|(name, _)| *name == asked).map(|(_, text)| (*text).to_owned())
-        };
-        of(&Settings::new(&option, &variable))
+        let line = options.iter().map(|(setting, text)| format!("{}={text}", setting.option()));
+        let command = Settings::<All>::augment_args(Command::new("")).no_binary_name(true);
+        let mut settings = Settings::<All>::from_arg_matches(&command.get_matches_from(line)).unwrap();
+        for &(name, text) in variables {
+            let setting =
+                All::TAKEN.iter().map(|taken| taken.0).find(|setting| setting.variable() == name).unwrap();
+            if settings.given(setting).is_none() {
+                settings.given.push((setting, Given { name: setting.variable(), text: text.to_owned() }));
+            }
+        }
+        of(&settings)
     }
 
-    fn axes(settings: &Settings<'_>) -> Result<Axes> {
+    fn axes(settings: &Settings<All>) -> Result<Axes> {
         settings.axes()
     }
 
@@ -351,13 +572,20 @@ mod tests {
     }
 
     #[test]
-    fn an_option_goes_before_its_variable() {
-        let axes =
-            read(&[(Setting::Sizes, "4K")], &[("SENDPATH_SIZES", "64"), ("SENDPATH_THREADS", "2")], |s| {
-                s.axes()
-            });
-        let axes = axes.unwrap();
-        assert_eq!((axes.payload_bytes, axes.threads), (Some(vec![4096]), Some(vec![2])));
+    fn where_one_is_taken_several_are_refused() {
+        let command = Settings::<One>::augment_args(Command::new("")).no_binary_name(true);
+        let of = |line: [&str; 2]| {
+            let matches = command.clone().get_matches_from(line);
+            Settings::<One>::from_arg_matches(&matches).unwrap().axes()
+        };
+        let case = of(["--size=4K", "--path=one_copy"]).unwrap().case();
+        assert_eq!((case.payload_bytes, case.path, case.threads), (4096, SendPath::OneCopy, 1));
+        assert_eq!(
+            of(["--shape=24,512K", "--path=one_copy"]).unwrap().case().payload_bytes,
+            24 + (512 << 10)
+        );
+        let error = of(["--size=4K,8K", "--path=one_copy"]).unwrap_err();
+        assert_eq!(error.to_string(), "--size 4K,8K: it takes one at a time");
     }
 
     #[test]
@@ -391,7 +619,7 @@ mod tests {
         let message =
             "--path one_copy SENDPATH_ENGINE=uring_fixed: path one_copy has no engine uring_fixed: ";
         assert!(error.is_bad_input() && error.to_string().starts_with(message), "{error}");
-        let setup = |settings: &Settings<'_>| settings.setup(PathBuf::new());
+        let setup = |settings: &Settings<All>| settings.setup(PathBuf::new());
         let error = read(&[(Setting::Mtu, "big")], &[], setup).unwrap_err().to_string();
         assert_eq!(error, r#"--mtu: MTU "big" is not a number of bytes"#);
         let error = read(&[(Setting::Peer, "ssh 'bob")], &[], setup).unwrap_err().to_string();
@@ -502,7 +730,7 @@ mod tests {
             format!("@{}", file.display())
         };
         let given = text("# replies of a key-value store\n97 64\n\n3 24, 512K   # with a body\n");
-        assert_eq!(parse_shape(&given).unwrap().to_string(), "97x64|3x24,512K");
+        assert_eq!(parse_shapes(&given).unwrap()[0].to_string(), "97x64|3x24,512K");
         let listed =
             read(&[(Setting::Shapes, &format!("header; {given}"))], &[], axes).unwrap().shapes.unwrap();
         assert_eq!(listed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["header", "97x64|3x24,512K"]);
@@ -515,7 +743,7 @@ mod tests {
             ("# nothing\n", "trace.txt: no line has a weight"),
             ("100000 64\n1 512K\n", "trace.txt: shape \"100000x64|1x512K\": a list has less than 1/512"),
         ] {
-            let error = parse_shape(&text(lines)).unwrap_err();
+            let error = parse_shapes(&text(lines)).unwrap_err();
             assert!(error.contains(said), "{lines:?}: {error}");
         }
     }

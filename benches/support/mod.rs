@@ -25,7 +25,7 @@ use sendpath::measure::environment;
 use sendpath::pair::{Setup, Testbed};
 use sendpath::results::record::{Arm, ROUNDS_PER_VISIT};
 use sendpath::sample::{Sample, ZeroCopyCounts};
-use sendpath::settings;
+use sendpath::settings::{self, Settings};
 use sendpath::sweep::{Bursts, PairRig, Rig, VISITS_PER_LIFE, Visit, Visits};
 
 use arguments::{Arguments, Mode};
@@ -92,8 +92,9 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
     // An experiment that is made like a bench has a program of its own package.
     let program = option_env!("CARGO_BIN_EXE_sendpath").or(option_env!("CARGO_BIN_EXE_experiments"));
     let program = PathBuf::from(program.expect("cargo says where the program is"));
-    let settings =
-        settings::axes_from_variables().and_then(|axes| Ok((axes, settings::setup_from_variables(program)?)));
+    let settings = Settings::<settings::Matrix>::from_variables().and_then(|matrix| {
+        Ok((matrix.axes()?, Settings::<settings::Link>::from_variables()?.setup(program)?))
+    });
     let (matrices, setup) = match settings {
         Ok((axes, setup)) => {
             (matrices.into_iter().map(|matrix| matrix.overridden(&axes)).collect::<Vec<_>>(), setup)

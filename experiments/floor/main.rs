@@ -33,7 +33,7 @@ use sendpath::measure::burst::{long_duration, time, warm_up};
 use sendpath::measure::environment;
 use sendpath::pair::{Mode, Testbed, source_messages};
 use sendpath::sample::Side;
-use sendpath::settings::setup_from_variables;
+use sendpath::settings::{Link, Settings};
 use sendpath::topology::affinity::pin;
 
 /// What runs in a round.
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_experiments"));
-    let setup = setup_from_variables(program)?;
+    let setup = Settings::<Link>::from_variables()?.setup(program)?;
     let testbed = Testbed::start(&setup)?;
     println!("{}", environment::read(&setup, testbed.effective(), &[Placement::Paired])?);
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))

@@ -9,8 +9,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Shown;
-use super::sweep::{MatrixOptions, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, SetupOptions, UNDECIDED, interrupt, output};
+use super::sweep::{parse_percent, parse_time};
+use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, PROGRAM, SetupOptions, UNDECIDED, interrupt, output};
 use crate::ab::build::RevisionBuilds;
 use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::peer_copy::{self, PeerCopy};
@@ -24,6 +24,7 @@ use crate::random;
 use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::{Failure, LeftOut, Outcome};
 use crate::results::metric::Direction;
+use crate::settings::{self, Setting, Settings};
 use crate::sweep::plan::cells;
 
 const AFTER_HELP: &str = "\
@@ -118,7 +119,7 @@ pub(super) struct Options {
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
-    matrix: MatrixOptions,
+    matrix: Settings<settings::Matrix>,
     #[command(flatten)]
     setup: SetupOptions,
 }
@@ -194,7 +195,7 @@ fn comment_on_failure(is_asked_for: bool, cause: &str) {
 }
 
 fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
-    let setup = options.setup.setup()?;
+    let setup = options.setup.setup(PROGRAM.into())?;
     let matrix = default_matrix().overridden(&options.matrix.axes()?);
     let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
         .into_iter()
@@ -217,7 +218,11 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     let copies = peer_copies(options, &setup, &programs, interrupted)?;
     let build = |side: usize, variables: &[(String, String)]| {
         let copy = copies.as_ref().map(|copies| &copies[side.min(copies.len() - 1)]);
-        let arguments = options.setup.arguments(copy.map(PeerCopy::peer_command));
+        let mut setup = options.setup.options_alone();
+        if let Some(copy) = copy {
+            setup = setup.with(Setting::Peer, copy.peer_command());
+        }
+        let arguments = setup.as_options().into_iter().map(OsString::from).collect();
         Build { program: programs[side].clone(), arguments, variables: variables.to_vec() }
     };
     let seed = options.seed.map_or_else(random::number, Ok)?;

@@ -1,7 +1,7 @@
 //! `sendpath doctor`: what this machine can measure, and what would make its numbers wrong.
 
 use super::output::{note, print};
-use super::{DONE, MISSING, SetupOptions};
+use super::{DONE, MISSING, PROGRAM, SetupOptions};
 use crate::check::{Check, State};
 use crate::doctor::{ExaminedClient, examine, names};
 use crate::environment::Interface;
@@ -38,7 +38,7 @@ pub(super) struct Options {
 
 /// Looks, prints, and judges what was required.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let setup = options.setup.setup()?;
+    let setup = options.setup.setup(PROGRAM.into())?;
     let required = required(options.require.as_deref())?;
     let examined = examine(&setup);
     let text = if options.json {

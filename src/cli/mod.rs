@@ -18,18 +18,17 @@ mod sweep;
 mod tune;
 mod worker;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use strum::{EnumMessage, VariantArray};
 
-use crate::error::Result;
-use crate::pair::Setup;
-use crate::settings::{self, Setting, Settings};
+use crate::error::Error;
+use crate::settings::{self, Settings};
+use sendpath_report::error::Error as Stored;
 
 /// Everything was measured.
 const DONE: u8 = 0;
@@ -106,87 +105,11 @@ where
     PossibleValuesParser::new(values).try_map(|word| word.parse())
 }
 
-/// Settings of the link and the sockets; each may also be given by its variable.
-#[derive(Args)]
-#[command(next_help_heading = "Link and sockets")]
-struct SetupOptions {
-    /// Where the two ends run: anonymous (two network namespaces, made and gone with the run),
-    /// SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback [default: anonymous]
-    #[arg(long, value_name = "NETNS")]
-    netns: Option<String>,
-    #[arg(
-        help = "A command whose standard input and output lead to `sendpath client` on another machine, as in \
-                  'ssh bob sendpath client'. It is run without a shell and without a terminal"
-    )]
-    #[arg(long, value_name = "COMMAND")]
-    peer: Option<String>,
-    #[arg(
-        help = "Of this machine, where the peer's client makes its data connections to: 10.0.0.1, 10.0.0.1:7001 \
-                  [default: the address on the subnet that both ends share, any free port]"
-    )]
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    server_address: Option<String>,
-    /// MTU of the veth pair, in bytes [default: the kernel's, 1500]
-    #[arg(long, value_name = "BYTES")]
-    mtu: Option<String>,
-    /// Socket buffers: a size such as 2M, or auto for the kernel's autotuning [default: 2M]
-    #[arg(long, value_name = "BYTES")]
-    buffers: Option<String>,
-    /// TCP congestion control [default: reno]
-    #[arg(long, value_name = "NAME")]
-    congestion: Option<String>,
-}
+/// The link and the sockets, as every command takes them.
+type SetupOptions = Settings<settings::Link>;
 
-impl SetupOptions {
-    /// The options as a process is given them, with another peer's command if one is given.
-    fn arguments(&self, peer: Option<String>) -> Vec<OsString> {
-        let peer = peer.or_else(|| self.peer.clone());
-        [
-            ("netns", &self.netns),
-            ("peer", &peer),
-            ("server-address", &self.server_address),
-            ("mtu", &self.mtu),
-            ("buffers", &self.buffers),
-            ("congestion", &self.congestion),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some(OsString::from(format!("--{name}={}", value.as_ref()?))))
-        .collect()
-    }
-
-    /// What these options and the variables set, as options of a command that sets the same.
-    fn as_options(&self) -> Vec<String> {
-        let (get, variable) = (|setting| self.get(setting), settings::variable);
-        let settings = Settings::new(&get, &variable);
-        [
-            Setting::Netns,
-            Setting::Peer,
-            Setting::ServerAddress,
-            Setting::Mtu,
-            Setting::Buffers,
-            Setting::Congestion,
-        ]
-        .into_iter()
-        .filter_map(|setting| Some(format!("{}={}", setting.option(), settings.given(setting)?.text)))
-        .collect()
-    }
-
-    fn get(&self, setting: Setting) -> Option<String> {
-        match setting {
-            Setting::Netns => self.netns.clone(),
-            Setting::Peer => self.peer.clone(),
-            Setting::ServerAddress => self.server_address.clone(),
-            Setting::Mtu => self.mtu.clone(),
-            Setting::Buffers => self.buffers.clone(),
-            Setting::Congestion => self.congestion.clone(),
-            _ => None,
-        }
-    }
-
-    fn setup(&self) -> Result<Setup> {
-        Settings::new(&|setting| self.get(setting), &settings::variable).setup("/proc/self/exe".into())
-    }
-}
+/// This program, as it is started once more.
+const PROGRAM: &str = "/proc/self/exe";
 
 /// Reads the command line, does what it says, and returns the exit code.
 #[must_use]
@@ -209,8 +132,8 @@ pub fn main() -> ExitCode {
     };
     let code = outcome.unwrap_or_else(|error| {
         output::note(&format!("sendpath: {error:#}"));
-        let bad_input =
-            error.downcast_ref::<crate::error::Error>().is_some_and(crate::error::Error::is_bad_input);
+        let bad_input = error.downcast_ref::<Error>().is_some_and(Error::is_bad_input)
+            || error.downcast_ref::<Stored>().is_some_and(Stored::is_bad_input);
         if bad_input { BAD_INPUT } else { FAILED }
     });
     ExitCode::from(code)

@@ -10,11 +10,8 @@ use serde::Serialize;
 
 use super::output::note;
 use super::progress::Shown;
-use super::{DONE, INTERRUPTED, SetupOptions, interrupt};
-use crate::case::{
-    Axis, Case, CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape,
-    Source, Workload, parse_copy_below, parse_payload_bytes, parse_threads,
-};
+use super::{DONE, INTERRUPTED, PROGRAM, SetupOptions, interrupt};
+use crate::case::{Case, CaseError, Layout, Placement, Receiver, Workload};
 use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
 use crate::event::{self, Event};
@@ -27,7 +24,7 @@ use crate::message::Pages;
 use crate::pair::{Instance, Mode, Testbed};
 use crate::results::stats::median;
 use crate::sample::{CopiedBound, RoundTrips, Sample, Seen, SideReport, ZeroCopyCounts, why_not_seen};
-use crate::settings::parse_shape;
+use crate::settings::{self, Settings};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -61,52 +58,6 @@ Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
-    /// rr (8-byte request, whole message back) or stream (messages back to back)
-    #[arg(long, value_name = "NAME", default_value = "rr", value_parser = Workload::parse)]
-    workload: Workload,
-    #[arg(
-        help = "two_copy (pack, send), one_copy (sendmsg with an iovec for each field), zero_copy (with MSG_ZEROCOPY), \
-                  hybrid (small fields copied into one buffer, large ones gathered), hybrid_zero (with MSG_ZEROCOPY), \
-                  splice (vmsplice, splice) or file (sendfile from a memfd)"
-    )]
-    #[arg(long, value_name = "NAME", default_value = "two_copy", value_parser = SendPath::parse)]
-    path: SendPath,
-    /// heap (fields as malloc gives them), page (each field on pages of its own) or huge (on huge pages)
-    #[arg(long, value_name = "NAME", default_value = "heap", value_parser = Layout::parse)]
-    layout: Layout,
-    /// Payload of one message, 8 to 16M [default: 64K, or what the shape brings with it]
-    #[arg(long, value_name = "BYTES", value_parser = parse_payload_bytes)]
-    size: Option<usize>,
-    /// Pairs of one server and one client thread, 1 to 256
-    #[arg(long, value_name = "PAIRS", default_value = "1", value_parser = parse_threads)]
-    threads: usize,
-    /// paired (both ends on one CPU), split (servers and clients on different CPUs) or free
-    #[arg(long, value_name = "NAME", default_value = "paired", value_parser = Placement::parse)]
-    placement: Placement,
-    #[arg(
-        help = "buffer (recv into one buffer), fields (recvmsg into the fields), unpack (recv, then unpack), discard \
-                  (dropped in the kernel), mmap (TCP_ZEROCOPY_RECEIVE: whole pages are mapped), matched (as the sender \
-                  sends) or sink (nobody: the sender alone, nothing copied on the way)"
-    )]
-    #[arg(long, value_name = "NAME", default_value = "buffer", value_parser = Receiver::parse)]
-    receiver: Receiver,
-    /// hot (a few messages, sent in turn) or cold (a set that no cache holds)
-    #[arg(long, value_name = "NAME", default_value = "hot", value_parser = Source::parse)]
-    source: Source,
-    /// How the payload is cut into fields: equal (eight), header (24 bytes and the rest), fields:N (1 to 64
-    /// equal ones), sizes such as 24,512K, a trace such as 97x64|3x24,512K (of every 100 messages 97 and 3), or
-    /// @FILE (a trace with a list on each line: 97 64)
-    #[arg(long, value_name = "SHAPE", default_value = "equal", value_parser = parse_shape)]
-    shape: Shape,
-    #[arg(
-        help = "How the path's call is made: syscall, uring (io_uring), uring_fixed (from registered buffers, zero_copy \
-                  alone) or uring_sqpoll (a kernel thread takes the sends)"
-    )]
-    #[arg(long, value_name = "NAME", default_value = "syscall", value_parser = Engine::parse)]
-    engine: Engine,
-    #[arg(help = "hybrid and hybrid_zero copy fields of fewer bytes [default: 4K]")]
-    #[arg(long, value_name = "BYTES", value_parser = parse_copy_below)]
-    copy_below: Option<usize>,
     /// About how long to measure, in bursts of 50 ms: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
@@ -118,6 +69,8 @@ pub(super) struct Options {
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    case: Settings<settings::One>,
     #[command(flatten)]
     setup: SetupOptions,
 }
@@ -138,40 +91,12 @@ pub(super) fn parse_counters(text: &str) -> Result<CounterList, CaseError> {
     Event::parse_list(text).map(CounterList)
 }
 
-impl Options {
-    /// The case that they name.
-    fn case(&self) -> Result<Case, CaseError> {
-        let &Self {
-            workload, path, layout, size, threads, placement, receiver, source, shape, engine, ..
-        } = self;
-        if self.copy_below.is_some() && !path.has_threshold() {
-            return Err(CaseError::NoHybrid);
-        }
-        let case = Case {
-            workload,
-            path,
-            layout,
-            payload_bytes: size
-                .or_else(|| shape.own_payload_bytes())
-                .unwrap_or(Case::default().payload_bytes),
-            threads,
-            placement,
-            receiver,
-            source,
-            shape,
-            engine,
-            copy_below_bytes: self.copy_below.unwrap_or(DEFAULT_COPY_BELOW_BYTES),
-        };
-        case.check()?;
-        Ok(case)
-    }
-}
-
 /// Measures the case and prints it.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let case = options.case().map_err(Error::from)?;
+    let case = options.case.axes()?.case();
+    case.check().map_err(Error::from)?;
     let Case { placement, receiver, .. } = case;
-    let setup = options.setup.setup()?;
+    let setup = options.setup.setup(PROGRAM.into())?;
     setup.check_placement(placement)?;
     let interrupted = interrupt::catch()?;
 

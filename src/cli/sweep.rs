@@ -11,7 +11,7 @@ use clap::Args;
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
-use super::{DONE, FAILED, INTERRUPTED, SetupOptions, interrupt, run, word};
+use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, run, word};
 use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
@@ -26,7 +26,7 @@ use crate::random;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, OnlyIn, Plan, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
-use crate::settings::{self, Setting, Settings};
+use crate::settings::{self, Settings};
 use crate::sweep::plan::Profile;
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
 
@@ -91,79 +91,9 @@ pub(super) struct Options {
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
     counters: super::run::CounterList,
     #[command(flatten)]
-    matrix: MatrixOptions,
+    matrix: Settings<settings::Matrix>,
     #[command(flatten)]
     setup: SetupOptions,
-}
-
-/// Comma lists that replace an axis of the profile's.
-#[derive(Args)]
-#[command(next_help_heading = "Cases, instead of the profile's")]
-pub(super) struct MatrixOptions {
-    /// Workloads: rr, stream
-    #[arg(long, value_name = "LIST")]
-    workload: Option<String>,
-    #[arg(help = "Paths: two_copy, one_copy, zero_copy, hybrid, hybrid_zero, splice, file")]
-    #[arg(long, value_name = "LIST")]
-    path: Option<String>,
-    /// Layouts: heap, page, huge
-    #[arg(long, value_name = "LIST")]
-    layout: Option<String>,
-    /// Payloads: 64,4K,1M
-    #[arg(long, value_name = "LIST")]
-    size: Option<String>,
-    /// Numbers of pairs: 1,4
-    #[arg(long, value_name = "LIST")]
-    threads: Option<String>,
-    /// Placements: paired, split, free
-    #[arg(long, value_name = "LIST")]
-    placement: Option<String>,
-    /// Receivers: buffer, fields, unpack, discard, mmap, matched, sink (nobody: the sender alone)
-    #[arg(long, value_name = "LIST")]
-    receiver: Option<String>,
-    /// Source messages: hot, cold
-    #[arg(long, value_name = "LIST")]
-    source: Option<String>,
-    /// Shapes, with ; between them: equal, header, fields:N, 24,512K, 97x64|3x24,512K, @FILE (see run --help)
-    #[arg(long, value_name = "LIST")]
-    shape: Option<String>,
-    #[arg(
-        help = "Engines: syscall, uring, uring_fixed, uring_sqpoll, each for the paths that it makes (see run --help)"
-    )]
-    #[arg(long, value_name = "LIST")]
-    engine: Option<String>,
-    #[arg(help = "Sizes below which hybrid and hybrid_zero copy a field: 1K,4K")]
-    #[arg(long, value_name = "LIST")]
-    copy_below: Option<String>,
-}
-
-impl MatrixOptions {
-    fn get(&self, setting: Setting) -> Option<String> {
-        match setting {
-            Setting::Workloads => self.workload.clone(),
-            Setting::Paths => self.path.clone(),
-            Setting::Layouts => self.layout.clone(),
-            Setting::Sizes => self.size.clone(),
-            Setting::Threads => self.threads.clone(),
-            Setting::Placements => self.placement.clone(),
-            Setting::Receivers => self.receiver.clone(),
-            Setting::Sources => self.source.clone(),
-            Setting::Shapes => self.shape.clone(),
-            Setting::Engines => self.engine.clone(),
-            Setting::CopyBelow => self.copy_below.clone(),
-            _ => None,
-        }
-    }
-
-    /// What these options set, whatever the variables say.
-    fn axes_of_options(&self) -> Result<Axes, Error> {
-        Settings::new(&|setting| self.get(setting), &|_| None).axes()
-    }
-
-    /// What these options and the variables set.
-    pub(super) fn axes(&self) -> Result<Axes, Error> {
-        Settings::new(&|setting| self.get(setting), &settings::variable).axes()
-    }
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
@@ -190,10 +120,10 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
 
 /// Measures, and prints the folder of the data.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let setup = options.setup.setup()?;
+    let setup = options.setup.setup(PROGRAM.into())?;
     let resumed = options.resume.as_deref().map(store::read).transpose()?;
     // Variables may have been set for the shell, with the first command in mind.
-    if resumed.is_some() && options.matrix.axes_of_options()? != Axes::default() {
+    if resumed.is_some() && options.matrix.options_alone().axes()? != Axes::default() {
         let text = "--resume goes on with the sweep's own cases: leave --size, --threads and the like out";
         return Err(Error::Setting(text.to_owned()).into());
     }

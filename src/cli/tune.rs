@@ -9,8 +9,8 @@ use serde_json::json;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::sweep::{parse_fragment_cost, parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, SetupOptions, interrupt, word};
-use crate::case::{Axes, Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
+use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, PROGRAM, SetupOptions, interrupt, word};
+use crate::case::{Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
 use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
@@ -87,65 +87,9 @@ pub(super) struct Options {
     #[arg(long, value_parser = word::<Language>(), value_name = "LANGUAGE", conflicts_with = "json")]
     constant: Option<Language>,
     #[command(flatten)]
-    cases: CaseOptions,
+    cases: Settings<settings::Sought>,
     #[command(flatten)]
     setup: SetupOptions,
-}
-
-/// What is held against `two_copy`, and in which cases.
-#[derive(Args)]
-#[command(next_help_heading = "Paths and cases")]
-struct CaseOptions {
-    #[arg(
-        help = "Paths, as a list: one_copy, zero_copy, splice, file; hybrid, hybrid_zero for their threshold \
-                  [default: one_copy,zero_copy]"
-    )]
-    #[arg(long, value_name = "LIST")]
-    path: Option<String>,
-    #[arg(help = "Layouts of these paths, as a list: heap, page, huge [default: heap; zero_copy: page]")]
-    #[arg(long, value_name = "LIST")]
-    layout: Option<String>,
-    #[arg(
-        help = "Engines of these paths, as a list: syscall, uring, uring_fixed, uring_sqpoll [default: syscall]"
-    )]
-    #[arg(long, value_name = "LIST")]
-    engine: Option<String>,
-    /// buffer, fields, unpack, discard, mmap, matched or sink (nobody: the sender alone) [default: sink,
-    /// or buffer where it cannot be made]
-    #[arg(long, value_name = "NAME")]
-    receiver: Option<String>,
-    /// equal (eight fields), header (24 bytes and the rest) or fields:N [default: equal]
-    #[arg(long, value_name = "SHAPE")]
-    shape: Option<String>,
-    /// rr or stream [default: rr]
-    #[arg(long, value_name = "NAME")]
-    workload: Option<String>,
-    /// Pairs, 1 to 256 [default: 1]
-    #[arg(long, value_name = "PAIRS")]
-    threads: Option<String>,
-    /// paired, split or free [default: paired]
-    #[arg(long, value_name = "NAME")]
-    placement: Option<String>,
-    /// hot or cold [default: hot]
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-}
-
-impl CaseOptions {
-    fn get(&self, setting: Setting) -> Option<String> {
-        match setting {
-            Setting::Paths => self.path.clone(),
-            Setting::Layouts => self.layout.clone(),
-            Setting::Engines => self.engine.clone(),
-            Setting::Receivers => self.receiver.clone(),
-            Setting::Shapes => self.shape.clone(),
-            Setting::Workloads => self.workload.clone(),
-            Setting::Threads => self.threads.clone(),
-            Setting::Placements => self.placement.clone(),
-            Setting::Sources => self.source.clone(),
-            _ => None,
-        }
-    }
 }
 
 /// What is measured, as far as it is known before anything is set up.
@@ -162,35 +106,10 @@ struct Plan {
 
 impl Plan {
     fn new(options: &Options) -> Result<Self> {
-        let get = |setting| options.cases.get(setting);
-        // Sizes and thresholds are what is looked for.
-        let sought = [Setting::Sizes, Setting::CopyBelow].map(Setting::variable);
-        let variable = |name: &'static str| settings::variable(name).filter(|_| !sought.contains(&name));
-        let settings = Settings::new(&get, &variable);
-        let axes = settings.axes()?;
-        let one = |setting: Setting, found: Option<usize>| match (found, settings.given(setting)) {
-            (Some(found), Some(given)) if found != 1 => {
-                Err(Error::Setting(format!("{given}: tune takes one at a time")))
-            }
-            _ => Ok(()),
-        };
-        let Axes { workloads, threads, placements, receivers, sources, shapes, .. } = &axes;
-        one(Setting::Workloads, workloads.as_ref().map(Vec::len))?;
-        one(Setting::Threads, threads.as_ref().map(Vec::len))?;
-        one(Setting::Placements, placements.as_ref().map(Vec::len))?;
-        one(Setting::Receivers, receivers.as_ref().map(Vec::len))?;
-        one(Setting::Sources, sources.as_ref().map(Vec::len))?;
-        one(Setting::Shapes, shapes.as_ref().map(Vec::len))?;
-        let default = Case::default().cell();
-        let first = |list: &Option<Vec<usize>>| list.as_ref().map(|list| list[0]);
+        let axes = options.cases.axes()?;
         let cell = Cell {
-            workload: workloads.as_ref().map_or(default.workload, |list| list[0]),
-            threads: first(threads).unwrap_or(default.threads),
-            placement: placements.as_ref().map_or(default.placement, |list| list[0]),
-            receiver: receivers.as_ref().map_or(Receiver::Sink, |list| list[0]),
-            source: sources.as_ref().map_or(default.source, |list| list[0]),
-            shape: shapes.as_ref().map_or(default.shape, |list| list[0]),
-            ..default
+            receiver: axes.receivers.as_ref().map_or(Receiver::Sink, |list| list[0]),
+            ..axes.case().cell()
         };
         let series = vec![
             baseline(),
@@ -206,7 +125,7 @@ impl Plan {
             )));
         }
         let has_payloads = lines.iter().any(|line| matches!(line, Line::Payload { .. }));
-        if !has_payloads && options.cases.shape.is_some() {
+        if !has_payloads && options.cases.given(Setting::Shapes).is_some() {
             let text = format!(
                 "--shape: the threshold of hybrid is looked for with messages of {}",
                 plan::FIELD_SHAPE
@@ -230,7 +149,7 @@ impl Plan {
             }
         }
         let fragment_ns = options.fragment_cost.unwrap_or_default();
-        Ok(Self { cell, receiver_is_given: receivers.is_some(), lines, ranges, fragment_ns })
+        Ok(Self { cell, receiver_is_given: axes.receivers.is_some(), lines, ranges, fragment_ns })
     }
 
     /// Takes a receiver where the sink was not asked for by name and cannot be made.
@@ -275,7 +194,7 @@ impl Plan {
 
 /// Looks for the thresholds, and prints them.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
-    let setup = options.setup.setup()?;
+    let setup = options.setup.setup(PROGRAM.into())?;
     let mut plan = Plan::new(options)?;
     let interrupted = interrupt::catch()?;
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

@@ -6,7 +6,7 @@
 
 use clap::Args;
 
-use super::{DONE, SetupOptions};
+use super::{DONE, PROGRAM, SetupOptions};
 use crate::ab::worker;
 use crate::error::{Error, Result};
 use crate::pair::FaultKind;
@@ -22,7 +22,12 @@ pub(super) struct Options {
 /// Answers the questions on standard input until it ends.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let planted = planted()?;
-    worker::serve(&options.setup.setup()?, planted, std::io::stdin().lock(), std::io::stdout().lock())?;
+    worker::serve(
+        &options.setup.setup(PROGRAM.into())?,
+        planted,
+        std::io::stdin().lock(),
+        std::io::stdout().lock(),
+    )?;
     Ok(DONE)
 }
 

@@ -147,7 +147,7 @@ fn helps_are_golden() -> Result<(), Failed> {
         }
         let golden =
             std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        assert_eq!(text, golden, "{command} --help; if that is meant, see {BLESS} in tests/cli.rs");
+        assert_eq!(text, golden, "{command} --help; if that is meant, see {BLESS} in tests/command/cli.rs");
     }
     // None is left of a command that is gone.
     for file in std::fs::read_dir(&folder)? {

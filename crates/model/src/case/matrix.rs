@@ -544,6 +544,30 @@ impl Axes {
     }
 
     /// The series that these axes make of `default`.
+    /// The case of who takes one at a time: the first of each list, and the default of what is not given.
+    #[must_use]
+    pub fn case(&self) -> Case {
+        fn first<T: Copy>(list: Option<&Vec<T>>, default: T) -> T {
+            list.and_then(|list| list.first().copied()).unwrap_or(default)
+        }
+        let default = Case::default();
+        let shape = first(self.shapes.as_ref(), default.shape);
+        let payload_bytes = shape.own_payload_bytes().unwrap_or(default.payload_bytes);
+        Case {
+            workload: first(self.workloads.as_ref(), default.workload),
+            path: first(self.paths.as_ref(), default.path),
+            layout: first(self.layouts.as_ref(), default.layout),
+            payload_bytes: first(self.payload_bytes.as_ref(), payload_bytes),
+            threads: first(self.threads.as_ref(), default.threads),
+            placement: first(self.placements.as_ref(), default.placement),
+            receiver: first(self.receivers.as_ref(), default.receiver),
+            source: first(self.sources.as_ref(), default.source),
+            shape,
+            engine: first(self.engines.as_ref(), default.engine),
+            copy_below_bytes: first(self.copy_below_bytes.as_ref(), default.copy_below_bytes),
+        }
+    }
+
     fn series(&self, default: &[Series]) -> Vec<Series> {
         fn push(series: &mut Vec<Series>, one: Series) {
             if one.check().is_ok() && !series.contains(&one) {

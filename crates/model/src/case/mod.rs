@@ -287,7 +287,7 @@ pub enum CaseError {
     #[error("placement split needs two CPUs, and this process is allowed one: use paired or free")]
     OneCpu,
     /// A word that names nothing on this axis.
-    #[error("unknown {axis} {found:?}: expected {}", .expected.join(", "))]
+    #[error("unknown {axis} {found:?}{}: expected {}", did_you_mean(found, expected), .expected.join(", "))]
     UnknownWord {
         /// The axis, as in `path`.
         axis: &'static str,
@@ -384,6 +384,22 @@ pub enum CaseError {
     },
 }
 
+/// The word that was meant, if one is near.
+fn did_you_mean(found: &str, expected: &[&str]) -> String {
+    #[cfg(feature = "full")]
+    {
+        let near = expected.iter().map(|word| (strsim::jaro(found, word), word));
+        let nearest = near.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        // As clap has it.
+        if let Some((_, word)) = nearest.filter(|(likeness, _)| *likeness > 0.7) {
+            return format!(" (did you mean {word}?)");
+        }
+    }
+    #[cfg(not(feature = "full"))]
+    let _ = (found, expected);
+    String::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,9 +415,13 @@ mod tests {
 
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
+        let likely = if cfg!(feature = "full") { " (did you mean zero_copy?)" } else { "" };
         assert_eq!(
-            SendPath::parse("three_copy").unwrap_err().to_string(),
-            r#"unknown path "three_copy": expected two_copy, one_copy, zero_copy, hybrid, hybrid_zero, splice, file"#
+            SendPath::parse("zerocopy").unwrap_err().to_string(),
+            format!(
+                r#"unknown path "zerocopy"{likely}: expected two_copy, one_copy, zero_copy, hybrid, hybrid_zero, splice, file"#
+            )
         );
+        assert!(SendPath::parse("quick").unwrap_err().to_string().starts_with(r#"unknown path "quick": "#));
     }
 }
