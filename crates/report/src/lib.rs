@@ -11,6 +11,7 @@
 extern crate self as sendpath;
 
 pub mod error;
+mod in_order;
 pub mod report;
 pub mod results;
 

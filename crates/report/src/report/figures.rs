@@ -4,12 +4,14 @@ use super::fragment_cost;
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
 use super::words::{self, Copied, Ways};
-use crate::case::{Placement, Receiver, Series, Workload};
+use crate::case::{Case, Cell, Placement, Receiver, Series, Workload};
 use crate::event::Event;
 use crate::format::{bytes, list};
+use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
 use crate::results::cost_model::Ladder;
-use crate::results::manifest::Manifest;
+use crate::results::digest::Digest;
+use crate::results::manifest::{Manifest, Plan};
 use crate::results::metric::Metric;
 use crate::sample::Side;
 
@@ -77,23 +79,20 @@ pub(super) fn figures(
 
 /// Which figures of counters there are not, and why, in a sentence.
 pub(super) fn not_drawn(manifest: &Manifest, analysis: &Analysis) -> Option<String> {
-    let arms = || analysis.cells.iter().flat_map(|cell| &cell.arms);
-    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
-    for event in [Event::L1dLoadMisses, Event::LlcLoadMisses, Event::Cycles] {
-        if arms().any(|arm| arm.counted.per_message(Side::Server, event).is_some()) {
-            continue;
-        }
-        let reason = manifest.not_counted.get(&event.to_string());
-        let reason = reason.cloned().unwrap_or_else(|| {
-            let asked = manifest.events.contains(&event);
-            if asked { "no burst with counters was recorded" } else { "--counters did not name them" }
-                .to_owned()
-        });
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, events)) => events.push(event.unit().to_owned()),
-            None => reasons.push((reason, vec![event.unit().to_owned()])),
-        }
-    }
+    let events = [Event::L1dLoadMisses, Event::LlcLoadMisses, Event::Cycles];
+    let is_counted =
+        |event| analysis.arms().any(|arm| arm.counted.per_message(Side::Server, event).is_some());
+    let reason = |event: &Event| {
+        let reason = manifest.not_counted.get(&event.to_string()).map(String::as_str);
+        let asked = manifest.events.contains(event);
+        reason.unwrap_or(if asked {
+            "no burst with counters was recorded"
+        } else {
+            "--counters did not name them"
+        })
+    };
+    let missing = events.iter().filter(|event| !is_counted(**event));
+    let reasons = grouped(missing.map(|event| (reason(event), event.unit().to_owned())));
     let parts: Vec<String> =
         reasons.into_iter().map(|(reason, events)| format!("{} ({reason})", list(&events))).collect();
     (!parts.is_empty()).then(|| format!("Not drawn, since they were not counted: {}.", parts.join("; ")))
@@ -179,7 +178,6 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
     let all = series;
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
     let line = |&series: &Series| {
-        let label = words::series(series, Copied::of(ladder.arms(series)));
         let points = ladder.cells.iter().filter_map(|cell| {
             let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
             let size = cell.cell.payload_bytes as f64;
@@ -192,12 +190,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
                 row: words::comparison_row(comparison),
             })
         });
-        Line {
-            label,
-            style: words::style(series, all),
-            dashed: words::is_dashed(series),
-            points: points.collect(),
-        }
+        series_line(series, Copied::of(ladder.arms(series)), all, points.collect())
     };
     let there: Vec<_> = others
         .iter()
@@ -302,7 +295,6 @@ fn line(
     unit: &str,
     x: impl Fn(&ArmResult) -> (f64, String),
 ) -> (Line, Option<(String, String)>) {
-    let label = words::series(series, Copied::of(arms.iter().copied()));
     let points: Vec<Point> = arms
         .iter()
         .filter_map(|arm| {
@@ -324,21 +316,16 @@ fn line(
             })
         })
         .collect();
-    let failed = arms.iter().find_map(|arm| arm.error.as_ref());
-    let missing = if points.len() == arms.len() && !points.is_empty() {
-        None
+    let failed = arms.iter().find_map(|arm| arm.error.as_deref());
+    let reason = failed.unwrap_or(if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
+        "no burst of this case was measured"
     } else {
-        let reason = failed.cloned().unwrap_or_else(|| {
-            if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
-                "no burst of this case was measured".to_owned()
-            } else {
-                "not measured, or too few round trips or counts for this number".to_owned()
-            }
-        });
-        Some((label.clone(), reason))
-    };
-    let (dashed, style) = (words::is_dashed(series), words::style(series, among));
-    (Line { label, style, dashed, points }, missing)
+        "not measured, or too few round trips or counts for this number"
+    });
+    let is_whole = points.len() == arms.len() && !points.is_empty();
+    let line = series_line(series, Copied::of(arms.iter().copied()), among, points);
+    let missing = (!is_whole).then(|| (line.label.clone(), reason.to_owned()));
+    (line, missing)
 }
 
 /// Says of a figure of the server's counts why they are missing, or what they are worth.
@@ -352,5 +339,45 @@ fn explain(figure: &mut Figure, manifest: &Manifest, ladder: &Ladder<'_>, event:
     }
 }
 
-/// What is added to an answer where hardware counters could not be read.
-pub(super) const FIGURES_OF_COUNTERS: &str = ", and this machine's CPU counters could not be read";
+/// Every cell that some sweep measured, with every series.
+pub(super) fn cells<'a>(sweeps: impl Iterator<Item = &'a Digest>) -> Vec<(Cell, Vec<Series>)> {
+    let plans = sweeps.map(|sweep| &sweep.manifest.plan);
+    let of_plan = |plan: &'a Plan| plan.cells.iter().map(|&cell| (cell, plan.series_of(cell)));
+    let cells = grouped(plans.flat_map(of_plan)).into_iter();
+    cells.map(|(cell, series)| (cell, distinct(series.into_iter().flatten()))).collect()
+}
+
+/// The throughput of one cell, by sweep or by machine: without an id and a caption.
+pub(super) fn over_sweeps(
+    cell: Cell,
+    all: &[Series],
+    sweeps: &[&Digest],
+    x: &str,
+    points: impl Fn(&Case) -> Vec<Point>,
+) -> Figure {
+    let line = |&series: &Series| {
+        let case = cell.case(series);
+        let shares = sweeps.iter().filter_map(|sweep| sweep.case(&case)?.copied);
+        series_line(series, Copied::of_shares(shares), all, points(&case))
+    };
+    Figure {
+        id: String::new(),
+        title: format!(
+            "Throughput of {} messages, {} ({})",
+            bytes(cell.payload_bytes as f64),
+            words::pairs(cell.threads),
+            words::situation(cell.situation())
+        ),
+        caption: String::new(),
+        x: Scale { label: x.to_owned(), log: false, kind: Kind::Count },
+        y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },
+        lines: all.iter().map(line).collect(),
+        missing: Vec::new(),
+    }
+}
+
+/// A series' line, with its name and its look.
+fn series_line(series: Series, copied: Copied, among: &[Series], points: Vec<Point>) -> Line {
+    let label = words::series(series, copied);
+    Line { label, style: words::style(series, among), dashed: words::is_dashed(series), points }
+}

@@ -2,12 +2,13 @@
 //!
 //! The rule is in [`results::fleet`](crate::results::fleet).
 
-use super::history::cells;
-use super::page::{Claim, Column, Entry, Figure, Kind, Line, Page, Point, Scale, Table, TableRow};
-use super::words::{self, Copied};
-use crate::case::{Cell, Series};
+use super::columns::{self, Col, count, empty, numbers, value, word};
+use super::figures::{self, cells};
+use super::page::{Claim, Figure, Page, Point};
+use super::words;
+use crate::case::{Case, Cell, Series};
 use crate::environment::Environment;
-use crate::format::{bytes, distance, list};
+use crate::format::{distance, list};
 use crate::results::digest::Digest;
 use crate::results::fleet::{Deviation, Fleet, FleetCase, MIN_MACHINES, Machine, fleets};
 use crate::results::metric::Metric;
@@ -17,55 +18,31 @@ use crate::results::stats::Estimate;
 pub(super) fn page(sweeps: &[Digest]) -> Page {
     let fleets = fleets(sweeps);
     let (mut verdict, mut warnings, mut figures) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut machines, mut marked) = (Vec::new(), Vec::new());
+    let (mut machines, mut marked): (Vec<Of<'_>>, Vec<Marked<'_>>) = Default::default();
     for (number, fleet) in fleets.iter().enumerate() {
         if !fleet.can_tell() {
             warnings.push(too_few(fleet));
         }
-        for (index, machine) in fleet.machines.iter().enumerate() {
-            verdict.extend(claim(number, fleet, index, machine));
-            machines.push(machine_row(number, fleet, index, machine));
-        }
-        marked.extend(marked_rows(number, fleet));
+        let all = fleet.machines.iter().enumerate();
+        let of_fleet = all.map(|(index, machine)| Of { number, fleet, index, machine });
+        machines.extend(of_fleet);
+        marked.extend(fleet.marked().enumerate().filter_map(|(index, (case, of))| {
+            let (gain, spread) = of.gain.zip(case.spread)?;
+            Some(Marked { id: marked_id(number, index), fleet, case, of, gain, spread })
+        }));
         let sweeps = fleet.machines.iter().flat_map(|machine| machine.sweeps.iter().copied());
         figures.extend(cells(sweeps).into_iter().map(|(cell, series)| figure(number, fleet, cell, &series)));
     }
-    let machines_in_all: usize = fleets.iter().map(|fleet| fleet.machines.len()).sum();
-    let column =
-        |name: &str, about: &str, numeric| Column { name: name.to_owned(), about: about.to_owned(), numeric };
+    verdict.extend(machines.iter().filter_map(Of::claim));
     Page {
         title: "sendpath: machines".to_owned(),
         commands: vec!["sendpath history --by host".to_owned()],
-        headline: headline(sweeps.len(), machines_in_all, &fleets),
+        headline: headline(sweeps.len(), machines.len(), &fleets),
         verdict,
         warnings,
         figures,
-        comparisons: Table {
-            columns: vec![
-                column("machine", "its name", false),
-                column("case", "what it measured", false),
-                column("by", "the metric", false),
-                column("value", "the machine's own", true),
-                column("median", "over the machines", true),
-                column("difference", "of the machine from the median, with the interval that marks it: as wide as machines differ", true),
-                column("spread", "how much machines differ: a standard deviation, by the median distance", true),
-            ],
-            rows: marked,
-        },
-        cases: Table {
-            columns: vec![
-                column("x", "its place in the figures", true),
-                column("machine", "its name", false),
-                column("sweeps", "how many it measured", true),
-                column("marked", "in how many of its cases, by any metric, it is out of the ordinary", true),
-                column("most", "where it is furthest out, with the interval that marks it", false),
-                column("CPU", "its name, and how many are used", false),
-                column("kernel", "its release", false),
-                column("made", "how a marked machine differs from the one that is nearest to the medians", false),
-                column("folders", "of its sweeps", false),
-            ],
-            rows: machines,
-        },
+        comparisons: columns::table(&marked, |marked| marked.id.clone(), marked_columns()),
+        cases: columns::table(&machines, |of| machine_id(of.number, of.index), machine_columns()),
         limits: vec![
             "Machines were not interleaved: the minute in which each was measured is in its numbers, and the differences between \
              minutes are in the spread. A machine is marked for what it measured, and the page does not know the cause."
@@ -125,18 +102,124 @@ pub fn difference(metric: Metric, gain: Estimate) -> String {
     words::gain(metric.change(gain))
 }
 
-/// Where a machine is furthest out of the ordinary.
-fn most<'a>(fleet: &'a Fleet<'_>, machine: usize) -> Option<(&'a FleetCase, &'a Deviation)> {
-    let distance = |of: &Deviation| of.gain.map_or(0.0, |gain| gain.value.ln().abs());
-    fleet
-        .marked()
-        .filter(|(_, of)| of.machine == machine)
-        .max_by(|(_, one), (_, other)| distance(one).total_cmp(&distance(other)))
+/// What is out of the ordinary: a case of a machine.
+struct Marked<'a> {
+    id: String,
+    fleet: &'a Fleet<'a>,
+    case: &'a FleetCase,
+    of: &'a Deviation,
+    gain: Estimate,
+    spread: f64,
 }
 
-fn where_most(fleet: &Fleet<'_>, machine: usize) -> Option<String> {
-    let (case, of) = most(fleet, machine)?;
-    Some(format!("{}, {}: {}", case.case, case.metric.name(), difference(case.metric, of.gain?)))
+fn marked_columns<'a>() -> Vec<Col<'static, Marked<'a>>> {
+    let own = |value: f64, metric: Metric| columns::value(metric.value(value), value);
+    vec![
+        columns::words("machine", "its name", |row: &Marked<'_>| {
+            word(&row.fleet.machines[row.of.machine].host)
+        }),
+        columns::words("case", "what it measured", |row: &Marked<'_>| word(row.case.case)),
+        columns::words("by", "the metric", |row: &Marked<'_>| word(row.case.metric.name())),
+        numbers("value", "the machine's own", move |row: &Marked<'_>| {
+            own(row.of.measure.value, row.case.metric)
+        }),
+        numbers("median", "over the machines", move |row: &Marked<'_>| {
+            own(row.case.typical, row.case.metric)
+        }),
+        numbers(
+            "difference",
+            "of the machine from the median, with the interval that marks it: as wide as machines differ",
+            |row: &Marked<'_>| {
+                value(difference(row.case.metric, row.gain), row.case.metric.change(row.gain).value)
+            },
+        ),
+        numbers(
+            "spread",
+            "how much machines differ: a standard deviation, by the median distance",
+            |row: &Marked<'_>| value(distance(row.spread), row.spread),
+        ),
+    ]
+}
+
+/// A machine of a fleet.
+struct Of<'a> {
+    number: usize,
+    fleet: &'a Fleet<'a>,
+    index: usize,
+    machine: &'a Machine<'a>,
+}
+
+fn machine_columns<'a>() -> Vec<Col<'static, Of<'a>>> {
+    vec![
+        numbers("x", "its place in the figures", |of: &Of<'_>| count(of.index as u64 + 1)),
+        columns::words("machine", "its name", |of: &Of<'_>| word(&of.machine.host)),
+        numbers("sweeps", "how many it measured", |of: &Of<'_>| count(of.machine.sweeps.len() as u64)),
+        numbers(
+            "marked",
+            "in how many of its cases, by any metric, it is out of the ordinary",
+            |of: &Of<'_>| {
+                if of.fleet.can_tell() {
+                    count(of.marked().count() as u64)
+                } else {
+                    empty(&too_few(of.fleet))
+                }
+            },
+        ),
+        columns::words("most", "where it is furthest out, with the interval that marks it", |of: &Of<'_>| {
+            word(of.most().unwrap_or_default())
+        }),
+        columns::words("CPU", "its name, and how many are used", |of: &Of<'_>| {
+            word(environment(of.machine).map_or_else(String::new, |environment| {
+                let cpus = environment.effective.cpus.numbers().len();
+                format!("{cpus} of {}", environment.machine.cpu_model)
+            }))
+        }),
+        columns::words("kernel", "its release", |of: &Of<'_>| {
+            word(environment(of.machine).map_or("unknown", |environment| &environment.machine.kernel))
+        }),
+        columns::words(
+            "made",
+            "how a marked machine differs from the one that is nearest to the medians",
+            |of: &Of<'_>| {
+                word(of.marked().next().and_then(|_| differs(of.fleet, of.machine)).unwrap_or_default())
+            },
+        ),
+        columns::words("folders", "of its sweeps", |of: &Of<'_>| {
+            let folders = of.machine.sweeps.iter().map(|sweep| sweep.folder.display().to_string());
+            word(list(&folders.collect::<Vec<_>>()))
+        }),
+    ]
+}
+
+impl<'a> Of<'a> {
+    /// In what it is out of the ordinary.
+    fn marked(&self) -> impl Iterator<Item = (&'a FleetCase, &'a Deviation)> {
+        let index = self.index;
+        self.fleet.marked().filter(move |(_, of)| of.machine == index)
+    }
+
+    /// Where it is furthest out of the ordinary.
+    fn most(&self) -> Option<String> {
+        let distance = |of: &Deviation| of.gain.map_or(0.0, |gain| gain.value.ln().abs());
+        let (case, of) =
+            self.marked().max_by(|(_, one), (_, other)| distance(one).total_cmp(&distance(other)))?;
+        Some(format!("{}, {}: {}", case.case, case.metric.name(), difference(case.metric, of.gain?)))
+    }
+
+    fn claim(&self) -> Option<Claim> {
+        let Self { number, fleet, index, machine } = self;
+        let (most, cases) = (self.most()?, self.marked().count());
+        let all =
+            fleet.cases.iter().flat_map(|case| &case.machines).filter(|of| of.machine == *index).count();
+        let why = differs(fleet, machine).map_or_else(String::new, |differs| format!(" It is {differs}."));
+        Some(Claim {
+            text: format!(
+                "{}: out of the ordinary in {cases} of {all} comparisons, most in {most}.{why}",
+                machine.host
+            ),
+            rows: vec![machine_id(*number, *index)],
+        })
+    }
 }
 
 fn environment<'a>(machine: &Machine<'a>) -> Option<&'a Environment> {
@@ -155,123 +238,35 @@ fn differs(fleet: &Fleet<'_>, machine: &Machine<'_>) -> Option<String> {
     })
 }
 
-fn claim(number: usize, fleet: &Fleet<'_>, index: usize, machine: &Machine<'_>) -> Option<Claim> {
-    let most = where_most(fleet, index)?;
-    let cases = fleet.marked().filter(|(_, of)| of.machine == index).count();
-    let all = fleet.cases.iter().flat_map(|case| &case.machines).filter(|of| of.machine == index).count();
-    let why = differs(fleet, machine).map_or_else(String::new, |differs| format!(" It is {differs}."));
-    Some(Claim {
-        text: format!(
-            "{}: out of the ordinary in {cases} of {all} comparisons, most in {most}.{why}",
-            machine.host
-        ),
-        rows: vec![machine_id(number, index)],
-    })
-}
-
-fn word(text: impl Into<String>) -> Entry {
-    Entry { text: text.into(), value: None, note: None }
-}
-
-fn count(number: usize) -> Entry {
-    Entry { text: number.to_string(), value: Some(number as f64), note: None }
-}
-
-fn machine_row(number: usize, fleet: &Fleet<'_>, index: usize, machine: &Machine<'_>) -> TableRow {
-    let marked = fleet.marked().filter(|(_, of)| of.machine == index).count();
-    let environment = environment(machine);
-    let cpu = environment.map_or_else(String::new, |environment| {
-        format!("{} of {}", environment.effective.cpus.numbers().len(), environment.machine.cpu_model)
-    });
-    let folders: Vec<String> =
-        machine.sweeps.iter().map(|sweep| sweep.folder.display().to_string()).collect();
-    TableRow {
-        id: machine_id(number, index),
-        cells: vec![
-            count(index + 1),
-            word(&machine.host),
-            count(machine.sweeps.len()),
-            if fleet.can_tell() {
-                count(marked)
-            } else {
-                Entry { note: Some(too_few(fleet)), ..Entry::default() }
-            },
-            word(where_most(fleet, index).unwrap_or_default()),
-            word(cpu),
-            word(environment.map_or("unknown", |environment| &environment.machine.kernel)),
-            word(if marked > 0 { differs(fleet, machine).unwrap_or_default() } else { String::new() }),
-            word(list(&folders)),
-        ],
-    }
-}
-
-fn marked_rows(number: usize, fleet: &Fleet<'_>) -> impl Iterator<Item = TableRow> {
-    fleet.marked().enumerate().filter_map(move |(index, (case, of))| {
-        let metric = case.metric;
-        let change = metric.change(of.gain?);
-        let value = |value: f64| Entry { text: metric.value(value), value: Some(value), note: None };
-        let spread = case.spread?;
-        Some(TableRow {
-            id: marked_id(number, index),
-            cells: vec![
-                word(&fleet.machines[of.machine].host),
-                word(case.case.to_string()),
-                word(metric.name()),
-                value(of.measure.value),
-                value(case.typical),
-                Entry { text: words::gain(change), value: Some(change.value), note: None },
-                Entry { text: distance(spread), value: Some(spread), note: None },
-            ],
-        })
-    })
-}
-
 /// The throughput of one cell, machine by machine.
 fn figure(number: usize, fleet: &Fleet<'_>, cell: Cell, all: &[Series]) -> Figure {
-    let line = |&series: &Series| {
-        let case = cell.case(series);
-        let of_case = fleet.cases.iter().find(|of| of.case == case && of.metric == Metric::Throughput);
-        let sweeps = || fleet.machines.iter().flat_map(|machine| &machine.sweeps);
-        let shares = sweeps().filter_map(|sweep| sweep.case(&case)?.copied);
-        let point = |of: &Deviation| {
-            let marked = of.gain.filter(|_| of.verdict.is_call()).map_or_else(String::new, |gain| {
-                format!(", out of the ordinary: {}", difference(Metric::Throughput, gain))
-            });
-            Point {
-                x: (of.machine + 1) as f64,
-                y: of.measure.value,
-                interval: of.measure.interval,
-                text: format!(
-                    "{}: {} Gb/s{marked}",
-                    fleet.machines[of.machine].host,
-                    words::measure(of.measure)
-                ),
-                row: machine_id(number, of.machine),
-            }
-        };
-        Line {
-            label: words::series(series, Copied::of_shares(shares)),
-            style: words::style(series, all),
-            dashed: words::is_dashed(series),
-            points: of_case.iter().flat_map(|of| &of.machines).map(point).collect(),
+    let point = |of: &Deviation| {
+        let marked = of.gain.filter(|_| of.verdict.is_call()).map_or_else(String::new, |gain| {
+            format!(", out of the ordinary: {}", difference(Metric::Throughput, gain))
+        });
+        let host = &fleet.machines[of.machine].host;
+        Point {
+            x: (of.machine + 1) as f64,
+            y: of.measure.value,
+            interval: of.measure.interval,
+            text: format!("{host}: {} Gb/s{marked}", words::measure(of.measure)),
+            row: machine_id(number, of.machine),
         }
     };
+    let points = |case: &Case| {
+        let of_case = fleet.cases.iter().find(|of| of.case == *case && of.metric == Metric::Throughput);
+        of_case.iter().flat_map(|of| &of.machines).map(point).collect()
+    };
+    let sweeps: Vec<&Digest> = fleet.machines.iter().flat_map(|machine| &machine.sweeps).copied().collect();
+    let drawn = figures::over_sweeps(cell, all, &sweeps, "machine", points);
     Figure {
         id: format!("fleet-{number}-{}", words::id(&cell.to_string())),
-        title: format!(
-            "Throughput of {} messages, {} ({}), by machine",
-            bytes(cell.payload_bytes as f64),
-            words::pairs(cell.threads),
-            words::situation(cell.situation())
-        ),
+        title: format!("{}, by machine", drawn.title),
         caption: format!(
             "Measured {}. Intervals (95 %) are over instances, and over sweeps where a machine has three or more. Which \
              machine stands at which x: see the table.",
             fleet.link
         ),
-        x: Scale { label: "machine".to_owned(), log: false, kind: Kind::Count },
-        y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },
-        lines: all.iter().map(line).collect(),
-        missing: Vec::new(),
+        ..drawn
     }
 }

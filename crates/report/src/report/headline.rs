@@ -8,6 +8,7 @@ use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner}
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, distance, list, share, significant};
+use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::{Fit, Ladder, crossing};
 use crate::results::crossing::Place;
@@ -131,18 +132,12 @@ impl Facts<'_> {
     }
 
     pub(super) fn arms(&self) -> impl Iterator<Item = &ArmResult> {
-        self.analysis.cells.iter().flat_map(|cell| &cell.arms)
+        self.analysis.arms()
     }
 
     /// What the kernel did with the sends of each `zero_copy` series.
     fn copied(&self) -> Vec<(Series, Copied)> {
         self.zero_copy_series().into_iter().map(|series| (series, self.copied_of(series))).collect()
-    }
-
-    /// What the kernel did with the sends of `series` to one receiver.
-    pub(super) fn copied_by(&self, reception: Reception, series: Series) -> Copied {
-        let arms = self.received_by(reception).into_iter().flat_map(|cell| &cell.arms);
-        Copied::of(arms.filter(|arm| arm.arm.case.series() == series))
     }
 
     fn copied_of(&self, series: Series) -> Copied {
@@ -156,19 +151,12 @@ impl Facts<'_> {
 
     /// Every receiver with every source and shape that were measured together, in the order of the plan. What is said of one
     /// does not hold of another.
-    pub(super) fn receptions(&self) -> Vec<Reception> {
-        let mut found = Vec::new();
-        for cell in &self.analysis.cells {
-            let reception = Reception::of(cell.cell);
-            if !found.contains(&reception) {
-                found.push(reception);
-            }
-        }
-        found
+    fn receptions(&self) -> Vec<Reception> {
+        distinct(self.analysis.cells.iter().map(|cell| Reception::of(cell.cell)))
     }
 
     /// The cells of one receiver, source and shape.
-    pub(super) fn received_by(&self, reception: Reception) -> Vec<&CellResult> {
+    fn received_by(&self, reception: Reception) -> Vec<&CellResult> {
         let of = |cell: &&CellResult| Reception::of(cell.cell) == reception;
         self.analysis.cells.iter().filter(of).collect()
     }
@@ -181,24 +169,31 @@ impl Facts<'_> {
             .filter(move |comparison| comparison.metric == metric)
     }
 
+    /// The ladders that the first sentences are about: the first of the sender alone, and the first with a
+    /// receiver.
+    pub(super) fn spoken_of(&self) -> Vec<&Ladder<'_>> {
+        let first = |alone: bool| self.ladders.iter().find(|ladder| is_alone(ladder) == alone);
+        [true, false].into_iter().filter_map(first).collect()
+    }
+
     /// What is to be used: in one sentence, or where the sender was measured alone and with a receiver, in two. And
     /// what would settle what is undecided.
     pub(super) fn headline(&self) -> String {
-        let Some(ladder) = self.ladders.first() else { return "Nothing was measured.".to_owned() };
-        let alone = self.ladders.iter().find(|ladder| is_alone(ladder));
-        let received = self.ladders.iter().find(|ladder| !is_alone(ladder));
-        let mut sentences = if alone.is_some() {
-            vec![alone.map(Self::sending_alone), received.map(|ladder| self.received(ladder))]
-        } else {
-            let by_size = Self::by_size(ladder, Style::Headline("use "));
-            let zero = self.copied_sentence();
-            vec![Some(format!(
-                "On this machine, by throughput with {}: {by_size}.{zero}",
-                ladder_name(ladder)
-            ))]
+        let ladders = self.spoken_of();
+        let Some(first) = ladders.first() else { return "Nothing was measured.".to_owned() };
+        let has_alone = is_alone(first);
+        let sentence = |ladder: &&Ladder<'_>| match is_alone(ladder) {
+            true => Self::sending_alone(ladder),
+            false if has_alone => self.received(ladder),
+            false => format!(
+                "On this machine, by throughput with {}: {}.{}",
+                ladder_name(ladder),
+                Self::by_size(ladder, Style::Headline("use ")),
+                self.copied_sentence()
+            ),
         };
-        sentences.push(Self::settled_by(&[alone, received]));
-        sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        let sentences = ladders.iter().map(sentence).chain(Self::settled_by(&ladders));
+        sentences.collect::<Vec<_>>().join(" ")
     }
 
     /// `Sending alone (one connection, request/response, data in cache; not copied): two_copy up to 4 KiB (95 %: 3.1 to 5.2
@@ -387,10 +382,9 @@ impl Facts<'_> {
     }
 
     /// `A sweep with --size 8K --time 30s would settle what is undecided (an estimate from the spread seen).`
-    fn settled_by(ladders: &[Option<&Ladder<'_>>]) -> Option<String> {
+    fn settled_by(ladders: &[&Ladder<'_>]) -> Option<String> {
         let options: Vec<String> = ladders
             .iter()
-            .flatten()
             .filter_map(|ladder| {
                 let ranges = Self::ranges(ladder, Style::Claim);
                 let open: Vec<(&CellResult, &[Series])> = ranges
@@ -563,7 +557,7 @@ impl Facts<'_> {
             )));
         }
         if self.has_zero_copy() {
-            claims.extend(self.zero_copy_wins(|_| true));
+            claims.extend(self.receptions().into_iter().map(|reception| self.zero_copy_wins(reception)));
         }
         claims.extend(self.all_ladders.iter().filter_map(|ladder| self.on_huge_pages(ladder)));
         claims.extend(fragment_cost::claims(self.all_ladders));
@@ -596,23 +590,17 @@ impl Facts<'_> {
         (!gains.is_empty()).then_some(Claim { text, rows })
     }
 
-    /// In how many cells a series of path `zero_copy` is better than every other path, of the series that are `spoken_of`:
-    /// a claim for each receiver, source and shape.
-    pub(super) fn zero_copy_wins(&self, spoken_of: fn(Series) -> bool) -> Vec<Claim> {
-        let claim = |reception| self.zero_copy_wins_received_by(reception, spoken_of);
-        self.receptions().into_iter().map(claim).collect()
-    }
-
-    fn zero_copy_wins_received_by(&self, reception: Reception, spoken_of: fn(Series) -> bool) -> Claim {
+    /// In how many cells a series of path `zero_copy` is better than every other path, to one receiver, of
+    /// one source and shape.
+    fn zero_copy_wins(&self, reception: Reception) -> Claim {
         let cells = self.received_by(reception);
-        let is_spoken_of = |arm: &&ArmResult| !arm.arm.control && spoken_of(arm.arm.case.series());
         let mut wins = Vec::new();
         let (mut judged, mut behind, mut plain) = (0, 0, 0);
         for &cell in &cells {
             let (zero, others): (Vec<&ArmResult>, Vec<&ArmResult>) = cell
                 .arms
                 .iter()
-                .filter(is_spoken_of)
+                .filter(|arm| !arm.arm.control)
                 .partition(|arm| arm.arm.case.path == SendPath::ZeroCopy);
             let beats = |zero: &&ArmResult| {
                 others.iter().all(|other| {
@@ -643,7 +631,7 @@ impl Facts<'_> {
         let copied: Vec<String> = self
             .zero_copy_series()
             .into_iter()
-            .filter(|series| series.path == SendPath::ZeroCopy && spoken_of(*series))
+            .filter(|series| series.path == SendPath::ZeroCopy)
             .filter(|series| {
                 cells.iter().any(|cell| cell.arms.iter().any(|arm| arm.arm.case.series() == *series))
             })
@@ -673,12 +661,11 @@ impl Facts<'_> {
             .filter(|comparison| {
                 [comparison.series.path, comparison.baseline.path].contains(&SendPath::ZeroCopy)
             })
-            .filter(|comparison| spoken_of(comparison.series) && spoken_of(comparison.baseline))
             .map(comparison_row)
             .collect();
         if judged == 0 {
             let arms = cells.iter().flat_map(|cell| &cell.arms);
-            rows = arms.filter(|arm| spoken_of(arm.arm.case.series())).map(|arm| case_row(arm.arm)).collect();
+            rows = arms.map(|arm| case_row(arm.arm)).collect();
         }
         Claim { text, rows }
     }
@@ -699,20 +686,12 @@ impl Facts<'_> {
 
     /// Arms that failed, each once; those of a series that failed of one cause in several cells together.
     fn failures(&self) -> Vec<String> {
-        let mut causes: Vec<(Series, &str, Vec<&ArmResult>)> = Vec::new();
-        for arm in self.arms() {
-            let Some(error) = &arm.error else { continue };
-            let series = arm.arm.case.series();
-            match causes.iter_mut().find(|(one, cause, _)| (*one, *cause) == (series, error.as_str())) {
-                Some((_, _, arms)) => arms.push(arm),
-                None => causes.push((series, error, vec![arm])),
-            }
-        }
-        let text = |(series, error, arms): (Series, &str, Vec<&ArmResult>)| match arms[..] {
+        let causes = self.arms().filter_map(|arm| Some(((arm.arm.case.series(), arm.error.as_ref()?), arm)));
+        let text = |((series, error), arms): ((Series, &String), Vec<&ArmResult>)| match arms[..] {
             [one] => format!("{} failed: {error}", one.arm.case),
             _ => format!("{} failed in {} cells: {error}", words::plain(series), arms.len()),
         };
-        causes.into_iter().map(text).collect()
+        grouped(causes).into_iter().map(text).collect()
     }
 
     /// What has to be known before any of it is believed.

@@ -6,11 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use super::columns::{self, count, numbers, word};
+use super::figures::{self, cells};
 use super::fleet;
-use super::page::{Claim, Column, Entry, Figure, Kind, Line, Page, Point, Scale, Table, TableRow};
-use super::words::{self, Copied};
+use super::page::{Claim, Figure, Page, Point};
+use super::words;
 use crate::case::{Case, Cell, Series};
-use crate::format::{bytes, list};
+use crate::format::list;
+use crate::in_order::distinct;
 use crate::results::analysis::Measure;
 use crate::results::digest::Digest;
 use crate::results::metric::Metric;
@@ -50,38 +53,38 @@ const STEP_ERROR: f64 = 0.01;
 /// Steps that are smaller are not worth a word.
 const MIN_STEP: f64 = 0.01;
 
-/// A sweep, as one of many.
-struct Stored<'a> {
-    sweep: &'a Digest,
+fn throughput(sweep: &Digest, case: &Case) -> Option<Measure> {
+    sweep.case(case)?.measure(Metric::Throughput)
 }
 
-impl Stored<'_> {
-    fn throughput(&self, case: &Case) -> Option<Measure> {
-        self.sweep.case(case)?.measure(Metric::Throughput)
-    }
+fn kernel(sweep: &Digest) -> &str {
+    sweep.manifest.environment.as_ref().map_or("unknown", |environment| &environment.machine.kernel)
+}
 
-    fn kernel(&self) -> String {
-        let environment = self.sweep.manifest.environment.as_ref();
-        environment.map_or_else(|| "unknown".to_owned(), |environment| environment.machine.kernel.clone())
-    }
+/// What makes two sweeps those of one machine.
+fn machine(Digest { manifest, .. }: &Digest) -> String {
+    let cpu = manifest.environment.as_ref().map_or_else(String::new, |environment| {
+        let cpus = environment.effective.cpus.numbers().len();
+        format!(", {cpus} CPUs of {}, {}", environment.machine.cpu_model, environment.effective.topology)
+    });
+    format!("{}{cpu}", manifest.host)
+}
 
-    /// What makes two sweeps those of one machine.
-    fn machine(&self) -> String {
-        let manifest = &self.sweep.manifest;
-        let cpu = manifest.environment.as_ref().map_or_else(String::new, |environment| {
-            let cpus = environment.effective.cpus.numbers().len();
-            format!(", {cpus} CPUs of {}, {}", environment.machine.cpu_model, environment.effective.topology)
-        });
-        format!("{}{cpu}", manifest.host)
+/// What stands on the x axis where a sweep does.
+fn position(sweep: &Digest, by: By) -> String {
+    match by {
+        By::Rev => sweep.manifest.program.name(),
+        By::Kernel => kernel(sweep).to_owned(),
+        By::Date | By::Host => sweep.manifest.started.clone(),
     }
+}
 
-    fn position(&self, by: By) -> String {
-        match by {
-            By::Rev => self.sweep.manifest.program.name(),
-            By::Kernel => self.kernel(),
-            By::Date | By::Host => self.sweep.manifest.started.clone(),
-        }
-    }
+/// A row of the table: a sweep of a machine.
+struct Row<'a> {
+    id: String,
+    machine: &'a str,
+    at: usize,
+    sweep: &'a Digest,
 }
 
 /// A step of one case.
@@ -98,55 +101,60 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
     if by == By::Host {
         return fleet::page(sweeps);
     }
-    let mut stored: Vec<Stored<'_>> = sweeps.iter().map(|sweep| Stored { sweep }).collect();
-    stored.sort_by(|one, other| one.sweep.manifest.started.cmp(&other.sweep.manifest.started));
-    let mut machines: BTreeMap<String, Vec<Stored<'_>>> = BTreeMap::new();
+    let mut stored: Vec<&Digest> = sweeps.iter().collect();
+    stored.sort_by(|one, other| one.manifest.started.cmp(&other.manifest.started));
+    let mut machines: BTreeMap<String, Vec<&Digest>> = BTreeMap::new();
     for one in stored {
-        machines.entry(one.machine()).or_default().push(one);
+        machines.entry(machine(one)).or_default().push(one);
     }
     let (mut verdict, mut figures, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut too_few = Vec::new();
     for (number, (machine, stored)) in machines.iter().enumerate() {
-        let positions = positions(stored, by);
-        rows.extend(
-            stored.iter().enumerate().map(|(index, one)| row(number, machine, index, one, &positions, by)),
-        );
+        // Each position once, in the order of its first sweep.
+        let positions = distinct(stored.iter().map(|sweep| position(sweep, by)));
+        let place =
+            |sweep| positions.iter().position(|one| *one == position(sweep, by)).map_or(0, |at| at + 1);
+        rows.extend(stored.iter().enumerate().map(|(index, sweep)| Row {
+            id: row_id(number, index),
+            machine,
+            at: place(sweep),
+            sweep,
+        }));
+        let cells = cells(stored.iter().copied()).into_iter();
         figures.extend(
-            cells(stored.iter().map(|one| one.sweep))
-                .into_iter()
-                .map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
+            cells.map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
         );
         if stored.len() < 2 * MIN_SWEEPS {
             too_few.push(format!("{machine}: {} sweeps; a step needs {}", stored.len(), 2 * MIN_SWEEPS));
         }
         verdict.extend(steps(stored).into_iter().map(|step| claim(number, machine, &step, stored)));
     }
-    let headline = match verdict.len() {
-        0 => format!("{} sweeps of {} machines: no step.", sweeps.len(), machines.len()),
-        1 => format!("{} sweeps of {} machines: one step.", sweeps.len(), machines.len()),
-        steps => format!("{} sweeps of {} machines: {steps} steps.", sweeps.len(), machines.len()),
+    let steps = match verdict.len() {
+        0 => "no step".to_owned(),
+        1 => "one step".to_owned(),
+        steps => format!("{steps} steps"),
     };
-    let column =
-        |name: &str, about: &str, numeric| Column { name: name.to_owned(), about: about.to_owned(), numeric };
+    let columns = vec![
+        columns::words("machine", "sweeps of different machines are never in one line", |row: &Row<'_>| {
+            word(row.machine)
+        }),
+        numbers("x", "its place in the figures", |row: &Row<'_>| count(row.at as u64)),
+        columns::words("measured", "when it began, UTC", |row: &Row<'_>| word(&row.sweep.manifest.started)),
+        columns::words("revision", "of the program", |row: &Row<'_>| word(row.sweep.manifest.program.name())),
+        columns::words("kernel", "its release", |row: &Row<'_>| word(kernel(row.sweep))),
+        columns::words("profile", "which cases", |row: &Row<'_>| word(&row.sweep.manifest.plan.profile)),
+        columns::words("folder", "the folder that sweep made", |row: &Row<'_>| {
+            word(row.sweep.folder.display())
+        }),
+    ];
     Page {
         title: "sendpath: all stored sweeps".to_owned(),
         commands: vec![format!("sendpath history --by {by}")],
-        headline,
+        headline: format!("{} sweeps of {} machines: {steps}.", sweeps.len(), machines.len()),
         verdict,
         warnings: too_few,
         figures,
-        cases: Table {
-            columns: vec![
-                column("machine", "sweeps of different machines are never in one line", false),
-                column("x", "its place in the figures", true),
-                column("measured", "when it began, UTC", false),
-                column("revision", "of the program", false),
-                column("kernel", "its release", false),
-                column("profile", "which cases", false),
-                column("folder", "the folder that sweep made", false),
-            ],
-            rows,
-        },
+        cases: columns::table(&rows, |row| row.id.clone(), columns),
         limits: vec![
             "Between sweeps the machine drifts: a step says that numbers changed and stayed changed, not what changed them. `sendpath \
              ab` compares two revisions without drift."
@@ -156,57 +164,8 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
     }
 }
 
-/// The x axis: each position once, in the order of its first sweep.
-fn positions(stored: &[Stored<'_>], by: By) -> Vec<String> {
-    let mut positions: Vec<String> = Vec::new();
-    for one in stored {
-        let position = one.position(by);
-        if !positions.contains(&position) {
-            positions.push(position);
-        }
-    }
-    positions
-}
-
-/// Every cell that some sweep measured, with every series.
-pub(super) fn cells<'a>(sweeps: impl Iterator<Item = &'a Digest>) -> Vec<(Cell, Vec<Series>)> {
-    let mut cells: Vec<(Cell, Vec<Series>)> = Vec::new();
-    for plan in sweeps.map(|sweep| &sweep.manifest.plan) {
-        for &cell in &plan.cells {
-            let index = cells.iter().position(|(known, _)| *known == cell).unwrap_or_else(|| {
-                cells.push((cell, Vec::new()));
-                cells.len() - 1
-            });
-            for series in plan.series_of(cell) {
-                if !cells[index].1.contains(&series) {
-                    cells[index].1.push(series);
-                }
-            }
-        }
-    }
-    cells
-}
-
 fn row_id(machine: usize, index: usize) -> String {
     format!("sweep-{machine}-{index}")
-}
-
-fn row(machine: usize, name: &str, index: usize, one: &Stored<'_>, positions: &[String], by: By) -> TableRow {
-    let word = |text: &str| Entry { text: text.to_owned(), value: None, note: None };
-    let manifest = &one.sweep.manifest;
-    let at = positions.iter().position(|position| *position == one.position(by)).map_or(0, |at| at + 1);
-    TableRow {
-        id: row_id(machine, index),
-        cells: vec![
-            word(name),
-            Entry { text: at.to_string(), value: Some(at as f64), note: None },
-            word(&manifest.started),
-            word(&manifest.program.name()),
-            word(&one.kernel()),
-            word(&manifest.plan.profile),
-            word(&one.sweep.folder.display().to_string()),
-        ],
-    }
 }
 
 fn figure(
@@ -214,65 +173,40 @@ fn figure(
     machine: &str,
     cell: Cell,
     series: &[Series],
-    stored: &[Stored<'_>],
+    stored: &[&Digest],
     positions: &[String],
     by: By,
 ) -> Figure {
-    let all = series;
-    let line = |&series: &Series| {
-        let case = cell.case(series);
-        let shares = stored.iter().filter_map(|one| one.sweep.case(&case)?.copied);
-        let label = words::series(series, Copied::of_shares(shares));
-        let points = positions.iter().enumerate().filter_map(|(index, position)| {
-            let here = stored.iter().enumerate().filter(|(_, one)| one.position(by) == *position);
-            let measures: Vec<(usize, Measure)> =
-                here.filter_map(|(index, one)| Some((index, one.throughput(&case)?))).collect();
-            let (first, measure) = match measures[..] {
-                [] => return None,
-                [(first, measure)] => (first, measure),
-                [(first, _), ..] => {
-                    let values: Vec<f64> = measures.iter().map(|(_, measure)| measure.value).collect();
-                    (first, Measure::of(&values)?)
-                }
-            };
-            Some(Point {
-                x: (index + 1) as f64,
-                y: measure.value,
-                interval: measure.interval,
-                text: format!("{position}: {} Gb/s, {} sweeps", words::measure(measure), measures.len()),
-                row: row_id(number, first),
-            })
-        });
-        Line {
-            label,
-            style: words::style(series, all),
-            dashed: words::is_dashed(series),
-            points: points.collect(),
-        }
+    let point = |case: &Case, (index, at): (usize, &String)| {
+        let here = stored.iter().enumerate().filter(|(_, sweep)| position(sweep, by) == *at);
+        let measures: Vec<(usize, Measure)> =
+            here.filter_map(|(index, sweep)| Some((index, throughput(sweep, case)?))).collect();
+        let measure = match measures[..] {
+            [(_, measure)] => measure,
+            _ => Measure::of(&measures.iter().map(|(_, measure)| measure.value).collect::<Vec<_>>())?,
+        };
+        Some(Point {
+            x: (index + 1) as f64,
+            y: measure.value,
+            interval: measure.interval,
+            text: format!("{at}: {} Gb/s, {} sweeps", words::measure(measure), measures.len()),
+            row: row_id(number, measures.first()?.0),
+        })
     };
-    let lines: Vec<Line> = series.iter().map(line).collect();
+    let points = |case: &Case| positions.iter().enumerate().filter_map(|at| point(case, at)).collect();
     Figure {
         id: format!("history-{number}-{}", words::id(&cell.to_string())),
-        title: format!(
-            "Throughput of {} messages, {} ({})",
-            bytes(cell.payload_bytes as f64),
-            words::pairs(cell.threads),
-            words::situation(cell.situation())
-        ),
         caption: format!(
             "{machine}. Intervals (95 %) are over instances where a point is one sweep, and over sweeps where it is \
              several. The table says which sweeps stand at which x."
         ),
-        x: Scale { label: by.to_string(), log: false, kind: Kind::Count },
-        y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },
-        lines,
-        missing: Vec::new(),
+        ..figures::over_sweeps(cell, series, stored, &by.to_string(), points)
     }
 }
 
 /// The steps of all cases of one machine.
-fn steps(stored: &[Stored<'_>]) -> Vec<LevelStep> {
-    let cases: Vec<Case> = cells(stored.iter().map(|one| one.sweep))
+fn steps(stored: &[&Digest]) -> Vec<LevelStep> {
+    let cases: Vec<Case> = cells(stored.iter().copied())
         .into_iter()
         .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)))
         .collect();
@@ -282,7 +216,7 @@ fn steps(stored: &[Stored<'_>]) -> Vec<LevelStep> {
         let values: Vec<(usize, f64)> = stored
             .iter()
             .enumerate()
-            .filter_map(|(index, one)| Some((index, one.throughput(&case)?.value.ln())))
+            .filter_map(|(index, one)| Some((index, throughput(one, &case)?.value.ln())))
             .collect();
         split(case, &values, tried, &mut steps);
     }
@@ -310,15 +244,15 @@ fn split(case: Case, values: &[(usize, f64)], tried: usize, steps: &mut Vec<Leve
     split(case, &values[at..], tried, steps);
 }
 
-fn claim(number: usize, machine: &str, step: &LevelStep, stored: &[Stored<'_>]) -> Claim {
-    let (before, after) = (&stored[step.between.0], &stored[step.between.1]);
-    let (old, new) = (&before.sweep.manifest, &after.sweep.manifest);
+fn claim(number: usize, machine: &str, step: &LevelStep, stored: &[&Digest]) -> Claim {
+    let (before, after) = (stored[step.between.0], stored[step.between.1]);
+    let (old, new) = (&before.manifest, &after.manifest);
     let mut causes = Vec::new();
     if old.program.revision != new.program.revision {
         causes.push(format!("commits {}..{}", old.program.revision, new.program.revision));
     }
-    if before.kernel() != after.kernel() {
-        causes.push(format!("kernel {} to {}", before.kernel(), after.kernel()));
+    if kernel(before) != kernel(after) {
+        causes.push(format!("kernel {} to {}", kernel(before), kernel(after)));
     }
     if causes.is_empty() {
         causes.push("neither the revision nor the kernel changed".to_owned());

@@ -5,8 +5,9 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
+use super::columns::{self, found, numbers, value, word, words};
 use super::line_breaks;
-use super::page::{Column, Entry, Figure, Kind, Page, Scale, Table, TableRow};
+use super::page::{Entry, Figure, Kind, Line, Page, Point, Scale, Table};
 use super::plots::{self, Look, PALETTE};
 use crate::error::{Error, Result};
 use crate::format;
@@ -81,47 +82,33 @@ impl Picture {
 
 impl Data {
     fn of(figure: &Figure) -> Self {
-        let column = |name: &str, about: &str, numeric| Column {
-            name: name.to_owned(),
-            about: about.to_owned(),
-            numeric,
-        };
+        type Row<'a> = (&'a Line, &'a Point);
+        let Figure { x, y, lines, .. } = figure;
+        let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
+        let points: Vec<Row<'_>> = points.collect();
+        let low = |(_, point): &Row<'_>| Some(point.interval?.0);
+        let high = |(_, point): &Row<'_>| Some(point.interval?.1);
         let columns = vec![
-            column("series", "The line of the figure.", false),
-            column(&figure.x.label, "The horizontal axis.", true),
-            column(&figure.y.label, "The vertical axis.", true),
-            column("from", "The lower end of the interval: see the caption.", true),
-            column("to", "The upper end of the interval: see the caption.", true),
+            words("series", "The line of the figure.", |(line, _): &Row<'_>| word(&line.label)),
+            numbers(&x.label, "The horizontal axis.", |(_, point): &Row<'_>| cell(x, Some(point.x))),
+            numbers(&y.label, "The vertical axis.", |(_, point): &Row<'_>| cell(y, Some(point.y))),
+            numbers("from", "The lower end of the interval: see the caption.", |row| cell(y, low(row))),
+            numbers("to", "The upper end of the interval: see the caption.", |row| cell(y, high(row))),
         ];
-        let mut data = Self { table: Table { columns, rows: Vec::new() }, links: Vec::new() };
-        for line in &figure.lines {
-            for point in &line.points {
-                let (low, high) = point.interval.unzip();
-                let cells = vec![
-                    Entry { text: line.label.clone(), ..Entry::default() },
-                    cell(&figure.x, Some(point.x)),
-                    cell(&figure.y, Some(point.y)),
-                    cell(&figure.y, low),
-                    cell(&figure.y, high),
-                ];
-                let id = format!("{}-{}", figure.id, data.links.len() + 1);
-                data.table.rows.push(TableRow { id, cells });
-                data.links.push(point.row.clone());
-            }
+        let mut table = columns::table(&points, |_| String::new(), columns);
+        for (index, row) in table.rows.iter_mut().enumerate() {
+            row.id = format!("{}-{}", figure.id, index + 1);
         }
-        data
+        Self { table, links: points.iter().map(|(_, point)| point.row.clone()).collect() }
     }
 }
 
-fn cell(scale: &Scale, value: Option<f64>) -> Entry {
-    let Some(value) = value else {
-        return Entry { note: Some("no interval".to_owned()), ..Entry::default() };
+fn cell(scale: &Scale, number: Option<f64>) -> Entry {
+    let entry = |number| match scale.kind {
+        Kind::Bytes => value(format::bytes(number), number),
+        Kind::Number | Kind::Count => value(format::significant(number, 5), number),
     };
-    let text = match scale.kind {
-        Kind::Bytes => format::bytes(value),
-        Kind::Number | Kind::Count => format::significant(value, 5),
-    };
-    Entry { text, value: Some(value), note: None }
+    found(number.map(entry), "no interval")
 }
 
 #[cfg(test)]

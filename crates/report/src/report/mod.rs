@@ -1,6 +1,7 @@
 //! The report of a sweep. The data become a [`page::Page`], which is then drawn. `headline` and `study_questions` make
 //! its sentences from the data; tests read [`mod@page`].
 
+mod columns;
 mod figures;
 mod fleet;
 mod fragment_cost;
@@ -101,7 +102,7 @@ pub fn page_with(sweep: &StoredSweep, fragment_ns: f64) -> Page {
             .collect(),
         cost_model: Section {
             method: COST_MODEL.to_owned(),
-            table: tables::cost_model(&fits),
+            table: tables::cost_model(&analysis, &fits),
             claims: Vec::new(),
         },
         copy_ledger,

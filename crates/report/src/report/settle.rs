@@ -2,6 +2,7 @@
 
 use super::winners::{pairs_of, versus};
 use crate::case::{Case, Layout, SendPath, Series};
+use crate::in_order::distinct;
 use crate::results::analysis::CellResult;
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
@@ -71,15 +72,7 @@ pub(super) fn options(cells: &[(&CellResult, &[Series])]) -> Option<String> {
     let layouts = [Layout::Heap, Layout::Page];
     if !series.iter().all(|one| is_plain(one) && layouts.contains(&one.layout)) {
         // What a sweep without options does not have. The product may have more than is open.
-        let words = |of: &dyn Fn(&Series) -> String| {
-            let mut words: Vec<String> = Vec::new();
-            for word in series.iter().map(of) {
-                if !words.contains(&word) {
-                    words.push(word);
-                }
-            }
-            words.join(",")
-        };
+        let words = |of: &dyn Fn(&Series) -> String| distinct(series.iter().map(of)).join(",");
         also("path", true, words(&|one| one.path.to_string()));
         also("layout", true, words(&|one| one.layout.to_string()));
         also("engine", true, words(&|one| one.engine.to_string()));

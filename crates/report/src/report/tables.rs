@@ -2,8 +2,9 @@
 
 use std::ops::AddAssign;
 
+use super::columns::{self, Col, count, empty, found, numbers, value, word};
 use super::fragment_cost;
-use super::page::{Claim, Column, Entry, Section, Table, TableRow};
+use super::page::{Claim, Entry, Section, Table};
 use super::settle;
 use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
 use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
@@ -11,21 +12,13 @@ use crate::check::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, bytes, difference, distance, number};
-use crate::fragments::{FragmentsSource, Told};
-use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison};
+use crate::fragments::{Fragments, FragmentsSource, Told};
+use crate::in_order::{distinct, grouped};
+use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
 use crate::results::cost_model::{Fit, Ladder, message_ns};
 use crate::results::manifest::Manifest;
 use crate::results::states::OtherState;
-use crate::sample::{CopiedBound, CopiedShare, Side, why_not_seen};
-
-const WORKLOAD: &str = "rr: request and response; stream: messages back to back";
-const PAIRS: &str = "server and client threads, one of each to a connection";
-const PLACEMENT: &str = "where the two ends of a pair run";
-const RECEIVER: &str = "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends; sink: \
-     nobody receives, the sender alone";
-const SHAPE: &str = "how the payload is cut into fields: equal, eight equal ones; header, 24 bytes and the rest; fields:N, N equal \
-     ones; sizes; a trace, messages of several shapes in turn, with their mean size";
-const SOURCE: &str = "which messages are sent: hot, a small set in turn; cold, a set that no cache holds";
+use crate::sample::{CopiedBound, CopiedShare, Copies, Side, why_not_seen};
 
 const KERNEL_SAYS: &str = "share of MSG_ZEROCOPY sends that the kernel copied, by their completions: counted where each send has a \
      notification of its own. \"about\": a bound, which may err on both sides, since the kernel joins the notifications of \
@@ -41,35 +34,59 @@ pub(super) fn any_paired(manifest: &Manifest) -> bool {
     manifest.plan.cells.iter().any(|cell| cell.placement == Placement::Paired)
 }
 
-fn words_column(name: &str, about: &str) -> Column {
-    Column { name: name.to_owned(), about: about.to_owned(), numeric: false }
+/// Where something was measured: workload, size, pairs, placement, receiver, source and shape.
+fn places<'a, T: 'a>(cell: fn(&T) -> Cell) -> [Col<'a, T>; 7] {
+    [
+        columns::words("workload", "rr: request and response; stream: messages back to back", move |row| {
+            word(cell(row).workload)
+        }),
+        numbers("size", "payload of a message", move |row| size(cell(row).payload_bytes)),
+        numbers("pairs", "server and client threads, one of each to a connection", move |row| {
+            count(cell(row).threads as u64)
+        }),
+        columns::words("placement", "where the two ends of a pair run", move |row| word(cell(row).placement)),
+        columns::words(
+            "receiver",
+            "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends; sink: \
+             nobody receives, the sender alone",
+            move |row| word(cell(row).receiver),
+        ),
+        columns::words(
+            "source",
+            "which messages are sent: hot, a small set in turn; cold, a set that no cache holds",
+            move |row| word(cell(row).source),
+        ),
+        columns::words(
+            "shape",
+            "how the payload is cut into fields: equal, eight equal ones; header, 24 bytes and the rest; fields:N, N equal \
+             ones; sizes; a trace, messages of several shapes in turn, with their mean size",
+            move |row| word(cell(row).shape),
+        ),
+    ]
 }
 
-fn number_column(name: &str, about: &str) -> Column {
-    Column { numeric: true, ..words_column(name, about) }
+/// Whether there is another shape than the default, so that it has a column.
+fn any_shaped(analysis: &Analysis) -> bool {
+    analysis.cells.iter().any(|cell| cell.cell.shape != Shape::default())
 }
 
-fn word(text: impl Into<String>) -> Entry {
-    Entry { text: text.into(), value: None, note: None }
+fn size(payload_bytes: usize) -> Entry {
+    value(bytes(payload_bytes as f64), payload_bytes as f64)
 }
 
-fn value(text: impl Into<String>, value: f64) -> Entry {
-    Entry { text: text.into(), value: Some(value), note: None }
-}
-
-fn empty(reason: &str) -> Entry {
-    Entry { note: Some(reason.to_owned()), ..Entry::default() }
+fn plain(number: f64) -> Entry {
+    value(format::number(number), number)
 }
 
 fn measured(measure: Option<Measure>, why_not: &str) -> Entry {
-    let Some(measure) = measure else { return empty(why_not) };
-    let note = measure.interval.map(|(low, high)| format!("95 %: {} to {}", number(low), number(high)));
-    Entry {
-        text: number(measure.value),
-        value: Some(measure.value),
-        note: note
-            .or_else(|| Some("no interval: too few instances, or a count of zero among them".to_owned())),
-    }
+    let entry = |measure: Measure| {
+        let note = measure.interval.map_or_else(
+            || "no interval: too few instances, or a count of zero among them".to_owned(),
+            |(low, high)| format!("95 %: {} to {}", number(low), number(high)),
+        );
+        Entry { note: Some(note), ..plain(measure.value) }
+    };
+    found(measure.map(entry), why_not)
 }
 
 /// Why the client's cells are empty of the sender alone.
@@ -86,168 +103,157 @@ const COUNTED: [(Side, Event); 7] = [
     (Side::Client, Event::ContextSwitches),
 ];
 
-/// The column of shapes, where there is another than the default.
-fn shape_column<'a>(mut cells: impl Iterator<Item = &'a Cell>) -> Option<Column> {
-    cells.any(|cell| cell.shape != Shape::default()).then(|| words_column("shape", SHAPE))
+/// Why there is no CPU time.
+const UNTOLD: &str = "CPU time was not recorded";
+
+/// Why a case has no number: it failed, or else for this reason.
+fn why<'a>(arm: &'a ArmResult, reason: &'a str) -> &'a str {
+    arm.error.as_deref().unwrap_or(reason)
 }
 
-fn case_columns(manifest: &Manifest) -> Vec<Column> {
+/// A row for each arm.
+pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
     let paired = any_paired(manifest);
     let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
+    let [workload, size, pairs, placement, receiver, source, shape] =
+        places(|arm: &ArmResult| arm.arm.case.cell());
+    let name = |arm: &ArmResult| {
+        let control = if arm.arm.control { " (control)" } else { "" };
+        let name = words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm)));
+        Entry { note: arm.error.clone(), ..word(name + control) }
+    };
+    let trips = |arm: &ArmResult, entry: Option<Entry>| {
+        found(entry, why(arm, "a stream has no round trips, or too few were timed for this quantile"))
+    };
+    let us = |name: &str, about: &str, of: fn(&ArmResult) -> Option<Measure>| {
+        numbers(name, about, move |arm: &ArmResult| {
+            trips(arm, of(arm).map(|measure| measured(Some(measure.scaled(1e-3)), "")))
+        })
+    };
+    // Of what nobody receives there is no client to measure.
+    let or_no_client = |side: Side, arm: &ArmResult, entry: Entry| {
+        let has_none = side == Side::Client && arm.arm.case.receiver == Receiver::Sink;
+        if has_none { empty(NO_CLIENT) } else { entry }
+    };
+    let cpu = |side: Side| {
+        let about = by_side(&format!("CPU time of the {side}'s threads per message"));
+        numbers(&format!("{side} CPU ns"), &about, move |arm: &ArmResult| {
+            let cpu_ns = arm.cpu_ns_per_message[side as usize];
+            or_no_client(side, arm, measured(cpu_ns, why(arm, UNTOLD)))
+        })
+    };
+    let events = COUNTED.iter().map(|&(side, event)| {
+        let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
+        numbers(&format!("{side} {}", event.unit()), &by_side(&about), move |arm: &ArmResult| {
+            let reason = manifest.not_counted.get(&event.to_string()).map(String::as_str);
+            let why_not = reason.unwrap_or_else(|| why(arm, "it was not counted"));
+            or_no_client(side, arm, measured(arm.counted.per_message(side, event), why_not))
+        })
+    });
+    let fragments = |name: &str, about: &str, of: fn(&Fragments) -> f64| {
+        numbers(name, about, move |arm: &ArmResult| of_fragments(manifest.fragments(&arm.arm.case), of))
+    };
     let mut columns = vec![
-        words_column(
+        columns::words(
             "path",
             "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied. Other words are \
              explained under the machine and its settings",
+            name,
         ),
-        words_column("workload", WORKLOAD),
-        number_column("size", "payload of a message"),
-        number_column("pairs", PAIRS),
-        words_column("placement", PLACEMENT),
-        words_column("receiver", RECEIVER),
-        words_column("source", SOURCE),
-        number_column(
+        workload,
+        size,
+        pairs,
+        placement,
+        receiver,
+        source,
+        numbers(
             "Gb/s",
             "payload bits received, divided by the time. Typical: the median of a life's rounds, averaged over \
              lives. Of the \
              baseline it is measured; of another path it is the baseline's times the ratio of the two, which is \
              taken inside of rounds",
+            |arm: &ArmResult| measured(arm.throughput_gbps, why(arm, "no burst of this case was timed")),
         ),
-        number_column("mean µs", "mean round trip: aggregate, with the slow ones in it"),
-        number_column("p50 µs", "the median of all round trips of the case together"),
-        number_column("p99 µs", "of all round trips of the case together, what 99 of 100 do not exceed"),
-        number_column("p99.9 µs", "of all round trips of the case together, what 999 of 1000 do not exceed"),
-        number_column("max µs", "the longest round trip"),
-        number_column(
+        us("mean µs", "mean round trip: aggregate, with the slow ones in it", |arm| arm.rtt_mean_ns),
+        us("p50 µs", "the median of all round trips of the case together", |arm| arm.rtt_quantiles_ns[0].1),
+        us("p99 µs", "of all round trips of the case together, what 99 of 100 do not exceed", |arm| {
+            arm.rtt_quantiles_ns[2].1
+        }),
+        us("p99.9 µs", "of all round trips of the case together, what 999 of 1000 do not exceed", |arm| {
+            arm.rtt_quantiles_ns[3].1
+        }),
+        numbers("max µs", "the longest round trip", |arm: &ArmResult| {
+            trips(arm, arm.rtt_max_ns.map(|ns| value(number(ns as f64 / 1e3), ns as f64)))
+        }),
+        numbers(
             "drain µs",
             "from the last byte received until the path is done with the burst: of zero_copy, its completions. The median \
              of the bursts, which is no part of the times to the left",
+            |arm: &ArmResult| {
+                let drain = arm.drain_ns_per_burst.map(|ns| value(number(ns / 1e3), ns));
+                found(drain, why(arm, "no burst of this case was timed"))
+            },
         ),
-        number_column(
+        numbers(
             "CPU ns per byte",
             "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other). \
              Typical, and as Gb/s: of another path than the baseline it is the baseline's by the ratio of the two",
+            |arm: &ArmResult| measured(arm.cpu_ns_per_byte, why(arm, UNTOLD)),
         ),
-        number_column("server CPU ns", &by_side("CPU time of the server's threads per message")),
-        number_column("client CPU ns", &by_side("CPU time of the client's threads per message")),
-        number_column(
+        cpu(Side::Server),
+        cpu(Side::Client),
+        numbers(
             "copied",
             "share of MSG_ZEROCOPY sends that the kernel copied after all: counted, or \"about\" or \"at most\" so much",
+            |arm: &ArmResult| {
+                let reason = "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded";
+                found(arm.zero_copy.and_then(|counts| counts.copied()).map(copied_share), why(arm, reason))
+            },
         ),
-        number_column(
+        numbers(
             "ENOBUFS",
             "sends that were refused because no more memory may be pinned, and made again",
+            |arm: &ArmResult| {
+                let reason = "the path makes no MSG_ZEROCOPY sends, or they were not recorded";
+                found(arm.zero_copy.map(|counts| count(counts.enobufs)), why(arm, reason))
+            },
         ),
     ];
-    columns.extend(shape_column(manifest.plan.cells.iter()));
+    columns.extend(any_shaped(analysis).then_some(shape));
     if !manifest.injections.is_empty() {
-        columns.push(number_column(
+        columns.push(numbers(
             "injection ns",
             "sender alone: a request and an acknowledgement with no message between, which the sender injects. Part of every \
              message's time, the same for every path",
+            |arm: &ArmResult| {
+                let ns = manifest.injection_ns(arm.arm.case.cell()).map(plain);
+                found(ns, "a receiver acknowledges: nothing is injected")
+            },
         ));
     }
     if !manifest.fragments.is_empty() {
-        columns.push(number_column(
-            "packets",
-            "per message: what TCP hands to the link in one piece, up to 64 KiB",
-        ));
-        columns.push(number_column(
-            "fragments",
-            "per message: pieces of memory in its packets, which a network card's driver maps one by one",
-        ));
+        columns.extend([
+            fragments(
+                "packets",
+                "per message: what TCP hands to the link in one piece, up to 64 KiB",
+                |told| told.packets_per_message,
+            ),
+            fragments(
+                "fragments",
+                "per message: pieces of memory in its packets, which a network card's driver maps one by one",
+                |told| told.fragments_per_message,
+            ),
+        ]);
     }
-    columns.extend(COUNTED.iter().map(|(side, event)| {
-        let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
-        number_column(&format!("{side} {}", event.unit()), &by_side(&about))
-    }));
-    columns
+    columns.extend(events);
+    columns::table(analysis.arms(), |arm| case_row(arm.arm), columns)
 }
 
-/// A row for each arm.
-pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
-    let row = |result: &ArmResult| {
-        let case = result.arm.case;
-        let copied = Copied::of(std::iter::once(result));
-        let mut name = words::series(case.series(), copied);
-        if result.arm.control {
-            name += " (control)";
-        }
-        let failed = result.error.as_deref();
-        let why = |reason: &'static str| failed.map_or(reason.to_owned(), str::to_owned);
-        let trips = why("a stream has no round trips, or too few were timed for this quantile");
-        let us = |measure: Option<Measure>| measured(measure.map(|measure| measure.scaled(1e-3)), &trips);
-        let mut cells = vec![
-            Entry { note: failed.map(str::to_owned), ..word(name) },
-            word(case.workload.to_string()),
-            value(bytes(case.payload_bytes as f64), case.payload_bytes as f64),
-            value(case.threads.to_string(), case.threads as f64),
-            word(case.placement.to_string()),
-            word(case.receiver.to_string()),
-            word(case.source.to_string()),
-            measured(result.throughput_gbps, &why("no burst of this case was timed")),
-            us(result.rtt_mean_ns),
-            us(result.rtt_quantiles_ns[0].1),
-            us(result.rtt_quantiles_ns[2].1),
-            us(result.rtt_quantiles_ns[3].1),
-            result.rtt_max_ns.map_or_else(|| empty(&trips), |ns| value(number(ns as f64 / 1e3), ns as f64)),
-            result.drain_ns_per_burst.map_or_else(
-                || empty(&why("no burst of this case was timed")),
-                |ns| value(number(ns / 1e3), ns),
-            ),
-            measured(result.cpu_ns_per_byte, &why("CPU time was not recorded")),
-            measured(result.server_cpu_ns_per_message, &why("CPU time was not recorded")),
-            measured(
-                result.client_cpu_ns_per_message,
-                &if case.receiver == Receiver::Sink {
-                    NO_CLIENT.to_owned()
-                } else {
-                    why("CPU time was not recorded")
-                },
-            ),
-            result.zero_copy.and_then(|counts| counts.copied()).map_or_else(
-                || {
-                    empty(&why(
-                        "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded",
-                    ))
-                },
-                copied_share,
-            ),
-            result.zero_copy.map_or_else(
-                || empty(&why("the path makes no MSG_ZEROCOPY sends, or they were not recorded")),
-                |counts| value(counts.enobufs.to_string(), counts.enobufs as f64),
-            ),
-        ];
-        cells.extend(shape_column(manifest.plan.cells.iter()).map(|_| word(case.shape.to_string())));
-        if !manifest.injections.is_empty() {
-            cells.push(manifest.injection_ns(case.cell()).map_or_else(
-                || empty("a receiver acknowledges: nothing is injected"),
-                |ns| value(number(ns), ns),
-            ));
-        }
-        if !manifest.fragments.is_empty() {
-            cells.extend(of_fragments(manifest.fragments(&case)));
-        }
-        cells.extend(COUNTED.iter().map(|(side, event)| {
-            let no_client = *side == Side::Client && case.receiver == Receiver::Sink;
-            let reason = manifest.not_counted.get(&event.to_string()).cloned();
-            let reason = if no_client { Some(NO_CLIENT.to_owned()) } else { reason };
-            measured(
-                result.counted.per_message(*side, *event),
-                &reason.unwrap_or_else(|| why("it was not counted")),
-            )
-        }));
-        TableRow { id: case_row(result.arm), cells }
-    };
-    let rows = analysis.cells.iter().flat_map(|cell| &cell.arms).map(row).collect();
-    Table { columns: case_columns(manifest), rows }
-}
-
-/// Packets and fragments of a message, with where they are from.
-fn of_fragments(told: Option<&Told>) -> [Entry; 2] {
+/// Packets or fragments of a message, with where they are from.
+fn of_fragments(told: Option<&Told>, of: fn(&Fragments) -> f64) -> Entry {
     let why_not = told.and_then(|told| told.not_counted.as_deref());
     let Some(fragments) = told.and_then(|told| told.fragments) else {
-        return [(); 2].map(|()| empty(why_not.unwrap_or("no instance of this case was opened")));
+        return empty(why_not.unwrap_or("no instance of this case was opened"));
     };
     let note = match (fragments.fragments_source, why_not) {
         (FragmentsSource::WorkedOut, Some(why_not)) => {
@@ -255,85 +261,87 @@ fn of_fragments(told: Option<&Told>) -> [Entry; 2] {
         }
         (source, _) => source.to_string().replace('_', " "),
     };
-    [fragments.packets_per_message, fragments.fragments_per_message]
-        .map(|count| Entry { note: Some(note.clone()), ..value(number(count), count) })
+    Entry { note: Some(note), ..plain(of(&fragments)) }
 }
 
 /// A row for each comparison.
 pub(super) fn comparisons(analysis: &Analysis) -> Table {
-    // What was found stands before what is seldom different between two rows: it is in sight without scrolling.
+    // In the order in which they are read: with the baseline first, which the text and summary.csv
+    // show as well.
+    let baseline = analysis.cells.first().and_then(|cell| Some(cell.arms.first()?.arm.case.series()));
+    let all = analysis.cells.iter().flat_map(|cell| cell.comparisons.iter().map(move |found| (cell, found)));
+    let (mut rows, others): (Vec<_>, Vec<_>) = all.partition(|(_, found)| Some(found.baseline) == baseline);
+    rows.extend(others);
+    type Row<'a> = (&'a CellResult, &'a SeriesComparison);
+    let [workload, size, pairs, placement, receiver, source, shape] = places(|(cell, _): &Row<'_>| cell.cell);
+    let of = |entry: fn(&SeriesComparison, &SeriesOutcome) -> Entry| {
+        move |(_, found): &Row<'_>| match &found.outcome {
+            Ok(outcome) => entry(found, outcome),
+            Err(reason) => empty(reason),
+        }
+    };
+    // What was found stands before what is seldom different between two rows: it is in sight without
+    // scrolling.
     let mut columns = vec![
-        words_column("metric", "what is compared"),
-        words_column("workload", WORKLOAD),
-        number_column("size", "payload of a message"),
-        number_column("pairs", PAIRS),
-        words_column("receiver", RECEIVER),
-        words_column("path", "the path that is compared"),
-        words_column("against", "the path that it is compared with"),
-        number_column(
+        columns::words("metric", "what is compared", |(_, found): &Row<'_>| word(found.metric.name())),
+        workload,
+        size,
+        pairs,
+        receiver,
+        columns::words("path", "the path that is compared", |(_, found): &Row<'_>| {
+            word(words::plain(found.series))
+        }),
+        columns::words("against", "the path that it is compared with", |(_, found): &Row<'_>| {
+            word(words::plain(found.baseline))
+        }),
+        numbers(
             "difference",
             "of the value itself: more throughput is better, more time is worse. Throughput and CPU time: of \
              typical rounds, each path against the other inside of a round; p99: of all round trips together",
+            of(|found, outcome| percent(found.metric.change(outcome.ratio).value)),
         ),
-        number_column("from", &format!("the interval's lower end. {INTERVAL}")),
-        number_column("to", &format!("the interval's upper end. {INTERVAL}")),
-        words_column(
+        numbers(
+            "from",
+            &format!("the interval's lower end. {INTERVAL}"),
+            of(|found, outcome| percent(found.metric.change(outcome.ratio).low)),
+        ),
+        numbers(
+            "to",
+            &format!("the interval's upper end. {INTERVAL}"),
+            of(|found, outcome| percent(found.metric.change(outcome.ratio).high)),
+        ),
+        columns::words(
             "verdict",
             "read off the interval, and nothing else: same within the margin (2 %, of p99 10 %) where all of it \
              lies inside; faster or slower where it excludes 0; else undecided",
+            of(|SeriesComparison { metric, .. }, outcome| {
+                word(metric.verdict(outcome.verdict, outcome.ratio, metric.margin()))
+            }),
         ),
-        number_column("instances", "independent observations"),
-        words_column("placement", PLACEMENT),
-        words_column("source", SOURCE),
+        numbers(
+            "instances",
+            "independent observations",
+            of(|_, outcome| count(outcome.effect.instances as u64)),
+        ),
+        placement,
+        source,
     ];
-    let shapes = shape_column(analysis.cells.iter().map(|cell| &cell.cell));
-    let has_shapes = shapes.is_some();
-    columns.extend(shapes);
-    // In the order in which they are read: with the baseline first, which the text and summary.csv show as well.
-    let baseline = analysis.cells.first().and_then(|cell| Some(cell.arms.first()?.arm.case.series()));
-    let all =
-        || analysis.cells.iter().flat_map(|cell| cell.comparisons.iter().map(move |found| (cell, found)));
-    let is_with_baseline = |(_, found): &(&CellResult, &SeriesComparison)| Some(found.baseline) == baseline;
-    let ordered: Vec<_> =
-        all().filter(is_with_baseline).chain(all().filter(|found| !is_with_baseline(found))).collect();
-    let remarks: Vec<String> = ordered.iter().map(|(cell, found)| remarks(cell, found).join("; ")).collect();
-    let has_remarks = remarks.iter().any(|remark| !remark.is_empty());
-    if has_remarks {
-        columns.push(words_column("remarks", "what else is to be known of the comparison"));
+    columns.extend(any_shaped(analysis).then_some(shape));
+    if rows.iter().any(|(cell, found)| !remarks(cell, found).is_empty()) {
+        columns.push(columns::words(
+            "remarks",
+            "what else is to be known of the comparison",
+            |(cell, comparison): &Row<'_>| {
+                let remarks = remarks(cell, comparison);
+                found((!remarks.is_empty()).then(|| word(remarks.join("; "))), "nothing else")
+            },
+        ));
     }
-    let row = |(comparison, remark): (&SeriesComparison, &String)| {
-        let cell = comparison.cell;
-        let mut cells = vec![
-            word(comparison.metric.name()),
-            word(cell.workload.to_string()),
-            value(bytes(cell.payload_bytes as f64), cell.payload_bytes as f64),
-            value(cell.threads.to_string(), cell.threads as f64),
-            word(cell.receiver.to_string()),
-            word(words::plain(comparison.series)),
-            word(words::plain(comparison.baseline)),
-        ];
-        match &comparison.outcome {
-            Ok(outcome) => {
-                let ratio = comparison.metric.change(outcome.ratio);
-                let percent = |ratio: f64| value(difference(ratio), ratio);
-                cells.extend([ratio.value, ratio.low, ratio.high].map(percent));
-                let margin = comparison.metric.margin();
-                cells.push(word(comparison.metric.verdict(outcome.verdict, outcome.ratio, margin)));
-                cells.push(value(outcome.effect.instances.to_string(), outcome.effect.instances as f64));
-            }
-            Err(reason) => cells.extend((0..5).map(|_| empty(reason))),
-        }
-        cells.extend([word(cell.placement.to_string()), word(cell.source.to_string())]);
-        if has_shapes {
-            cells.push(word(cell.shape.to_string()));
-        }
-        if has_remarks {
-            cells.push(if remark.is_empty() { empty("nothing else") } else { word(remark.clone()) });
-        }
-        TableRow { id: comparison_row(comparison), cells }
-    };
-    let rows = ordered.iter().map(|(_, found)| *found).zip(&remarks).map(row).collect();
-    Table { columns, rows }
+    columns::table(&rows, |(_, found)| comparison_row(found), columns)
+}
+
+fn percent(ratio: f64) -> Entry {
+    value(difference(ratio), ratio)
 }
 
 /// What an interval of the comparisons is.
@@ -369,182 +377,160 @@ pub(super) fn model_row(ladder: &Ladder<'_>, series: Series) -> String {
 }
 
 /// The cost model's lines.
-pub(super) fn cost_model(fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
+pub(super) fn cost_model(analysis: &Analysis, fits: &[(&Ladder<'_>, Series, Option<Fit>)]) -> Table {
+    type Row<'a> = (&'a Ladder<'a>, Series, Option<Fit>);
+    let [workload, _, pairs, placement, receiver, source, shape] =
+        places(|(ladder, ..): &Row<'_>| ladder.cells[0].cell);
+    let of = |entry: fn(&Fit) -> Entry| {
+        move |(_, _, fit): &Row<'_>| found(fit.as_ref().map(entry), "a line needs three measured sizes")
+    };
+    // By how much a line exceeds that of the baseline, which is the first series.
+    let more = |part: fn((Measure, Measure)) -> Measure| {
+        move |(ladder, series, fit): &Row<'_>| {
+            let baseline = fits.first().map(|(_, baseline, _)| *baseline).filter(|first| first != series);
+            let is_baseline = |(at, one, _): &&(&Ladder<'_>, Series, Option<Fit>)| {
+                at.name() == ladder.name() && Some(*one) == baseline
+            };
+            let baseline = fits.iter().find(is_baseline).and_then(|(_, _, fit)| fit.as_ref());
+            match (fit, baseline) {
+                (None, _) => empty("a line needs three measured sizes"),
+                (_, None) => empty("this is the baseline, or the baseline has no line"),
+                (Some(fit), Some(baseline)) => of_line(part(fit.minus(baseline)), &[fit, baseline]),
+            }
+        }
+    };
     let mut columns = vec![
-        words_column("path", "who copies"),
-        words_column("workload", WORKLOAD),
-        number_column("pairs", PAIRS),
-        words_column("placement", PLACEMENT),
-        words_column("receiver", RECEIVER),
-        words_column("source", SOURCE),
-        number_column("fixed ns", "the time that a message takes on a pair, whatever its size"),
-        number_column("ns per KiB", "the time that each KiB adds"),
-        number_column(
+        columns::words("path", "who copies", |(ladder, series, _): &Row<'_>| {
+            word(words::series(*series, Copied::of(ladder.arms(*series))))
+        }),
+        workload,
+        pairs,
+        placement,
+        receiver,
+        source,
+        numbers(
+            "fixed ns",
+            "the time that a message takes on a pair, whatever its size",
+            of(|fit| of_line(fit.fixed_ns, &[fit])),
+        ),
+        numbers("ns per KiB", "the time that each KiB adds", of(|fit| of_line(fit.ns_per_kib, &[fit]))),
+        numbers(
             "fixed, more than the baseline",
             "the difference of the two lines' fixed costs, in ns, from ratios that are taken inside of rounds: \
              what moves both alike is not in its interval",
+            more(|(fixed, _)| fixed),
         ),
-        number_column(
+        numbers(
             "per KiB, more than the baseline",
             "the difference of what each KiB adds, in ns, likewise",
+            more(|(_, by_kib)| by_kib),
         ),
-        number_column("worst misfit", "the largest distance between a measured time and the line"),
-        number_column("at", "the size with the worst misfit"),
-        words_column(
+        numbers(
+            "worst misfit",
+            "the largest distance between a measured time and the line",
+            of(|fit| {
+                let worst = fit.worst_misfit();
+                found(worst.map(|(_, ratio)| value(difference(ratio), (ratio - 1.0).abs())), "no size")
+            }),
+        ),
+        numbers(
+            "at",
+            "the size with the worst misfit",
+            of(|fit| found(fit.worst_misfit().map(|(at, _)| size(at)), "no size")),
+        ),
+        columns::words(
             "straight",
             "whether the line is within 10 % of each measured time: else it has no interval",
+            of(|fit| {
+                word(fit.missed().map_or_else(
+                    || "yes".to_owned(),
+                    |(at, ratio)| {
+                        let far = distance((ratio - 1.0).abs());
+                        let less = if ratio > 1.0 { "longer" } else { "less" };
+                        format!("no: {} takes {far} {less} than the line says", bytes(at as f64))
+                    },
+                ))
+            }),
         ),
     ];
-    let shapes = shape_column(fits.iter().flat_map(|(ladder, ..)| &ladder.cells).map(|cell| &cell.cell));
-    let has_shapes = shapes.is_some();
-    columns.extend(shapes);
-    let fit_of = |of: &Ladder<'_>, series: Series| {
-        let found = fits.iter().find(|(ladder, one, _)| ladder.name() == of.name() && *one == series);
-        found.and_then(|(_, _, fit)| fit.as_ref())
+    columns.extend(any_shaped(analysis).then_some(shape));
+    columns::table(fits, |(ladder, series, _)| model_row(ladder, *series), columns)
+}
+
+/// A cost by some lines.
+fn of_line(cost: Measure, lines: &[&Fit]) -> Entry {
+    let why_not = if lines.iter().any(|line| line.missed().is_some()) {
+        "no interval: the times do not lie on a straight line"
+    } else {
+        "no interval: too few instances"
     };
-    let row = |(ladder, series, fit): &(&Ladder<'_>, Series, Option<Fit>)| {
-        let situation = ladder.situation;
-        let mut cells = vec![
-            word(words::series(*series, Copied::of(ladder.arms(*series)))),
-            word(situation.workload.to_string()),
-            value(ladder.threads.to_string(), ladder.threads as f64),
-            word(situation.placement.to_string()),
-            word(situation.receiver.to_string()),
-            word(situation.source.to_string()),
-        ];
-        let Some(fit) = fit else {
-            cells.extend((0..7).map(|_| empty("a line needs three measured sizes")));
-            cells.extend(has_shapes.then(|| word(situation.shape.to_string())));
-            return TableRow { id: model_row(ladder, *series), cells };
-        };
-        let baseline = fits.first().map(|(_, baseline, _)| *baseline).filter(|baseline| baseline != series);
-        let baseline = baseline.and_then(|baseline| fit_of(ladder, baseline));
-        let no_interval = |fits: &[&Fit]| {
-            if fits.iter().any(|fit| fit.missed().is_some()) {
-                "no interval: the times do not lie on a straight line"
-            } else {
-                "no interval: too few instances"
-            }
-        };
-        let entry = |measure: Measure, fits: &[&Fit]| Entry {
-            note: measure.interval.is_none().then(|| no_interval(fits).to_owned()),
-            ..value(words::measure(measure), measure.value)
-        };
-        cells.extend([entry(fit.fixed_ns, &[fit]), entry(fit.ns_per_kib, &[fit])]);
-        match baseline {
-            Some(baseline) => {
-                let (fixed, by_kib) = fit.minus(baseline);
-                cells.extend([fixed, by_kib].map(|measure| entry(measure, &[fit, baseline])));
-            }
-            None => cells.extend((0..2).map(|_| empty("this is the baseline, or the baseline has no line"))),
-        }
-        match fit.worst_misfit() {
-            Some((at, ratio)) => cells
-                .extend([value(difference(ratio), (ratio - 1.0).abs()), value(bytes(at as f64), at as f64)]),
-            None => cells.extend([empty("no size"), empty("no size")]),
-        }
-        cells.push(word(match fit.missed() {
-            None => "yes".to_owned(),
-            Some((at, ratio)) => format!(
-                "no: {} takes {} {} than the line says",
-                bytes(at as f64),
-                distance((ratio - 1.0).abs()),
-                if ratio > 1.0 { "longer" } else { "less" }
-            ),
-        }));
-        cells.extend(has_shapes.then(|| word(situation.shape.to_string())));
-        TableRow { id: model_row(ladder, *series), cells }
-    };
-    Table { columns, rows: fits.iter().map(row).collect() }
+    let note = cost.interval.is_none().then(|| why_not.to_owned());
+    Entry { note, ..value(words::measure(cost), cost.value) }
 }
 
 /// Who copied how much of a message, by series, receiver, source, shape and size.
 pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
-    let mut columns = vec![
-        words_column("path", "who copies"),
-        number_column("size", "payload of a message"),
-        words_column("receiver", RECEIVER),
-        words_column("source", SOURCE),
-        number_column("server packs", "bytes copied from user memory to user memory"),
-        number_column("into the kernel", "bytes copied from user memory before the call returned"),
-        number_column(
-            "deferred",
-            "bytes sent by MSG_ZEROCOPY whose completion says that the kernel copied them after all",
-        ),
-        number_column("out of the kernel", "bytes copied to user memory on the client"),
-        number_column("client unpacks", "bytes copied from user memory to user memory"),
-        number_column("copies", "the sum of these per payload byte"),
-        number_column("kernel says", KERNEL_SAYS),
-        words_column(
-            "seen",
-            "what the client found in messages of which every byte was overwritten right after the call: as they were \
-             sent, so copied by then (or read by a device); as overwritten, so shared until then",
-        ),
-    ];
-    let shapes = shape_column(analysis.cells.iter().map(|cell| &cell.cell));
-    let has_shapes = shapes.is_some();
-    columns.extend(shapes);
-    let maps = analysis.cells.iter().any(|cell| cell.cell.receiver == Receiver::Mmap);
-    columns.extend(maps.then(|| {
-        number_column(
-            "mapped",
-            "bytes that the client received by mapping the pages that they came in: copied by nobody",
-        )
-    }));
-    let mut kinds: Vec<(Reception, usize)> = Vec::new();
-    for cell in &analysis.cells {
-        let kind = (Reception::of(cell.cell), cell.cell.payload_bytes);
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
+    type Row<'a> = Vec<&'a ArmResult>;
+    let [_, size, _, _, receiver, source, shape] = places(|arms: &Row<'_>| arms[0].arm.case.cell());
+    let kinds = analysis.cells.iter().map(|cell| (Reception::of(cell.cell), cell.cell.payload_bytes));
+    let mut kinds = distinct(kinds);
     kinds.sort_by_key(|(reception, size)| {
         let Reception { receiver, source, shape } = *reception;
         (receiver as usize, source as usize, shape, *size)
     });
-    let mut rows = Vec::new();
-    for &series in &manifest.plan.series {
-        for &(reception, size) in &kinds {
-            let Reception { receiver, source, shape } = reception;
-            let arms: Vec<&ArmResult> = analysis
-                .cells
-                .iter()
-                .flat_map(|cell| &cell.arms)
-                .filter(|arm| ledger_row(arm) == ledger_row_of(series, reception, size))
-                .filter(|arm| stands_in_ledger(manifest, arm))
-                .collect();
-            if arms.is_empty() {
-                continue;
-            }
-            let messages: u64 = arms.iter().map(|arm| arm.copied_messages).sum();
-            let sum = |of: fn(&ArmResult) -> u64| {
-                arms.iter().map(|arm| of(arm)).sum::<u64>() as f64 / messages as f64
-            };
-            let parts = [
-                sum(|arm| arm.copies.0.user_to_user_bytes),
-                sum(|arm| arm.copies.0.user_to_kernel_bytes),
-                sum(|arm| arm.copies.0.deferred_bytes),
-                sum(|arm| arm.copies.1.kernel_to_user_bytes),
-                sum(|arm| arm.copies.1.user_to_user_bytes),
-            ];
-            let mut cells = vec![
-                word(words::series(series, Copied::of(arms.iter().copied()))),
-                value(bytes(size as f64), size as f64),
-                word(receiver.to_string()),
-                word(source.to_string()),
-            ];
-            cells.extend(parts.map(|part| value(number(part), part)));
-            let copies = parts.iter().sum::<f64>() / size as f64;
-            cells.push(value(number(copies), copies));
-            cells.push(kernel_says(&arms));
-            cells.push(seen(&arms, receiver));
-            cells.extend(has_shapes.then(|| word(shape.to_string())));
-            cells.extend(maps.then(|| {
-                let mapped = sum(|arm| arm.copies.1.mapped_bytes);
-                value(number(mapped), mapped)
-            }));
-            rows.push(TableRow { id: ledger_row_of(series, reception, size), cells });
-        }
+    let of_kind = |series: Series, (reception, size): (Reception, usize)| -> Row<'_> {
+        let id = ledger_row_of(series, reception, size);
+        let arms = analysis.arms().filter(|arm| stands_in_ledger(manifest, arm));
+        arms.filter(|arm| ledger_row(arm) == id).collect()
+    };
+    let rows = manifest.plan.series.iter().flat_map(|&series| kinds.iter().map(move |&kind| (series, kind)));
+    let rows = rows.map(|(series, kind)| of_kind(series, kind)).filter(|arms| !arms.is_empty());
+    let rows: Vec<Row<'_>> = rows.collect();
+    let copied = |name: &str, about: &str, of: fn(&Copies, &Copies) -> u64| {
+        numbers(name, about, move |arms: &Row<'_>| plain(by_message(arms, of)))
+    };
+    let mut columns = vec![
+        columns::words("path", "who copies", |arms: &Row<'_>| {
+            word(words::series(arms[0].arm.case.series(), Copied::of(arms.iter().copied())))
+        }),
+        size,
+        receiver,
+        source,
+        copied("server packs", "bytes copied from user memory to user memory", |server, _| {
+            server.user_to_user_bytes
+        }),
+        copied("into the kernel", "bytes copied from user memory before the call returned", |server, _| {
+            server.user_to_kernel_bytes
+        }),
+        copied(
+            "deferred",
+            "bytes sent by MSG_ZEROCOPY whose completion says that the kernel copied them after all",
+            |server, _| server.deferred_bytes,
+        ),
+        copied("out of the kernel", "bytes copied to user memory on the client", |_, client| {
+            client.kernel_to_user_bytes
+        }),
+        copied("client unpacks", "bytes copied from user memory to user memory", |_, client| {
+            client.user_to_user_bytes
+        }),
+        numbers("copies", "the sum of these per payload byte", |arms: &Row<'_>| {
+            plain(by_message(arms, all_copied) / arms[0].arm.case.payload_bytes as f64)
+        }),
+        numbers("kernel says", KERNEL_SAYS, |arms: &Row<'_>| kernel_says(arms)),
+        columns::words(
+            "seen",
+            "what the client found in messages of which every byte was overwritten right after the call: as they were \
+             sent, so copied by then (or read by a device); as overwritten, so shared until then",
+            |arms: &Row<'_>| seen(arms),
+        ),
+    ];
+    columns.extend(any_shaped(analysis).then_some(shape));
+    if analysis.cells.iter().any(|cell| cell.cell.receiver == Receiver::Mmap) {
+        columns.push(copied(
+            "mapped",
+            "bytes that the client received by mapping the pages that they came in: copied by nobody",
+            |_, client| client.mapped_bytes,
+        ));
     }
     Section {
         method: "Bytes per message that a CPU copied, as the paths count them: what they packed themselves, what \
@@ -553,9 +539,24 @@ pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
                  one thing: the completions' flag, and what the client found in a few messages, outside of all times, that \
                  the sender overwrote right after its call had returned."
             .to_owned(),
-        table: Table { columns, rows },
+        table: columns::table(&rows, |arms| ledger_row(arms[0]), columns),
         claims: copy_causes(manifest, analysis),
     }
+}
+
+/// What server and client copied of a message, over some arms.
+fn by_message(arms: &[&ArmResult], of: fn(&Copies, &Copies) -> u64) -> f64 {
+    let all: u64 = arms.iter().map(|arm| of(&arm.copies.0, &arm.copies.1)).sum();
+    all as f64 / arms.iter().map(|arm| arm.copied_messages).sum::<u64>() as f64
+}
+
+/// All that a CPU copied.
+fn all_copied(server: &Copies, client: &Copies) -> u64 {
+    server.user_to_user_bytes
+        + server.user_to_kernel_bytes
+        + server.deferred_bytes
+        + client.kernel_to_user_bytes
+        + client.user_to_user_bytes
 }
 
 /// What the kernel said of the sends of `arms`.
@@ -563,7 +564,7 @@ fn kernel_says(arms: &[&ArmResult]) -> Entry {
     let Some(counts) = sum(arms.iter().filter_map(|arm| arm.zero_copy)) else {
         return empty("nothing: the path makes no MSG_ZEROCOPY sends, or they were not recorded");
     };
-    counts.copied().map_or_else(|| empty("nothing: no completion arrived"), copied_share)
+    found(counts.copied().map(copied_share), "nothing: no completion arrived")
 }
 
 /// A share with what it is, and why.
@@ -573,9 +574,9 @@ fn copied_share(copied: CopiedShare) -> Entry {
 }
 
 /// What was seen of overwritten messages of `arms`.
-fn seen(arms: &[&ArmResult], receiver: Receiver) -> Entry {
+fn seen(arms: &[&ArmResult]) -> Entry {
     let Some(seen) = sum(arms.iter().filter_map(|arm| arm.seen)) else {
-        return empty(why_not_seen(receiver));
+        return empty(why_not_seen(arms[0].arm.case.receiver));
     };
     let text = match (seen.old_bytes, seen.new_bytes) {
         (_, 0) => "all as sent".to_owned(),
@@ -634,18 +635,18 @@ pub(super) fn costs_per_kib(manifest: &Manifest, ladders: &[Ladder<'_>]) -> Vec<
 pub(super) fn contradictions(manifest: &Manifest, analysis: &Analysis) -> Vec<String> {
     let is_local =
         manifest.environment.as_ref().is_some_and(|environment| environment.effective.stays_in_memory());
-    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
-    arms.filter_map(|result| {
-        let text = result.seen?.contradiction(result.zero_copy.as_ref(), is_local)?;
-        Some(format!("Contradiction: {}: {text}.", result.arm.case))
-    })
-    .collect()
+    analysis
+        .arms()
+        .filter_map(|result| {
+            let text = result.seen?.contradiction(result.zero_copy.as_ref(), is_local)?;
+            Some(format!("Contradiction: {}: {text}.", result.arm.case))
+        })
+        .collect()
 }
 
 /// Where the kernel sent segments again, so that the times are those of a link with loss.
 pub(super) fn sent_again(analysis: &Analysis) -> Vec<String> {
-    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
-    arms.filter_map(|result| {
+    analysis.arms().filter_map(|result| {
         let segments = result.retransmitted_segments.filter(|segments| *segments > 0)?;
         let (were, control) =
             (if segments == 1 { "segment was" } else { "segments were" }, result.arm.control);
@@ -675,8 +676,7 @@ pub(super) fn heap_on_huge_pages(manifest: &Manifest) -> Option<String> {
 /// Why the kernel copied, by the way that the messages took: to a receiver, or into the sink.
 fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
     let of_way = |sink: bool| {
-        let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
-        let arms = arms.filter(|arm| (arm.arm.case.receiver == Receiver::Sink) == sink);
+        let arms = analysis.arms().filter(|arm| (arm.arm.case.receiver == Receiver::Sink) == sink);
         let arms = arms.filter(|arm| stands_in_ledger(manifest, arm));
         let shares = arms.filter_map(|arm| Some((arm, arm.zero_copy?.copied()?)));
         let shares: Vec<(&ArmResult, CopiedShare)> = shares.collect();
@@ -710,13 +710,16 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
 pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Claim> {
     let check = manifest.checks.iter().find(|check| check.name == SINK)?;
     let (counted, _) = check.found.trim_start_matches("tried: ").split_once(ONE_BY_ONE)?;
-    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
     let is_bound = |arm: &&ArmResult| {
         let bound = arm.zero_copy.and_then(|counts| counts.copied_is_bound());
         arm.arm.case.receiver == Receiver::Sink && bound.is_some_and(|bound| bound != CopiedBound::Exact)
     };
-    let mut rows: Vec<String> =
-        arms.filter(is_bound).filter(|arm| stands_in_ledger(manifest, arm)).map(ledger_row).collect();
+    let mut rows: Vec<String> = analysis
+        .arms()
+        .filter(is_bound)
+        .filter(|arm| stands_in_ledger(manifest, arm))
+        .map(ledger_row)
+        .collect();
     rows.dedup();
     let text = format!(
         "Into the sink, before the sweep and with one send in flight: {counted}{ONE_BY_ONE}. Of the sends of the sweep, several are in \
@@ -776,18 +779,11 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
             .filter(|check| !manifest.not_counted.contains_key(&check.name))
             .map(|check| (check.name.clone(), check.found.clone())),
     );
-    let mut reasons: Vec<(&String, Vec<&str>)> = Vec::new();
-    for (event, reason) in &manifest.not_counted {
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, events)) => events.push(event),
-            None => reasons.push((reason, vec![event])),
-        }
-    }
-    lines.extend(
-        reasons
-            .into_iter()
-            .map(|(reason, events)| ("not counted".to_owned(), format!("{}: {reason}", events.join(", ")))),
-    );
+    let reasons = grouped(manifest.not_counted.iter().map(|(event, reason)| (reason, event.as_str())));
+    let not_counted = |(reason, events): (&String, Vec<&str>)| {
+        ("not counted".to_owned(), format!("{}: {reason}", events.join(", ")))
+    };
+    lines.extend(reasons.into_iter().map(not_counted));
     lines
 }
 

@@ -4,6 +4,7 @@ use super::page::{DecisionMap, Square};
 use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
 use crate::format::bytes;
+use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, CellResult, SeriesComparison};
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
@@ -158,12 +159,7 @@ pub(super) fn best_of(cell: &CellResult, path: SendPath, is_path: bool) -> Optio
 
 /// A map for each workload, placement, receiver, source and shape, by one metric.
 pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<DecisionMap> {
-    let mut situations: Vec<Situation> = Vec::new();
-    for cell in &analysis.cells {
-        if !situations.contains(&cell.cell.situation()) {
-            situations.push(cell.cell.situation());
-        }
-    }
+    let situations = distinct(analysis.cells.iter().map(|cell| cell.cell.situation()));
     let map = |situation: Situation| {
         let cells: Vec<&CellResult> =
             analysis.cells.iter().filter(|cell| cell.cell.situation() == situation).collect();

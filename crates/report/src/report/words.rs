@@ -11,6 +11,7 @@ use crate::format::{
     bytes, difference_with_interval, list, number_with_interval, rough_bytes, rough_bytes_range, share,
     significant,
 };
+use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
 use crate::results::manifest::{Manifest, Plan};
@@ -393,12 +394,7 @@ pub(super) fn is_dashed(series: Series) -> bool {
 
 /// Several series, those of one path together: `two_copy and zero_copy (heap and page)`.
 pub(super) fn together(series: &[Series]) -> String {
-    let mut paths: Vec<SendPath> = Vec::new();
-    for one in series {
-        if !paths.contains(&one.path) {
-            paths.push(one.path);
-        }
-    }
+    let paths = distinct(series.iter().map(|one| one.path));
     let of_path = |path: SendPath| {
         let alike: Vec<Series> = series.iter().copied().filter(|one| one.path == path).collect();
         match alike[..] {
@@ -439,26 +435,22 @@ pub(super) fn together(series: &[Series]) -> String {
 
 /// What the words of a plan mean that the studies do not have: the word, and a sentence.
 pub(super) fn explained(plan: &Plan) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut add = |word: String, sentence: Option<String>| {
-        if let Some(sentence) = sentence.filter(|_| found.iter().all(|(known, _)| *known != word)) {
-            found.push((word, sentence));
-        }
-    };
-    for series in &plan.series {
-        add(format!("path {}", series.path), path_sentence(series.path).map(str::to_owned));
-        add(format!("layout {}", series.layout), layout_sentence(series.layout).map(str::to_owned));
-        add(format!("engine {}", series.engine), engine_sentence(series.engine).map(str::to_owned));
-    }
-    for cell in &plan.cells {
-        let receiver = (cell.receiver == Receiver::Mmap).then(|| {
-            "the client maps whole pages of what arrives (TCP_ZEROCOPY_RECEIVE), and copies the rest"
-                .to_owned()
-        });
-        add(format!("receiver {}", cell.receiver), receiver);
-        add(format!("shape {}", cell.shape), shape_sentence(cell.shape));
-    }
-    found
+    let of_series = plan.series.iter().flat_map(|series| {
+        [
+            (format!("path {}", series.path), path_sentence(series.path).map(str::to_owned)),
+            (format!("layout {}", series.layout), layout_sentence(series.layout).map(str::to_owned)),
+            (format!("engine {}", series.engine), engine_sentence(series.engine).map(str::to_owned)),
+        ]
+    });
+    let of_cells = plan.cells.iter().flat_map(|cell| {
+        let maps = "the client maps whole pages of what arrives (TCP_ZEROCOPY_RECEIVE), and copies the rest";
+        let receiver = (cell.receiver == Receiver::Mmap).then(|| maps.to_owned());
+        [
+            (format!("receiver {}", cell.receiver), receiver),
+            (format!("shape {}", cell.shape), shape_sentence(cell.shape)),
+        ]
+    });
+    distinct(of_series.chain(of_cells).filter_map(|(word, sentence)| Some((word, sentence?))))
 }
 
 fn path_sentence(path: SendPath) -> Option<&'static str> {

@@ -60,6 +60,11 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// What it says of each arm of each cell.
+    pub fn arms(&self) -> impl Iterator<Item = &ArmResult> {
+        self.cells.iter().flat_map(|cell| &cell.arms)
+    }
+
     /// The same without the series that the plan has in some cells alone: from size to size the same ones are compared.
     #[must_use]
     pub fn of_all_cells(&self, plan: &Plan) -> Self {
@@ -86,6 +91,14 @@ pub struct CellResult {
     pub comparisons: Vec<SeriesComparison>,
     /// The control against the baseline, which it is, by each metric that it was measured by.
     pub controls: BTreeMap<Metric, Effect>,
+}
+
+impl CellResult {
+    /// What it says of a series.
+    #[must_use]
+    pub fn arm(&self, series: Series) -> Option<&ArmResult> {
+        self.arms.iter().find(|arm| arm.arm.case.series() == series && !arm.arm.control)
+    }
 }
 
 /// What a sweep says of one arm.
@@ -115,10 +128,8 @@ pub struct ArmResult {
     pub rtt_quantiles_ns: [(f64, Option<Measure>); 4],
     /// The longest round trip.
     pub rtt_max_ns: Option<u64>,
-    /// CPU time of the server's threads, in nanoseconds per message.
-    pub server_cpu_ns_per_message: Option<Measure>,
-    /// The client's.
-    pub client_cpu_ns_per_message: Option<Measure>,
+    /// CPU time of the server's threads and of the client's, in nanoseconds per message.
+    pub cpu_ns_per_message: [Option<Measure>; 2],
     /// Both sides', per payload byte.
     pub cpu_ns_per_byte: Option<Measure>,
     /// What was counted.
@@ -514,8 +525,10 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
         rtt_mean_ns: Measure::of(&means),
         rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, quantile(&pool, share))),
         rtt_max_ns: all().filter_map(|sample| Some(sample.client.round_trips.as_ref()?.max_ns)).max(),
-        server_cpu_ns_per_message: by_instance(&|sample| per_message(sample.server.cpu_ns(), sample)),
-        client_cpu_ns_per_message: by_instance(&|sample| per_message(sample.client.cpu_ns(), sample)),
+        cpu_ns_per_message: [
+            by_instance(&|sample| per_message(sample.server.cpu_ns(), sample)),
+            by_instance(&|sample| per_message(sample.client.cpu_ns(), sample)),
+        ],
         cpu_ns_per_byte: by_instance(&|sample| {
             let both_ns = sample.server.cpu_ns()? + sample.client.cpu_ns()?;
             Some(per_message(Some(both_ns), sample)? / payload_bytes)

@@ -10,6 +10,7 @@ use super::fragment_cost;
 use super::metric::Metric;
 use super::stats::Effect;
 use crate::case::{Layout, SendPath, Series, Situation};
+use crate::in_order::grouped;
 
 /// Draws that an interval of the model rests on.
 const DRAWS: usize = 1000;
@@ -30,24 +31,12 @@ pub struct Ladder<'a> {
 /// Cuts an analysis into ladders.
 #[must_use]
 pub fn ladders(analysis: &Analysis) -> Vec<Ladder<'_>> {
-    let mut ladders: Vec<Ladder<'_>> = Vec::new();
-    for result in &analysis.cells {
-        let cell = result.cell;
-        let key =
-            |ladder: &Ladder<'_>| (ladder.situation, ladder.threads) == (cell.situation(), cell.threads);
-        match ladders.iter().position(key) {
-            Some(index) => ladders[index].cells.push(result),
-            None => ladders.push(Ladder {
-                situation: cell.situation(),
-                threads: cell.threads,
-                cells: vec![result],
-            }),
-        }
-    }
-    for ladder in &mut ladders {
-        ladder.cells.sort_by_key(|result| result.cell.payload_bytes);
-    }
-    ladders
+    let alike = grouped(analysis.cells.iter().map(|of| ((of.cell.situation(), of.cell.threads), of)));
+    let ladders = alike.into_iter().map(|((situation, threads), mut cells)| {
+        cells.sort_by_key(|of| of.cell.payload_bytes);
+        Ladder { situation, threads, cells }
+    });
+    ladders.collect()
 }
 
 impl Ladder<'_> {
@@ -60,9 +49,7 @@ impl Ladder<'_> {
 
     /// A series' arm in each cell that measured it.
     pub fn arms(&self, series: Series) -> impl Iterator<Item = &ArmResult> {
-        self.cells.iter().filter_map(move |cell| {
-            cell.arms.iter().find(|arm| arm.arm.case.series() == series && !arm.arm.control)
-        })
+        self.cells.iter().filter_map(move |cell| cell.arm(series))
     }
 }
 
@@ -173,7 +160,7 @@ struct Point {
 
 impl Point {
     fn of(cell: &CellResult, series: Series) -> Option<Self> {
-        let arm = cell.arms.iter().find(|arm| arm.arm.case.series() == series && !arm.arm.control)?;
+        let arm = cell.arm(series)?;
         let baseline = cell.arms.first()?;
         let is_baseline = baseline.arm == arm.arm;
         let gain = compared(cell, series, baseline.arm.case.series());

@@ -86,7 +86,7 @@ impl Digest {
     #[must_use]
     pub fn of(sweep: &StoredSweep) -> Self {
         let analysis = analyse_stored(&sweep.manifest, &sweep.records);
-        let arms = analysis.cells.iter().flat_map(|cell| &cell.arms).filter(|arm| !arm.arm.control);
+        let arms = analysis.arms().filter(|arm| !arm.arm.control);
         Self {
             folder: sweep.folder.clone(),
             manifest: sweep.manifest.clone(),

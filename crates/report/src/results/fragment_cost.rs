@@ -42,8 +42,7 @@ pub struct Both {
 
 impl Both {
     fn of(cell: &CellResult, series: Series, baseline: Series) -> Option<Self> {
-        let arm = |of: Series| cell.arms.iter().find(|arm| arm.arm.case.series() == of && !arm.arm.control);
-        let (ours, theirs) = (arm(series)?, arm(baseline)?);
+        let (ours, theirs) = (cell.arm(series)?, cell.arm(baseline)?);
         Some(Self {
             baseline_ns: message_ns(theirs)?.value,
             fragments: [ours.fragments_per_message?, theirs.fragments_per_message?],

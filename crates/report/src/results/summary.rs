@@ -99,8 +99,9 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
         put_measure(&mut row, &format!("rtt_{name}_ns"), *measure);
     }
     put(&mut row, "rtt_max_ns", text(result.rtt_max_ns));
-    put_measure(&mut row, "server_cpu_ns_per_message", result.server_cpu_ns_per_message);
-    put_measure(&mut row, "client_cpu_ns_per_message", result.client_cpu_ns_per_message);
+    for (side, cpu_ns) in ["server", "client"].iter().zip(result.cpu_ns_per_message) {
+        put_measure(&mut row, &format!("{side}_cpu_ns_per_message"), cpu_ns);
+    }
     put_measure(&mut row, "cpu_ns_per_byte", result.cpu_ns_per_byte);
 
     put(&mut row, "retransmitted_segments", text(result.retransmitted_segments));
@@ -174,8 +175,7 @@ pub fn against_baseline<'a>(
 #[must_use]
 pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
     let metric = Metric::Throughput;
-    let arms = analysis.cells.iter().flat_map(|cell| &cell.arms);
-    let longest = arms.map(|arm| arm.arm.case.to_string().len()).max().unwrap_or_default();
+    let longest = analysis.arms().map(|arm| arm.arm.case.to_string().len()).max().unwrap_or_default();
     let width = longest.clamp(46, 80);
     let mut table =
         format!("{:<width$} {:>9}  {:>30}  {}\n", "case", metric.unit(), "against the baseline", "verdict");

@@ -24,8 +24,8 @@ impl Verdict {
     /// it is as far on the log scale, so that the verdict is the same, exchanged, when the two sides are.
     ///
     /// ```
-    /// use sendpath::results::stats::Estimate;
-    /// use sendpath::results::verdict::Verdict;
+    /// use sendpath_report::results::stats::Estimate;
+    /// use sendpath_report::results::verdict::Verdict;
     ///
     /// let of = |low, high| Verdict::of(Estimate { value: (low + high) / 2.0, low, high }, 0.02);
     /// assert_eq!(of(1.03, 1.06), Verdict::Faster);
