@@ -45,8 +45,8 @@ pub(super) struct Options {
 /// Reads, draws, writes.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep = store::read(&options.folder)?;
-    let page = report::page_with(&sweep, options.fragment_cost.unwrap_or_default());
     let analysis = analyse_stored(&sweep.manifest, &sweep.records);
+    let page = report::page_with(&sweep, &analysis, options.fragment_cost.unwrap_or_default());
     store::replace(&options.folder.join(summary::SUMMARY), &summary::csv(&sweep, &analysis)?)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;

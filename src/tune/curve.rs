@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use crate::results::stats::{CONFIDENCE, Effect, MIN_ROBUST, median};
+use crate::results::crossing::{Place, last_zeros};
+pub(super) use crate::results::stats::FAR;
+use crate::results::stats::{CONFIDENCE, Effect, MIN_ROBUST, spread_around};
 
 /// What a fit takes at most: level, slope and bend.
 const TERMS: usize = 3;
-/// How many spreads from the curve are far out, as in [`Effect::robust`].
-pub(super) const FAR: f64 = 3.0;
 /// How often what lies far out is moved to the border and the fit made anew.
 const REFITS: u32 = 4;
 /// So many points of the curve are looked at, to find where it passes 0.
@@ -66,9 +66,8 @@ impl Curve {
         if points.len() >= MIN_ROBUST {
             for _ in 0..REFITS {
                 let residuals: Vec<f64> = points.iter().map(|point| point.1 - curve.at(point.0)).collect();
-                let mut distances: Vec<f64> = residuals.iter().map(|value| value.abs()).collect();
                 let few = (points.len() as f64 / curve.degrees_of_freedom).sqrt();
-                let border = FAR * 1.4826 * median(&mut distances)? * few;
+                let border = FAR * spread_around(&residuals)? * few;
                 kept = residuals.iter().filter(|value| value.abs() <= border).count() as f64
                     / points.len() as f64;
                 for ((value, residual), point) in values.iter_mut().zip(&residuals).zip(points) {
@@ -120,15 +119,14 @@ impl Curve {
     /// Where it passes 0 for the last time between `from` and `to`, with Fieller's interval; none where it does not.
     pub(super) fn root(&self, from: f64, to: f64) -> Option<Root> {
         let t = student(self.degrees_of_freedom);
-        let mut curves: [Vec<(f64, f64)>; 3] = Default::default();
-        for step in 0..=STEPS {
+        let point = |step: u32| {
             let x = from + (to - from) * f64::from(step) / f64::from(STEPS);
             let effect = self.effect(x);
-            for (curve, side) in curves.iter_mut().zip([0.0, 1.0, -1.0]) {
-                curve.push((x, effect.log_mean + side * t * effect.standard_error));
-            }
-        }
-        let [at, low, high] = curves.map(|curve| last_zero(&curve));
+            (x, effect.log_mean, t * effect.standard_error)
+        };
+        let curve: Vec<_> = (0..=STEPS).map(point).collect();
+        let inside = |place: Place| if let Place::At(x) = place { Some(x) } else { None };
+        let [at, low, high] = last_zeros(&curve).map(inside);
         Some(Root { at: at?, low, high })
     }
 }
@@ -142,13 +140,6 @@ fn student(degrees_of_freedom: f64) -> f64 {
 
 fn exact_student(degrees_of_freedom: f64) -> f64 {
     Effect { log_mean: 0.0, standard_error: 1.0, instances: 0, degrees_of_freedom }.half_width(CONFIDENCE)
-}
-
-/// From where on a curve stays above 0; none where it does so everywhere, or not at its end.
-fn last_zero(curve: &[(f64, f64)]) -> Option<f64> {
-    let last = curve.iter().rposition(|point| point.1 <= 0.0)?;
-    let (&(x0, y0), &(x1, y1)) = (&curve[last], curve.get(last + 1)?);
-    Some(x0 + (x1 - x0) * (-y0 / (y1 - y0)))
 }
 
 fn row(x: f64) -> Row {

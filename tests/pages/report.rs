@@ -475,7 +475,8 @@ fn fragment_cost() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let path = stored(&timed(ns, 0.001), folder.path())?;
     let sweep = store::read(&path)?;
-    let (free, dear) = (page(&path)?, sendpath::report::page_with(&sweep, 150.0));
+    let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
+    let (free, dear) = (page(&path)?, sendpath::report::page_with(&sweep, &analysis, 150.0));
     assert_eq!(sendpath::report::dangling(&dear), [""; 0]);
     let start = "Sending alone (one connection, request/response, data in cache, 150 ns a fragment added; not copied): ";
     assert!(dear.headline.starts_with(start), "{}", dear.headline);

@@ -1,5 +1,7 @@
 //! Tables as lists of columns: a head, and what stands below it in each row, are one value.
 
+use std::fmt::Display;
+
 use super::page::{Column, Entry, Table, TableRow};
 
 /// A column of a table whose rows are made of `T`s.
@@ -32,12 +34,12 @@ pub(super) fn table<'a, T: 'a>(
 }
 
 /// A cell of words.
-pub(super) fn word(text: impl ToString) -> Entry {
-    Entry { text: text.to_string(), ..Entry::default() }
+pub(super) fn word(text: impl Display) -> Entry {
+    Entry { text: format!("{text}"), ..Entry::default() }
 }
 
 /// A cell with a number as it is written and as it is sorted by.
-pub(super) fn value(text: impl ToString, value: f64) -> Entry {
+pub(super) fn value(text: impl Display, value: f64) -> Entry {
     Entry { value: Some(value), ..word(text) }
 }
 

@@ -132,7 +132,7 @@ fn of_first<'a, 'b>(ladders: Vec<&'b Ladder<'a>>) -> Vec<&'b Ladder<'a>> {
 type Names<'a> = (&'a str, &'a str, &'a str);
 
 /// The id of a ladder's figure: `fig1-throughput-4T`, `fig1-throughput-1T-sink`.
-pub(super) fn figure_id(id: &str, ladder: &Ladder<'_>) -> String {
+fn figure_id(id: &str, ladder: &Ladder<'_>) -> String {
     let alone = if ladder.situation.receiver == Receiver::Sink { ALONE } else { "" };
     format!("{id}-{}T{alone}", ladder.threads)
 }
@@ -155,20 +155,32 @@ fn size_figure(
     };
     let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
     Figure {
-        id: figure_id(id, ladder),
-        title: format!(
-            "{title} by message size, {}{}",
-            words::pairs(ladder.threads),
-            ways.suffix(ladder.situation.receiver)
-        ),
-        caption: format!(
-            "{} Intervals (95 %) are over instances (new connections and buffers).",
-            words::situation_sentence(ladder.situation)
-        ),
-        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: unit.to_owned(), log: true, kind: Kind::Number },
-        lines,
         missing: missing.into_iter().flatten().collect(),
+        ..by_size(
+            (id, &format!("{title} by message size")),
+            "Intervals (95 %) are over instances (new connections and buffers).",
+            (ladder, ways),
+            lines,
+        )
+    }
+}
+
+/// A figure of one ladder: its title and its caption say of which.
+pub(super) fn by_size(
+    (id, title): (&str, &str),
+    caption: &str,
+    (ladder, ways): (&Ladder<'_>, &Ways),
+    lines: Vec<Line>,
+) -> Figure {
+    Figure {
+        id: figure_id(id, ladder),
+        title: format!("{title}, {}{}", words::pairs(ladder.threads), ways.suffix(ladder.situation.receiver)),
+        caption: format!("{} {caption}", words::situation_sentence(ladder.situation)),
+        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
+        y: Scale { label: String::new(), log: false, kind: Kind::Number },
+        lines,
+        missing: Vec::new(),
     }
 }
 
@@ -202,25 +214,18 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         lines.iter().zip(&there).filter(|(line, (_, arms))| line.points.len() < *arms).map(|(line, _)| {
             (line.label.clone(), "too few instances for an interval, or a case that failed".to_owned())
         });
-    let id = figure_id(&format!("fig1-against-{}", words::id(&baseline.to_string())), ladder);
+    let missing = missing.collect();
+    let id = format!("fig1-against-{}", words::id(&baseline.to_string()));
     let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
+    let caption = format!(
+        "Ratios are taken within a round, which removes the machine's drift. Intervals are those that the verdicts \
+         are read off: as wide as the number of comparisons takes. Above 0 is faster than {baseline}."
+    );
+    let title = format!("Throughput against {baseline} by message size");
     Some(Figure {
-        id,
-        title: format!(
-            "Throughput against {baseline} by message size, {}{}",
-            words::pairs(ladder.threads),
-            ways.suffix(ladder.situation.receiver)
-        ),
-        caption: format!(
-            "{} Ratios are taken within a round, which removes the machine's drift. Intervals are those that \
-             the verdicts are read off: \
-             as wide as the number of comparisons takes. Above 0 is faster than {baseline}.",
-            words::situation_sentence(ladder.situation)
-        ),
-        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: "% of throughput".to_owned(), log: false, kind: Kind::Number },
-        missing: missing.collect(),
-        lines,
+        missing,
+        ..by_size((&id, &title), &caption, (ladder, ways), lines)
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a network card's driver makes of the sink's answers: at which cost of a fragment they change.
 
-use super::figures::figure_id;
+use super::figures::by_size;
 use super::page::{Claim, Figure, Kind, Line, Point, Scale};
 use super::tables::ladder_name;
 use super::winners::versus;
@@ -120,22 +120,13 @@ pub(super) fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     let lines: Vec<Line> = COPYING.iter().map(line).filter(|line| line.points.len() > 1).collect();
     let name = words::series(series, Copied::of(ladder.arms(series)));
     let caption = format!(
-        "{} The sink has no driver. A card's takes some time for each fragment, and {name} has more of them. Find yours on the \
+        "The sink has no driver. A card's takes some time for each fragment, and {name} has more of them. Find yours on the \
          vertical axis (docs/book/src/sink.md says how to measure it): {name} is faster at the sizes where the line lies \
-         above that. The line passes 0 where a driver that costs nothing would have the crossing. Intervals are of 95 %.",
-        words::situation_sentence(ladder.situation)
+         above that. The line passes 0 where a driver that costs nothing would have the crossing. Intervals are of 95 %."
     );
+    let title = format!("What a driver may take for a fragment until {name} is not faster any more");
     (!lines.is_empty()).then(|| Figure {
-        id: figure_id("fig6-fragment-cost", ladder),
-        title: format!(
-            "What a driver may take for a fragment until {name} is not faster any more, {}{}",
-            words::pairs(ladder.threads),
-            ways.suffix(ladder.situation.receiver)
-        ),
-        caption,
-        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: "ns a fragment".to_owned(), log: false, kind: Kind::Number },
-        lines,
-        missing: Vec::new(),
+        ..by_size(("fig6-fragment-cost", &title), &caption, (ladder, ways), lines)
     })
 }

@@ -4,7 +4,7 @@ use super::fragment_cost;
 use super::page::Claim;
 use super::settle;
 use super::tables::ladder_name;
-use super::winners::{Winner, best_of, comparisons, fastest_path, versus, winner};
+use super::winners::{Against, Winner, beats, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, distance, list, share, significant};
@@ -30,28 +30,6 @@ pub(super) struct Facts<'a> {
     pub(super) ways: &'a Ways,
 }
 
-/// What is said of one size of a ladder.
-#[derive(Clone, PartialEq)]
-enum Said {
-    /// This one is faster than every other series, or than every other path.
-    Use(Series, Against),
-    /// None of these is known to be faster, and they differ by less than a share (0.05: 5 %).
-    Close(Vec<Series>, f64),
-    /// None of these is known to be faster, and they may differ by more.
-    Open(Vec<Series>),
-    /// Nothing was compared.
-    Nothing,
-}
-
-/// What a series is known to be faster than.
-#[derive(Clone, Copy, PartialEq)]
-enum Against {
-    /// Every other series, so that its engine is part of the answer.
-    Series,
-    /// Every other path, and not every other series of its own.
-    Paths,
-}
-
 /// How sizes and paths are put.
 #[derive(Clone, Copy)]
 enum Style {
@@ -63,7 +41,7 @@ enum Style {
 
 /// Sizes in a row of which the same is said.
 struct Range<'a> {
-    said: Said,
+    said: Winner,
     cells: Vec<&'a CellResult>,
 }
 
@@ -217,7 +195,7 @@ impl Facts<'_> {
     fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
         let ranges = Self::ranges(ladder, Style::Headline(""));
         let taken_over = ranges.windows(2).find_map(|pair| match (&pair[0].said, &pair[1].said) {
-            (Said::Use(old, _), Said::Use(new, _)) if new.path == SendPath::ZeroCopy => {
+            (Winner::Clear(old, _), Winner::Clear(new, _)) if new.path == SendPath::ZeroCopy => {
                 Self::takes_over(ladder, (*old, *new), &pair[0]).map(|_| old.path)
             }
             _ => None,
@@ -259,23 +237,23 @@ impl Facts<'_> {
         // Of many, a headline does not name those that are open: from size to size they are others.
         let is_short = matches!(style, Style::Headline(_)) && has_many(ladder);
         let said = |cell: &CellResult| match (winner(cell, Metric::Throughput), fastest_path(cell)) {
-            (Winner::Open(..), None) if is_short => Said::Open(Vec::new()),
-            (Winner::Clear(series, _), _) => Said::Use(series, Against::Series),
-            (_, Some(series)) => Said::Use(series, Against::Paths),
-            (Winner::Close(series, within, _), None) => Said::Close(series, within),
-            (Winner::Open(series, _), None) => Said::Open(series),
-            (Winner::Nothing(_), None) => Said::Nothing,
+            (clear @ Winner::Clear(..), _) => clear,
+            (_, Some(series)) => Winner::Clear(series, Against::Paths),
+            (Winner::Open(_), None) if is_short => Winner::Open(Vec::new()),
+            // Why there is nothing is said by the maps.
+            (Winner::Nothing(_), None) => Winner::Nothing(String::new()),
+            (other, None) => other,
         };
         let mut ranges: Vec<Range<'a>> = Vec::new();
         for &cell in &ladder.cells {
             let said = said(cell);
             match (ranges.last_mut(), &said) {
-                (Some(Range { said: Said::Use(last, by), cells }), Said::Use(series, against))
+                (Some(Range { said: Winner::Clear(last, by), cells }), Winner::Clear(series, against))
                     if is_alike((*last, *by), (*series, *against)) =>
                 {
                     cells.push(cell);
                 }
-                (Some(Range { said: Said::Close(last, share), cells }), Said::Close(series, within))
+                (Some(Range { said: Winner::Close(last, share), cells }), Winner::Close(series, within))
                     if last == series =>
                 {
                     *share = within.max(*share);
@@ -297,7 +275,7 @@ impl Facts<'_> {
             Style::Claim => ("use ", false),
         };
         let series_at = |index: usize| match ranges.get(index) {
-            Some(Range { said: Said::Use(series, _), .. }) => Some(*series),
+            Some(Range { said: Winner::Clear(series, _), .. }) => Some(*series),
             _ => None,
         };
         let name = |series: Series, against: Against| match style {
@@ -315,18 +293,18 @@ impl Facts<'_> {
             let (is_first, is_last) = (index == 0, index + 1 == ranges.len());
             let sizes = || range.sizes(is_first, is_last);
             let (series, against) = match &range.said {
-                Said::Nothing => return format!("the data cannot say {}", sizes()),
-                Said::Open(series) if series.is_empty() => {
+                Winner::Nothing(_) => return format!("the data cannot say {}", sizes()),
+                Winner::Open(series) if series.is_empty() => {
                     return format!("no way is known to be the fastest {}", sizes());
                 }
-                Said::Open(series) if series.len() > MANY => {
+                Winner::Open(series) if series.len() > MANY => {
                     return format!(
                         "the data cannot say which of {} ways is the fastest {}",
                         series.len(),
                         sizes()
                     );
                 }
-                Said::Open(series) => {
+                Winner::Open(series) => {
                     return format!(
                         "the data cannot say which of {} is {} {}",
                         names(series),
@@ -334,7 +312,7 @@ impl Facts<'_> {
                         sizes()
                     );
                 }
-                Said::Close(series, within) => {
+                Winner::Close(series, within) => {
                     let simplest = words::simplest(series).map_or_else(String::new, words::plain);
                     let simple = if series.len() == 2 { "simpler" } else { "simplest" };
                     return format!(
@@ -344,7 +322,7 @@ impl Facts<'_> {
                         sizes()
                     );
                 }
-                Said::Use(series, against) => (*series, *against),
+                Winner::Clear(series, against) => (*series, *against),
             };
             let path = name(series, against);
             let follows = index > 0 && series_at(index - 1).is_some();
@@ -366,7 +344,7 @@ impl Facts<'_> {
             }
         };
         let mut parts: Vec<String> = ranges.iter().enumerate().map(part).collect();
-        if let Some(Range { said: Said::Use(..), cells }) = ranges.last().filter(|_| is_headline) {
+        if let Some(Range { said: Winner::Clear(..), cells }) = ranges.last().filter(|_| is_headline) {
             parts.extend(Self::largest_gain(cells));
         }
         parts.join(", ")
@@ -390,8 +368,8 @@ impl Facts<'_> {
                 let open: Vec<(&CellResult, &[Series])> = ranges
                     .iter()
                     .filter_map(|range| match &range.said {
-                        Said::Close(series, _) | Said::Open(series) => Some((range, series.as_slice())),
-                        Said::Use(..) | Said::Nothing => None,
+                        Winner::Close(series, _) | Winner::Open(series) => Some((range, series.as_slice())),
+                        Winner::Clear(..) | Winner::Nothing(_) => None,
                     })
                     .flat_map(|(range, series)| range.cells.iter().map(move |cell| (*cell, series)))
                     .collect();
@@ -602,13 +580,11 @@ impl Facts<'_> {
                 .iter()
                 .filter(|arm| !arm.arm.control)
                 .partition(|arm| arm.arm.case.path == SendPath::ZeroCopy);
-            let beats = |zero: &&ArmResult| {
-                others.iter().all(|other| {
-                    let (zero, other) = (zero.arm.case.series(), other.arm.case.series());
-                    matches!(versus(cell, Metric::Throughput, zero, other), Some((_, Verdict::Faster, _)))
-                })
+            let beats_all = |zero: &&ArmResult| {
+                let zero = zero.arm.case.series();
+                others.iter().all(|other| beats(cell, Metric::Throughput, zero, other.arm.case.series()))
             };
-            if !others.is_empty() && zero.iter().any(beats) {
+            if !others.is_empty() && zero.iter().any(beats_all) {
                 wins.push(cell);
             }
             let known = zero.iter().flat_map(|zero| {

@@ -30,7 +30,7 @@ pub use html::render;
 pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::{Receiver, Series, Shape};
-use crate::results::analysis::analyse_stored;
+use crate::results::analysis::{Analysis, analyse_stored};
 use crate::results::cost_model::{self, Fit, Ladder};
 use crate::results::fragment_cost::with_fragment_cost;
 use crate::results::metric::Metric;
@@ -39,16 +39,15 @@ use crate::results::store::StoredSweep;
 /// Works out what the page of a sweep says.
 #[must_use]
 pub fn page(sweep: &StoredSweep) -> Page {
-    page_with(sweep, 0.0)
+    page_with(sweep, &analyse_stored(&sweep.manifest, &sweep.records), 0.0)
 }
 
-/// The same where a card's driver takes `fragment_ns` nanoseconds for each fragment: it moves what is said of the sender
-/// alone.
+/// The same of a sweep that was analysed, where a card's driver takes `fragment_ns` nanoseconds for each
+/// fragment: it moves what is said of the sender alone.
 #[must_use]
-pub fn page_with(sweep: &StoredSweep, fragment_ns: f64) -> Page {
+pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> Page {
     let manifest = &sweep.manifest;
-    let measured = analyse_stored(manifest, &sweep.records);
-    let analysis = if fragment_ns > 0.0 { with_fragment_cost(&measured, fragment_ns) } else { measured };
+    let analysis = with_fragment_cost(measured, fragment_ns);
     let ladders = cost_model::ladders(&analysis);
     let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = ladders
         .iter()

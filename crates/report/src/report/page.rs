@@ -190,7 +190,7 @@ pub struct DecisionMap {
 }
 
 /// A square of a decision map.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Square {
     /// What it says: the winner, or those that cannot be told apart; empty where nothing can be said.
     pub text: String,

@@ -75,7 +75,7 @@ impl Facts<'_> {
         if small.iter().any(|(is_answer, _)| *is_answer) {
             small.push((true, claim(WHY_SLOWER)));
         }
-        let outperforms = |path| of_path(path, &|ladder| self.outperforms(ladder, path));
+        let outperforms = |path| of_path(path, &|ladder| Some(self.outperforms(ladder, path)));
         let answers = [
             ("Why does zero-copy not always give the best throughput?", small),
             (
@@ -247,7 +247,7 @@ impl Facts<'_> {
     }
 
     /// From which size on the series of a path are faster than `two_copy`, by the ratios.
-    fn outperforms(&self, ladder: &Ladder<'_>, path: SendPath) -> Option<Said> {
+    fn outperforms(&self, ladder: &Ladder<'_>, path: SendPath) -> Said {
         let (mut is_answer, mut parts) = (false, Vec::new());
         for series in self.studied(path) {
             let (is_known, said) = Self::break_even(ladder, series);
@@ -258,7 +258,7 @@ impl Facts<'_> {
             parts.push((format!("{}: {said}", Self::name_in(ladder, series)), compared.collect()));
         }
         let (said, rows) = together(parts);
-        Some((is_answer, Claim { text: format!("With {}: {said}.", ladder_name(ladder)), rows }))
+        (is_answer, Claim { text: format!("With {}: {said}.", ladder_name(ladder)), rows })
     }
 
     /// From which size on `series` is faster than `two_copy`; and whether that is an answer.

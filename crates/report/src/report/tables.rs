@@ -111,17 +111,8 @@ fn why<'a>(arm: &'a ArmResult, reason: &'a str) -> &'a str {
     arm.error.as_deref().unwrap_or(reason)
 }
 
-/// A row for each arm.
-pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
-    let paired = any_paired(manifest);
-    let by_side = |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
-    let [workload, size, pairs, placement, receiver, source, shape] =
-        places(|arm: &ArmResult| arm.arm.case.cell());
-    let name = |arm: &ArmResult| {
-        let control = if arm.arm.control { " (control)" } else { "" };
-        let name = words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm)));
-        Entry { note: arm.error.clone(), ..word(name + control) }
-    };
+/// The columns of round trips, in microseconds.
+fn round_trips<'a>() -> [Col<'a, ArmResult>; 5] {
     let trips = |arm: &ArmResult, entry: Option<Entry>| {
         found(entry, why(arm, "a stream has no round trips, or too few were timed for this quantile"))
     };
@@ -130,8 +121,27 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             trips(arm, of(arm).map(|measure| measured(Some(measure.scaled(1e-3)), "")))
         })
     };
+    [
+        us("mean µs", "mean round trip: aggregate, with the slow ones in it", |arm| arm.rtt_mean_ns),
+        us("p50 µs", "the median of all round trips of the case together", |arm| arm.rtt_quantiles_ns[0].1),
+        us("p99 µs", "of all round trips of the case together, what 99 of 100 do not exceed", |arm| {
+            arm.rtt_quantiles_ns[2].1
+        }),
+        us("p99.9 µs", "of all round trips of the case together, what 999 of 1000 do not exceed", |arm| {
+            arm.rtt_quantiles_ns[3].1
+        }),
+        numbers("max µs", "the longest round trip", move |arm: &ArmResult| {
+            trips(arm, arm.rtt_max_ns.map(|ns| value(number(ns as f64 / 1e3), ns as f64)))
+        }),
+    ]
+}
+
+/// The columns of each side: CPU time, and what was counted.
+fn of_sides(manifest: &Manifest) -> ([Col<'_, ArmResult>; 2], impl Iterator<Item = Col<'_, ArmResult>>) {
+    let paired = any_paired(manifest);
+    let by_side = move |about: &str| if paired { format!("{about}. {SPLIT}") } else { about.to_owned() };
     // Of what nobody receives there is no client to measure.
-    let or_no_client = |side: Side, arm: &ArmResult, entry: Entry| {
+    let or_no_client = move |side: Side, arm: &ArmResult, entry: Entry| {
         let has_none = side == Side::Client && arm.arm.case.receiver == Receiver::Sink;
         if has_none { empty(NO_CLIENT) } else { entry }
     };
@@ -142,7 +152,7 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             or_no_client(side, arm, measured(cpu_ns, why(arm, UNTOLD)))
         })
     };
-    let events = COUNTED.iter().map(|&(side, event)| {
+    let events = COUNTED.iter().map(move |&(side, event)| {
         let about = format!("{} of the {side}'s threads per message, kernel included", event.unit());
         numbers(&format!("{side} {}", event.unit()), &by_side(&about), move |arm: &ArmResult| {
             let reason = manifest.not_counted.get(&event.to_string()).map(String::as_str);
@@ -150,76 +160,15 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             or_no_client(side, arm, measured(arm.counted.per_message(side, event), why_not))
         })
     });
+    ([Side::Server, Side::Client].map(cpu), events)
+}
+
+/// The columns of what was found out of a case's sends beside their times, where it was.
+fn of_the_send(manifest: &Manifest) -> Vec<Col<'_, ArmResult>> {
     let fragments = |name: &str, about: &str, of: fn(&Fragments) -> f64| {
         numbers(name, about, move |arm: &ArmResult| of_fragments(manifest.fragments(&arm.arm.case), of))
     };
-    let mut columns = vec![
-        columns::words(
-            "path",
-            "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied. Other words are \
-             explained under the machine and its settings",
-            name,
-        ),
-        workload,
-        size,
-        pairs,
-        placement,
-        receiver,
-        source,
-        numbers(
-            "Gb/s",
-            "payload bits received, divided by the time. Typical: the median of a life's rounds, averaged over \
-             lives. Of the \
-             baseline it is measured; of another path it is the baseline's times the ratio of the two, which is \
-             taken inside of rounds",
-            |arm: &ArmResult| measured(arm.throughput_gbps, why(arm, "no burst of this case was timed")),
-        ),
-        us("mean µs", "mean round trip: aggregate, with the slow ones in it", |arm| arm.rtt_mean_ns),
-        us("p50 µs", "the median of all round trips of the case together", |arm| arm.rtt_quantiles_ns[0].1),
-        us("p99 µs", "of all round trips of the case together, what 99 of 100 do not exceed", |arm| {
-            arm.rtt_quantiles_ns[2].1
-        }),
-        us("p99.9 µs", "of all round trips of the case together, what 999 of 1000 do not exceed", |arm| {
-            arm.rtt_quantiles_ns[3].1
-        }),
-        numbers("max µs", "the longest round trip", |arm: &ArmResult| {
-            trips(arm, arm.rtt_max_ns.map(|ns| value(number(ns as f64 / 1e3), ns as f64)))
-        }),
-        numbers(
-            "drain µs",
-            "from the last byte received until the path is done with the burst: of zero_copy, its completions. The median \
-             of the bursts, which is no part of the times to the left",
-            |arm: &ArmResult| {
-                let drain = arm.drain_ns_per_burst.map(|ns| value(number(ns / 1e3), ns));
-                found(drain, why(arm, "no burst of this case was timed"))
-            },
-        ),
-        numbers(
-            "CPU ns per byte",
-            "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other). \
-             Typical, and as Gb/s: of another path than the baseline it is the baseline's by the ratio of the two",
-            |arm: &ArmResult| measured(arm.cpu_ns_per_byte, why(arm, UNTOLD)),
-        ),
-        cpu(Side::Server),
-        cpu(Side::Client),
-        numbers(
-            "copied",
-            "share of MSG_ZEROCOPY sends that the kernel copied after all: counted, or \"about\" or \"at most\" so much",
-            |arm: &ArmResult| {
-                let reason = "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded";
-                found(arm.zero_copy.and_then(|counts| counts.copied()).map(copied_share), why(arm, reason))
-            },
-        ),
-        numbers(
-            "ENOBUFS",
-            "sends that were refused because no more memory may be pinned, and made again",
-            |arm: &ArmResult| {
-                let reason = "the path makes no MSG_ZEROCOPY sends, or they were not recorded";
-                found(arm.zero_copy.map(|counts| count(counts.enobufs)), why(arm, reason))
-            },
-        ),
-    ];
-    columns.extend(any_shaped(analysis).then_some(shape));
+    let mut columns = Vec::new();
     if !manifest.injections.is_empty() {
         columns.push(numbers(
             "injection ns",
@@ -245,6 +194,82 @@ pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
             ),
         ]);
     }
+    columns
+}
+
+/// A row for each arm.
+pub(super) fn cases(manifest: &Manifest, analysis: &Analysis) -> Table {
+    let [workload, size, pairs, placement, receiver, source, shape] =
+        places(|arm: &ArmResult| arm.arm.case.cell());
+    let [mean, p50, p99, p999, max] = round_trips();
+    let ([server_cpu, client_cpu], events) = of_sides(manifest);
+    let name = |arm: &ArmResult| {
+        let control = if arm.arm.control { " (control)" } else { "" };
+        let name = words::series(arm.arm.case.series(), Copied::of(std::iter::once(arm)));
+        Entry { note: arm.error.clone(), ..word(name + control) }
+    };
+    let mut columns = vec![
+        columns::words(
+            "path",
+            "who copies: two_copy user space and kernel, one_copy the kernel, zero_copy neither unless copied. Other words are \
+             explained under the machine and its settings",
+            name,
+        ),
+        workload,
+        size,
+        pairs,
+        placement,
+        receiver,
+        source,
+        numbers(
+            "Gb/s",
+            "payload bits received, divided by the time. Typical: the median of a life's rounds, averaged over \
+             lives. Of the \
+             baseline it is measured; of another path it is the baseline's times the ratio of the two, which is \
+             taken inside of rounds",
+            |arm: &ArmResult| measured(arm.throughput_gbps, why(arm, "no burst of this case was timed")),
+        ),
+        mean,
+        p50,
+        p99,
+        p999,
+        max,
+        numbers(
+            "drain µs",
+            "from the last byte received until the path is done with the burst: of zero_copy, its completions. The median \
+             of the bursts, which is no part of the times to the left",
+            |arm: &ArmResult| {
+                let drain = arm.drain_ns_per_burst.map(|ns| value(number(ns / 1e3), ns));
+                found(drain, why(arm, "no burst of this case was timed"))
+            },
+        ),
+        numbers(
+            "CPU ns per byte",
+            "CPU time of both sides' threads per payload byte (receiver sink: the sender's, there is no other). \
+             Typical, and as Gb/s: of another path than the baseline it is the baseline's by the ratio of the two",
+            |arm: &ArmResult| measured(arm.cpu_ns_per_byte, why(arm, UNTOLD)),
+        ),
+        server_cpu,
+        client_cpu,
+        numbers(
+            "copied",
+            "share of MSG_ZEROCOPY sends that the kernel copied after all: counted, or \"about\" or \"at most\" so much",
+            |arm: &ArmResult| {
+                let reason = "no completion: the path makes no MSG_ZEROCOPY sends, or they were not recorded";
+                found(arm.zero_copy.and_then(|counts| counts.copied()).map(copied_share), why(arm, reason))
+            },
+        ),
+        numbers(
+            "ENOBUFS",
+            "sends that were refused because no more memory may be pinned, and made again",
+            |arm: &ArmResult| {
+                let reason = "the path makes no MSG_ZEROCOPY sends, or they were not recorded";
+                found(arm.zero_copy.map(|counts| count(counts.enobufs)), why(arm, reason))
+            },
+        ),
+    ];
+    columns.extend(any_shaped(analysis).then_some(shape));
+    columns.extend(of_the_send(manifest));
     columns.extend(events);
     columns::table(analysis.arms(), |arm| case_row(arm.arm), columns)
 }
@@ -264,6 +289,9 @@ fn of_fragments(told: Option<&Told>, of: fn(&Fragments) -> f64) -> Entry {
     Entry { note: Some(note), ..plain(of(&fragments)) }
 }
 
+/// A row of the comparisons.
+type Compared<'a> = (&'a CellResult, &'a SeriesComparison);
+
 /// A row for each comparison.
 pub(super) fn comparisons(analysis: &Analysis) -> Table {
     // In the order in which they are read: with the baseline first, which the text and summary.csv
@@ -272,10 +300,10 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
     let all = analysis.cells.iter().flat_map(|cell| cell.comparisons.iter().map(move |found| (cell, found)));
     let (mut rows, others): (Vec<_>, Vec<_>) = all.partition(|(_, found)| Some(found.baseline) == baseline);
     rows.extend(others);
-    type Row<'a> = (&'a CellResult, &'a SeriesComparison);
-    let [workload, size, pairs, placement, receiver, source, shape] = places(|(cell, _): &Row<'_>| cell.cell);
+    let [workload, size, pairs, placement, receiver, source, shape] =
+        places(|(cell, _): &Compared<'_>| cell.cell);
     let of = |entry: fn(&SeriesComparison, &SeriesOutcome) -> Entry| {
-        move |(_, found): &Row<'_>| match &found.outcome {
+        move |(_, found): &Compared<'_>| match &found.outcome {
             Ok(outcome) => entry(found, outcome),
             Err(reason) => empty(reason),
         }
@@ -283,15 +311,15 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
     // What was found stands before what is seldom different between two rows: it is in sight without
     // scrolling.
     let mut columns = vec![
-        columns::words("metric", "what is compared", |(_, found): &Row<'_>| word(found.metric.name())),
+        columns::words("metric", "what is compared", |(_, found): &Compared<'_>| word(found.metric.name())),
         workload,
         size,
         pairs,
         receiver,
-        columns::words("path", "the path that is compared", |(_, found): &Row<'_>| {
+        columns::words("path", "the path that is compared", |(_, found): &Compared<'_>| {
             word(words::plain(found.series))
         }),
-        columns::words("against", "the path that it is compared with", |(_, found): &Row<'_>| {
+        columns::words("against", "the path that it is compared with", |(_, found): &Compared<'_>| {
             word(words::plain(found.baseline))
         }),
         numbers(
@@ -331,7 +359,7 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
         columns.push(columns::words(
             "remarks",
             "what else is to be known of the comparison",
-            |(cell, comparison): &Row<'_>| {
+            |(cell, comparison): &Compared<'_>| {
                 let remarks = remarks(cell, comparison);
                 found((!remarks.is_empty()).then(|| word(remarks.join("; "))), "nothing else")
             },

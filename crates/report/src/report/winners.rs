@@ -5,21 +5,31 @@ use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
 use crate::format::bytes;
 use crate::in_order::distinct;
-use crate::results::analysis::{Analysis, ArmResult, CellResult, SeriesComparison};
+use crate::results::analysis::{Analysis, CellResult, SeriesComparison};
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
 use crate::results::verdict::Verdict;
 
 /// What can be said of a cell by one metric.
-pub(super) enum Winner<'a> {
-    /// This series is better than every other.
-    Clear(Series, Vec<&'a SeriesComparison>),
+#[derive(Clone, PartialEq)]
+pub(super) enum Winner {
+    /// This series is better than every other, or than every other path.
+    Clear(Series, Against),
     /// None of these is known to be better than another, and all differ by less than a share (0.05: 5 %).
-    Close(Vec<Series>, f64, Vec<&'a SeriesComparison>),
+    Close(Vec<Series>, f64),
     /// None of these is known to be better than another, and they may differ by more.
-    Open(Vec<Series>, Vec<&'a SeriesComparison>),
+    Open(Vec<Series>),
     /// There is nothing to compare, and why.
     Nothing(String),
+}
+
+/// What a series is known to be better than.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Against {
+    /// Every other series, so that its engine is part of the answer.
+    Series,
+    /// Every other path, and not every other series of its own.
+    Paths,
 }
 
 /// Paths that differ by less than this (0.05: 5 %), or by less than the margin, are close: which of them is the better
@@ -50,14 +60,20 @@ pub(super) fn versus(
     })
 }
 
+/// Whether one series is known to be better than another.
+pub(super) fn beats(cell: &CellResult, metric: Metric, one: Series, other: Series) -> bool {
+    versus(cell, metric, one, other).is_some_and(|(_, verdict, _)| verdict == Verdict::Faster)
+}
+
+/// The series that were measured in a cell.
+fn measured(cell: &CellResult) -> impl Iterator<Item = Series> {
+    let arms = cell.arms.iter().filter(|arm| !arm.arm.control && arm.error.is_none());
+    arms.map(|arm| arm.arm.case.series())
+}
+
 /// Finds the cheapest.
-pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
-    let series: Vec<Series> = cell
-        .arms
-        .iter()
-        .filter(|arm| !arm.arm.control && arm.error.is_none())
-        .map(|arm| arm.arm.case.series())
-        .collect();
+pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner {
+    let series: Vec<Series> = measured(cell).collect();
     if let Some(reason) = comparisons(cell, metric).find_map(|comparison| comparison.outcome.as_ref().err())
         && comparisons(cell, metric).all(|comparison| comparison.outcome.is_err())
     {
@@ -66,13 +82,10 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
     if series.len() < 2 {
         return Winner::Nothing("only one path was measured".to_owned());
     }
-    let beats = |one: Series, other: Series| {
-        matches!(versus(cell, metric, one, other), Some((_, Verdict::Faster, _)))
-    };
-    if let Some(&one) =
-        series.iter().find(|&&one| series.iter().all(|&other| other == one || beats(one, other)))
-    {
-        return Winner::Clear(one, among(cell, metric, &[one]));
+    let beats = |one: Series, other: Series| beats(cell, metric, one, other);
+    let beats_all = |one: &&Series| series.iter().all(|other| other == *one || beats(**one, *other));
+    if let Some(&one) = series.iter().find(beats_all) {
+        return Winner::Clear(one, Against::Series);
     }
     let is_beaten = |one: &Series| series.iter().any(|&other| beats(other, *one));
     let mut left: Vec<Series> = series.iter().copied().filter(|one| !is_beaten(one)).collect();
@@ -80,7 +93,6 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         // Whom it does not beat is beaten by a third alone.
         left.extend(series.iter().copied().filter(|&other| other != one && !beats(one, other)));
     }
-    let rows = among(cell, metric, &left);
     let within = |share: f64| {
         pairs_of(&left).all(|(one, other)| {
             versus(cell, metric, one, other)
@@ -88,16 +100,9 @@ pub(super) fn winner(cell: &CellResult, metric: Metric) -> Winner<'_> {
         })
     };
     match [metric.margin(), CLOSE].into_iter().find(|share| within(*share)) {
-        Some(share) if !left.is_empty() => Winner::Close(left, share, rows),
-        _ => Winner::Open(left, rows),
+        Some(share) if !left.is_empty() => Winner::Close(left, share),
+        _ => Winner::Open(left),
     }
-}
-
-/// The comparisons in which one of `left` stands.
-fn among<'a>(cell: &'a CellResult, metric: Metric, left: &[Series]) -> Vec<&'a SeriesComparison> {
-    comparisons(cell, metric)
-        .filter(|comparison| left.contains(&comparison.series) || left.contains(&comparison.baseline))
-        .collect()
 }
 
 /// Every two of some series.
@@ -129,22 +134,13 @@ fn how_they_stand(cell: &CellResult, metric: Metric, left: &[Series]) -> String 
 
 /// The path that is faster than every other path in a cell, whatever its layout, with the fastest of its series.
 pub(super) fn fastest_path(cell: &CellResult) -> Option<Series> {
-    let arms = || cell.arms.iter().filter(|arm| !arm.arm.control && arm.error.is_none());
-    let beats_other_paths = |one: Series| {
-        let mut others =
-            arms().map(|arm| arm.arm.case.series()).filter(|other| other.path != one.path).peekable();
-        others.peek().is_some()
-            && others.all(|other| {
-                matches!(versus(cell, Metric::Throughput, one, other), Some((_, Verdict::Faster, _)))
-            })
+    let beats_other_paths = |one: &Series| {
+        let mut others = measured(cell).filter(|other| other.path != one.path).peekable();
+        others.peek().is_some() && others.all(|other| beats(cell, Metric::Throughput, *one, other))
     };
-    arms()
-        .filter(|arm| beats_other_paths(arm.arm.case.series()))
-        .max_by(|one, other| {
-            let gbps = |arm: &ArmResult| arm.throughput_gbps.map_or(0.0, |gbps| gbps.value);
-            gbps(one).total_cmp(&gbps(other))
-        })
-        .map(|arm| arm.arm.case.series())
+    let gbps = |one: &Series| cell.arm(*one).and_then(|arm| Some(arm.throughput_gbps?.value)).unwrap_or(0.0);
+    let fastest = measured(cell).filter(beats_other_paths);
+    fastest.max_by(|one, other| gbps(one).total_cmp(&gbps(other)))
 }
 
 /// The fastest series of a path, or of all paths but that one, by the plain numbers.
@@ -176,12 +172,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
                     .iter()
                     .find(|cell| (cell.cell.threads, cell.cell.payload_bytes) == (threads, payload_bytes));
                 found.map_or_else(
-                    || Square {
-                        text: String::new(),
-                        style: None,
-                        note: "not in this sweep".to_owned(),
-                        rows: Vec::new(),
-                    },
+                    || Square { note: "not in this sweep".to_owned(), ..Square::default() },
                     |cell| square(cell, metric),
                 )
             });
@@ -205,50 +196,38 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
 }
 
 fn square(cell: &CellResult, metric: Metric) -> Square {
-    let ids = |rows: Vec<&SeriesComparison>| rows.into_iter().map(comparison_row).collect();
+    // What it rests on: the comparisons in which one of `left` stands.
+    let square = |left: &[Series], text: String, style: Option<usize>, note: String| {
+        let of_left = comparisons(cell, metric)
+            .filter(|found| left.contains(&found.series) || left.contains(&found.baseline));
+        Square { text, style, note, rows: of_left.map(comparison_row).collect() }
+    };
     match winner(cell, metric) {
-        Winner::Clear(series, rows) => {
+        Winner::Clear(series, _) => {
+            let all: Vec<Series> =
+                cell.arms.iter().filter(|arm| !arm.arm.control).map(|arm| arm.arm.case.series()).collect();
             // By how much it is better than the one that is next to it.
-            let margins = cell.arms.iter().filter(|arm| !arm.arm.control).filter_map(|arm| {
-                let other = arm.arm.case.series();
-                versus(cell, metric, series, other).map(|(ratio, verdict, _)| (ratio, verdict, other))
-            });
-            let next = margins.min_by(|(one, ..), (other, ..)| one.value.total_cmp(&other.value));
-            let note = next.map_or_else(String::new, |(ratio, verdict, other)| {
+            let margins = all.iter().filter_map(|&other| Some((versus(cell, metric, series, other)?, other)));
+            let next = margins.min_by(|((one, ..), _), ((other, ..), _)| one.value.total_cmp(&other.value));
+            let note = next.map_or_else(String::new, |((ratio, verdict, _), other)| {
                 let verdict = metric.verdict(verdict, ratio, metric.margin());
                 let gain = words::gain(metric.change(ratio));
                 format!("{gain}, {verdict} than {}", words::plain(other))
             });
-            let arms = cell.arms.iter().filter(|arm| !arm.arm.control);
-            let all: Vec<Series> = arms.map(|arm| arm.arm.case.series()).collect();
-            Square {
-                text: words::plain(series),
-                style: Some(words::style(series, &all)),
-                note,
-                rows: ids(rows),
-            }
+            square(&[series], words::plain(series), Some(words::style(series, &all)), note)
         }
-        Winner::Close(series, _, rows) => {
-            let note = how_they_stand(cell, metric, &series);
+        Winner::Close(series, _) => {
             let is_same =
                 |(one, other)| matches!(versus(cell, metric, one, other), Some((_, Verdict::Same, _)));
             let sign = if pairs_of(&series).all(is_same) { " = " } else { " ≈ " };
-            let names = || series.iter().copied().map(words::plain).collect::<Vec<_>>();
             let text = if series.len() > MANY {
                 format!("{} {}", sign.trim(), words::together(&series))
             } else {
-                names().join(sign)
+                series.iter().copied().map(words::plain).collect::<Vec<_>>().join(sign)
             };
-            Square { text, style: None, note, rows: ids(rows) }
+            square(&series, text, None, how_they_stand(cell, metric, &series))
         }
-        Winner::Open(series, rows) => Square {
-            text: String::new(),
-            style: None,
-            note: how_they_stand(cell, metric, &series),
-            rows: ids(rows),
-        },
-        Winner::Nothing(reason) => {
-            Square { text: String::new(), style: None, note: reason, rows: Vec::new() }
-        }
+        Winner::Open(series) => square(&series, String::new(), None, how_they_stand(cell, metric, &series)),
+        Winner::Nothing(reason) => square(&[], String::new(), None, reason),
     }
 }

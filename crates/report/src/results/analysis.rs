@@ -12,7 +12,7 @@ use super::observation::{Rounds, cost_ns_per_message, log_ratios};
 use super::record::{Arm, ROUNDS_PER_VISIT, Record};
 use super::states::{OtherState, States, Visit};
 use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
-use super::tail::{Pool, histogram};
+use super::tail::Pool;
 use super::verdict::Verdict;
 use crate::case::{Cell, Receiver, Series, Workload};
 use crate::environment::SinkLink;
@@ -246,7 +246,7 @@ impl<'a> Timed<'a> {
 
     fn effect(&self, metric: Metric, arm: Arm, baseline: Arm, states: &States) -> Result<Found, String> {
         if let Some(share) = metric.quantile() {
-            let pool = |of: Arm| Pool::new(&self.histograms(of, [arm, baseline]));
+            let pool = |of: Arm| Pool::of(self.0.values(), of, &[arm, baseline]);
             return Ok((pool(arm).gain_over(&pool(baseline), share)?, None));
         }
         let [mut usual, mut other] =
@@ -299,17 +299,6 @@ impl<'a> Timed<'a> {
         let mean = |logs: &[f64]| logs.iter().sum::<f64>() / logs.len() as f64;
         let cell = arms[0].case.cell();
         visits.iter().map(|(&(generation, visit), logs)| ((cell, generation, visit), mean(logs))).collect()
-    }
-
-    /// The round trips of one arm, by generation, of those in which all of `present` were measured.
-    fn histograms(&self, of: Arm, present: [Arm; 2]) -> Vec<BTreeMap<u64, u64>> {
-        let has_all = |rounds: &&Rounds<Arm, &'a Sample>| {
-            present.iter().all(|arm| rounds.values().any(|round| round.contains_key(arm)))
-        };
-        let of_life = |rounds: &Rounds<Arm, &'a Sample>| {
-            histogram(rounds.values().filter_map(|round| round.get(&of).copied()))
-        };
-        self.0.values().filter(has_all).map(of_life).collect()
     }
 }
 
@@ -508,7 +497,7 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
     };
     let means: Vec<f64> = instances.iter().filter_map(mean).collect();
 
-    let pool = Pool::new(&timed.histograms(arm, [arm, arm]));
+    let pool = Pool::of(timed.0.values(), arm, &[arm]);
 
     let mut result = ArmResult {
         arm,

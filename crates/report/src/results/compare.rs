@@ -14,7 +14,7 @@ use super::observation::{Rounds, value};
 use super::record::Record;
 use super::stats::{Effect, median};
 use super::store::StoredSweep;
-use super::tail::{Pool, histogram};
+use super::tail::Pool;
 use super::verdict::Verdict;
 use crate::case::Case;
 use crate::sample::Sample;
@@ -138,10 +138,7 @@ fn effect(
 ) -> Option<(Effect, Option<f64>)> {
     let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
     if let Some(share) = metric.quantile() {
-        let life = |rounds: &Rounds<(), &Sample>| {
-            histogram(rounds.values().filter_map(|round| round.get(&()).copied()))
-        };
-        let pool = Pool::new(&generations.values().map(life).collect::<Vec<_>>());
+        let pool = Pool::of(generations.values(), (), &[]);
         let effect = pool.effect(share)?;
         return Some((Effect { log_mean: sign * effect.log_mean, ..effect }, pool.quantile_ns(share)));
     }

@@ -51,7 +51,7 @@ impl Crossing {
         if points.len() < 2 {
             return None;
         }
-        let mut curves: [Vec<(f64, f64)>; 3] = Default::default();
+        let mut curve = Vec::new();
         for (index, (bytes, effect)) in points.iter().enumerate() {
             let (next_bytes, next) = points.get(index + 1).unwrap_or(&points[index]);
             // The last size is a point by itself.
@@ -61,13 +61,11 @@ impl Crossing {
                 let between = |from: f64, to: f64| from + share * (to - from);
                 let at = between((*bytes as f64).ln(), (*next_bytes as f64).ln());
                 let effect = interpolated(effect, next, share);
-                let half = effect.half_width(CONFIDENCE);
-                for (curve, offset) in curves.iter_mut().zip([0.0, half, -half]) {
-                    curve.push((at, effect.log_mean + offset));
-                }
+                curve.push((at, effect.log_mean, effect.half_width(CONFIDENCE)));
             }
         }
-        let [value, low, high] = curves.map(|curve| place(&curve));
+        let bytes = |place: Place| if let Place::At(log) = place { Place::At(log.exp()) } else { place };
+        let [value, low, high] = last_zeros(&curve).map(bytes);
         Some(Self { value, low, high, moves: None })
     }
 }
@@ -83,16 +81,21 @@ fn interpolated(one: &Effect, other: &Effect, share: f64) -> Effect {
     }
 }
 
-/// From which place on the curve (logarithm of the size, log ratio) stays above 0.
-fn place(curve: &[(f64, f64)]) -> Place {
-    match curve.iter().rposition(|point| point.1 <= 0.0) {
-        None => Place::Below,
-        Some(last) if last + 1 == curve.len() => Place::Beyond,
-        Some(last) => {
-            let [(x0, y0), (x1, y1)] = [curve[last], curve[last + 1]];
-            Place::At((x0 + (x1 - x0) * (-y0 / (y1 - y0))).exp())
+/// From which place on a curve stays above 0: by its values, and by the upper and the lower ends of their
+/// intervals. Of each point: where it is, its value, and half of its interval.
+#[must_use]
+pub fn last_zeros(curve: &[(f64, f64, f64)]) -> [Place; 3] {
+    [0.0, 1.0, -1.0].map(|side| {
+        let at = |&(x, value, half): &(f64, f64, f64)| (x, value + side * half);
+        match curve.iter().rposition(|point| at(point).1 <= 0.0) {
+            None => Place::Below,
+            Some(last) if last + 1 == curve.len() => Place::Beyond,
+            Some(last) => {
+                let [(x0, y0), (x1, y1)] = [at(&curve[last]), at(&curve[last + 1])];
+                Place::At(x0 + (x1 - x0) * (-y0 / (y1 - y0)))
+            }
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -15,12 +15,10 @@ use csv::StringRecord;
 use super::analysis::{ArmResult, Measure, analyse_stored};
 use super::manifest::{Manifest, cpu_time_is_whole};
 use super::metric::Metric;
+use super::samples_csv::read_case;
 use super::store::{self, StoredSweep};
 use super::summary::{SAMPLES_BYTES, SUMMARY};
-use crate::case::{
-    Axis, Case, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Shape, Source,
-    Workload, parse_bytes, parse_payload_bytes, parse_threads,
-};
+use crate::case::Case;
 use crate::error;
 use crate::sample::{CopiedBound, CopiedShare};
 
@@ -197,7 +195,7 @@ impl SummaryRow<'_> {
             }
         }
         Some(CaseDigest {
-            case: self.case()?,
+            case: read_case(self.row.iter().skip(*self.columns.get("workload")?)).ok()?,
             instances: self.get("instances")?.parse().ok()?,
             measures,
             copied: match self.number("zero_copy_copied_share").ok()? {
@@ -210,25 +208,6 @@ impl SummaryRow<'_> {
                     },
                 }),
                 None => None,
-            },
-        })
-    }
-
-    fn case(&self) -> Option<Case> {
-        Some(Case {
-            workload: Workload::parse(self.get("workload")?).ok()?,
-            path: SendPath::parse(self.get("path")?).ok()?,
-            layout: Layout::parse(self.get("layout")?).ok()?,
-            payload_bytes: parse_payload_bytes(self.get("payload_bytes")?).ok()?,
-            threads: parse_threads(self.get("threads")?).ok()?,
-            placement: Placement::parse(self.get("placement")?).ok()?,
-            receiver: Receiver::parse(self.get("receiver")?).ok()?,
-            source: Source::parse(self.get("source")?).ok()?,
-            shape: self.get("shape")?.parse::<Shape>().ok()?,
-            engine: Engine::parse(self.get("engine")?).ok()?,
-            copy_below_bytes: match self.get("copy_below_bytes")? {
-                "" => DEFAULT_COPY_BELOW_BYTES,
-                text => parse_bytes(text).ok()?,
             },
         })
     }

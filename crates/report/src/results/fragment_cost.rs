@@ -94,7 +94,9 @@ pub(super) fn work_out(manifest: &Manifest, analysis: &mut Analysis) {
 pub fn with_fragment_cost(analysis: &Analysis, fragment_ns: f64) -> Analysis {
     let mut with = analysis.clone();
     let pairs = with.cells.iter_mut().zip(&analysis.cells);
-    for (cell, before) in pairs.filter(|(cell, _)| cell.cell.receiver == Receiver::Sink) {
+    // As it was measured, where a fragment costs nothing: not even rounded.
+    for (cell, before) in pairs.filter(|(cell, _)| fragment_ns > 0.0 && cell.cell.receiver == Receiver::Sink)
+    {
         cell.fragment_ns += fragment_ns;
         for arm in &mut cell.arms {
             let ns = message_ns(arm).zip(arm.fragments_per_message);

@@ -17,7 +17,7 @@ pub const MIN_INSTANCES: usize = 3;
 /// Of fewer observations it cannot be told which lie far out.
 pub const MIN_ROBUST: usize = 8;
 /// How many spreads from the median are far out.
-const FAR: f64 = 3.0;
+pub const FAR: f64 = 3.0;
 
 /// The median; none of nothing. Sorts `values`.
 #[must_use]
@@ -37,9 +37,15 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
 #[must_use]
 pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
     let centre = median(&mut observations.to_vec())?;
-    let mut distances: Vec<f64> = observations.iter().map(|value| (value - centre).abs()).collect();
+    let distances: Vec<f64> = observations.iter().map(|value| value - centre).collect();
     let count = observations.len() as f64;
-    Some((centre, 1.4826 * median(&mut distances)? * count / (count - 0.8)))
+    Some((centre, spread_around(&distances)? * count / (count - 0.8)))
+}
+
+/// The standard deviation of a normal distribution by the median distance of many observations to its centre.
+#[must_use]
+pub fn spread_around(distances: &[f64]) -> Option<f64> {
+    Some(1.4826 * median(&mut distances.iter().map(|distance| distance.abs()).collect::<Vec<_>>())?)
 }
 
 /// The mean of observations on a log scale, and how sure it is.

@@ -8,7 +8,7 @@ use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison
 use super::family::ControlCheck;
 use super::manifest::Manifest;
 use super::metric::Metric;
-use super::samples_csv::event_name;
+use super::samples_csv::{event_name, of_case};
 use super::store::StoredSweep;
 use crate::case::Receiver;
 use crate::error::{Error, Result};
@@ -67,17 +67,7 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
     let mut row = Row::new();
     put(&mut row, "revision", manifest.program.name());
     put(&mut row, "arm", if result.arm.control { "control" } else { "case" });
-    put(&mut row, "workload", case.workload);
-    put(&mut row, "path", case.path);
-    put(&mut row, "layout", case.layout);
-    put(&mut row, "payload_bytes", case.payload_bytes);
-    put(&mut row, "threads", case.threads);
-    put(&mut row, "placement", case.placement);
-    put(&mut row, "receiver", case.receiver);
-    put(&mut row, "source", case.source);
-    put(&mut row, "shape", case.shape);
-    put(&mut row, "engine", case.engine);
-    put(&mut row, "copy_below_bytes", text(case.path.has_threshold().then_some(case.copy_below_bytes)));
+    row.extend(of_case(case));
     put(&mut row, "error", text(result.error.as_ref()));
     put(&mut row, "instances", result.instances);
     put(&mut row, "bursts", result.bursts);

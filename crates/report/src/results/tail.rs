@@ -4,11 +4,14 @@
 //! lives, and moves the quantile of those alone. So all round trips are pooled, and the interval is that of a bootstrap
 //! over lives (Efron and Tibshirani, *An Introduction to the Bootstrap*, 8): a life's round trips belong together.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::hash::Hash;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::observation::Rounds;
 use super::stats::{Effect, MIN_INSTANCES};
 use crate::sample::Sample;
 
@@ -38,6 +41,21 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Of an arm's round trips in the lives in which all of `present` were measured.
+    pub fn of<'a, K: Copy + Eq + Hash + 'a, S: Borrow<Sample> + 'a>(
+        lives: impl IntoIterator<Item = &'a Rounds<K, S>>,
+        arm: K,
+        present: &[K],
+    ) -> Self {
+        let has_all = |rounds: &&Rounds<K, S>| {
+            present.iter().all(|arm| rounds.values().any(|round| round.contains_key(arm)))
+        };
+        let of_life = |rounds: &Rounds<K, S>| {
+            histogram(rounds.values().filter_map(|round| Some(round.get(&arm)?.borrow())))
+        };
+        Self::new(&lives.into_iter().filter(has_all).map(of_life).collect::<Vec<_>>())
+    }
+
     /// Of the histograms of an arm's lives.
     #[must_use]
     pub fn new(lives: &[Histogram]) -> Self {
