@@ -45,7 +45,15 @@ struct Range<'a> {
     cells: Vec<&'a CellResult>,
 }
 
-impl Range<'_> {
+impl<'a> Range<'a> {
+    /// Adds the next size, of which the same is said.
+    fn add(&mut self, cell: &'a CellResult, said: &Winner) {
+        if let (Winner::Close(_, share), Winner::Close(_, within)) = (&mut self.said, said) {
+            *share = within.max(*share);
+        }
+        self.cells.push(cell);
+    }
+
     fn size(cell: Option<&&CellResult>) -> String {
         cell.map_or_else(String::new, |cell| bytes(cell.cell.payload_bytes as f64))
     }
@@ -89,6 +97,20 @@ pub(super) fn claim(text: impl Into<String>) -> Claim {
     Claim { text: text.into(), rows: Vec::new() }
 }
 
+/// What the kernel did with the sends of some series: `zero_copy: 100 % copied; zero_copy, page: 0 % copied`.
+fn each_copied(series: impl Iterator<Item = (Series, Copied)>) -> String {
+    let each = series.map(|(series, copied)| format!("{}: {copied}", words::plain(series)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What the kernel did with the sends of path `zero_copy` in a ladder; none where there were none.
+fn zero_copied(ladder: &Ladder<'_>) -> Option<Copied> {
+    let arms = ladder.cells.iter().flat_map(|cell| &cell.arms);
+    let mut zero = arms.filter(|arm| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy).peekable();
+    zero.peek()?;
+    Some(Copied::of(zero))
+}
+
 impl Facts<'_> {
     pub(super) fn has(&self, series: Series) -> bool {
         self.manifest.plan.series.contains(&series)
@@ -115,11 +137,8 @@ impl Facts<'_> {
 
     /// What the kernel did with the sends of each `zero_copy` series.
     fn copied(&self) -> Vec<(Series, Copied)> {
-        self.zero_copy_series().into_iter().map(|series| (series, self.copied_of(series))).collect()
-    }
-
-    fn copied_of(&self, series: Series) -> Copied {
-        Copied::of(self.arms().filter(|arm| arm.arm.case.series() == series))
+        let of = |series| Copied::of(self.arms().filter(move |arm| arm.arm.case.series() == series));
+        self.zero_copy_series().into_iter().map(|series| (series, of(series))).collect()
     }
 
     /// A series with what the kernel did in one ladder.
@@ -177,12 +196,10 @@ impl Facts<'_> {
     /// `Sending alone (one connection, request/response, data in cache; not copied): two_copy up to 4 KiB (95 %: 3.1 to 5.2
     /// KiB; past 16 KiB at 90 ns a fragment), zero_copy from there, 2.3 times as fast as one_copy at 256 KiB.`
     fn sending_alone(ladder: &Ladder<'_>) -> String {
-        let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
-        let mut arms = ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero).peekable();
-        let copied = match (arms.peek().is_some(), Copied::of(arms)) {
-            (false, _) => String::new(),
-            (true, copied) if copied.is_none() => "; not copied".to_owned(),
-            (true, copied) => format!("; zero_copy: {copied}"),
+        let copied = match zero_copied(ladder) {
+            None => String::new(),
+            Some(copied) if copied.is_none() => "; not copied".to_owned(),
+            Some(copied) => format!("; zero_copy: {copied}"),
         };
         let which = ladder.situation.in_words(ladder.threads) + &fragment_cost::added_to(ladder);
         let by_size = Self::by_size(ladder, Style::Headline(""));
@@ -247,20 +264,16 @@ impl Facts<'_> {
         let mut ranges: Vec<Range<'a>> = Vec::new();
         for &cell in &ladder.cells {
             let said = said(cell);
-            match (ranges.last_mut(), &said) {
-                (Some(Range { said: Winner::Clear(last, by), cells }), Winner::Clear(series, against))
-                    if is_alike((*last, *by), (*series, *against)) =>
-                {
-                    cells.push(cell);
+            let last = ranges.last_mut().filter(|range| match (&range.said, &said) {
+                (Winner::Clear(last, by), Winner::Clear(series, against)) => {
+                    is_alike((*last, *by), (*series, *against))
                 }
-                (Some(Range { said: Winner::Close(last, share), cells }), Winner::Close(series, within))
-                    if last == series =>
-                {
-                    *share = within.max(*share);
-                    cells.push(cell);
-                }
-                (Some(Range { said: last, cells }), said) if last == said => cells.push(cell),
-                _ => ranges.push(Range { said, cells: vec![cell] }),
+                (Winner::Close(last, _), Winner::Close(series, _)) => last == series,
+                (last, said) => last == said,
+            });
+            match last {
+                Some(range) => range.add(cell, &said),
+                None => ranges.push(Range { said, cells: vec![cell] }),
             }
         }
         ranges
@@ -294,23 +307,14 @@ impl Facts<'_> {
             let sizes = || range.sizes(is_first, is_last);
             let (series, against) = match &range.said {
                 Winner::Nothing(_) => return format!("the data cannot say {}", sizes()),
-                Winner::Open(series) if series.is_empty() => {
-                    return format!("no way is known to be the fastest {}", sizes());
-                }
-                Winner::Open(series) if series.len() > MANY => {
-                    return format!(
-                        "the data cannot say which of {} ways is the fastest {}",
-                        series.len(),
-                        sizes()
-                    );
-                }
                 Winner::Open(series) => {
-                    return format!(
-                        "the data cannot say which of {} is {} {}",
-                        names(series),
-                        if series.len() == 2 { "faster" } else { "the fastest" },
-                        sizes()
-                    );
+                    let which = match series.len() {
+                        0 => return format!("no way is known to be the fastest {}", sizes()),
+                        2 => format!("{} is faster", names(series)),
+                        many if many > MANY => format!("{many} ways is the fastest"),
+                        _ => format!("{} is the fastest", names(series)),
+                    };
+                    return format!("the data cannot say which of {which} {}", sizes());
                 }
                 Winner::Close(series, within) => {
                     let simplest = words::simplest(series).map_or_else(String::new, words::plain);
@@ -410,8 +414,7 @@ impl Facts<'_> {
         if !self.has_zero_copy() {
             return format!("{way}: {}.", Self::by_size(ladder, Style::Headline("use ")));
         }
-        let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
-        let kernel = match Copied::of(ladder.cells.iter().flat_map(|cell| &cell.arms).filter(zero)) {
+        let kernel = match zero_copied(ladder).unwrap_or(Copied::Unknown) {
             Copied::Unknown => "it was not recorded whether the kernel copies".to_owned(),
             copied @ Copied::Shares { .. } if copied.is_none() => "the kernel does not copy it".to_owned(),
             copied @ Copied::Shares { .. } if copied.is_all() => "the kernel copies it after all".to_owned(),
@@ -430,12 +433,9 @@ impl Facts<'_> {
             let costs = || longer.iter().map(|(cost, _)| *cost);
             let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
             let (cost, _) = words::least_to_most(&distance(least), &distance(most));
-            let smallest = ladder.cells.first().map(|cell| bytes(cell.cell.payload_bytes as f64));
-            let largest_is =
-                |index: usize| ladder.cells.get(index).map(|cell| bytes(cell.cell.payload_bytes as f64));
-            let in_a_row =
-                smallest.as_ref() == Some(first) && largest_is(longer.len() - 1).as_ref() == Some(last);
             let sizes: Vec<String> = longer.iter().map(|(_, size)| size.clone()).collect();
+            // From the smallest on, without a gap.
+            let in_a_row = Range::size(ladder.cells.get(longer.len() - 1)) == *last;
             let at = if in_a_row && longer.len() > 1 {
                 format!("at every size from {first} to {last}")
             } else {
@@ -463,10 +463,8 @@ impl Facts<'_> {
         let Some(&(_, first)) = copied.first() else { return String::new() };
         match first {
             _ if copied.iter().any(|(_, other)| *other != first) => {
-                let each =
-                    |(series, copied): &(Series, Copied)| format!("{}: {copied}", words::plain(*series));
-                let each: Vec<String> = copied.iter().map(each).collect();
-                format!(" What the kernel did with MSG_ZEROCOPY sends: {}.", each.join("; "))
+                let each = each_copied(copied.into_iter());
+                format!(" What the kernel did with MSG_ZEROCOPY sends: {each}.")
             }
             Copied::Unknown => " Whether the kernel copied MSG_ZEROCOPY sends was not recorded.".to_owned(),
             copied @ Copied::Shares { .. } if copied.is_none() => {
@@ -572,58 +570,33 @@ impl Facts<'_> {
     /// one source and shape.
     fn zero_copy_wins(&self, reception: Reception) -> Claim {
         let cells = self.received_by(reception);
-        let mut wins = Vec::new();
-        let (mut judged, mut behind, mut plain) = (0, 0, 0);
+        let (mut wins, mut judged, mut behind, mut plain) = (0, 0, 0, 0);
         for &cell in &cells {
-            let (zero, others): (Vec<&ArmResult>, Vec<&ArmResult>) = cell
-                .arms
-                .iter()
-                .filter(|arm| !arm.arm.control)
-                .partition(|arm| arm.arm.case.path == SendPath::ZeroCopy);
-            let beats_all = |zero: &&ArmResult| {
-                let zero = zero.arm.case.series();
-                others.iter().all(|other| beats(cell, Metric::Throughput, zero, other.arm.case.series()))
+            let (zero, others): (Vec<Series>, Vec<Series>) =
+                cell.series().partition(|one| one.path == SendPath::ZeroCopy);
+            let known = |one: Series| {
+                others.iter().filter_map(move |&other| versus(cell, Metric::Throughput, one, other))
             };
-            if !others.is_empty() && zero.iter().any(beats_all) {
-                wins.push(cell);
-            }
-            let known = zero.iter().flat_map(|zero| {
-                others.iter().map(|other| {
-                    versus(cell, Metric::Throughput, zero.arm.case.series(), other.arm.case.series())
-                })
-            });
-            judged += usize::from(known.flatten().next().is_some());
-            let best = |arms: &[&ArmResult]| {
-                arms.iter()
-                    .filter_map(|arm| Some(arm.throughput_gbps?.value))
-                    .fold(None, |best: Option<f64>, gbps| Some(best.map_or(gbps, |best| best.max(gbps))))
+            let beats_all =
+                |one: &Series| others.iter().all(|&other| beats(cell, Metric::Throughput, *one, other));
+            wins += usize::from(!others.is_empty() && zero.iter().any(beats_all));
+            judged += usize::from(zero.iter().any(|one| known(*one).next().is_some()));
+            let best = |is_zero: bool| {
+                Some(cell.arm(best_of(cell, SendPath::ZeroCopy, is_zero)?)?.throughput_gbps?.value)
             };
-            if let (Some(zero), Some(other)) = (best(&zero), best(&others)) {
+            if let (Some(zero), Some(other)) = (best(true), best(false)) {
                 plain += 1;
                 behind += usize::from(zero < other);
             }
         }
-        let zero = |arm: &&ArmResult| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy;
-        let copied: Vec<String> = self
-            .zero_copy_series()
-            .into_iter()
-            .filter(|series| series.path == SendPath::ZeroCopy)
-            .filter(|series| {
-                cells.iter().any(|cell| cell.arms.iter().any(|arm| arm.arm.case.series() == *series))
-            })
-            .map(|series| {
-                let arms = cells.iter().flat_map(|cell| &cell.arms).filter(zero);
-                let copied = Copied::of(arms.filter(|arm| arm.arm.case.series() == series));
-                format!("{}: {copied}", words::plain(series))
-            })
-            .collect();
+        let is_there = |series: &Series| cells.iter().any(|cell| cell.arm(*series).is_some());
+        let copied = self.zero_copy_series().into_iter().filter(|one| one.path == SendPath::ZeroCopy);
+        let copied = copied
+            .filter(is_there)
+            .map(|series| (series, Copied::of(cells.iter().filter_map(|cell| cell.arm(series)))));
         let given = self.ways.reception(reception);
-        let mut text = format!(
-            "Zero-copy wins in {} of {} cells{given} ({}).",
-            wins.len(),
-            cells.len(),
-            copied.join("; ")
-        );
+        let mut text =
+            format!("Zero-copy wins in {} of {} cells{given} ({}).", wins, cells.len(), each_copied(copied));
         if judged < cells.len() {
             text = format!(
                 "{text} In {} of them there are too few repetitions for a verdict. By the plain numbers it is slower than the \

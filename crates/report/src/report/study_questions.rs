@@ -14,7 +14,7 @@ use crate::results::analysis::{ArmResult, CellResult};
 use crate::results::cost_model::{Ladder, crossing, standing};
 use crate::results::crossing::Place;
 use crate::results::metric::Metric;
-use crate::results::stats::{Effect, Estimate, median};
+use crate::results::stats::{Effect, median};
 use crate::results::verdict::Verdict;
 use crate::sample::Side;
 
@@ -42,10 +42,18 @@ fn is_studied(series: Series) -> bool {
     SendPath::STUDIED.contains(&path) && layout != Layout::Huge && series == Series::new(path, layout)
 }
 
-/// What is the case with several series or sizes, each with the row that it rests on.
-fn together(parts: Vec<(String, Vec<String>)>) -> (String, Vec<String>) {
-    let (texts, rows): (Vec<String>, Vec<Vec<String>>) = parts.into_iter().unzip();
-    (texts.join("; "), rows.concat())
+/// What is the case with one of several series: whether that is an answer, the words, and the rows that they
+/// rest on.
+type Part = (bool, String, Vec<String>);
+
+/// A sentence of what is the case with several series; none where there are none.
+fn together(parts: impl Iterator<Item = Part>, sentence: impl FnOnce(String) -> String) -> Option<Said> {
+    let parts: Vec<Part> = parts.collect();
+    let is_answer = parts.iter().any(|(is_answer, ..)| *is_answer);
+    let (texts, rows): (Vec<String>, Vec<Vec<String>>) =
+        parts.into_iter().map(|(_, text, rows)| (text, rows)).unzip();
+    let text = sentence(texts.join("; "));
+    (!texts.is_empty()).then(|| (is_answer, Claim { text, rows: rows.concat() }))
 }
 
 /// Misses of the server per message.
@@ -75,7 +83,7 @@ impl Facts<'_> {
         if small.iter().any(|(is_answer, _)| *is_answer) {
             small.push((true, claim(WHY_SLOWER)));
         }
-        let outperforms = |path| of_path(path, &|ladder| Some(self.outperforms(ladder, path)));
+        let outperforms = |path| of_path(path, &|ladder| self.outperforms(ladder, path));
         let answers = [
             ("Why does zero-copy not always give the best throughput?", small),
             (
@@ -110,24 +118,19 @@ impl Facts<'_> {
     /// How `zero_copy` stands against `one_copy` at the smallest size, where there is little to copy.
     fn where_little_is_copied(&self, ladder: &Ladder<'_>) -> Option<Said> {
         let cell = ladder.cells.first()?;
-        let (mut is_known, mut parts) = (false, Vec::new());
-        for series in self.studied(SendPath::ZeroCopy) {
-            let Some((ratio, verdict, found)) = versus(cell, Metric::Throughput, series, ONE_COPY) else {
-                continue;
-            };
+        let parts = self.studied(SendPath::ZeroCopy).filter_map(|series| {
+            let (ratio, verdict, found) = versus(cell, Metric::Throughput, series, ONE_COPY)?;
             let is_recorded = Copied::of(ladder.arms(series)) != Copied::Unknown;
-            is_known |= verdict == Verdict::Slower && is_recorded;
-            let verdict = Metric::Throughput.verdict(verdict, ratio, Metric::Throughput.margin());
-            let text = format!("{} {} ({verdict})", Self::name_in(ladder, series), words::gain(ratio));
+            let words = Metric::Throughput.verdict(verdict, ratio, Metric::Throughput.margin());
             let (cost, mut rows) = self.fixed_cost(ladder, series).unwrap_or_default();
             rows.push(comparison_row(found));
-            parts.push((text + &cost, rows));
-        }
-        let is_compared = !parts.is_empty();
-        let (stand, rows) = together(parts);
+            let text = format!("{} {} ({words}){cost}", Self::name_in(ladder, series), words::gain(ratio));
+            Some((verdict == Verdict::Slower && is_recorded, text, rows))
+        });
         let at = bytes(cell.cell.payload_bytes as f64);
-        let text = format!("Throughput at {at} against one_copy, {}: {stand}.", ladder_name(ladder));
-        is_compared.then_some((is_known, Claim { text, rows }))
+        together(parts, |stand| {
+            format!("Throughput at {at} against one_copy, {}: {stand}.", ladder_name(ladder))
+        })
     }
 
     /// What a message costs more than by `one_copy` before its first byte, where the cost model holds and
@@ -165,42 +168,38 @@ impl Facts<'_> {
     /// How the server's misses by each path stand against those by `two_copy`: the mean over the sizes, on
     /// a log scale.
     fn cache_levels(&self, ladder: &Ladder<'_>) -> Option<Said> {
-        let (mut is_answer, mut parts) = (false, Vec::new());
-        for series in [SendPath::OneCopy, SendPath::ZeroCopy].into_iter().flat_map(|path| self.studied(path))
-        {
-            let mut falls: Vec<(Event, Estimate)> = Vec::new();
+        let studied = [SendPath::OneCopy, SendPath::ZeroCopy].into_iter().flat_map(|path| self.studied(path));
+        let parts = studied.map(|series| {
             let change = |event: Event| {
                 let logs = ladder.cells.iter().filter_map(|cell| {
                     let (ours, theirs) = (cell.arm(series)?, cell.arm(TWO_COPY)?);
                     Some((misses(ours, event)? / misses(theirs, event)?).ln())
                 });
-                let ratio = Effect::of(&logs.collect::<Vec<_>>()).map(|effect| effect.ratio());
-                // Only a reduction of the whole interval is one.
-                falls.extend(ratio.filter(|ratio| ratio.high < 1.0).map(|ratio| (event, ratio)));
-                let change = ratio.map_or_else(|| "at fewer than 3 sizes".to_owned(), words::gain);
-                format!("{} {change}", event.unit())
+                Effect::of(&logs.collect::<Vec<_>>()).map(|effect| effect.ratio())
             };
-            let changes = LEVELS.map(change);
+            let changes = LEVELS.map(|event| (event.unit(), change(event)));
+            // Only a reduction of the whole interval is one.
+            let falls = changes.iter().filter_map(|(unit, change)| Some((unit, (*change)?)));
+            let mut falls: Vec<_> = falls.filter(|(_, ratio)| ratio.high < 1.0).collect();
             falls.sort_by(|(_, one), (_, other)| one.value.total_cmp(&other.value));
             let most = match falls[..] {
                 [] => "no reduction is larger than its interval".to_owned(),
-                [(event, one), (_, other)] if one.high >= other.low => {
-                    format!("both fall, {} the most, but the intervals overlap", event.unit())
+                [(unit, one), (_, other)] if one.high >= other.low => {
+                    format!("both fall, {unit} the most, but the intervals overlap")
                 }
-                [(event, _), ..] => format!("{} fall the most", event.unit()),
+                [(unit, _), ..] => format!("{unit} fall the most"),
             };
-            is_answer |= !falls.is_empty();
-            let arms = ladder.arms(series).chain(ladder.arms(TWO_COPY));
-            parts.push((
-                format!("{}: {}: {most}", Self::name_in(ladder, series), list(&changes)),
-                arms.map(|arm| case_row(arm.arm)).collect(),
-            ));
-        }
-        let (changes, rows) = together(parts);
+            let written = changes.map(|(unit, change)| {
+                format!("{unit} {}", change.map_or_else(|| "at fewer than 3 sizes".to_owned(), words::gain))
+            });
+            let text = format!("{}: {}: {most}", Self::name_in(ladder, series), list(&written));
+            let rows = ladder.arms(series).chain(ladder.arms(TWO_COPY)).map(|arm| case_row(arm.arm));
+            (!falls.is_empty(), text, rows.collect())
+        });
         let name = ladder_name(ladder);
-        let text =
-            format!("The server's misses per message against two_copy, over the sizes, {name}: {changes}.");
-        (!rows.is_empty()).then_some((is_answer, Claim { text, rows }))
+        together(parts, |changes| {
+            format!("The server's misses per message against two_copy, over the sizes, {name}: {changes}.")
+        })
     }
 
     /// Misses of the last level cache with the fewest pairs and with the most, at the size that was
@@ -215,50 +214,42 @@ impl Facts<'_> {
         let [few, .., many] = alike[..] else {
             return Some((false, claim("Only one number of pairs was measured.")));
         };
-        let (mut is_answer, mut parts) = (false, Vec::new());
-        for series in SendPath::STUDIED.into_iter().flat_map(|path| self.studied(path)) {
-            let (Some(few), Some(many)) = (few.arm(series), many.arm(series)) else { continue };
-            let misses = |arm: &ArmResult| arm.counted.per_message(Side::Server, Event::LlcLoadMisses);
-            let (Some(before), Some(after)) = (misses(few), misses(many)) else { continue };
+        let studied = SendPath::STUDIED.into_iter().flat_map(|path| self.studied(path));
+        let parts = studied.filter_map(|series| {
+            let arms = [few.arm(series)?, many.arm(series)?];
+            let [before, after] = arms.map(|arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses));
+            let (before, after) = (before?, after?);
             let said = match (before.interval, after.interval) {
                 (Some((_, high)), Some((low, _))) if low > high => "more with more pairs",
                 (Some((low, _)), Some((_, high))) if high < low => "fewer with more pairs",
                 (Some(_), Some(_)) => "the intervals overlap, so the data cannot say",
                 _ => "without intervals the data cannot say whether that is a difference",
             };
-            is_answer |= said.ends_with("pairs");
-            let [name, before, after] = [
-                words::series(series, Copied::of([few, many].into_iter())),
-                words::measure(before),
-                words::measure(after),
-            ];
-            let rows = vec![case_row(few.arm), case_row(many.arm)];
-            parts.push((format!("{name} {before} and {after}: {said}"), rows));
-        }
-        let (said, rows) = together(parts);
-        let text = format!(
-            "LLC load misses of the server per message at {} ({}), with {} and with {}: {said}.",
-            bytes(chosen.cell.payload_bytes as f64),
-            words::situation(chosen.cell.situation()),
-            pairs(few.cell.threads),
-            pairs(many.cell.threads)
-        );
-        (!rows.is_empty()).then_some((is_answer, Claim { text, rows }))
+            let name = words::series(series, Copied::of(arms.into_iter()));
+            let text = format!("{name} {} and {}: {said}", words::measure(before), words::measure(after));
+            Some((said.ends_with("pairs"), text, arms.map(|arm| case_row(arm.arm)).into()))
+        });
+        together(parts, |said| {
+            format!(
+                "LLC load misses of the server per message at {} ({}), with {} and with {}: {said}.",
+                bytes(chosen.cell.payload_bytes as f64),
+                words::situation(chosen.cell.situation()),
+                pairs(few.cell.threads),
+                pairs(many.cell.threads)
+            )
+        })
     }
 
     /// From which size on the series of a path are faster than `two_copy`, by the ratios.
-    fn outperforms(&self, ladder: &Ladder<'_>, path: SendPath) -> Said {
-        let (mut is_answer, mut parts) = (false, Vec::new());
-        for series in self.studied(path) {
+    fn outperforms(&self, ladder: &Ladder<'_>, path: SendPath) -> Option<Said> {
+        let parts = self.studied(path).map(|series| {
             let (is_known, said) = Self::break_even(ladder, series);
-            is_answer |= is_known;
             let compared = ladder.cells.iter().filter_map(|cell| {
                 versus(cell, Metric::Throughput, series, TWO_COPY).map(|(.., found)| comparison_row(found))
             });
-            parts.push((format!("{}: {said}", Self::name_in(ladder, series)), compared.collect()));
-        }
-        let (said, rows) = together(parts);
-        (is_answer, Claim { text: format!("With {}: {said}.", ladder_name(ladder)), rows })
+            (is_known, format!("{}: {said}", Self::name_in(ladder, series)), compared.collect())
+        });
+        together(parts, |said| format!("With {}: {said}.", ladder_name(ladder)))
     }
 
     /// From which size on `series` is faster than `two_copy`; and whether that is an answer.

@@ -204,8 +204,7 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
     };
     match winner(cell, metric) {
         Winner::Clear(series, _) => {
-            let all: Vec<Series> =
-                cell.arms.iter().filter(|arm| !arm.arm.control).map(|arm| arm.arm.case.series()).collect();
+            let all: Vec<Series> = cell.series().collect();
             // By how much it is better than the one that is next to it.
             let margins = all.iter().filter_map(|&other| Some((versus(cell, metric, series, other)?, other)));
             let next = margins.min_by(|((one, ..), _), ((other, ..), _)| one.value.total_cmp(&other.value));

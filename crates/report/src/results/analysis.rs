@@ -94,6 +94,11 @@ pub struct CellResult {
 }
 
 impl CellResult {
+    /// What was measured in it, without the control.
+    pub fn series(&self) -> impl Iterator<Item = Series> {
+        self.arms.iter().filter(|arm| !arm.arm.control).map(|arm| arm.arm.case.series())
+    }
+
     /// What it says of a series.
     #[must_use]
     pub fn arm(&self, series: Series) -> Option<&ArmResult> {
