@@ -33,8 +33,8 @@ pub(super) struct Options {
     /// The folder that `sendpath sweep` made
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// What your network card's driver takes for a fragment (80ns): moves what is said of the sender
-    /// alone; summary.csv stays as measured
+    /// What your network card's driver takes for a fragment (80ns): moves what is said of the
+    /// sender alone; summary.csv stays as measured
     #[arg(long, value_name = "TIME", value_parser = parse_fragment_cost)]
     fragment_cost: Option<f64>,
     /// Show the page in a browser (by xdg-open)
@@ -58,7 +58,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let path = options.folder.join("report.html");
     store::replace(&path, report::render(&page)?.as_bytes())?;
-    // After all is written: on a full disk the error comes first, since a torn line follows from it.
+    // After all is written: on a full disk the error comes first, since a torn line follows from
+    // it.
     for warning in &sweep.warnings {
         note(&format!("sendpath: {warning}"));
     }

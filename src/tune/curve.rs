@@ -21,7 +21,8 @@ pub(super) struct Curve {
     centre: f64,
     terms: usize,
     coefficients: Row,
-    /// The inverse of the normal equations' matrix: with the variance of one observation, the coefficients' covariance.
+    /// The inverse of the normal equations' matrix: with the variance of one observation, the
+    /// coefficients' covariance.
     inverse: [Row; TERMS],
     /// The variance of one observation around the curve.
     pub(super) variance: f64,
@@ -40,8 +41,9 @@ pub(super) struct Root {
 }
 
 impl Curve {
-    /// Through observations (logarithm of the size, log ratio) by least squares, in which what lies far out counts as if
-    /// it lay at the border. None of fewer than two sizes, or where nothing is left to tell the spread by.
+    /// Through observations (logarithm of the size, log ratio) by least squares, in which what lies
+    /// far out counts as if it lay at the border. None of fewer than two sizes, or where nothing is
+    /// left to tell the spread by.
     pub(super) fn through(points: &[(f64, f64)]) -> Option<Self> {
         let mut sizes: Vec<f64> = points.iter().map(|point| point.0).collect();
         sizes.sort_unstable_by(f64::total_cmp);
@@ -116,7 +118,8 @@ impl Curve {
         }
     }
 
-    /// Where it passes 0 for the last time between `from` and `to`, with Fieller's interval; none where it does not.
+    /// Where it passes 0 for the last time between `from` and `to`, with Fieller's interval; none
+    /// where it does not.
     pub(super) fn root(&self, from: f64, to: f64) -> Option<Root> {
         let t = student(self.degrees_of_freedom);
         let point = |step: u32| {
@@ -131,7 +134,8 @@ impl Curve {
     }
 }
 
-/// Student's t of a 95 % interval. It is asked for at every look, of the same few degrees of freedom.
+/// Student's t of a 95 % interval. It is asked for at every look, of the same few degrees of
+/// freedom.
 fn student(degrees_of_freedom: f64) -> f64 {
     static KNOWN: LazyLock<Vec<f64>> =
         LazyLock::new(|| (0..=100).map(|degrees| exact_student(f64::from(degrees))).collect());

@@ -1,6 +1,8 @@
-//! What samples say: how they lie on disk, what may be concluded from them, and the page that shows it.
+//! What samples say: how they lie on disk, what may be concluded from them, and the page that shows
+//! it.
 //!
-//! Nothing here opens a socket: this crate depends on none of those that could, and clippy refuses std's.
+//! Nothing here opens a socket: this crate depends on none of those that could, and clippy refuses
+//! std's.
 //!
 //! - [`error`]: what cannot be read or drawn.
 //! - [`results`]: samples on disk, and what may be concluded from them.

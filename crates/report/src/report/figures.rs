@@ -16,7 +16,7 @@ use crate::results::metric::Metric;
 use crate::sample::Side;
 
 /// What a figure shows of an arm.
-type Of = fn(&ArmResult) -> Option<Measure>;
+type Of<'a> = &'a dyn Fn(&ArmResult) -> Option<Measure>;
 
 /// All figures of a sweep.
 pub(super) fn figures(
@@ -27,50 +27,35 @@ pub(super) fn figures(
 ) -> Vec<Figure> {
     let series = &manifest.plan.series;
     let by_size = representative(ladders);
-    let mut figures = Vec::new();
-    for ladder in &by_size {
-        figures.push(size_figure(series, ladder, ways, ("fig1-throughput", "Throughput", "Gb/s"), |arm| {
-            arm.throughput_gbps
-        }));
-    }
-    for ladder in &by_size {
-        figures.extend(against(series, ladder, ways));
-    }
+    let of_each = |(id, title, unit): Names<'_>, event: Option<Event>, of: Of<'_>| {
+        let figure = |ladder: &&Ladder<'_>| {
+            let mut figure = size_figure(series, ladder, ways, (id, title, unit), of);
+            if let Some(event) = event {
+                explain(&mut figure, manifest, ladder, event);
+            }
+            figure
+        };
+        by_size.iter().map(figure).collect::<Vec<_>>()
+    };
+    let counted = |event: Event| move |arm: &ArmResult| arm.counted.per_message(Side::Server, event);
+    let misses = |event: Event, id: &str, title: &str| {
+        of_each((id, title, "misses per message"), Some(event), &counted(event))
+    };
+    let cycles =
+        |arm: &ArmResult| Some(counted(Event::Cycles)(arm)?.scaled(1.0 / arm.arm.case.payload_bytes as f64));
+    let mut figures = of_each(("fig1-throughput", "Throughput", "Gb/s"), None, &|arm| arm.throughput_gbps);
+    figures.extend(by_size.iter().filter_map(|ladder| against(series, ladder, ways)));
     figures.extend(latency(series, analysis, ways));
-    for (event, id, title) in [
-        (Event::L1dLoadMisses, "fig3a-l1d-misses", "L1d load misses of the server"),
-        (Event::LlcLoadMisses, "fig3b-llc-misses", "LLC load misses of the server"),
-    ] {
-        for ladder in &by_size {
-            let of: Of = match event {
-                Event::L1dLoadMisses => |arm| arm.counted.per_message(Side::Server, Event::L1dLoadMisses),
-                _ => |arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses),
-            };
-            let mut figure = size_figure(series, ladder, ways, (id, title, "misses per message"), of);
-            explain(&mut figure, manifest, ladder, event);
-            figures.push(figure);
-        }
-    }
-    for ladder in &by_size {
-        let mut figure = size_figure(
-            series,
-            ladder,
-            ways,
-            ("fig4-cycles-per-byte", "CPU cycles of the server", "cycles per byte"),
-            |arm| {
-                let cycles = arm.counted.per_message(Side::Server, Event::Cycles)?;
-                Some(cycles.scaled(1.0 / arm.arm.case.payload_bytes as f64))
-            },
-        );
-        explain(&mut figure, manifest, ladder, Event::Cycles);
-        figures.push(figure);
-    }
-    for ladder in &by_size {
+    figures.extend(misses(Event::L1dLoadMisses, "fig3a-l1d-misses", "L1d load misses of the server"));
+    figures.extend(misses(Event::LlcLoadMisses, "fig3b-llc-misses", "LLC load misses of the server"));
+    let names = ("fig4-cycles-per-byte", "CPU cycles of the server", "cycles per byte");
+    figures.extend(of_each(names, Some(Event::Cycles), &cycles));
+    figures.extend(by_size.iter().map(|ladder| {
         let alone = ladder.situation.receiver == Receiver::Sink;
         let title = if alone { "CPU time" } else { "CPU time of both sides" };
         let names = ("fig5-cpu-time-per-byte", title, "CPU ns per byte");
-        figures.push(size_figure(series, ladder, ways, names, |arm| arm.cpu_ns_per_byte));
-    }
+        size_figure(series, ladder, ways, names, &|arm| arm.cpu_ns_per_byte)
+    }));
     figures.extend(by_size.iter().filter_map(|ladder| fragment_cost::figure(ladder, ways)));
     // Why there is nothing to see is said in one line for all: see `not_drawn`.
     figures.retain(|figure| figure.lines.iter().any(|line| !line.points.is_empty()));
@@ -101,8 +86,9 @@ pub(super) fn not_drawn(manifest: &Manifest, analysis: &Analysis) -> Option<Stri
 /// What ends the id of a figure of the sender alone.
 const ALONE: &str = "-sink";
 
-/// The ladders that are drawn: of the first workload, placement, receiver and source, the one with the fewest pairs and the one
-/// with the most; and the same of the sender alone, where it stands beside a receiver. The others stand in the tables.
+/// The ladders that are drawn: of the first workload, placement, receiver and source, the one with
+/// the fewest pairs and the one with the most; and the same of the sender alone, where it stands
+/// beside a receiver. The others stand in the tables.
 fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
     let mut drawn = of_first(ladders.iter().collect());
     let is_alone = |ladder: &Ladder<'_>| ladder.situation.receiver == Receiver::Sink;
@@ -113,7 +99,8 @@ fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
     drawn
 }
 
-/// Of the ladders in the first one's situation, the one with the fewest pairs and the one with the most.
+/// Of the ladders in the first one's situation, the one with the fewest pairs and the one with the
+/// most.
 fn of_first<'a, 'b>(ladders: Vec<&'b Ladder<'a>>) -> Vec<&'b Ladder<'a>> {
     let Some(&first) = ladders.first() else { return Vec::new() };
     let most = ladders.iter().map(|ladder| ladder.cells.len()).max().unwrap_or(0).min(2);
@@ -142,7 +129,7 @@ fn size_figure(
     ladder: &Ladder<'_>,
     ways: &Ways,
     (id, title, unit): Names<'_>,
-    of: Of,
+    of: Of<'_>,
 ) -> Figure {
     let all = series;
     let there = series.iter().filter(|series| ladder.arms(**series).next().is_some());
@@ -184,8 +171,8 @@ pub(super) fn by_size(
     }
 }
 
-/// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of the paths cover
-/// each other.
+/// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of
+/// the paths cover each other.
 fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     let all = series;
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
@@ -254,7 +241,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         arms.sort_by_key(|arm| arm.arm.case.threads);
         arms
     };
-    let figure = |id: &str, title: &str, of: &dyn Fn(&ArmResult) -> Option<Measure>| {
+    let figure = |id: &str, title: &str, of: Of<'_>| {
         let line = |&series: &Series| {
             line(
                 series,

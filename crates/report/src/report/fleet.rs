@@ -96,7 +96,8 @@ fn marked_id(fleet: usize, number: usize) -> String {
     format!("marked-{fleet}-{}", number + 1)
 }
 
-/// The machine's difference from the median, in the metric's own direction: `-12.3 % [-14.0 %, -10.5 %]`.
+/// The machine's difference from the median, in the metric's own direction: `-12.3 % [-14.0 %,
+/// -10.5 %]`.
 #[must_use]
 pub fn difference(metric: Metric, gain: Estimate) -> String {
     words::gain(metric.change(gain))

@@ -1,4 +1,5 @@
-//! What a network card's driver makes of the sink's answers: at which cost of a fragment they change.
+//! What a network card's driver makes of the sink's answers: at which cost of a fragment they
+//! change.
 
 use super::figures::by_size;
 use super::page::{Claim, Figure, Kind, Line, Point, Scale};
@@ -16,7 +17,8 @@ use crate::results::stats::Estimate;
 const COPYING: [Series; 2] =
     [Series::new(SendPath::TwoCopy, Layout::Heap), Series::new(SendPath::OneCopy, Layout::Heap)];
 
-/// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a fragment added`.
+/// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a
+/// fragment added`.
 pub(super) fn added_to(ladder: &Ladder<'_>) -> String {
     match ladder.cells.first().map(|cell| cell.fragment_ns) {
         Some(fragment_ns) if fragment_ns > 0.0 => format!(", {} added", by_fragment(fragment_ns)),
@@ -24,7 +26,8 @@ pub(super) fn added_to(ladder: &Ladder<'_>) -> String {
     }
 }
 
-/// The way without a copy that is spoken of: on pages of their own, or else the first that was measured.
+/// The way without a copy that is spoken of: on pages of their own, or else the first that was
+/// measured.
 fn zero_copy(ladder: &Ladder<'_>) -> Option<Series> {
     let page = Series::new(SendPath::ZeroCopy, Layout::Page);
     let arms = ladder.cells.first()?.arms.iter();
@@ -32,7 +35,8 @@ fn zero_copy(ladder: &Ladder<'_>) -> Option<Series> {
     if ladder.arms(page).next().is_some() { Some(page) } else { measured.next() }
 }
 
-/// What a fragment may cost until another path is as fast: the least over the paths that copy, by size.
+/// What a fragment may cost until another path is as fast: the least over the paths that copy, by
+/// size.
 fn against_copying(ladder: &Ladder<'_>, series: Series) -> Vec<(usize, Estimate, Series)> {
     let mut least: Vec<(usize, Estimate, Series)> = Vec::new();
     for baseline in COPYING {
@@ -48,7 +52,8 @@ fn against_copying(ladder: &Ladder<'_>, series: Series) -> Vec<(usize, Estimate,
     least
 }
 
-/// Up to which cost of a fragment a way without a copy stays ahead of those with one, at each size: a claim for each ladder.
+/// Up to which cost of a fragment a way without a copy stays ahead of those with one, at each size:
+/// a claim for each ladder.
 pub(super) fn claims(ladders: &[Ladder<'_>]) -> Vec<Claim> {
     let mut claims: Vec<Claim> = ladders.iter().filter_map(claim).collect();
     if let Some(first) = claims.first_mut() {
@@ -97,7 +102,8 @@ pub(super) fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
     let line = |&baseline: &Series| {
         let costs = bearable(ladder, series, baseline);
-        // From the last size at which it is behind: the line passes 0 where it pays with a driver that costs nothing.
+        // From the last size at which it is behind: the line passes 0 where it pays with a driver
+        // that costs nothing.
         let behind = costs.iter().rposition(|(_, cost)| cost.value <= 0.0).unwrap_or_default();
         let points = costs.into_iter().skip(behind).filter(|(_, cost)| cost.value.is_finite());
         let point = |(size, cost): (usize, Estimate)| {

@@ -33,7 +33,8 @@ pub(super) struct Facts<'a> {
 /// How sizes and paths are put.
 #[derive(Clone, Copy)]
 enum Style {
-    /// By path, whatever its layout, and by engine where that is part of the answer; with this word before it.
+    /// By path, whatever its layout, and by engine where that is part of the answer; with this word
+    /// before it.
     Headline(&'static str),
     /// With layout and what the kernel did.
     Claim,
@@ -97,7 +98,8 @@ pub(super) fn claim(text: impl Into<String>) -> Claim {
     Claim { text: text.into(), rows: Vec::new() }
 }
 
-/// What the kernel did with the sends of some series: `zero_copy: 100 % copied; zero_copy, page: 0 % copied`.
+/// What the kernel did with the sends of some series: `zero_copy: 100 % copied; zero_copy, page: 0
+/// % copied`.
 fn each_copied(series: impl Iterator<Item = (Series, Copied)>) -> String {
     let each = series.map(|(series, copied)| format!("{}: {copied}", words::plain(series)));
     each.collect::<Vec<_>>().join("; ")
@@ -116,7 +118,8 @@ impl Facts<'_> {
         self.manifest.plan.series.contains(&series)
     }
 
-    /// The series whose sends bear `MSG_ZEROCOPY`. Of one that failed everywhere there is nothing to say.
+    /// The series whose sends bear `MSG_ZEROCOPY`. Of one that failed everywhere there is nothing
+    /// to say.
     fn zero_copy_series(&self) -> Vec<Series> {
         let failed = |series: Series| {
             let mut arms = self.arms().filter(|arm| arm.arm.case.series() == series);
@@ -146,8 +149,8 @@ impl Facts<'_> {
         words::series(series, Copied::of(ladder.arms(series)))
     }
 
-    /// Every receiver with every source and shape that were measured together, in the order of the plan. What is said of one
-    /// does not hold of another.
+    /// Every receiver with every source and shape that were measured together, in the order of the
+    /// plan. What is said of one does not hold of another.
     fn receptions(&self) -> Vec<Reception> {
         distinct(self.analysis.cells.iter().map(|cell| Reception::of(cell.cell)))
     }
@@ -166,15 +169,15 @@ impl Facts<'_> {
             .filter(move |comparison| comparison.metric == metric)
     }
 
-    /// The ladders that the first sentences are about: the first of the sender alone, and the first with a
-    /// receiver.
+    /// The ladders that the first sentences are about: the first of the sender alone, and the first
+    /// with a receiver.
     pub(super) fn spoken_of(&self) -> Vec<&Ladder<'_>> {
         let first = |alone: bool| self.ladders.iter().find(|ladder| is_alone(ladder) == alone);
         [true, false].into_iter().filter_map(first).collect()
     }
 
-    /// What is to be used: in one sentence, or where the sender was measured alone and with a receiver, in two. And
-    /// what would settle what is undecided.
+    /// What is to be used: in one sentence, or where the sender was measured alone and with a
+    /// receiver, in two. And what would settle what is undecided.
     pub(super) fn headline(&self) -> String {
         let ladders = self.spoken_of();
         let Some(first) = ladders.first() else { return "Nothing was measured.".to_owned() };
@@ -193,8 +196,9 @@ impl Facts<'_> {
         sentences.collect::<Vec<_>>().join(" ")
     }
 
-    /// `Sending alone (one connection, request/response, data in cache; not copied): two_copy up to 4 KiB (95 %: 3.1 to 5.2
-    /// KiB; past 16 KiB at 90 ns a fragment), zero_copy from there, 2.3 times as fast as one_copy at 256 KiB.`
+    /// `Sending alone (one connection, request/response, data in cache; not copied): two_copy up to
+    /// 4 KiB (95 %: 3.1 to 5.2 KiB; past 16 KiB at 90 ns a fragment), zero_copy from there, 2.3
+    /// times as fast as one_copy at 256 KiB.`
     fn sending_alone(ladder: &Ladder<'_>) -> String {
         let copied = match zero_copied(ladder) {
             None => String::new(),
@@ -207,8 +211,9 @@ impl Facts<'_> {
         format!("Sending alone ({which}{copied}): {by_size}.{passes}")
     }
 
-    /// From which sizes on zero-copy is faster than each other path, with a space before it: by the ratios, which have an
-    /// answer where a verdict at the sizes themselves has none. The path that it takes over from is not named again.
+    /// From which sizes on zero-copy is faster than each other path, with a space before it: by the
+    /// ratios, which have an answer where a verdict at the sizes themselves has none. The path that
+    /// it takes over from is not named again.
     fn zero_copy_passes(ladder: &Ladder<'_>) -> String {
         let ranges = Self::ranges(ladder, Style::Headline(""));
         let taken_over = ranges.windows(2).find_map(|pair| match (&pair[0].said, &pair[1].said) {
@@ -244,8 +249,8 @@ impl Facts<'_> {
         Series::new(series.path, Layout::Heap).by(engine)
     }
 
-    /// What is said of the sizes of a ladder, in ranges. Where the fastest two are series of one path, that path is the
-    /// one to use.
+    /// What is said of the sizes of a ladder, in ranges. Where the fastest two are series of one
+    /// path, that path is the one to use.
     fn ranges<'a>(ladder: &Ladder<'a>, style: Style) -> Vec<Range<'a>> {
         let is_alike = |one: (Series, Against), other: (Series, Against)| match style {
             Style::Headline(_) => Self::in_headline(one.0, one.1) == Self::in_headline(other.0, other.1),
@@ -279,8 +284,8 @@ impl Facts<'_> {
         ranges
     }
 
-    /// Which path is to be used over which sizes. Where one takes over from another is where the ratio of the two
-    /// passes 1. A headline says as well by how much the last one is ahead.
+    /// Which path is to be used over which sizes. Where one takes over from another is where the
+    /// ratio of the two passes 1. A headline says as well by how much the last one is ahead.
     fn by_size(ladder: &Ladder<'_>, style: Style) -> String {
         let ranges = Self::ranges(ladder, style);
         let (word, is_headline) = match style {
@@ -354,7 +359,8 @@ impl Facts<'_> {
         parts.join(", ")
     }
 
-    /// The size at which the path of the next range passes that of `range`, where the ratios pass 1 between the two.
+    /// The size at which the path of the next range passes that of `range`, where the ratios pass 1
+    /// between the two.
     fn takes_over(ladder: &Ladder<'_>, (old, new): (Series, Series), range: &Range<'_>) -> Option<String> {
         let last = range.cells.last()?.cell.payload_bytes;
         let next = ladder.cells.iter().map(|cell| cell.cell.payload_bytes).find(|size| *size > last)?;
@@ -363,7 +369,8 @@ impl Facts<'_> {
         words::crossing(found, sizes_of(ladder)).filter(|_| is_between)
     }
 
-    /// `A sweep with --size 8K --time 30s would settle what is undecided (an estimate from the spread seen).`
+    /// `A sweep with --size 8K --time 30s would settle what is undecided (an estimate from the
+    /// spread seen).`
     fn settled_by(ladders: &[&Ladder<'_>]) -> Option<String> {
         let options: Vec<String> = ladders
             .iter()
@@ -406,8 +413,8 @@ impl Facts<'_> {
         })
     }
 
-    /// `Over veth to a local receiver the kernel copies it after all: zero_copy takes 12 % to 25 % longer than the best
-    /// other path at every size from 64 B to 64 KiB.`
+    /// `Over veth to a local receiver the kernel copies it after all: zero_copy takes 12 % to 25 %
+    /// longer than the best other path at every size from 64 B to 64 KiB.`
     fn received(&self, ladder: &Ladder<'_>) -> String {
         let which = ladder.situation.in_words(ladder.threads);
         let way = format!("{} ({which})", self.ways.to_a_receiver());
@@ -457,7 +464,8 @@ impl Facts<'_> {
         }
     }
 
-    /// What the kernel did with `MSG_ZEROCOPY` sends, with a space before it; nothing where there were none.
+    /// What the kernel did with `MSG_ZEROCOPY` sends, with a space before it; nothing where there
+    /// were none.
     fn copied_sentence(&self) -> String {
         let copied = self.copied();
         let Some(&(_, first)) = copied.first() else { return String::new() };
@@ -476,8 +484,8 @@ impl Facts<'_> {
         }
     }
 
-    /// From which size on each path is faster than the baseline, with a space before it; where that was not said
-    /// already.
+    /// From which size on each path is faster than the baseline, with a space before it; where that
+    /// was not said already.
     fn break_evens(ladder: &Ladder<'_>, said: &str) -> String {
         let Some((baseline, others)) = ladder.cells.first().and_then(|cell| cell.arms.split_first()) else {
             return String::new();
@@ -545,7 +553,8 @@ impl Facts<'_> {
         claims
     }
 
-    /// What huge pages gain over the ordinary pages that `zero_copy` is best on, where both were measured.
+    /// What huge pages gain over the ordinary pages that `zero_copy` is best on, where both were
+    /// measured.
     fn on_huge_pages(&self, ladder: &Ladder<'_>) -> Option<Claim> {
         let huge = Series::new(SendPath::ZeroCopy, Layout::Huge);
         let page = Series::new(SendPath::ZeroCopy, Layout::Page);
@@ -566,8 +575,8 @@ impl Facts<'_> {
         (!gains.is_empty()).then_some(Claim { text, rows })
     }
 
-    /// In how many cells a series of path `zero_copy` is better than every other path, to one receiver, of
-    /// one source and shape.
+    /// In how many cells a series of path `zero_copy` is better than every other path, to one
+    /// receiver, of one source and shape.
     fn zero_copy_wins(&self, reception: Reception) -> Claim {
         let cells = self.received_by(reception);
         let (mut wins, mut judged, mut behind, mut plain) = (0, 0, 0, 0);
@@ -633,7 +642,8 @@ impl Facts<'_> {
         self.arms().any(|arm| arm.counted.messages > 0 && arm.bursts > 0)
     }
 
-    /// Arms that failed, each once; those of a series that failed of one cause in several cells together.
+    /// Arms that failed, each once; those of a series that failed of one cause in several cells
+    /// together.
     fn failures(&self) -> Vec<String> {
         let causes = self.arms().filter_map(|arm| Some(((arm.arm.case.series(), arm.error.as_ref()?), arm)));
         let text = |((series, error), arms): ((Series, &String), Vec<&ArmResult>)| match arms[..] {

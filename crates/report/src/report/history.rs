@@ -1,8 +1,9 @@
 //! The page of all stored sweeps: a line for each case over time, and where it stepped.
 //!
-//! Between two sweeps lies the machine's drift, which no interval inside a sweep holds. So the sweep is the unit of
-//! replication here: a step is called where the sweeps after a point differ from those before it by more than
-//! either differ among themselves, three of each at least, corrected for all points and cases.
+//! Between two sweeps lies the machine's drift, which no interval inside a sweep holds. So the
+//! sweep is the unit of replication here: a step is called where the sweeps after a point differ
+//! from those before it by more than either differ among themselves, three of each at least,
+//! corrected for all points and cases.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The report of a sweep. The data become a [`page::Page`], which is then drawn. `headline` and `study_questions` make
-//! its sentences from the data; tests read [`mod@page`].
+//! The report of a sweep. The data become a [`page::Page`], which is then drawn. `headline` and
+//! `study_questions` make its sentences from the data; tests read [`mod@page`].
 
 mod columns;
 mod figures;
@@ -42,8 +42,8 @@ pub fn page(sweep: &StoredSweep) -> Page {
     page_with(sweep, &analyse_stored(&sweep.manifest, &sweep.records), 0.0)
 }
 
-/// The same of a sweep that was analysed, where a card's driver takes `fragment_ns` nanoseconds for each
-/// fragment: it moves what is said of the sender alone.
+/// The same of a sweep that was analysed, where a card's driver takes `fragment_ns` nanoseconds for
+/// each fragment: it moves what is said of the sender alone.
 #[must_use]
 pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> Page {
     let manifest = &sweep.manifest;

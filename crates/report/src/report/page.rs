@@ -1,4 +1,5 @@
-//! What a page says, before anything is drawn: every part of it is data, and so can be tested as data.
+//! What a page says, before anything is drawn: every part of it is data, and so can be tested as
+//! data.
 
 use serde::Serialize;
 
@@ -13,7 +14,8 @@ pub struct Page {
     pub headline: String,
     /// What the first screen says below the headline.
     pub verdict: Vec<Claim>,
-    /// What the reader has to know before believing any of it: rows that failed, noise, a copied zero-copy.
+    /// What the reader has to know before believing any of it: rows that failed, noise, a copied
+    /// zero-copy.
     pub warnings: Vec<String>,
     /// The figures, in order.
     pub figures: Vec<Figure>,
@@ -192,7 +194,8 @@ pub struct DecisionMap {
 /// A square of a decision map.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Square {
-    /// What it says: the winner, or those that cannot be told apart; empty where nothing can be said.
+    /// What it says: the winner, or those that cannot be told apart; empty where nothing can be
+    /// said.
     pub text: String,
     /// The winner's [`Line::style`], where there is one winner.
     pub style: Option<usize>,

@@ -1,4 +1,5 @@
-//! What would settle what is undecided: an estimate of the time that it takes, from the spread that was seen.
+//! What would settle what is undecided: an estimate of the time that it takes, from the spread that
+//! was seen.
 
 use super::winners::{pairs_of, versus};
 use crate::case::{Case, Layout, SendPath, Series};
@@ -8,15 +9,16 @@ use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
 use crate::results::verdict::Verdict;
 
-/// What share of a sweep is timed bursts, at most: the rest is setting up, warming up, counting and checking.
+/// What share of a sweep is timed bursts, at most: the rest is setting up, warming up, counting and
+/// checking.
 const TIMED_SHARE: f64 = 0.5;
 /// A sweep that is shorter has too few visits of a cell for an interval.
 pub(super) const LEAST_S: f64 = 10.0;
 /// Nobody waits longer for one size.
 pub(super) const MOST_S: f64 = 3600.0;
 
-/// How many times as long a comparison has to be measured until its interval lies within the margin, or excludes 1: an
-/// interval's width falls with the root of the time.
+/// How many times as long a comparison has to be measured until its interval lies within the
+/// margin, or excludes 1: an interval's width falls with the root of the time.
 fn times_as_long(ratio: Estimate, margin: f64) -> f64 {
     let half_width = (ratio.high / ratio.low).ln() / 2.0;
     let distance = ratio.value.ln().abs();
@@ -25,8 +27,8 @@ fn times_as_long(ratio: Estimate, margin: f64) -> f64 {
     (half_width / enough).powi(2)
 }
 
-/// How long a sweep of this cell alone would take, in seconds, to settle how two of its series stand; none where it is
-/// settled.
+/// How long a sweep of this cell alone would take, in seconds, to settle how two of its series
+/// stand; none where it is settled.
 pub(super) fn seconds(cell: &CellResult, metric: Metric, one: Series, other: Series) -> Option<f64> {
     let (ratio, verdict, _) = versus(cell, metric, one, other)?;
     let timed_ns: u64 = cell.arms.iter().map(|arm| arm.elapsed_ns).sum();
@@ -34,8 +36,9 @@ pub(super) fn seconds(cell: &CellResult, metric: Metric, one: Series, other: Ser
         .then(|| timed_ns as f64 / 1e9 / TIMED_SHARE * times_as_long(ratio, metric.margin()))
 }
 
-/// The options of the sweep that would settle how `series` stand in some cells: `--size 8K --threads 1 --receiver buffer
-/// --time 30s`. None where nothing is undecided, or where it would take more than an hour for each size.
+/// The options of the sweep that would settle how `series` stand in some cells: `--size 8K
+/// --threads 1 --receiver buffer --time 30s`. None where nothing is undecided, or where it would
+/// take more than an hour for each size.
 pub(super) fn options(cells: &[(&CellResult, &[Series])]) -> Option<String> {
     let open: Vec<(&CellResult, f64)> = cells
         .iter()

@@ -1,5 +1,5 @@
-//! Six questions about the paths: each is answered in a sentence or two from the data, or not at all.
-//! An answer is about the ladders of the headline, and what it rests on is in the tables.
+//! Six questions about the paths: each is answered in a sentence or two from the data, or not at
+//! all. An answer is about the ladders of the headline, and what it rests on is in the tables.
 //! docs/book/src/studies.md says where the questions come from.
 
 use super::headline::{Facts, claim, sizes_of};
@@ -35,15 +35,15 @@ const WHY_SLOWER: &str = "So little is copied at this size that what is lost is 
 /// The caches' levels, by what is counted of them.
 const LEVELS: [Event; 2] = [Event::L1dLoadMisses, Event::LlcLoadMisses];
 
-/// Whether a series is one of those that the questions are about: the studies' paths by system calls,
-/// with the layouts that they were asked of. Other ways to send have no part in the answers.
+/// Whether a series is one of those that the questions are about: the studies' paths by system
+/// calls, with the layouts that they were asked of. Other ways to send have no part in the answers.
 fn is_studied(series: Series) -> bool {
     let Series { path, layout, .. } = series;
     SendPath::STUDIED.contains(&path) && layout != Layout::Huge && series == Series::new(path, layout)
 }
 
-/// What is the case with one of several series: whether that is an answer, the words, and the rows that they
-/// rest on.
+/// What is the case with one of several series: whether that is an answer, the words, and the rows
+/// that they rest on.
 type Part = (bool, String, Vec<String>);
 
 /// A sentence of what is the case with several series; none where there are none.
@@ -115,7 +115,8 @@ impl Facts<'_> {
         answers.into_iter().map(question).collect()
     }
 
-    /// How `zero_copy` stands against `one_copy` at the smallest size, where there is little to copy.
+    /// How `zero_copy` stands against `one_copy` at the smallest size, where there is little to
+    /// copy.
     fn where_little_is_copied(&self, ladder: &Ladder<'_>) -> Option<Said> {
         let cell = ladder.cells.first()?;
         let parts = self.studied(SendPath::ZeroCopy).filter_map(|series| {
@@ -133,8 +134,8 @@ impl Facts<'_> {
         })
     }
 
-    /// What a message costs more than by `one_copy` before its first byte, where the cost model holds and
-    /// is sure of it.
+    /// What a message costs more than by `one_copy` before its first byte, where the cost model
+    /// holds and is sure of it.
     fn fixed_cost(&self, ladder: &Ladder<'_>, series: Series) -> Option<(String, Vec<String>)> {
         let fit = |of: Series| {
             let is_it = |at: &Ladder<'_>, one: Series| at.name() == ladder.name() && one == of;
@@ -165,8 +166,8 @@ impl Facts<'_> {
         Some(vec![(false, claim(text))])
     }
 
-    /// How the server's misses by each path stand against those by `two_copy`: the mean over the sizes, on
-    /// a log scale.
+    /// How the server's misses by each path stand against those by `two_copy`: the mean over the
+    /// sizes, on a log scale.
     fn cache_levels(&self, ladder: &Ladder<'_>) -> Option<Said> {
         let studied = [SendPath::OneCopy, SendPath::ZeroCopy].into_iter().flat_map(|path| self.studied(path));
         let parts = studied.map(|series| {
@@ -326,9 +327,9 @@ impl Facts<'_> {
         vec![found, self.explained(arm, is_longer)]
     }
 
-    /// The mechanism, where a measured quantity of this arm stands out against the other paths of its
-    /// cell. Only what took longer is looked into: that more of something goes with less time explains
-    /// nothing.
+    /// The mechanism, where a measured quantity of this arm stands out against the other paths of
+    /// its cell. Only what took longer is looked into: that more of something goes with less time
+    /// explains nothing.
     fn explained(&self, arm: &ArmResult, is_longer: bool) -> Said {
         const QUANTITIES: [Quantity; 5] = [
             ("context switches of the server per message (the scheduler)", |arm| {

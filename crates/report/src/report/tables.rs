@@ -308,8 +308,8 @@ pub(super) fn comparisons(analysis: &Analysis) -> Table {
             Err(reason) => empty(reason),
         }
     };
-    // What was found stands before what is seldom different between two rows: it is in sight without
-    // scrolling.
+    // What was found stands before what is seldom different between two rows: it is in sight
+    // without scrolling.
     let mut columns = vec![
         columns::words("metric", "what is compared", |(_, found): &Compared<'_>| word(found.metric.name())),
         workload,
@@ -621,8 +621,8 @@ fn sum<T: AddAssign>(all: impl Iterator<Item = T>) -> Option<T> {
     })
 }
 
-/// Where nobody receives, nobody sees what was overwritten. What each KiB costs the sender stands for it: a copy takes
-/// time by the byte.
+/// Where nobody receives, nobody sees what was overwritten. What each KiB costs the sender stands
+/// for it: a copy takes time by the byte.
 pub(super) fn costs_per_kib(manifest: &Manifest, ladders: &[Ladder<'_>]) -> Vec<Claim> {
     let claim = |ladder: &Ladder<'_>| {
         let mut costs: Vec<(String, f64, [&ArmResult; 2])> = Vec::new();
@@ -688,7 +688,8 @@ pub(super) fn sent_again(analysis: &Analysis) -> Vec<String> {
     .collect()
 }
 
-/// Where the allocator put messages of the layout `heap` on huge pages: other machines' do not lie there.
+/// Where the allocator put messages of the layout `heap` on huge pages: other machines' do not lie
+/// there.
 pub(super) fn heap_on_huge_pages(manifest: &Manifest) -> Option<String> {
     let huge: Vec<_> =
         manifest.heap_pages.iter().filter(|heap| heap.is_huge).map(|heap| heap.case.as_str()).collect();
@@ -734,7 +735,8 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
     [false, true].into_iter().filter_map(of_way).collect()
 }
 
-/// That the sink copies nothing, where the timed sends cannot say it: what was counted before the sweep.
+/// That the sink copies nothing, where the timed sends cannot say it: what was counted before the
+/// sweep.
 pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Claim> {
     let check = manifest.checks.iter().find(|check| check.name == SINK)?;
     let (counted, _) = check.found.trim_start_matches("tried: ").split_once(ONE_BY_ONE)?;
@@ -768,7 +770,8 @@ pub(super) fn ledger_row(result: &ArmResult) -> String {
     ledger_row_of(case.series(), Reception::of(case.cell()), case.payload_bytes)
 }
 
-/// Whether copies were counted of an arm. Other programs, which record no environment, do not count them.
+/// Whether copies were counted of an arm. Other programs, which record no environment, do not count
+/// them.
 pub(super) fn stands_in_ledger(manifest: &Manifest, result: &ArmResult) -> bool {
     manifest.environment.is_some() && result.copied_messages > 0
 }

@@ -15,7 +15,8 @@ use crate::results::verdict::Verdict;
 pub(super) enum Winner {
     /// This series is better than every other, or than every other path.
     Clear(Series, Against),
-    /// None of these is known to be better than another, and all differ by less than a share (0.05: 5 %).
+    /// None of these is known to be better than another, and all differ by less than a share (0.05:
+    /// 5 %).
     Close(Vec<Series>, f64),
     /// None of these is known to be better than another, and they may differ by more.
     Open(Vec<Series>),
@@ -32,8 +33,8 @@ pub(super) enum Against {
     Paths,
 }
 
-/// Paths that differ by less than this (0.05: 5 %), or by less than the margin, are close: which of them is the better
-/// may be open, but not whether it matters much.
+/// Paths that differ by less than this (0.05: 5 %), or by less than the margin, are close: which of
+/// them is the better may be open, but not whether it matters much.
 pub(super) const CLOSE: f64 = 0.05;
 
 /// The comparisons of a cell by a metric.
@@ -41,22 +42,21 @@ pub(super) fn comparisons(cell: &CellResult, metric: Metric) -> impl Iterator<It
     cell.comparisons.iter().filter(move |comparison| comparison.metric == metric)
 }
 
-/// How one series stands against another: the ratio (above 1 is better) and the verdict, turned round if that is
-/// how they were compared.
+/// How one series stands against another: the ratio (above 1 is better) and the verdict, turned
+/// round if that is how they were compared.
 pub(super) fn versus(
     cell: &CellResult,
     metric: Metric,
     series: Series,
     other: Series,
 ) -> Option<(Estimate, Verdict, &SeriesComparison)> {
-    comparisons(cell, metric).find_map(|comparison| {
-        let outcome = comparison.outcome.as_ref().ok()?;
-        let (ratio, verdict) = (outcome.ratio, outcome.verdict);
-        if (comparison.series, comparison.baseline) == (series, other) {
-            return Some((ratio, verdict, comparison));
-        }
-        let exchanged = (ratio.inverted(), verdict.inverted(), comparison);
-        ((comparison.series, comparison.baseline) == (other, series)).then_some(exchanged)
+    let known = |one, other| {
+        let found = cell.comparison(metric, one, other)?;
+        Some((found.outcome.as_ref().ok()?, found))
+    };
+    let as_it_was = known(series, other).map(|(of, found)| (of.ratio, of.verdict, found));
+    as_it_was.or_else(|| {
+        known(other, series).map(|(of, found)| (of.ratio.inverted(), of.verdict.inverted(), found))
     })
 }
 
@@ -132,7 +132,8 @@ fn how_they_stand(cell: &CellResult, metric: Metric, left: &[Series]) -> String 
     if stand.is_empty() { "too few repetitions to compare them".to_owned() } else { stand.join("; ") }
 }
 
-/// The path that is faster than every other path in a cell, whatever its layout, with the fastest of its series.
+/// The path that is faster than every other path in a cell, whatever its layout, with the fastest
+/// of its series.
 pub(super) fn fastest_path(cell: &CellResult) -> Option<Series> {
     let beats_other_paths = |one: &Series| {
         let mut others = measured(cell).filter(|other| other.path != one.path).peekable();

@@ -66,8 +66,8 @@ impl Reception {
     }
 }
 
-/// What pairs do, with which data, and where; receiver and shape where they are not the default: `request/response, data
-/// in cache, paired, receiver matched`.
+/// What pairs do, with which data, and where; receiver and shape where they are not the default:
+/// `request/response, data in cache, paired, receiver matched`.
 pub(super) fn situation(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source, shape } = situation;
     let mut words = vec![workload.in_words().to_owned(), source.in_words().to_owned(), placement.to_string()];
@@ -106,8 +106,9 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
     format!("Workload {workload}, placement {placement}. Messages {source}{shape}, {receiver}.")
 }
 
-/// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7 KiB)`. None where the
-/// ratios pass 1 nowhere inside of what was measured. Of the sender alone, what a card's driver makes of it follows.
+/// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7
+/// KiB)`. None where the ratios pass 1 nowhere inside of what was measured. Of the sender alone,
+/// what a card's driver makes of it follows.
 pub(super) fn crossing(crossing: Crossing, (smallest, largest): (usize, usize)) -> Option<String> {
     let Place::At(value) = crossing.value else { return None };
     let interval = match (crossing.low, crossing.high) {
@@ -132,8 +133,9 @@ pub(super) fn by_fragment(fragment_ns: f64) -> String {
     format!("{} ns a fragment", significant(fragment_ns, 2))
 }
 
-/// From which size on a path is faster than `other`, or that it is so at all sizes that were measured, or not yet at
-/// the largest: `faster than two_copy from 9.1 KiB on (95 %: 4.8 to 11.7 KiB)`.
+/// From which size on a path is faster than `other`, or that it is so at all sizes that were
+/// measured, or not yet at the largest: `faster than two_copy from 9.1 KiB on (95 %: 4.8 to 11.7
+/// KiB)`.
 pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) -> String {
     let (smallest, largest) = (bytes(sizes.0 as f64), bytes(sizes.1 as f64));
     match (found.value, crossing(found, sizes)) {
@@ -157,8 +159,8 @@ pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) ->
     }
 }
 
-/// The simplest of some paths, to be used where they differ too little to be chosen by speed: what copies more has
-/// less to go wrong, and needs nothing of the kernel.
+/// The simplest of some paths, to be used where they differ too little to be chosen by speed: what
+/// copies more has less to go wrong, and needs nothing of the kernel.
 pub(super) fn simplest(series: &[Series]) -> Option<Series> {
     let rank = |path: SendPath| match path {
         SendPath::TwoCopy => 0,
@@ -175,8 +177,8 @@ pub(super) fn simplest(series: &[Series]) -> Option<Series> {
     })
 }
 
-/// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver matched, data from
-/// memory`.
+/// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver
+/// matched, data from memory`.
 pub(super) fn reception(reception: Reception) -> String {
     let named = reception.words();
     let the = if reception.receiver == Receiver::Sink { "the " } else { "" };
@@ -187,8 +189,8 @@ fn receiver_words(receiver: Receiver) -> String {
     if receiver == Receiver::Sink { "sender alone".to_owned() } else { format!("receiver {receiver}") }
 }
 
-/// Where messages go in a sweep: what has to stand in a title so that the sender alone is not taken for the way to a
-/// receiver, nor the other way round.
+/// Where messages go in a sweep: what has to stand in a title so that the sender alone is not taken
+/// for the way to a receiver, nor the other way round.
 pub(super) struct Ways {
     both: bool,
     over: &'static str,
@@ -203,7 +205,8 @@ impl Ways {
         let over = match effective.map(|effective| &effective.topology) {
             Some(Topology::Anonymous) => " over veth",
             Some(Topology::Loopback) => " over loopback",
-            // Between named namespaces lies veth too, or the ports of network cards; to a peer, loopback as well.
+            // Between named namespaces lies veth too, or the ports of network cards; to a peer,
+            // loopback as well.
             Some(Topology::Named { .. } | Topology::Peer) if is_in_memory => match effective {
                 Some(effective) if effective.server_link.name == "lo" => " over loopback",
                 _ => " over veth",
@@ -221,7 +224,8 @@ impl Ways {
         }
     }
 
-    /// Receiver, source and shape, to follow a noun: ` with the sender alone`, ` with a receiver over veth`.
+    /// Receiver, source and shape, to follow a noun: ` with the sender alone`, ` with a receiver
+    /// over veth`.
     pub(super) fn reception(&self, given: Reception) -> String {
         match reception(given) {
             nothing if nothing.is_empty() && self.both => format!(" with a receiver{}", self.over),
@@ -259,7 +263,8 @@ fn variant(series: Series) -> String {
     [layout, engine, below].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The same with what the kernel did. A `zero_copy` that was copied is never called so without saying it.
+/// The same with what the kernel did. A `zero_copy` that was copied is never called so without
+/// saying it.
 pub(super) fn series(series: Series, copied: Copied) -> String {
     if series.path.is_zero_copy() { format!("{} ({copied})", plain(series)) } else { plain(series) }
 }
@@ -267,7 +272,8 @@ pub(super) fn series(series: Series, copied: Copied) -> String {
 /// What is known of `MSG_ZEROCOPY` sends: which share of them the kernel copied after all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Copied {
-    /// Of some arms, which are never pooled: one of a hundred that was not copied would vanish in the others.
+    /// Of some arms, which are never pooled: one of a hundred that was not copied would vanish in
+    /// the others.
     Shares {
         /// The least share of any one arm.
         least: f64,
@@ -306,8 +312,8 @@ impl Copied {
         matches!(self, Self::Shares { least: 1.0, bound: CopiedBound::Exact, .. })
     }
 
-    /// The least and the greatest share, in words that say what they are, and with what follows: `30 % copied`, `about 0 %
-    /// copied`, `at most 30 % to 50 % copied, by case`.
+    /// The least and the greatest share, in words that say what they are, and with what follows:
+    /// `30 % copied`, `about 0 % copied`, `at most 30 % to 50 % copied, by case`.
     pub(super) fn shares(self, of: &str) -> String {
         let Self::Shares { least, most, bound } = self else { return self.to_string() };
         match least_to_most(&share(least), &share(most)) {
@@ -317,7 +323,8 @@ impl Copied {
     }
 }
 
-/// Two numbers in words, or one where both are written alike: `12 % to 25 %`, `30 %`. And whether they are two.
+/// Two numbers in words, or one where both are written alike: `12 % to 25 %`, `30 %`. And whether
+/// they are two.
 pub(super) fn least_to_most(least: &str, most: &str) -> (String, bool) {
     if least == most { (most.to_owned(), false) } else { (format!("{least} to {most}"), true) }
 }
@@ -349,8 +356,8 @@ pub(super) fn comparison_row(comparison: &SeriesComparison) -> String {
     format!("{}-{cell}-{}-{}", comparison.metric, name(comparison.series), name(comparison.baseline))
 }
 
-/// Which colour and marker a series has: the same in every chart, where it is one of those that are often measured. Of
-/// the others each has the next that no series `among` which it stands has.
+/// Which colour and marker a series has: the same in every chart, where it is one of those that are
+/// often measured. Of the others each has the next that no series `among` which it stands has.
 pub(super) fn style(series: Series, among: &[Series]) -> usize {
     if let Some(style) = own_style(series) {
         return style;

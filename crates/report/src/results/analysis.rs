@@ -1,4 +1,5 @@
-//! From the rows of a sweep to what they say: an estimate for each case, a verdict for each comparison.
+//! From the rows of a sweep to what they say: an estimate for each case, a verdict for each
+//! comparison.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +9,7 @@ use super::family::{ControlCheck, Family, moderate};
 use super::fragment_cost;
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
-use super::observation::{Rounds, cost_ns_per_message, log_ratios};
+use super::observation::{Rounds, cost_ns_per_message, lives, log_ratios};
 use super::record::{Arm, ROUNDS_PER_VISIT, Record};
 use super::states::{OtherState, States, Visit};
 use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
@@ -65,7 +66,8 @@ impl Analysis {
         self.cells.iter().flat_map(|cell| &cell.arms)
     }
 
-    /// The same without the series that the plan has in some cells alone: from size to size the same ones are compared.
+    /// The same without the series that the plan has in some cells alone: from size to size the
+    /// same ones are compared.
     #[must_use]
     pub fn of_all_cells(&self, plan: &Plan) -> Self {
         let is_everywhere = |series: Series| plan.only_in.iter().all(|only| only.series != series);
@@ -83,7 +85,8 @@ impl Analysis {
 pub struct CellResult {
     /// The cell.
     pub cell: Cell,
-    /// What a card's driver is taken to need for a fragment, in nanoseconds: 0 as it was measured. See `fragment_cost`.
+    /// What a card's driver is taken to need for a fragment, in nanoseconds: 0 as it was measured.
+    /// See `fragment_cost`.
     pub fragment_ns: f64,
     /// The plan's series, in its order; then the control, if there is one.
     pub arms: Vec<ArmResult>,
@@ -94,6 +97,15 @@ pub struct CellResult {
 }
 
 impl CellResult {
+    /// How a series was compared with another by a metric.
+    #[must_use]
+    pub fn comparison(&self, metric: Metric, series: Series, baseline: Series) -> Option<&SeriesComparison> {
+        let is_it = |found: &&SeriesComparison| {
+            (found.metric, found.series, found.baseline) == (metric, series, baseline)
+        };
+        self.comparisons.iter().find(is_it)
+    }
+
     /// What was measured in it, without the control.
     pub fn series(&self) -> impl Iterator<Item = Series> {
         self.arms.iter().filter(|arm| !arm.arm.control).map(|arm| arm.arm.case.series())
@@ -121,9 +133,11 @@ pub struct ArmResult {
     pub messages: u64,
     /// Their time, in nanoseconds.
     pub elapsed_ns: u64,
-    /// From the last byte received until the path was done with the burst, in nanoseconds: the median of the bursts.
+    /// From the last byte received until the path was done with the burst, in nanoseconds: the
+    /// median of the bursts.
     pub drain_ns_per_burst: Option<f64>,
-    /// Payload bits divided by time, in Gb/s: of the baseline, and of another arm the baseline's by the ratio of the two.
+    /// Payload bits divided by time, in Gb/s: of the baseline, and of another arm the baseline's by
+    /// the ratio of the two.
     pub throughput_gbps: Option<Measure>,
     /// The logarithm of the arm's own Gb/s, with its spread over instances.
     pub throughput_log: Option<Effect>,
@@ -139,14 +153,15 @@ pub struct ArmResult {
     pub cpu_ns_per_byte: Option<Measure>,
     /// What was counted.
     pub counted: Counted,
-    /// Segments that the kernel sent again, over all bursts, timed or not; none where a burst did not record it.
+    /// Segments that the kernel sent again, over all bursts, timed or not; none where a burst did
+    /// not record it.
     pub retransmitted_segments: Option<u64>,
     /// Who copied how much, of `copied_messages`: server and client.
     pub copies: (Copies, Copies),
     /// Messages that `copies` are of: timed or not.
     pub copied_messages: u64,
-    /// Fragments of a message, which a card's driver would map one by one: where nobody receives, and where they are
-    /// known.
+    /// Fragments of a message, which a card's driver would map one by one: where nobody receives,
+    /// and where they are known.
     pub fragments_per_message: Option<f64>,
     /// What the kernel said of zero-copy sends.
     pub zero_copy: Option<ZeroCopyCounts>,
@@ -213,8 +228,8 @@ pub struct SeriesComparison {
 pub struct SeriesOutcome {
     /// How much better the series is than the baseline, on the log scale.
     pub effect: Effect,
-    /// The same as a ratio, above 1 where it is better, with the interval that is printed: at the confidence that the
-    /// number of comparisons takes which are read together.
+    /// The same as a ratio, above 1 where it is better, with the interval that is printed: at the
+    /// confidence that the number of comparisons takes which are read together.
     pub ratio: Estimate,
     /// What is read off that interval.
     pub verdict: Verdict,
@@ -226,21 +241,9 @@ pub struct SeriesOutcome {
 type Found = (Effect, Option<OtherState>);
 
 /// The timed rounds of a cell, by generation.
-#[derive(Default)]
 struct Timed<'a>(BTreeMap<u64, Rounds<Arm, &'a Sample>>);
 
 impl<'a> Timed<'a> {
-    fn new(records: &[&'a Record]) -> Self {
-        let mut timed = Self::default();
-        for record in records.iter().filter(|record| record.timed) {
-            if let Ok(sample) = &record.outcome {
-                let rounds = timed.0.entry(record.generation).or_default();
-                rounds.entry(record.round).or_default().insert(record.arm, sample);
-            }
-        }
-        timed
-    }
-
     /// An arm's samples, by generation.
     fn of(&self, arm: Arm) -> impl Iterator<Item = Vec<&'a Sample>> {
         self.0.values().filter_map(move |rounds| {
@@ -307,7 +310,8 @@ impl<'a> Timed<'a> {
     }
 }
 
-/// Works out all that a stored sweep says. By CPU time it says nothing where the kernel leaves a part of it out.
+/// Works out all that a stored sweep says. By CPU time it says nothing where the kernel leaves a
+/// part of it out.
 #[must_use]
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
     let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -331,7 +335,8 @@ pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
 pub const CPU_TIME_IS_NOT_WHOLE: &str = "this kernel leaves softirqs out of the threads' CPU time \
     (CONFIG_IRQ_TIME_ACCOUNTING), or it cannot be told, and over veth the softirq does a part of the work";
 
-/// Works out all that the rows say. It is the `looks`-th look at them, from 1: each time that a sweep goes on is another.
+/// Works out all that the rows say. It is the `looks`-th look at them, from 1: each time that a
+/// sweep goes on is another.
 #[must_use]
 pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
     let mut by_cell: HashMap<Cell, Vec<&Record>> = HashMap::new();
@@ -341,7 +346,7 @@ pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
     let none = Vec::new();
     let timed = |&cell: &Cell| {
         let records = by_cell.get(&cell).unwrap_or(&none);
-        (cell, records, Timed::new(records))
+        (cell, records, Timed(lives(records.iter().copied())))
     };
     let timed: Vec<_> = plan.cells.iter().map(timed).collect();
     let baseline = |cell: Cell, control: bool| Arm { case: cell.case(plan.series[0]), control };
@@ -363,8 +368,9 @@ pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
     Analysis { cells, controls }
 }
 
-/// Gives each comparison by one metric its interval and its verdict. They are read together: those with the baseline,
-/// which the tables and the page show, and those of two other arms, which the decision maps take.
+/// Gives each comparison by one metric its interval and its verdict. They are read together: those
+/// with the baseline, which the tables and the page show, and those of two other arms, which the
+/// decision maps take.
 fn read_together(cells: &mut [CellResult], metric: Metric, baseline: Series, looks: u32) -> ControlCheck {
     moderate(cells.iter_mut().flat_map(|cell| {
         let CellResult { comparisons, controls, .. } = cell;
@@ -449,8 +455,9 @@ fn cell_result(
     CellResult { cell, fragment_ns: 0.0, arms, comparisons, controls }
 }
 
-/// Gives each arm the baseline's throughput and CPU time, by the ratio of the two: a ratio is taken inside a round, and
-/// the machine's drift between rounds is not in it. So the values of two arms, divided, are the ratio that is printed.
+/// Gives each arm the baseline's throughput and CPU time, by the ratio of the two: a ratio is taken
+/// inside a round, and the machine's drift between rounds is not in it. So the values of two arms,
+/// divided, are the ratio that is printed.
 fn follow_the_baseline(cell: &mut CellResult) {
     let CellResult { arms, comparisons, controls, .. } = cell;
     let Some((baseline, others)) = arms.split_first_mut() else { return };

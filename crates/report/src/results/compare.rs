@@ -1,7 +1,7 @@
 //! Compares two stored sweeps: of two days, two kernels or two machines.
 //!
-//! The two were not interleaved. The machine's drift between them is in every number and in no interval. Cases that
-//! only one of the two has are listed.
+//! The two were not interleaved. The machine's drift between them is in every number and in no
+//! interval. Cases that only one of the two has are listed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,8 +10,8 @@ use super::comparison::{Comparison, Outcome};
 use super::family::{Family, moderate};
 use super::manifest::{HeapPages, Manifest, cpu_time_is_whole};
 use super::metric::{Direction, Metric};
-use super::observation::{Rounds, value};
-use super::record::Record;
+use super::observation::{Rounds, lives, value};
+use super::record::{Arm, Record};
 use super::stats::{Effect, median};
 use super::store::StoredSweep;
 use super::tail::Pool;
@@ -33,7 +33,7 @@ pub struct Compared {
 }
 
 /// The timed samples of one sweep: by case, by generation.
-type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<(), &'a Sample>>>;
+type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<Arm, &'a Sample>>>;
 
 /// Compares the second sweep with the first.
 #[must_use]
@@ -57,7 +57,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
         for metric in Metric::OF_AB.into_iter().filter(|metric| whole || *metric != Metric::CpuPerByte) {
             let (Some((change, _)), Some((base, value))) =
-                (effect(ours, metric, &case), effect(theirs, metric, &case))
+                (effect(ours, metric, case), effect(theirs, metric, case))
             else {
                 continue;
             };
@@ -108,7 +108,8 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
     }
 }
 
-/// Cases of the layout `heap` that the allocator put on huge pages in one of the two, of those that both have looked at.
+/// Cases of the layout `heap` that the allocator put on huge pages in one of the two, of those that
+/// both have looked at.
 fn heap_differences(then: &Manifest, now: &Manifest) -> Vec<String> {
     let pages = |heap: &HeapPages| if heap.is_huge { "huge" } else { "ordinary" };
     let differs = |then: &HeapPages| {
@@ -118,32 +119,33 @@ fn heap_differences(then: &Manifest, now: &Manifest) -> Vec<String> {
     then.heap_pages.iter().filter_map(differs).collect()
 }
 
+/// The lives of each case, without the control.
 fn by_case(records: &[Record]) -> ByCase<'_> {
-    let mut cases = ByCase::new();
-    for record in records.iter().filter(|record| record.timed && !record.arm.control) {
-        if let Ok(sample) = &record.outcome {
-            let generations = cases.entry(record.arm.case).or_default();
-            let rounds = generations.entry(record.generation).or_default();
-            rounds.insert(record.round, HashMap::from([((), sample)]));
-        }
+    let mut of_case: HashMap<Case, Vec<&Record>> = HashMap::new();
+    for record in
+        records.iter().filter(|record| record.timed && !record.arm.control && record.outcome.is_ok())
+    {
+        of_case.entry(record.arm.case).or_default().push(record);
     }
-    cases
+    of_case.into_iter().map(|(case, records)| (case, lives(records))).collect()
 }
 
-/// How good a case is by one metric, on a log scale over its instances, and the value itself. More is better.
+/// How good a case is by one metric, on a log scale over its instances, and the value itself. More
+/// is better.
 fn effect(
-    generations: &BTreeMap<u64, Rounds<(), &Sample>>,
+    lives: &BTreeMap<u64, Rounds<Arm, &Sample>>,
     metric: Metric,
-    case: &Case,
+    case: Case,
 ) -> Option<(Effect, Option<f64>)> {
+    let arm = Arm { case, control: false };
     let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
     if let Some(share) = metric.quantile() {
-        let pool = Pool::of(generations.values(), (), &[]);
+        let pool = Pool::of(lives.values(), arm, &[]);
         let effect = pool.effect(share)?;
         return Some((Effect { log_mean: sign * effect.log_mean, ..effect }, pool.quantile_ns(share)));
     }
-    let mut values: Vec<f64> =
-        generations.values().filter_map(|rounds| value(rounds, metric, (), case)).collect();
+    let values = lives.values().filter_map(|rounds| value(rounds, metric, arm, &case));
+    let mut values: Vec<f64> = values.collect();
     let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
     Some((Effect::of(&logs)?, median(&mut values)))
 }

@@ -1,10 +1,10 @@
-//! The cost model: what a message costs whatever its size, and what each KiB adds. And how two series stand against each
-//! other over the sizes of a ladder.
+//! The cost model: what a message costs whatever its size, and what each KiB adds. And how two
+//! series stand against each other over the sizes of a ladder.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
+use super::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesOutcome};
 use super::crossing::Crossing;
 use super::fragment_cost;
 use super::metric::Metric;
@@ -53,7 +53,8 @@ impl Ladder<'_> {
     }
 }
 
-/// How long a message takes on a pair, in nanoseconds: the pair's time by its messages. None before any was timed.
+/// How long a message takes on a pair, in nanoseconds: the pair's time by its messages. None before
+/// any was timed.
 #[must_use]
 pub fn message_ns(arm: &ArmResult) -> Option<Measure> {
     let case = arm.arm.case;
@@ -63,8 +64,8 @@ pub fn message_ns(arm: &ArmResult) -> Option<Measure> {
     Some(Measure { value: ns(gbps.value), interval: gbps.interval.map(|(low, high)| (ns(high), ns(low))) })
 }
 
-/// Where a measured time is further than this from the line (0.1: 10 %), the line is not what a message costs, and
-/// has no interval.
+/// Where a measured time is further than this from the line (0.1: 10 %), the line is not what a
+/// message costs, and has no interval.
 pub const MISFIT: f64 = 0.1;
 
 /// Whether a time, by the line, is further from it than [`MISFIT`].
@@ -89,11 +90,12 @@ pub struct Fit {
 impl Fit {
     /// Fits `series`; none from fewer than three sizes.
     ///
-    /// Least squares of *relative* distances, since times span decades. The intervals come from a thousand draws. A
-    /// draw's times are the baseline's, drawn by their own spread and the same for every series, by a ratio that is
-    /// drawn by the spread of the paired ratios: so what moves all paths alike cancels in the difference of two. They
-    /// hold what lives differ by, and not that a straight line is a simplification: `misfits` says that, and
-    /// where one is above [`MISFIT`] there is no interval.
+    /// Least squares of *relative* distances, since times span decades. The intervals come from a
+    /// thousand draws. A draw's times are the baseline's, drawn by their own spread and the same
+    /// for every series, by a ratio that is drawn by the spread of the paired ratios: so what moves
+    /// all paths alike cancels in the difference of two. They hold what lives differ by, and not
+    /// that a straight line is a simplification: `misfits` says that, and where one is above
+    /// [`MISFIT`] there is no interval.
     #[must_use]
     pub fn of(ladder: &Ladder<'_>, series: Series) -> Option<Self> {
         let points: Vec<Point> = ladder.cells.iter().filter_map(|cell| Point::of(cell, series)).collect();
@@ -127,14 +129,15 @@ impl Fit {
         self.misfits.iter().copied().max_by(|one, other| far(one).total_cmp(&far(other)))
     }
 
-    /// The same where it is further from the line than [`MISFIT`], so that the line is not what a message costs.
+    /// The same where it is further from the line than [`MISFIT`], so that the line is not what a
+    /// message costs.
     #[must_use]
     pub fn missed(&self) -> Option<(usize, f64)> {
         self.worst_misfit().filter(|(_, ratio)| misses(*ratio))
     }
 
-    /// By what this line's fixed cost, and its cost of a KiB, exceed those of another series in the same ladder, in
-    /// nanoseconds.
+    /// By what this line's fixed cost, and its cost of a KiB, exceed those of another series in the
+    /// same ladder, in nanoseconds.
     #[must_use]
     pub fn minus(&self, other: &Self) -> (Measure, Measure) {
         let difference = |of: fn((f64, f64)) -> f64| Measure {
@@ -151,8 +154,8 @@ impl Fit {
 struct Point {
     bytes: usize,
     ns: f64,
-    /// The logarithm of the baseline's time, which all series of the cell share; none of fewer lives than an interval
-    /// takes.
+    /// The logarithm of the baseline's time, which all series of the cell share; none of fewer
+    /// lives than an interval takes.
     baseline: Option<Effect>,
     /// The ratio to the baseline; none of the baseline itself.
     gain: Option<Effect>,
@@ -163,7 +166,7 @@ impl Point {
         let arm = cell.arm(series)?;
         let baseline = cell.arms.first()?;
         let is_baseline = baseline.arm == arm.arm;
-        let gain = compared(cell, series, baseline.arm.case.series());
+        let gain = cell.comparison(Metric::Throughput, series, baseline.arm.case.series());
         let gain = gain.and_then(|comparison| Some(comparison.outcome.as_ref().ok()?.effect));
         Some(Self {
             bytes: cell.cell.payload_bytes,
@@ -191,7 +194,8 @@ fn draws(points: &[Point], series: Series) -> Vec<(f64, f64)> {
     if points.iter().any(|point| point.baseline.is_none()) {
         return Vec::new();
     }
-    // The baseline's draws at a size are those of every other series there, the ratios' are independent of theirs.
+    // The baseline's draws at a size are those of every other series there, the ratios' are
+    // independent of theirs.
     let stream = |bytes: usize, of: u64| {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         rng.set_stream((of << 40) + bytes as u64);
@@ -242,15 +246,8 @@ fn middle(mut draws: Vec<f64>) -> Option<(f64, f64)> {
     Some((at(0.025)?, at(0.975)?))
 }
 
-/// How `series` was compared with `baseline` in a cell, by throughput.
-pub(super) fn compared(cell: &CellResult, series: Series, baseline: Series) -> Option<&SeriesComparison> {
-    cell.comparisons.iter().find(|comparison| {
-        comparison.metric == Metric::Throughput
-            && (comparison.series, comparison.baseline) == (series, baseline)
-    })
-}
-
-/// How `series` stands against `baseline` at each size, by throughput; none where there is no interval.
+/// How `series` stands against `baseline` at each size, by throughput; none where there is no
+/// interval.
 #[must_use]
 pub fn standing<'a>(
     ladder: &Ladder<'a>,
@@ -258,14 +255,16 @@ pub fn standing<'a>(
     baseline: Series,
 ) -> Vec<(usize, Option<&'a SeriesOutcome>)> {
     let of = |cell: &&'a CellResult| {
-        let outcome = compared(cell, series, baseline).and_then(|found| found.outcome.as_ref().ok());
+        let outcome = cell
+            .comparison(Metric::Throughput, series, baseline)
+            .and_then(|found| found.outcome.as_ref().ok());
         (cell.cell.payload_bytes, outcome)
     };
     ladder.cells.iter().map(of).collect()
 }
 
-/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an interval; none where fewer
-/// than two sizes have one.
+/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an
+/// interval; none where fewer than two sizes have one.
 #[must_use]
 pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
     let standing = standing(ladder, series, baseline).into_iter();

@@ -1,14 +1,16 @@
 //! From which size on one path is cheaper than another, with an interval.
 //!
-//! What is known at each size is an [`Effect`]: the mean of log ratios, one for each life, and its standard error.
-//! Between two sizes the log ratio is taken to be straight over the logarithm of the size. The interval holds the sizes
-//! at which the ratio, so interpolated, may be 1: it begins where the upper end of the ratio's interval passes 1 for the
-//! last time, and ends where the lower end does. This is Fieller's construction (*Some problems in interval estimation*,
-//! 1954): at the true crossing the ratio is 1, and its interval there has 1 in it 95 times of 100.
+//! What is known at each size is an [`Effect`]: the mean of log ratios, one for each life, and its
+//! standard error. Between two sizes the log ratio is taken to be straight over the logarithm of
+//! the size. The interval holds the sizes at which the ratio, so interpolated, may be 1: it begins
+//! where the upper end of the ratio's interval passes 1 for the last time, and ends where the lower
+//! end does. This is Fieller's construction (*Some problems in interval estimation*, 1954): at the
+//! true crossing the ratio is 1, and its interval there has 1 in it 95 times of 100.
 
 use super::stats::{CONFIDENCE, Effect};
 
-/// So many points between two sizes, at which the ends of the interpolated ratio's interval are worked out.
+/// So many points between two sizes, at which the ends of the interpolated ratio's interval are
+/// worked out.
 const STEPS: u32 = 32;
 
 /// Where a path becomes the cheaper one.
@@ -31,7 +33,8 @@ pub struct Crossing {
     pub low: Place,
     /// The interval's upper end.
     pub high: Place,
-    /// Where a card's driver moves it to; none where nothing is known of that, or where it does not move up.
+    /// Where a card's driver moves it to; none where nothing is known of that, or where it does not
+    /// move up.
     pub moves: Option<Moves>,
 }
 
@@ -45,7 +48,8 @@ pub struct Moves {
 }
 
 impl Crossing {
-    /// Of effects by ascending size, above 0 where the path is better; none of fewer than two sizes.
+    /// Of effects by ascending size, above 0 where the path is better; none of fewer than two
+    /// sizes.
     #[must_use]
     pub fn of(points: &[(usize, Effect)]) -> Option<Self> {
         if points.len() < 2 {
@@ -81,8 +85,8 @@ fn interpolated(one: &Effect, other: &Effect, share: f64) -> Effect {
     }
 }
 
-/// From which place on a curve stays above 0: by its values, and by the upper and the lower ends of their
-/// intervals. Of each point: where it is, its value, and half of its interval.
+/// From which place on a curve stays above 0: by its values, and by the upper and the lower ends of
+/// their intervals. Of each point: where it is, its value, and half of its interval.
 #[must_use]
 pub fn last_zeros(curve: &[(f64, f64, f64)]) -> [Place; 3] {
     [0.0, 1.0, -1.0].map(|side| {

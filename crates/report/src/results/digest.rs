@@ -1,8 +1,8 @@
 //! What remains of a sweep where many are read: a few numbers of each case, and none of its rows.
 //!
-//! They stand in `summary.csv`, so that hundreds of sweeps are read in a second. A summary that was made of other
-//! samples than those that lie beside it, as after a kill, is not believed: then the samples are read and analysed, a
-//! sweep at a time on each CPU, and let go of.
+//! They stand in `summary.csv`, so that hundreds of sweeps are read in a second. A summary that was
+//! made of other samples than those that lie beside it, as after a kill, is not believed: then the
+//! samples are read and analysed, a sweep at a time on each CPU, and let go of.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,8 @@ pub struct CaseDigest {
     pub case: Case,
     /// Instances that were timed.
     pub instances: u64,
-    /// Its numbers, each with its interval over instances: those of [`Metric::OF_A_SWEEP`] that were measured.
+    /// Its numbers, each with its interval over instances: those of [`Metric::OF_A_SWEEP`] that
+    /// were measured.
     pub measures: Vec<(Metric, Measure)>,
     /// What share of the zero-copy sends the kernel copied after all.
     pub copied: Option<CopiedShare>,
@@ -124,7 +125,8 @@ impl Digest {
     }
 }
 
-/// Reads many sweeps, several at a time where there are CPUs for it, and gives them in the order of `folders`.
+/// Reads many sweeps, several at a time where there are CPUs for it, and gives them in the order of
+/// `folders`.
 #[must_use]
 pub fn read_all(folders: &[PathBuf]) -> Vec<error::Result<Digest>> {
     let next = AtomicUsize::new(0);
@@ -147,7 +149,8 @@ pub fn read_all(folders: &[PathBuf]) -> Vec<error::Result<Digest>> {
     found.into_iter().map(|(_, digest)| digest).collect()
 }
 
-/// What `summary.csv` says, if it was made of the samples that lie beside it and can be read; otherwise the samples do.
+/// What `summary.csv` says, if it was made of the samples that lie beside it and can be read;
+/// otherwise the samples do.
 fn summarised(folder: &Path) -> Option<Vec<CaseDigest>> {
     let text = fs::read(folder.join(SUMMARY)).ok()?;
     let samples_bytes = store::samples_bytes(folder)?.to_string();
@@ -199,7 +202,8 @@ impl SummaryRow<'_> {
             instances: self.get("instances")?.parse().ok()?,
             measures,
             copied: match self.number("zero_copy_copied_share").ok()? {
-                // A summary from before this column does not say what the share is: a bound is never wrong.
+                // A summary from before this column does not say what the share is: a bound is
+                // never wrong.
                 Some(share) => Some(CopiedShare {
                     share,
                     bound: match self.get("zero_copy_copied_is_bound") {

@@ -1,11 +1,11 @@
-//! What a network card's driver adds to a message, which the sink has not: it works by the fragment, and the ways to send
-//! differ in that most of all.
+//! What a network card's driver adds to a message, which the sink has not: it works by the
+//! fragment, and the ways to send differ in that most of all.
 //!
-//! A time per message becomes `time + cost × fragments`, in the cells that nobody receives. Their comparisons change with
-//! it: a ratio, and each end of its interval, is a ratio of two such sums.
+//! A time per message becomes `time + cost × fragments`, in the cells that nobody receives. Their
+//! comparisons change with it: a ratio, and each end of its interval, is a ratio of two such sums.
 
 use super::analysis::{Analysis, CellResult, SeriesOutcome};
-use super::cost_model::{Ladder, compared, message_ns};
+use super::cost_model::{Ladder, message_ns};
 use super::crossing::{Crossing, Moves, Place};
 use super::manifest::Manifest;
 use super::metric::Metric;
@@ -17,7 +17,8 @@ use crate::fragments::{Wire, expected};
 /// Payload of a segment over an MTU of 1500, for data that do not say it.
 const USUAL_MSS_BYTES: usize = 1448;
 
-/// Fragments of a message of `case`, by how it is sent and where it lies; none where that is not known.
+/// Fragments of a message of `case`, by how it is sent and where it lies; none where that is not
+/// known.
 #[must_use]
 pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
     let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
@@ -55,7 +56,8 @@ impl Both {
         (self.baseline_ns + theirs) / (self.baseline_ns / ratio + ours)
     }
 
-    /// The same of an effect: a small change of the log ratio is one of the sum by the share that the time has of it.
+    /// The same of an effect: a small change of the log ratio is one of the sum by the share that
+    /// the time has of it.
     fn effect_at(&self, effect: Effect, fragment_ns: f64) -> Effect {
         let ratio = effect.log_mean.exp();
         let own_ns = self.baseline_ns / ratio;
@@ -67,8 +69,8 @@ impl Both {
         }
     }
 
-    /// The cost of a fragment at which `ratio` becomes 1; infinite where the series has no more fragments than the
-    /// baseline.
+    /// The cost of a fragment at which `ratio` becomes 1; infinite where the series has no more
+    /// fragments than the baseline.
     #[must_use]
     pub fn bearable_ns(&self, ratio: f64) -> f64 {
         let [ours, theirs] = self.fragments;
@@ -77,7 +79,8 @@ impl Both {
     }
 }
 
-/// Sets the fragments of every arm that nobody receives: as the sweep recorded them, or else worked out.
+/// Sets the fragments of every arm that nobody receives: as the sweep recorded them, or else worked
+/// out.
 pub(super) fn work_out(manifest: &Manifest, analysis: &mut Analysis) {
     let arms = analysis.cells.iter_mut().flat_map(|cell| &mut cell.arms);
     for arm in arms.filter(|arm| arm.arm.case.receiver == Receiver::Sink) {
@@ -87,9 +90,9 @@ pub(super) fn work_out(manifest: &Manifest, analysis: &mut Analysis) {
     }
 }
 
-/// What an analysis says where a card's driver takes `fragment_ns` nanoseconds for each fragment: throughput and its
-/// comparisons change in the cells that nobody receives, and what else was measured stays as it was. Where fragments are
-/// not known, there is no comparison.
+/// What an analysis says where a card's driver takes `fragment_ns` nanoseconds for each fragment:
+/// throughput and its comparisons change in the cells that nobody receives, and what else was
+/// measured stays as it was. Where fragments are not known, there is no comparison.
 #[must_use]
 pub fn with_fragment_cost(analysis: &Analysis, fragment_ns: f64) -> Analysis {
     let mut with = analysis.clone();
@@ -127,11 +130,12 @@ pub fn with_fragment_cost(analysis: &Analysis, fragment_ns: f64) -> Analysis {
     with
 }
 
-/// What a fragment may cost at each size until `series` is no longer ahead of `baseline`: with the 95 % interval.
+/// What a fragment may cost at each size until `series` is no longer ahead of `baseline`: with the
+/// 95 % interval.
 #[must_use]
 pub fn bearable(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Vec<(usize, Estimate)> {
     let of_cell = |cell: &&CellResult| {
-        let effect = compared(cell, series, baseline)?.outcome.as_ref().ok()?.effect;
+        let effect = cell.comparison(Metric::Throughput, series, baseline)?.outcome.as_ref().ok()?.effect;
         let both = Both::of(cell, series, baseline)?;
         let Estimate { value, low, high } = effect.ratio();
         let [value, low, high] = [value, low, high].map(|ratio| cell.fragment_ns + both.bearable_ns(ratio));
@@ -140,7 +144,8 @@ pub fn bearable(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Vec<(u
     ladder.cells.iter().filter_map(of_cell).collect()
 }
 
-/// Past which size the crossing `found` moves first, and from which cost of a fragment on; none where no cost moves it up.
+/// Past which size the crossing `found` moves first, and from which cost of a fragment on; none
+/// where no cost moves it up.
 pub(super) fn moves(
     found: &Crossing,
     ladder: &Ladder<'_>,
@@ -163,7 +168,8 @@ pub(super) fn moves(
 mod tests {
     use super::*;
 
-    /// By docs/book/src/ways.md: `zero_copy` saves 1.16 µs of a message of 64 KiB, which lies in 14 fragments more.
+    /// By docs/book/src/ways.md: `zero_copy` saves 1.16 µs of a message of 64 KiB, which lies in 14
+    /// fragments more.
     const SAVES: Both = Both { baseline_ns: 19_330.0, fragments: [17.0, 3.0] };
 
     #[test]

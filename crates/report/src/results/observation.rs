@@ -13,9 +13,9 @@ use crate::sample::Sample;
 /// Samples by round and by arm, whatever tells arms apart.
 pub type Rounds<Arm, Sample> = BTreeMap<u64, HashMap<Arm, Sample>>;
 
-/// The observation that one life of some instances makes of two arms: how much better `arm` is than `baseline`, on
-/// a log scale. None where they have no round in common, or where the metric is a quantile: those are pooled over
-/// lives, by [`tail`](super::tail).
+/// The observation that one life of some instances makes of two arms: how much better `arm` is than
+/// `baseline`, on a log scale. None where they have no round in common, or where the metric is a
+/// quantile: those are pooled over lives, by [`tail`](super::tail).
 pub fn observation<K: Copy + Eq + Hash, S: Borrow<Sample>>(
     rounds: &Rounds<K, S>,
     metric: Metric,
@@ -25,7 +25,8 @@ pub fn observation<K: Copy + Eq + Hash, S: Borrow<Sample>>(
     median(&mut log_ratios(rounds, metric, arm, baseline).map(|(_, log)| log).collect::<Vec<_>>())
 }
 
-/// How much better `arm` is than `baseline` in each round that has both, on a log scale, with the round's number.
+/// How much better `arm` is than `baseline` in each round that has both, on a log scale, with the
+/// round's number.
 pub fn log_ratios<K: Copy + Eq + Hash, S: Borrow<Sample>>(
     rounds: &Rounds<K, S>,
     metric: Metric,
@@ -64,14 +65,21 @@ pub(super) fn cost_ns_per_message(metric: Metric, sample: &Sample) -> Option<f64
     (cost_ns > 0.0).then(|| cost_ns / sample.messages as f64)
 }
 
+/// The timed samples of some records of one cell, by generation.
+#[must_use]
+pub fn lives<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeMap<u64, Rounds<Arm, &'a Sample>> {
+    let mut lives: BTreeMap<u64, Rounds<Arm, &Sample>> = BTreeMap::new();
+    for record in records.into_iter().filter(|record| record.timed) {
+        if let Ok(sample) = &record.outcome {
+            let rounds = lives.entry(record.generation).or_default();
+            rounds.entry(record.round).or_default().insert(record.arm, sample);
+        }
+    }
+    lives
+}
+
 /// As [`observation`], of records of one generation and cell.
 #[must_use]
 pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
-    let mut rounds = Rounds::new();
-    for record in records.iter().filter(|record| record.timed) {
-        if let Ok(sample) = &record.outcome {
-            rounds.entry(record.round).or_insert_with(HashMap::new).insert(record.arm, sample);
-        }
-    }
-    observation(&rounds, metric, arm, baseline)
+    observation(lives(records).values().next()?, metric, arm, baseline)
 }

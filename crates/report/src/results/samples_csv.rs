@@ -1,8 +1,8 @@
-//! The columns of `samples.csv`: raw integers, each with its unit in its name. docs/book/src/format.md
-//! explains them.
+//! The columns of `samples.csv`: raw integers, each with its unit in its name.
+//! docs/book/src/format.md explains them.
 //!
-//! [`Fields::record`] goes through a record column by column: it is the one list of names, of how each is
-//! written, and of how it is read.
+//! [`Fields::record`] goes through a record column by column: it is the one list of names, of how
+//! each is written, and of how it is read.
 
 use std::fmt::{Display, from_fn};
 use std::str::FromStr;
@@ -26,8 +26,8 @@ pub fn event_name(event: Event) -> String {
     if event == Event::TaskClock { name + "_ns" } else { name }
 }
 
-/// The names of the columns, made once, since a sweep has many rows; and how many a row may have: all, or
-/// fewer where it was written before the last ones were added.
+/// The names of the columns, made once, since a sweep has many rows; and how many a row may have:
+/// all, or fewer where it was written before the last ones were added.
 static COLUMNS: LazyLock<(Vec<String>, Vec<usize>)> = LazyLock::new(|| {
     let case = Case::default();
     let arm = Arm { case, control: false };

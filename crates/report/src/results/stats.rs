@@ -1,9 +1,10 @@
 //! An effect and how sure it is, from noisy numbers. Pure.
 //!
-//! An *observation* is the median over an instance's rounds of the logarithm of a ratio that was taken
-//! inside one round: drift cancels in the ratio, interference in the median. Observations of different
-//! instances are independent, so an [`Effect`] is their mean, with Student's t interval over instances (never over
-//! rounds: those share what their connection was born with). Of a sweep, instances that lie far out count less. What many effects allow to be said together is
+//! An *observation* is the median over an instance's rounds of the logarithm of a ratio that was
+//! taken inside one round: drift cancels in the ratio, interference in the median. Observations of
+//! different instances are independent, so an [`Effect`] is their mean, with Student's t interval
+//! over instances (never over rounds: those share what their connection was born with). Of a sweep,
+//! instances that lie far out count less. What many effects allow to be said together is
 //! [`family`](super::family)'s.
 
 use serde::Serialize;
@@ -31,9 +32,9 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
     })
 }
 
-/// The median, and the standard deviation of a normal distribution by the median distance to it: neither moves much for
-/// what lies far out. The last factor is for few observations (Croux and Rousseeuw, *Time-efficient algorithms for two
-/// highly robust estimators of scale*, 1992).
+/// The median, and the standard deviation of a normal distribution by the median distance to it:
+/// neither moves much for what lies far out. The last factor is for few observations (Croux and
+/// Rousseeuw, *Time-efficient algorithms for two highly robust estimators of scale*, 1992).
 #[must_use]
 pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
     let centre = median(&mut observations.to_vec())?;
@@ -42,7 +43,8 @@ pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
     Some((centre, spread_around(&distances)? * count / (count - 0.8)))
 }
 
-/// The standard deviation of a normal distribution by the median distance of many observations to its centre.
+/// The standard deviation of a normal distribution by the median distance of many observations to
+/// its centre.
 #[must_use]
 pub fn spread_around(distances: &[f64]) -> Option<f64> {
     Some(1.4826 * median(&mut distances.iter().map(|distance| distance.abs()).collect::<Vec<_>>())?)
@@ -73,7 +75,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The same with the two sides exchanged: the baseline against what was held against it, or time for speed.
+    /// The same with the two sides exchanged: the baseline against what was held against it, or
+    /// time for speed.
     #[must_use]
     pub fn inverted(self) -> Self {
         Self { value: 1.0 / self.value, low: 1.0 / self.high, high: 1.0 / self.low }
@@ -95,11 +98,13 @@ impl Effect {
         Some(Self { log_mean, standard_error, instances, degrees_of_freedom })
     }
 
-    /// The same where some instances lived through somebody else's work, as on a shared machine: what lies further from
-    /// the median than three times the spread counts as if it lay there (Huber's estimator of location in one step from the
-    /// median, with its standard error; Huber, *Robust Statistics*, 1981, 6.7). Where all is well it is as precise as the
-    /// mean, and where one in seven instances is eight times as noisy its interval is narrower by a fifth at twelve. Fewer than
-    /// [`MIN_ROBUST`] are not enough to tell who lies far out: theirs is the plain mean.
+    /// The same where some instances lived through somebody else's work, as on a shared machine:
+    /// what lies further from the median than three times the spread counts as if it lay there
+    /// (Huber's estimator of location in one step from the median, with its standard error; Huber,
+    /// *Robust Statistics*, 1981, 6.7). Where all is well it is as precise as the mean, and where
+    /// one in seven instances is eight times as noisy its interval is narrower by a fifth at
+    /// twelve. Fewer than [`MIN_ROBUST`] are not enough to tell who lies far out: theirs is the
+    /// plain mean.
     #[must_use]
     pub fn robust(observations: &[f64]) -> Option<Self> {
         let instances = observations.len() as f64;
@@ -136,13 +141,14 @@ impl Effect {
 
     /// Student's t for the degrees of freedom that there are.
     fn student(&self) -> StudentsT {
-        // Location 0, scale 1 and a positive number of degrees of freedom are always accepted. Beyond a million the
-        // normal distribution is the same to all digits that are shown.
+        // Location 0, scale 1 and a positive number of degrees of freedom are always accepted.
+        // Beyond a million the normal distribution is the same to all digits that are shown.
         StudentsT::new(0.0, 1.0, self.degrees_of_freedom.clamp(1.0, 1e6))
             .unwrap_or_else(|error| unreachable!("constant parameters: {error}"))
     }
 
-    /// The point of Student's t below which a share of it lies: for draws, the logarithm that a draw gives.
+    /// The point of Student's t below which a share of it lies: for draws, the logarithm that a
+    /// draw gives.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         self.log_mean + self.student().inverse_cdf(share) * self.standard_error
@@ -186,8 +192,8 @@ impl Effect {
         2.0 * self.student().cdf(-(self.log_mean / self.standard_error).abs())
     }
 
-    /// The smallest difference (0.01: 1 %) that this spread would let a comparison whose interval has this confidence
-    /// find in 95 of 100 runs.
+    /// The smallest difference (0.01: 1 %) that this spread would let a comparison whose interval
+    /// has this confidence find in 95 of 100 runs.
     #[must_use]
     pub fn smallest_effect(&self, confidence: f64) -> f64 {
         let power = self.student().inverse_cdf(0.95) * self.standard_error;
@@ -223,7 +229,8 @@ mod tests {
 
     #[test]
     fn what_lies_far_out_counts_as_if_it_lay_at_the_border() {
-        // By hand: median 4.5, median distance 2.5, spread 2.5 * 1.4826 * 10 / 9.2 = 4.0288: nothing is further than 12.09.
+        // By hand: median 4.5, median distance 2.5, spread 2.5 * 1.4826 * 10 / 9.2 = 4.0288:
+        // nothing is further than 12.09.
         let calm: Vec<f64> = (0..10).map(f64::from).collect();
         let plain = Effect::of(&calm).unwrap();
         let robust = Effect::robust(&calm).unwrap();
@@ -231,7 +238,8 @@ mod tests {
         assert!((robust.standard_error - plain.standard_error).abs() < 1e-12, "{robust:?}");
         let hit: Vec<f64> = calm.iter().map(|&value| if value > 8.5 { 1000.0 } else { value }).collect();
         let robust = Effect::robust(&hit).unwrap();
-        // By hand: the last counts as 12.0864 above the median: (-4.5 * 9 + 36 + 12.0864) / 10 / 0.9 + 4.5 = 5.3429.
+        // By hand: the last counts as 12.0864 above the median: (-4.5 * 9 + 36 + 12.0864) / 10 /
+        // 0.9 + 4.5 = 5.3429.
         assert!((robust.log_mean - 5.3429).abs() < 1e-3, "{robust:?}");
         assert!(robust.standard_error < 2.0 * plain.standard_error, "{robust:?}");
         assert_eq!(Effect::robust(&hit[5..]), Effect::of(&hit[5..]), "five are too few");
@@ -270,7 +278,8 @@ mod tests {
 
     #[test]
     fn welch_keeps_each_side_s_own_spread() {
-        // By hand: s1 = 0.001 on 9 degrees, s2 = 0.003 on 4: 1e-5^2 / (1e-12 / 9 + 81e-12 / 4) = 4.911.
+        // By hand: s1 = 0.001 on 9 degrees, s2 = 0.003 on 4: 1e-5^2 / (1e-12 / 9 + 81e-12 / 4) =
+        // 4.911.
         let of = |log_mean, standard_error, degrees_of_freedom: f64| Effect {
             log_mean,
             standard_error,

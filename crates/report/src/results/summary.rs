@@ -1,4 +1,5 @@
-//! `summary.csv`: a row for each case, and the same in short for a terminal. docs/book/src/format.md explains the columns.
+//! `summary.csv`: a row for each case, and the same in short for a terminal.
+//! docs/book/src/format.md explains the columns.
 
 use std::fmt::{Display, Write};
 
@@ -146,19 +147,16 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
     row
 }
 
-/// The comparison of an arm with its cell's baseline; none of the baseline itself and of the control.
-#[must_use]
-pub fn against_baseline<'a>(
+/// The comparison of an arm with its cell's baseline; none of the baseline itself and of the
+/// control.
+fn against_baseline<'a>(
     cell: &'a CellResult,
     result: &ArmResult,
     metric: Metric,
 ) -> Option<&'a SeriesComparison> {
     let baseline = cell.arms.first()?.arm.case.series();
-    cell.comparisons.iter().find(|comparison| {
-        comparison.metric == metric
-            && !result.arm.control
-            && (comparison.series, comparison.baseline) == (result.arm.case.series(), baseline)
-    })
+    let series = Some(result.arm.case.series()).filter(|_| !result.arm.control)?;
+    cell.comparison(metric, series, baseline)
 }
 
 /// Throughput of every case, for a terminal.
@@ -224,7 +222,8 @@ pub fn control(analysis: &Analysis) -> String {
     }
 }
 
-/// What is part of every message's time where nobody receives, in a sentence; none where there is no such cell.
+/// What is part of every message's time where nobody receives, in a sentence; none where there is
+/// no such cell.
 #[must_use]
 pub fn injections(manifest: &Manifest) -> Option<String> {
     let costs = || manifest.injections.iter().map(|injection| injection.injection_ns);

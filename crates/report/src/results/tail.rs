@@ -1,8 +1,9 @@
 //! Quantiles of round trips: of all of an arm's together, with an interval over its lives.
 //!
-//! A quantile of each life by itself, and then a mean of those, would understate the tail: what is rare happens in few
-//! lives, and moves the quantile of those alone. So all round trips are pooled, and the interval is that of a bootstrap
-//! over lives (Efron and Tibshirani, *An Introduction to the Bootstrap*, 8): a life's round trips belong together.
+//! A quantile of each life by itself, and then a mean of those, would understate the tail: what is
+//! rare happens in few lives, and moves the quantile of those alone. So all round trips are pooled,
+//! and the interval is that of a bootstrap over lives (Efron and Tibshirani, *An Introduction to
+//! the Bootstrap*, 8): a life's round trips belong together.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use super::observation::Rounds;
 use super::stats::{Effect, MIN_INSTANCES};
 use crate::sample::Sample;
 
-/// Draws of a bootstrap: enough for a standard error, which varies by 5 % from one seed to the next.
+/// Draws of a bootstrap: enough for a standard error, which varies by 5 % from one seed to the
+/// next.
 const DRAWS: usize = 200;
 
 /// How often each round trip was seen in one life of an arm: nanoseconds and number.
@@ -85,8 +87,9 @@ impl Pool {
         if all < enough_round_trips(share) {
             return None;
         }
-        // Between the bins of the histogram it is interpolated: else a bin's width would be the least difference that
-        // could be seen, or be seen where there is none. Half of a bin's round trips are below its middle.
+        // Between the bins of the histogram it is interpolated: else a bin's width would be the
+        // least difference that could be seen, or be seen where there is none. Half of a bin's
+        // round trips are below its middle.
         let rank = all as f64 * share;
         let mut below = 0.0;
         let mut last: Option<(f64, f64)> = None;
@@ -111,8 +114,8 @@ impl Pool {
         })
     }
 
-    /// By what the quantile is smaller than that of `baseline`, on the log scale. The two have the same lives, in the
-    /// same order.
+    /// By what the quantile is smaller than that of `baseline`, on the log scale. The two have the
+    /// same lives, in the same order.
     ///
     /// # Errors
     /// Why there is none.
@@ -130,7 +133,8 @@ impl Pool {
     }
 }
 
-/// The effect of which `whole` is the value, and `of` what a draw of lives gives: how often each is in it.
+/// The effect of which `whole` is the value, and `of` what a draw of lives gives: how often each is
+/// in it.
 fn spread(lives: usize, whole: f64, of: impl Fn(&[u64]) -> Option<f64>) -> Option<Effect> {
     if lives < MIN_INSTANCES {
         return None;
@@ -177,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_rare_in_a_life_is_in_the_pooled_quantile() {
-        // One life in ten has a long tail. The mean of each life's p99 would be a tenth of the way there.
+        // One life in ten has a long tail. The mean of each life's p99 would be a tenth of the way
+        // there.
         let calm: Histogram = [(100, 1000)].into();
         let hit: Histogram = [(100, 700), (1000, 300)].into();
         let lives: Vec<Histogram> =

@@ -20,8 +20,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Reads it off a printed interval. One without a width, of numbers too coarse to differ, calls nothing. `margin` is the difference that does not matter (0.02: 2 %), upwards; downwards
-    /// it is as far on the log scale, so that the verdict is the same, exchanged, when the two sides are.
+    /// Reads it off a printed interval. One without a width, of numbers too coarse to differ, calls
+    /// nothing. `margin` is the difference that does not matter (0.02: 2 %), upwards; downwards it
+    /// is as far on the log scale, so that the verdict is the same, exchanged, when the two sides
+    /// are.
     ///
     /// ```
     /// use sendpath_report::results::stats::Estimate;
