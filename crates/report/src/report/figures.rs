@@ -1,6 +1,5 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
-use super::fragment_cost;
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::winners::versus;
 use super::words::{self, Copied, Ways};
@@ -9,8 +8,8 @@ use crate::event::Event;
 use crate::format::{bytes, list};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
-use crate::results::cost_model::Ladder;
 use crate::results::digest::Digest;
+use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, Plan};
 use crate::results::metric::Metric;
 use crate::sample::Side;
@@ -56,7 +55,6 @@ pub(super) fn figures(
         let names = ("fig5-cpu-time-per-byte", title, "CPU ns per byte");
         size_figure(series, ladder, ways, names, &|arm| arm.cpu_ns_per_byte)
     }));
-    figures.extend(by_size.iter().filter_map(|ladder| fragment_cost::figure(ladder, ways)));
     // Why there is nothing to see is said in one line for all: see `not_drawn`.
     figures.retain(|figure| figure.lines.iter().any(|line| !line.points.is_empty()));
     figures
@@ -89,7 +87,7 @@ const ALONE: &str = "-sink";
 /// The ladders that are drawn: of the first workload, placement, receiver and source, the one with
 /// the fewest pairs and the one with the most; and the same of the sender alone, where it stands
 /// beside a receiver. The others stand in the tables.
-fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
+pub(super) fn representative<'a, 'b>(ladders: &'b [Ladder<'a>]) -> Vec<&'b Ladder<'a>> {
     let mut drawn = of_first(ladders.iter().collect());
     let is_alone = |ladder: &Ladder<'_>| ladder.situation.receiver == Receiver::Sink;
     if let Some(first) = ladders.first() {

@@ -1,30 +1,20 @@
 //! What a network card's driver makes of the sink's answers: at which cost of a fragment they
 //! change.
 
-use super::figures::by_size;
+use super::figures::{by_size, representative};
 use super::page::{Claim, Figure, Kind, Line, Point, Scale};
-use super::tables::ladder_name;
 use super::winners::versus;
 use super::words::{self, Copied, Ways, by_fragment, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, list, significant};
-use crate::results::cost_model::Ladder;
 use crate::results::fragment_cost::bearable;
+use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
 
 /// The paths that copy, which a way without a copy has to beat.
 const COPYING: [Series; 2] =
     [Series::new(SendPath::TwoCopy, Layout::Heap), Series::new(SendPath::OneCopy, Layout::Heap)];
-
-/// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a
-/// fragment added`.
-pub(super) fn added_to(ladder: &Ladder<'_>) -> String {
-    match ladder.cells.first().map(|cell| cell.fragment_ns) {
-        Some(fragment_ns) if fragment_ns > 0.0 => format!(", {} added", by_fragment(fragment_ns)),
-        _ => String::new(),
-    }
-}
 
 /// The way without a copy that is spoken of: on pages of their own, or else the first that was
 /// measured.
@@ -84,7 +74,7 @@ fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
     let stays: Vec<String> = stays.collect();
     let text = format!(
         "With {}, {} stays ahead of the paths that copy up to {}.",
-        ladder_name(ladder),
+        words::ladder(ladder),
         words::series(series, Copied::of(ladder.arms(series))),
         list(&stays)
     );
@@ -97,8 +87,13 @@ fn row(ladder: &Ladder<'_>, size: usize, series: Series, baseline: Series) -> Op
     versus(cell, Metric::Throughput, series, baseline).map(|(.., comparison)| comparison_row(comparison))
 }
 
+/// A figure for each of the ladders that are drawn.
+pub(super) fn figures(ladders: &[Ladder<'_>], ways: &Ways) -> Vec<Figure> {
+    representative(ladders).into_iter().filter_map(|ladder| figure(ladder, ways)).collect()
+}
+
 /// The crossing against the cost of a fragment: a line for each path that copies.
-pub(super) fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
+fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
     let line = |&baseline: &Series| {
         let costs = bearable(ladder, series, baseline);

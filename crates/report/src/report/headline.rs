@@ -3,15 +3,15 @@
 use super::fragment_cost;
 use super::page::Claim;
 use super::settle;
-use super::tables::ladder_name;
 use super::winners::{Against, Winner, beats, best_of, comparisons, fastest_path, versus, winner};
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, distance, list, share, significant};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
-use crate::results::cost_model::{Fit, Ladder, crossing};
+use crate::results::cost_model::{Fit, crossing};
 use crate::results::crossing::Place;
+use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
 use crate::results::summary;
@@ -187,7 +187,7 @@ impl Facts<'_> {
             false if has_alone => self.received(ladder),
             false => format!(
                 "On this machine, by throughput with {}: {}.{}",
-                ladder_name(ladder),
+                words::ladder(ladder),
                 Self::by_size(ladder, Style::Headline("use ")),
                 self.copied_sentence()
             ),
@@ -205,7 +205,7 @@ impl Facts<'_> {
             Some(copied) if copied.is_none() => "; not copied".to_owned(),
             Some(copied) => format!("; zero_copy: {copied}"),
         };
-        let which = ladder.situation.in_words(ladder.threads) + &fragment_cost::added_to(ladder);
+        let which = ladder.situation.in_words(ladder.threads) + &words::added_to(ladder);
         let by_size = Self::by_size(ladder, Style::Headline(""));
         let passes = Self::zero_copy_passes(ladder);
         format!("Sending alone ({which}{copied}): {by_size}.{passes}")
@@ -456,7 +456,7 @@ impl Facts<'_> {
 
     /// A ladder's name, and in a sweep that has both ways, which of them it is.
     fn ladder_with_way(&self, ladder: &Ladder<'_>) -> String {
-        let name = ladder_name(ladder);
+        let name = words::ladder(ladder);
         if is_alone(ladder) {
             name
         } else {

@@ -31,8 +31,9 @@ pub use plots::{Look, png, ready_font, svg};
 
 use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::{Analysis, analyse_stored};
-use crate::results::cost_model::{self, Fit, Ladder};
+use crate::results::cost_model::Fit;
 use crate::results::fragment_cost::with_fragment_cost;
+use crate::results::ladder::{Ladder, ladders};
 use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
@@ -48,8 +49,8 @@ pub fn page(sweep: &StoredSweep) -> Page {
 pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> Page {
     let manifest = &sweep.manifest;
     let analysis = with_fragment_cost(measured, fragment_ns);
-    let ladders = cost_model::ladders(&analysis);
-    let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = ladders
+    let all_ladders = ladders(&analysis);
+    let fits: Vec<(&Ladder<'_>, Series, Option<Fit>)> = all_ladders
         .iter()
         .flat_map(|ladder| {
             let there = manifest.plan.series.iter().filter(|series| ladder.arms(**series).next().is_some());
@@ -57,13 +58,13 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         })
         .collect();
     let everywhere = analysis.of_all_cells(&manifest.plan);
-    let whole_ladders = cost_model::ladders(&everywhere);
+    let whole_ladders = ladders(&everywhere);
     let ways = words::Ways::of(manifest, &analysis);
     let facts = Facts {
         manifest,
         analysis: &analysis,
         ladders: &whole_ladders,
-        all_ladders: &ladders,
+        all_ladders: &all_ladders,
         fits: &fits,
         ways: &ways,
     };
@@ -83,7 +84,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
     let option = if fragment_ns > 0.0 { format!(" --fragment-cost {fragment_ns}ns") } else { String::new() };
     let mut copy_ledger = tables::ledger(manifest, &analysis);
     copy_ledger.claims.extend(tables::sink_proof(manifest, &analysis));
-    copy_ledger.claims.extend(tables::costs_per_kib(manifest, &ladders));
+    copy_ledger.claims.extend(tables::costs_per_kib(manifest, &all_ladders));
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
         commands: vec![
@@ -93,7 +94,10 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         headline: facts.headline(),
         verdict: facts.verdict(),
         warnings,
-        figures: figures::figures(manifest, &analysis, &ladders, &ways),
+        figures: {
+            let of_sink = fragment_cost::figures(&all_ladders, &ways);
+            figures::figures(manifest, &analysis, &all_ladders, &ways).into_iter().chain(of_sink).collect()
+        },
         not_drawn: figures::not_drawn(manifest, &analysis),
         maps: Metric::OF_A_SWEEP
             .into_iter()

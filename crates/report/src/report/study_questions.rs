@@ -4,15 +4,16 @@
 
 use super::headline::{Facts, claim, sizes_of};
 use super::page::{Claim, Question};
-use super::tables::{ladder_name, model_row};
+use super::tables::model_row;
 use super::winners::{CLOSE, versus};
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Layout, SendPath, Series};
 use crate::event::Event;
 use crate::format::{bytes, difference, list, number, rough_difference, share, significant};
 use crate::results::analysis::{ArmResult, CellResult};
-use crate::results::cost_model::{Ladder, crossing, standing};
+use crate::results::cost_model::{crossing, standing};
 use crate::results::crossing::Place;
+use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, median};
 use crate::results::verdict::Verdict;
@@ -130,7 +131,7 @@ impl Facts<'_> {
         });
         let at = bytes(cell.cell.payload_bytes as f64);
         together(parts, |stand| {
-            format!("Throughput at {at} against one_copy, {}: {stand}.", ladder_name(ladder))
+            format!("Throughput at {at} against one_copy, {}: {stand}.", words::ladder(ladder))
         })
     }
 
@@ -197,7 +198,7 @@ impl Facts<'_> {
             let rows = ladder.arms(series).chain(ladder.arms(TWO_COPY)).map(|arm| case_row(arm.arm));
             (!falls.is_empty(), text, rows.collect())
         });
-        let name = ladder_name(ladder);
+        let name = words::ladder(ladder);
         together(parts, |changes| {
             format!("The server's misses per message against two_copy, over the sizes, {name}: {changes}.")
         })
@@ -250,7 +251,7 @@ impl Facts<'_> {
             });
             (is_known, format!("{}: {said}", Self::name_in(ladder, series)), compared.collect())
         });
-        together(parts, |said| format!("With {}: {said}.", ladder_name(ladder)))
+        together(parts, |said| format!("With {}: {said}.", words::ladder(ladder)))
     }
 
     /// From which size on `series` is faster than `two_copy`; and whether that is an answer.

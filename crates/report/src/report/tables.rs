@@ -3,10 +3,9 @@
 use std::ops::AddAssign;
 
 use super::columns::{self, Col, count, empty, found, numbers, value, word};
-use super::fragment_cost;
 use super::page::{Claim, Entry, Section, Table};
 use super::settle;
-use super::words::{self, Copied, Reception, case_row, comparison_row, pairs};
+use super::words::{self, Copied, Reception, case_row, comparison_row};
 use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
 use crate::check::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
@@ -15,7 +14,8 @@ use crate::format::{self, bytes, difference, distance, number};
 use crate::fragments::{Fragments, FragmentsSource, Told};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
-use crate::results::cost_model::{Fit, Ladder, message_ns};
+use crate::results::cost_model::Fit;
+use crate::results::ladder::{Ladder, message_ns};
 use crate::results::manifest::Manifest;
 use crate::results::states::OtherState;
 use crate::sample::{CopiedBound, CopiedShare, Copies, Side, why_not_seen};
@@ -648,7 +648,7 @@ pub(super) fn costs_per_kib(manifest: &Manifest, ladders: &[Ladder<'_>]) -> Vec<
             text: format!(
                 "{}: nobody receives, so no overwritten byte is seen. What speaks for the flag is the cost: from {} to {}, \
                  each KiB costs the sender {}.",
-                ladder_name(ladder),
+                words::ladder(ladder),
                 bytes(from as f64),
                 bytes(to as f64),
                 shown.join(", ")
@@ -816,16 +816,6 @@ pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
     };
     lines.extend(reasons.into_iter().map(not_counted));
     lines
-}
-
-/// The pairs of a ladder, with the rest of what its cells have in common.
-pub(super) fn ladder_name(ladder: &Ladder<'_>) -> String {
-    format!(
-        "{} ({}{})",
-        pairs(ladder.threads),
-        words::situation(ladder.situation),
-        fragment_cost::added_to(ladder)
-    )
 }
 
 #[cfg(test)]

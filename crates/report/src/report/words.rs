@@ -14,6 +14,7 @@ use crate::format::{
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
+use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, Plan};
 use crate::results::record::Arm;
 use crate::results::stats::Estimate;
@@ -175,6 +176,20 @@ pub(super) fn simplest(series: &[Series]) -> Option<Series> {
     series.iter().copied().min_by_key(|series| {
         (rank(series.path), series.engine as usize, series.layout as usize, series.copy_below_bytes)
     })
+}
+
+/// The pairs of a ladder, with the rest of what its cells have in common.
+pub(super) fn ladder(ladder: &Ladder<'_>) -> String {
+    format!("{} ({}{})", pairs(ladder.threads), situation(ladder.situation), added_to(ladder))
+}
+
+/// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a
+/// fragment added`.
+pub(super) fn added_to(ladder: &Ladder<'_>) -> String {
+    match ladder.cells.first().map(|cell| cell.fragment_ns) {
+        Some(fragment_ns) if fragment_ns > 0.0 => format!(", {} added", by_fragment(fragment_ns)),
+        _ => String::new(),
+    }
 }
 
 /// Receiver, source and shape where they are not the default, to follow a noun: ` with receiver

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::family::{ControlCheck, Family, moderate};
-use super::fragment_cost;
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
 use super::observation::{Rounds, cost_ns_per_message, lives, log_ratios};
@@ -316,7 +315,11 @@ impl<'a> Timed<'a> {
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
     let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut analysis = analyse(&manifest.plan, records, looks);
-    fragment_cost::work_out(manifest, &mut analysis);
+    // Those of a message that somebody receives are not spoken of.
+    let arms = analysis.cells.iter_mut().flat_map(|cell| &mut cell.arms);
+    for arm in arms.filter(|arm| arm.arm.case.receiver == Receiver::Sink) {
+        arm.fragments_per_message = manifest.fragments_per_message(&arm.arm.case);
+    }
     let is_whole = cpu_time_is_whole(manifest);
     let sink = manifest.environment.as_ref().and_then(|environment| environment.sink.as_ref());
     let is_told_in_sink = sink.is_none_or(|sink| sink.acknowledged_in_cpu_time != Some(false));

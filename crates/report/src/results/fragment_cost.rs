@@ -5,32 +5,13 @@
 //! comparisons change with it: a ratio, and each end of its interval, is a ratio of two such sums.
 
 use super::analysis::{Analysis, CellResult, SeriesOutcome};
-use super::cost_model::{Ladder, message_ns};
 use super::crossing::{Crossing, Moves, Place};
-use super::manifest::Manifest;
+use super::ladder::{Ladder, message_ns};
+pub use super::manifest::fragments_of;
 use super::metric::Metric;
 use super::stats::{Effect, Estimate};
 use super::verdict::Verdict;
-use crate::case::{Case, Receiver, Series};
-use crate::fragments::{Wire, expected};
-
-/// Payload of a segment over an MTU of 1500, for data that do not say it.
-const USUAL_MSS_BYTES: usize = 1448;
-
-/// Fragments of a message of `case`, by how it is sent and where it lies; none where that is not
-/// known.
-#[must_use]
-pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
-    let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
-    expected(case, &wire).ok().map(|found| found.fragments_per_message)
-}
-
-/// The segments' payload in the sink of a sweep.
-#[must_use]
-pub fn mss_bytes(manifest: &Manifest) -> Option<usize> {
-    let sink = manifest.environment.as_ref()?.sink.as_ref()?;
-    usize::try_from(sink.mss_bytes).ok()
-}
+use crate::case::{Receiver, Series};
 
 /// What a message takes by two series of a cell, of which the first is `ratio` times as fast.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +57,6 @@ impl Both {
         let [ours, theirs] = self.fragments;
         let saved_ns = self.baseline_ns - self.baseline_ns / ratio;
         if ours > theirs { saved_ns / (ours - theirs) } else { f64::INFINITY }
-    }
-}
-
-/// Sets the fragments of every arm that nobody receives: as the sweep recorded them, or else worked
-/// out.
-pub(super) fn work_out(manifest: &Manifest, analysis: &mut Analysis) {
-    let arms = analysis.cells.iter_mut().flat_map(|cell| &mut cell.arms);
-    for arm in arms.filter(|arm| arm.arm.case.receiver == Receiver::Sink) {
-        let recorded = manifest.fragments(&arm.arm.case).and_then(|told| told.fragments);
-        let recorded = recorded.map(|found| found.fragments_per_message);
-        arm.fragments_per_message = recorded.or_else(|| fragments_of(&arm.arm.case, mss_bytes(manifest)));
     }
 }
 

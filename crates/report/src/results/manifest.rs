@@ -9,7 +9,7 @@ use crate::check::Check;
 pub use crate::environment::Program;
 use crate::environment::{CopyCauses, Environment};
 use crate::event::Event;
-use crate::fragments::Told;
+use crate::fragments::{Told, Wire, expected};
 
 /// The version of the files' layout. Changes whenever a reader of the former one would go wrong.
 pub const SCHEMA: u32 = 2;
@@ -76,11 +76,31 @@ pub struct HeapPages {
     pub is_huge: bool,
 }
 
+/// Payload of a segment over an MTU of 1500, for data that do not say it.
+const USUAL_MSS_BYTES: usize = 1448;
+
+/// Fragments of a message of `case`, by how it is sent and where it lies; none where that is not
+/// known.
+#[must_use]
+pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
+    let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
+    expected(case, &wire).ok().map(|found| found.fragments_per_message)
+}
+
 impl Manifest {
     /// What is known of the packets and fragments of a case's messages.
     #[must_use]
     pub fn fragments(&self, case: &Case) -> Option<&Told> {
         self.fragments.get(&case.to_string())
+    }
+
+    /// Fragments of a message of a case, as the sweep recorded them, or else worked out.
+    #[must_use]
+    pub fn fragments_per_message(&self, case: &Case) -> Option<f64> {
+        let recorded = self.fragments(case).and_then(|told| told.fragments);
+        let sink = self.environment.as_ref().and_then(|environment| environment.sink.as_ref());
+        let mss_bytes = sink.and_then(|sink| usize::try_from(sink.mss_bytes).ok());
+        recorded.map(|found| found.fragments_per_message).or_else(|| fragments_of(case, mss_bytes))
     }
 
     /// What was measured of a cell's injection.

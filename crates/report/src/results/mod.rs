@@ -6,7 +6,8 @@
 //! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms, [`stats`] makes an effect
 //! of many observations, [`family`] says what many effects allow to be said together, and [`verdict`] reads a verdict
 //! off an interval. [`tail`] has the quantiles, and [`states`]
-//! tells the machine's slow visits from the others. [`analysis`] applies them to a whole sweep. [`cost_model`] fits costs to it,
+//! tells the machine's slow visits from the others. [`analysis`] applies them to a whole sweep. [`ladder`] cuts it
+//! into cells that differ in size alone, [`cost_model`] fits costs to them,
 //! and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as `summary.csv`. [`compare`] holds
 //! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured. Of many sweeps
 //! [`digest`] keeps a few numbers each, and [`fleet`] says which machine is out of the ordinary.
@@ -20,6 +21,7 @@ pub mod digest;
 pub mod family;
 pub mod fleet;
 pub mod fragment_cost;
+pub mod ladder;
 pub mod manifest;
 pub mod metric;
 pub mod observation;
