@@ -28,6 +28,8 @@ type Quantity = (&'static str, fn(&ArmResult) -> Option<f64>);
 const TWO_COPY: Series = Series::new(SendPath::TwoCopy, Layout::Heap);
 const ONE_COPY: Series = Series::new(SendPath::OneCopy, Layout::Heap);
 
+/// So much takes little time to copy.
+const LITTLE_BYTES: usize = 4096;
 /// What a path without a copy pays for.
 const WHY_SLOWER: &str = "So little is copied at this size that what is lost is the cost of pinning the pages of each \
                           send and of its notification, which it has, copied or not (msg_zerocopy.rst of the \
@@ -74,17 +76,18 @@ impl Facts<'_> {
         let of_ladders = |answer: &dyn Fn(&Ladder<'_>) -> Option<Said>| -> Vec<Said> {
             self.spoken_of().into_iter().filter_map(answer).collect()
         };
-        let of_path = |path: SendPath, answer: &dyn Fn(&Ladder<'_>) -> Option<Said>| {
+        let outperforms = |path| {
             if self.studied(path).next().is_none() || !self.has(TWO_COPY) {
                 return vec![(false, claim("One of the two was not in this sweep."))];
             }
-            of_ladders(answer)
+            of_ladders(&|ladder| self.outperforms(ladder, path))
         };
-        let mut small = of_path(SendPath::ZeroCopy, &|ladder| self.where_little_is_copied(ladder));
-        if small.iter().any(|(is_answer, _)| *is_answer) {
+        let mut small = of_ladders(&|ladder| self.where_little_is_copied(ladder));
+        if self.studied(SendPath::ZeroCopy).next().is_none() {
+            small = vec![(false, claim("It was not in this sweep."))];
+        } else if small.iter().any(|(is_answer, _)| *is_answer) {
             small.push((true, claim(WHY_SLOWER)));
         }
-        let outperforms = |path| of_path(path, &|ladder| self.outperforms(ladder, path));
         let answers = [
             ("Why does zero-copy not always give the best throughput?", small),
             (
@@ -93,7 +96,8 @@ impl Facts<'_> {
             ),
             (
                 "How does thread count interact with cache contention?",
-                self.missing(&LEVELS[1..]).unwrap_or_else(|| self.threads_and_caches().into_iter().collect()),
+                self.missing(&[Event::LlcLoadMisses])
+                    .unwrap_or_else(|| self.threads_and_caches().into_iter().collect()),
             ),
             (
                 "At what message size does one-copy outperform two-copy on this system?",
@@ -117,9 +121,9 @@ impl Facts<'_> {
     }
 
     /// How `zero_copy` stands against `one_copy` at the smallest size, where there is little to
-    /// copy.
+    /// copy; none where that is large.
     fn where_little_is_copied(&self, ladder: &Ladder<'_>) -> Option<Said> {
-        let cell = ladder.cells.first()?;
+        let cell = ladder.cells.first().filter(|cell| cell.cell.payload_bytes <= LITTLE_BYTES)?;
         let parts = self.studied(SendPath::ZeroCopy).filter_map(|series| {
             let (ratio, verdict, found) = versus(cell, Metric::Throughput, series, ONE_COPY)?;
             let is_recorded = Copied::of(ladder.arms(series)) != Copied::Unknown;
