@@ -11,43 +11,10 @@ use crate::path;
 /// The error of the command, and of all that measures, judges and reports.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A send or a receive failed.
+    /// A send, a receive or another call failed, or something did not happen in time. The cause stands in the message, so
+    /// it is no `source` beside.
     #[error("{}", .0.with_cause())]
-    Path(#[from] path::Error),
-    /// A system call failed.
-    #[error("{call}: {errno}")]
-    Call {
-        /// The call, as its man page names it, and what it was for.
-        call: &'static str,
-        /// Why. It stands in the message, so it is no `source` beside.
-        errno: io::Error,
-    },
-    /// A system call failed for a reason that the user can lift.
-    #[error("{call}: {errno}: {remedy}")]
-    Refused {
-        /// The call, as its man page names it, and what it was for.
-        call: &'static str,
-        /// Why. It stands in the message, so it is no `source` beside.
-        errno: io::Error,
-        /// What lifts it.
-        remedy: String,
-    },
-    /// The other end closed the connection.
-    #[error("the peer closed the connection {after_bytes} bytes into {of_bytes}")]
-    Closed {
-        /// Bytes that had been moved by then.
-        after_bytes: usize,
-        /// Bytes that were due.
-        of_bytes: usize,
-    },
-    /// Something did not happen in time.
-    #[error("no {waiting_for} after {} ms", .waited.as_millis())]
-    Deadline {
-        /// What was awaited, as it reads after "no".
-        waiting_for: &'static str,
-        /// For how long.
-        waited: Duration,
-    },
+    Path(path::Error),
     /// The burst was given up because something else in it failed.
     #[error("the burst was stopped because another pair failed")]
     Stopped,
@@ -68,16 +35,6 @@ pub enum Error {
     /// What is stored cannot be read or written, or what is drawn of it cannot be drawn.
     #[error(transparent)]
     Stored(#[from] sendpath_report::error::Error),
-    /// A file that cannot be read or written.
-    #[error("{call} {path}: {errno}")]
-    File {
-        /// The call, as its man page names it.
-        call: &'static str,
-        /// The file or folder.
-        path: String,
-        /// Why. It stands in the message, so it is no `source` beside.
-        errno: io::Error,
-    },
     /// A revision that cannot be built.
     #[error("{what} does not build: {cause}")]
     Build {
@@ -144,15 +101,51 @@ pub enum Error {
 /// The command's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<path::Error> for Error {
+    fn from(error: path::Error) -> Self {
+        Self::Path(error)
+    }
+}
+
 impl Error {
     /// Names the call behind an I/O error; made for `map_err`.
     pub fn call<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Self {
-        move |errno| Self::Call { call, errno: errno.into() }
+        move |errno| Self::Path(path::Error::call(call)(errno))
     }
 
     /// Names the call and the file behind an I/O error; made for `map_err`.
     pub fn file(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |errno| Self::File { call, path: path.display().to_string(), errno }
+        move |errno| Self::Path(path::Error::file(call, path)(errno))
+    }
+
+    /// A call that failed for a reason that the user can lift, and what lifts it.
+    pub(crate) fn refused(
+        call: &'static str,
+        errno: impl Into<io::Error>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Path(path::Error::refused(call, errno, remedy))
+    }
+
+    /// `waiting_for`, as it reads after "no", did not happen in time.
+    pub(crate) fn deadline(waiting_for: &'static str, waited: Duration) -> Self {
+        Self::Path(path::Error::Deadline { waiting_for, waited })
+    }
+
+    /// Adds what lifts it to a call that failed by this errno.
+    pub(crate) fn lifted_by(self, code: i32, remedy: &str) -> Self {
+        match self {
+            Self::Path(path::Error::Call { call, errno }) if errno.raw_os_error() == Some(code) => {
+                Self::refused(call, errno, remedy)
+            }
+            error => error,
+        }
+    }
+
+    /// What the kernel said.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        let Self::Path(error) = self else { return None };
+        std::error::Error::source(error)?.downcast_ref::<io::Error>()?.raw_os_error()
     }
 
     /// Whether the caller's input was refused before anything was set up.
@@ -169,11 +162,10 @@ impl Error {
     /// from there.
     pub(crate) fn is_echo(&self) -> bool {
         match self {
-            Self::Closed { .. }
-            | Self::PeerGone { .. }
+            Self::PeerGone { .. }
             | Self::Stopped
             | Self::Path(path::Error::Closed { .. } | path::Error::Abandoned { .. }) => true,
-            Self::Call { errno, .. } | Self::Path(path::Error::Call { errno, .. }) => matches!(
+            Self::Path(path::Error::Call { errno, .. }) => matches!(
                 errno.kind(),
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::BrokenPipe
@@ -193,7 +185,7 @@ mod tests {
     #[test]
     fn a_deadline_says_what_is_missing_and_since_when() {
         let waited = Duration::from_secs(10);
-        let error = Error::Deadline { waiting_for: "answer from the client process", waited };
+        let error = Error::deadline("answer from the client process", waited);
         assert_eq!(error.to_string(), "no answer from the client process after 10000 ms");
     }
 }

@@ -75,7 +75,6 @@
 //! - `results`: samples on disk, and what may be concluded from them.
 //! - `sweep`: all cases, interleaved. `tune`: from which size on a path pays. `ab`: two builds, interleaved. `report`: a page of a sweep.
 //! - `cli`: one file per subcommand of `sendpath`.
-//! - `fuzzing`: what has to hold of any bytes that are read from outside, for `fuzz/` and `tests/fuzz.rs`.
 
 pub mod message;
 pub mod path;
@@ -110,9 +109,6 @@ pub mod doctor;
 pub mod error;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod fuzzing;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
 pub mod host;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -120,6 +116,8 @@ pub mod measure;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod pair;
+#[cfg(feature = "cli")]
+mod process;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod program;

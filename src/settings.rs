@@ -484,7 +484,7 @@ fn inline(text: &str) -> std::result::Result<String, String> {
 
 /// The lines of a trace file, a weight and a list of sizes on each (`97 64`, `3 24,512K`; `#` begins a comment), as it
 /// stands on a command line: `97x64|3x24,512K`.
-pub(crate) fn trace(lines: &str) -> std::result::Result<String, String> {
+pub fn trace(lines: &str) -> std::result::Result<String, String> {
     let mut lists = Vec::new();
     for (index, line) in lines.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();

@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let _ = sendpath::fuzzing::samples_csv(input);
+    let _ = sendpath_fuzz::samples_csv(input);
 });

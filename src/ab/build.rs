@@ -2,17 +2,13 @@
 //! compiled once.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
 use crate::error::{Error, Result};
+use crate::process::Process;
 
 /// How often a build is checked for its end, and for an interruption.
 const POLL: Duration = Duration::from_millis(20);
@@ -152,7 +148,8 @@ fn cargo(
     interrupted: &AtomicBool,
 ) -> std::result::Result<(), String> {
     let errors = File::create(log).map_err(|errno| format!("open(2) {}: {errno}", log.display()))?;
-    let mut cargo = Command::new("cargo")
+    let mut command = Command::new("cargo");
+    command
         .args(arguments)
         .args(["--release", "--locked", "--target-dir"])
         .arg(target)
@@ -161,24 +158,11 @@ fn cargo(
         .current_dir(source)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(errors)
-        // A group of its own, so that an interruption ends the compilers with it.
-        .process_group(0)
-        .spawn()
-        .map_err(|errno| format!("cargo: {errno}"))?;
-    let status = loop {
-        if let Some(status) = cargo.try_wait().map_err(|errno| format!("wait4(2) of cargo: {errno}"))? {
-            break status;
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            if let Ok(group) = i32::try_from(cargo.id()) {
-                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-            }
-            drop(cargo.wait());
-            return Err("interrupted".to_owned());
-        }
-        sleep(POLL);
-    };
+        .stderr(errors);
+    let mut cargo = Process::start(&mut command).map_err(|errno| format!("cargo: {errno}"))?;
+    // An interruption ends the compilers with it.
+    let exit = cargo.wait_while(POLL, || !interrupted.load(Ordering::Relaxed));
+    let status = exit.map_err(|errno| format!("wait4(2) of cargo: {errno}"))?.ok_or("interrupted")?;
     if status.success() {
         return Ok(());
     }

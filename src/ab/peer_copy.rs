@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::pair::{Peer, kill_group, remove_peers_program, stand_alone};
+use crate::pair::{Peer, remove_peers_program};
+use crate::process::Process;
 use crate::random;
 
 /// What stands for the program's path, in the command that copies it and in the peer's.
 pub const PLACEHOLDER: &str = "{}";
 /// How long a copy may take.
 const COPY_LIMIT: Duration = Duration::from_mins(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A program that lies on both machines under one path, until this is dropped.
 #[derive(Debug)]
@@ -65,33 +67,24 @@ impl Drop for PeerCopy {
 fn run(words: &[String], interrupted: &AtomicBool) -> Result<()> {
     let call = "execve(2) of the command of --peer-copy";
     let shown = || shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
-    let refused = |errno, remedy| Error::Refused { call, errno, remedy };
+    let refused = |errno: io::Error, remedy: String| Error::refused(call, errno, remedy);
     let (program, arguments) =
         words.split_first().ok_or_else(|| Error::Setting("no --peer-copy".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-    stand_alone(&mut command);
-    let mut child =
-        command.spawn().map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
+    let mut process = Process::start_without_terminal(&mut command)
+        .map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
     let began = Instant::now();
-    loop {
-        match child.try_wait().map_err(Error::call("wait4(2)"))? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => {
-                return Err(refused(
-                    io::Error::other(status.to_string()),
-                    format!("`{}` has to copy the program to the peer's machine", shown()),
-                ));
-            }
-            None if began.elapsed() > COPY_LIMIT || interrupted.load(Ordering::Relaxed) => {
-                kill_group(&child);
-                drop(child.wait());
-                return Err(refused(
-                    io::Error::from(io::ErrorKind::TimedOut),
-                    format!("`{}` was not done after {} s", shown(), began.elapsed().as_secs()),
-                ));
-            }
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
+    let may_go_on = || began.elapsed() <= COPY_LIMIT && !interrupted.load(Ordering::Relaxed);
+    match process.wait_while(LOOK_AGAIN, may_go_on).map_err(Error::call("wait4(2)"))? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(refused(
+            io::Error::other(status.to_string()),
+            format!("`{}` has to copy the program to the peer's machine", shown()),
+        )),
+        None => Err(refused(
+            io::Error::from(io::ErrorKind::TimedOut),
+            format!("`{}` was not done after {} s", shown(), began.elapsed().as_secs()),
+        )),
     }
 }

@@ -6,11 +6,10 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
 use crate::measure::environment;
 use crate::pair::{Fault, FaultKind, Setup, Testbed};
+use crate::process::Process;
 use crate::program;
 use crate::sample::{Sample, Side};
 
@@ -79,7 +79,7 @@ enum Answer {
 /// A worker process, as `ab` holds it. The process ends when this is dropped.
 #[derive(Debug)]
 pub struct Worker {
-    child: Child,
+    process: Process,
     questions: Option<ChildStdin>,
     answers: Receiver<String>,
     cpu_time_is_whole: bool,
@@ -92,19 +92,19 @@ impl Worker {
     /// [`Error::Refused`] where it cannot be started, has no subcommand `worker`, or has another [`PROTOCOL`].
     pub fn start(build: &Build) -> Result<Self> {
         let refused =
-            |errno: std::io::Error, remedy: String| Error::Refused { call: "sendpath worker", errno, remedy };
+            |errno: std::io::Error, remedy: String| Error::refused("sendpath worker", errno, remedy);
         let shown = build.program.display().to_string();
-        let mut child = Command::new(&build.program)
+        let mut command = Command::new(&build.program);
+        command
             .arg("worker")
             .args(&build.arguments)
             .envs(build.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C is for `ab` alone, which then ends its workers.
-            .process_group(0)
-            .spawn()
-            .map_err(|errno| refused(errno, format!("{shown} cannot be run")))?;
+            .stderr(Stdio::piped());
+        let mut process =
+            Process::start(&mut command).map_err(|errno| refused(errno, format!("{shown} cannot be run")))?;
+        let child = process.child();
         let (Some(questions), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -124,7 +124,7 @@ impl Worker {
             let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
             drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
         });
-        let mut worker = Self { child, questions: Some(questions), answers, cpu_time_is_whole: false };
+        let mut worker = Self { process, questions: Some(questions), answers, cpu_time_is_whole: false };
         match worker.answer(OPEN_LIMIT) {
             Ok(Answer::Ready { protocol: PROTOCOL, cpu_time_is_whole, .. }) => {
                 worker.cpu_time_is_whole = cpu_time_is_whole != Some(false);
@@ -185,7 +185,7 @@ impl Worker {
         let line = match self.answers.recv_timeout(limit) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Error::Deadline { waiting_for: "answer from a worker", waited: limit });
+                return Err(Error::deadline("answer from a worker", limit));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::Protocol("a worker ended between two questions".to_owned()));
@@ -203,15 +203,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // A worker ends when its input ends.
         drop(self.questions.take());
-        let started = Instant::now();
-        while started.elapsed() < END_LIMIT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.process.wait_for(END_LIMIT));
     }
 }
 

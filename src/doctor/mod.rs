@@ -18,13 +18,7 @@ use files::{Files, Rights};
 
 /// A check of what could not be looked at, for a reason that says nothing of the machine.
 fn not_looked_at(name: &str, error: &Error) -> Check {
-    let errno = match error {
-        Error::Call { errno, .. } | Error::Refused { errno, .. } | Error::File { errno, .. } => {
-            errno.raw_os_error()
-        }
-        _ => None,
-    };
-    let remedy = (errno == Some(libc::EMFILE)).then_some("ulimit -n 4096");
+    let remedy = (error.errno() == Some(libc::EMFILE)).then_some("ulimit -n 4096");
     Check::new(name, State::Unavailable, format!("not looked at: {error}"), remedy)
 }
 

@@ -109,9 +109,9 @@ pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
             "net.core.somaxconn is {}, and all pairs of a case connect at once: raise it to 256",
             sysctl("net/core/somaxconn")
         ),
-        _ => return Error::Call { call, errno },
+        _ => return Error::call(call)(errno),
     };
-    Error::Refused { call, errno, remedy }
+    Error::refused(call, errno, remedy)
 }
 
 #[cfg(test)]
@@ -149,6 +149,6 @@ mod tests {
             assert!(text.starts_with(call) && text.contains(word), "{text}");
         }
         let plain = with_limit_remedy("socket(2)", io::Error::from_raw_os_error(libc::EACCES));
-        assert!(matches!(plain, Error::Call { .. }), "{plain}");
+        assert!(plain.to_string() == "socket(2): Permission denied (os error 13)", "{plain}");
     }
 }

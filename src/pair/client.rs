@@ -447,7 +447,7 @@ impl Pair<'_> {
         let since = Instant::now();
         while unread_bytes(self.connection)? < arrival_bytes {
             if since.elapsed() > LIMIT {
-                return Err(Error::Deadline { waiting_for: "message that was overwritten", waited: LIMIT });
+                return Err(Error::deadline("message that was overwritten", LIMIT));
             }
             sleep(LOOK_AGAIN);
         }

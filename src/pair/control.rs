@@ -99,7 +99,7 @@ pub(super) fn greeting(side: Side) -> String {
 }
 
 /// Reads the greeting of the process at the other end of the line, and refuses to talk to another version of it.
-pub(crate) fn read_greeting(reader: &mut impl Read, other: Side) -> Result<()> {
+pub fn read_greeting(reader: &mut impl Read, other: Side) -> Result<()> {
     let call = "read(2) from the control line";
     let prefix = format!("sendpath {other} ");
     let mut line = Vec::new();
@@ -170,8 +170,8 @@ pub(super) fn read_frame<T: DeserializeOwned>(reader: &mut impl Read) -> Result<
     serde_json::from_slice(&body).map(Some).map_err(|error| Error::Protocol(error.to_string()))
 }
 
-/// Reads a frame that `to` takes, and writes it again, for [`fuzzing`](crate::fuzzing); none at the end.
-pub(crate) fn rewritten(to: Side, reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
+/// Reads a frame that `to` takes, and writes it again; none at the end. For the fuzz targets.
+pub fn rewritten(to: Side, reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
     fn again<T: Serialize + DeserializeOwned>(reader: &mut impl Read) -> Result<Option<Vec<u8>>> {
         let Some(frame) = read_frame::<T>(reader)? else { return Ok(None) };
         let mut wire = Vec::new();

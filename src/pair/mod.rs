@@ -32,8 +32,7 @@ use crate::path::{self, recv_all, send_all};
 use crate::random;
 
 pub use client_process::remove_peers_program;
-pub(crate) use client_process::{kill_group, stand_alone};
-pub(crate) use control::{read_greeting, rewritten};
+pub use control::{read_greeting, rewritten};
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
 pub use peer::{Client, Peer, ServerAddress};

@@ -84,16 +84,12 @@ impl SocketOptions {
                 .map_err(Error::call("setsockopt(2) SO_RCVBUF"))?;
         }
         setsockopt(socket, sockopt::TcpCongestion, &OsString::from(&self.congestion)).map_err(|errno| {
-            Error::Refused {
-                call: "setsockopt(2) TCP_CONGESTION",
-                errno: errno.into(),
-                remedy: format!(
+            Error::refused("setsockopt(2) TCP_CONGESTION", errno, format!(
                     "{:?} is not among net.ipv4.tcp_available_congestion_control ({}), or not allowed to this \
                      user; reno always is",
                     self.congestion,
                     crate::host::sysctl("net/ipv4/tcp_available_congestion_control")
-                ),
-            }
+                ))
         })?;
         setsockopt(socket, sockopt::TcpNoDelay, &true).map_err(Error::call("setsockopt(2) TCP_NODELAY"))
     }

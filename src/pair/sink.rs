@@ -227,11 +227,7 @@ impl Injector {
                      alone, and run again",
                 ),
             };
-            return Err(Error::Refused {
-                call: "send(2) of a frame into the sink",
-                errno: errno.into(),
-                remedy: remedy.to_owned(),
-            });
+            return Err(Error::refused("send(2) of a frame into the sink", errno, remedy));
         }
     }
 
@@ -349,17 +345,9 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
         .bind(&SocketAddrV4::new(Sink::SENDER_ADDRESS, 0).into())
         .map_err(Error::call("bind(2) of the sink's connection"))?;
     let repair = |on: libc::c_int| set_tcp(&socket, "setsockopt(2) TCP_REPAIR", libc::TCP_REPAIR, &on);
-    repair(1).map_err(|error| match error {
-        Error::Call { call, errno } if errno.raw_os_error() == Some(libc::EPERM) => Error::Refused {
-            call,
-            errno,
-            remedy:
-                "the sink takes CAP_NET_ADMIN in its network namespace: run as root, or as an ordinary user \
-                     with the default topology, anonymous"
-                    .to_owned(),
-        },
-        error => error,
-    })?;
+    let remedy = "the sink takes CAP_NET_ADMIN in its network namespace: run as root, or as an ordinary user with the \
+                  default topology, anonymous";
+    repair(1).map_err(|error| error.lifted_by(libc::EPERM, remedy))?;
     for (queue, sequence) in [(TCP_SEND_QUEUE, OUR_SEQUENCE), (TCP_RECV_QUEUE, THEIR_SEQUENCE)] {
         set_tcp(&socket, "setsockopt(2) TCP_REPAIR_QUEUE", libc::TCP_REPAIR_QUEUE, &queue)?;
         set_tcp(&socket, "setsockopt(2) TCP_QUEUE_SEQ", libc::TCP_QUEUE_SEQ, &sequence)?;

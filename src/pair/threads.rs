@@ -134,7 +134,7 @@ impl<R> Running<R> {
             let waited = watch.aborted_for();
             if waited > ABORT_LIMIT {
                 let waiting_for = "end of the pairs' threads";
-                self.reports.push(Err(Error::Deadline { waiting_for, waited }));
+                self.reports.push(Err(Error::deadline(waiting_for, waited)));
                 return self.reports;
             }
         }

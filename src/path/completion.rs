@@ -17,7 +17,7 @@ pub(crate) const CONTROL_BYTES: usize = 128;
 
 /// One message of the error queue: an inclusive range of zero-copy calls that have completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Notification {
+pub struct Notification {
     /// The first call of the range.
     pub first: u32,
     /// The last call of the range; below `first` where the counter wrapped inside the range.
@@ -42,7 +42,7 @@ impl Notification {
 ///
 /// # Errors
 /// [`CompletionError::NoExtendedError`], [`CompletionError::Foreign`].
-pub(crate) fn parse(control: &[u8]) -> Result<Notification, CompletionError> {
+pub fn parse(control: &[u8]) -> Result<Notification, CompletionError> {
     const WORD: usize = size_of::<usize>();
     const HEADER: usize = WORD + 8;
     let mut rest = control;
@@ -123,7 +123,7 @@ impl Copied {
 /// completes out of order is marked, and leaves later. So a notification costs as much as the calls that it
 /// completes, however many are in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight<B> {
+pub struct InFlight<B> {
     /// In the order of their tickets. The first one is not given back.
     sends: VecDeque<InFlightSend<B>>,
     first_ticket: u64,
@@ -138,7 +138,7 @@ pub(crate) struct InFlight<B> {
     /// Whether a notification came that fits no call. What it and later ones say may be of somebody else's calls.
     is_distrusted: bool,
     pinned_bytes: usize,
-    pub(crate) counts: ZeroCopyCounts,
+    pub counts: ZeroCopyCounts,
 }
 
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl<B> InFlight<B> {
     }
 
     /// Takes the buffers of the next send.
-    pub(crate) fn begin(&mut self, buffers: B) -> Ticket {
+    pub fn begin(&mut self, buffers: B) -> Ticket {
         let ticket = Ticket(self.first_ticket + self.sends.len() as u64);
         let buffers = Some(buffers);
         self.held += 1;
@@ -229,7 +229,7 @@ impl<B> InFlight<B> {
     }
 
     /// Books a successful call that sent `bytes` of the last send, and that completes by a notification.
-    pub(crate) fn called(&mut self, bytes: usize) {
+    pub fn called(&mut self, bytes: usize) {
         let Some(send) = self.sends.back_mut() else { return };
         send.open_calls += 1;
         send.pinned_bytes += bytes;
@@ -249,7 +249,7 @@ impl<B> InFlight<B> {
     }
 
     /// The last send is whole.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         let Some(send) = self.sends.back_mut() else { return };
         send.is_whole = true;
         if send.open_calls == 0 {
@@ -266,7 +266,7 @@ impl<B> InFlight<B> {
     }
 
     /// Gives back one send of which the kernel needs nothing any more.
-    pub(crate) fn give_back(&mut self) -> Option<(Ticket, B, Copied)> {
+    pub fn give_back(&mut self) -> Option<(Ticket, B, Copied)> {
         let ticket = self.done.pop_front()?;
         let place = self.place(ticket)?;
         let send = self.sends.get_mut(place)?;
@@ -284,7 +284,7 @@ impl<B> InFlight<B> {
     ///
     /// One that covers a call which was never made, or that completed before, is booked for no call: the numbers are
     /// another's then, and so may be those of every later one.
-    pub(crate) fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
+    pub fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
         if self.is_distrusted {
             return Err(CompletionError::Distrusted);
         }
@@ -333,7 +333,7 @@ impl<B> InFlight<B> {
 
     /// As if so many calls had been made before, and had completed.
     #[cfg(any(test, feature = "cli"))]
-    pub(crate) fn starting_at(next_call: u32) -> Self {
+    pub fn starting_at(next_call: u32) -> Self {
         Self { next_call, ..Self::new() }
     }
 
@@ -352,7 +352,7 @@ impl<B> InFlight<B> {
 
 /// The bytes of a control message as the kernel lays it out, for tests.
 #[cfg(any(test, feature = "cli"))]
-pub(crate) fn control_message(
+pub fn control_message(
     level: i32,
     kind: i32,
     errno: u32,

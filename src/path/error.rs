@@ -149,6 +149,15 @@ impl Error {
         move |errno| Self::File { call, path: path.display().to_string(), errno }
     }
 
+    /// A call that failed for a reason that the user can lift, and what lifts it.
+    pub(crate) fn refused(
+        call: &'static str,
+        errno: impl Into<io::Error>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Refused { call, errno: errno.into(), remedy: remedy.into() }
+    }
+
     /// The error in one line, with what the kernel said.
     #[must_use]
     pub fn with_cause(&self) -> String {

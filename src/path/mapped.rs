@@ -77,7 +77,7 @@ impl<S: Socket> MappedReceiver<S> {
         let largest_bytes = turn.largest_bytes();
         let mapping = socket.map_received(largest_bytes.next_multiple_of(page_bytes())).map_err(|errno| {
             let remedy = "the kernel maps no pages of this socket (TCP has it since Linux 4.18): take another receiver";
-            Error::Refused { call: "mmap(2) of a socket", errno, remedy: remedy.to_owned() }
+            Error::refused("mmap(2) of a socket", errno, remedy)
         })?;
         let pieces = Vec::with_capacity(largest_bytes / page_bytes() * 2 + 2);
         let copied = vec![0; largest_bytes].into();

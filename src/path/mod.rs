@@ -32,7 +32,8 @@
 //! ([`Buffers`]).
 
 mod buffers;
-pub(crate) mod completion;
+#[doc(hidden)]
+pub mod completion; // public for the fuzz targets
 pub(crate) mod error;
 pub mod file;
 pub mod mapped;
@@ -221,13 +222,8 @@ pub unsafe fn sender<S: Socket + Send + 'static>(
 /// Messages in one mapping.
 fn in_arena(messages: &[Vec<usize>], layout: Layout) -> Result<(Vec<Message>, Arc<Arena>)> {
     Message::in_arena(messages, layout).map_err(|errno| match layout {
-        Layout::Huge => Error::Refused {
-            call: "mmap(2) of huge pages",
-            errno,
-            remedy: "set huge pages aside (`sysctl vm.nr_hugepages=64`), or let the kernel join pages \
-                     (/sys/kernel/mm/transparent_hugepage/enabled: madvise or always); or take another layout"
-                .to_owned(),
-        },
+        Layout::Huge => Error::refused("mmap(2) of huge pages", errno, "set huge pages aside (`sysctl vm.nr_hugepages=64`), or let the kernel join pages \
+                     (/sys/kernel/mm/transparent_hugepage/enabled: madvise or always); or take another layout"),
         Layout::Heap | Layout::Page => Error::call("mmap(2)")(errno),
     })
 }

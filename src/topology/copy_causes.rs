@@ -44,7 +44,7 @@ pub fn at_receiver(device: &str) -> Result<Vec<CopyCause>> {
 ///
 /// # Errors
 /// As [`at_sender`].
-pub(super) fn in_sink() -> Result<Vec<CopyCause>> {
+pub fn in_sink() -> Result<Vec<CopyCause>> {
     let ethtool = Ethtool::open()?;
     let mut causes = packet_sockets(None)?;
     causes.extend(of_offloads(&ethtool, sink::SENDER));

@@ -30,12 +30,13 @@ pub(super) fn check_exists(name: &str) -> Result<()> {
 
 pub(super) fn enter_named(name: &str) -> Result<()> {
     let file = File::open(path(name)).map_err(Error::call("open(2) of a network namespace"))?;
-    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
-        call: "setns(2) into a network namespace",
-        errno: errno.into(),
-        remedy: "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary \
-                 user in anonymous ones"
-            .to_owned(),
+    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        Error::refused(
+            "setns(2) into a network namespace",
+            errno,
+            "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary \
+                 user in anonymous ones",
+        )
     })
 }
 
@@ -47,16 +48,16 @@ pub(super) fn enter_anonymous() -> Result<()> {
         result => return result.map_err(Error::call("unshare(2) CLONE_NEWNET")),
     }
     let (user, group) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
-        call: "unshare(2) CLONE_NEWUSER|CLONE_NEWNET",
-        errno: errno.into(),
-        remedy: remedy(errno, Path::new("/")),
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        Error::refused("unshare(2) CLONE_NEWUSER|CLONE_NEWNET", errno, remedy(errno, Path::new("/")))
     })?;
     let write = |file: &str, text: String| {
-        fs::write(format!("/proc/self/{file}"), text).map_err(|errno: io::Error| Error::Refused {
-            call: "write(2) of the user namespace's id maps",
-            errno,
-            remedy: remedy(Errno::EPERM, Path::new("/")),
+        fs::write(format!("/proc/self/{file}"), text).map_err(|errno: io::Error| {
+            Error::refused(
+                "write(2) of the user namespace's id maps",
+                errno,
+                remedy(Errno::EPERM, Path::new("/")),
+            )
         })
     };
     write("setgroups", "deny".to_owned())?;

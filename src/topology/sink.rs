@@ -16,9 +16,9 @@ use std::thread;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::veth::Netlink;
-use super::{PREFIX_BITS, copy_causes};
-use crate::environment::{CopyCause, Interface, Topology};
+use super::PREFIX_BITS;
+use super::veth::{Mac, Netlink};
+use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 
 /// The veth's end that connections leave by.
@@ -26,9 +26,6 @@ pub(super) const SENDER: &str = "sink_s";
 /// Its far end, the bridge's only port.
 pub(super) const PORT: &str = Sink::PORT;
 const BRIDGE: &str = "sink_b";
-
-/// An Ethernet address.
-pub type Mac = [u8; 6];
 
 /// The sink's network, which lives as long as this.
 #[derive(Debug)]
@@ -59,29 +56,19 @@ impl Sink {
     pub fn make(mtu_bytes: Option<u32>) -> Result<Self> {
         let mtu_bytes = mtu_bytes.unwrap_or(Self::DEFAULT_MTU_BYTES);
         on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Refused {
-                call: "unshare(2) CLONE_NEWNET of the sink",
-                errno: errno.into(),
-                remedy: "the sink takes a network namespace: leave --netns (SENDPATH_NETNS) at its default, \
-                         anonymous, or run as root"
-                    .to_owned(),
-            })?;
+            let remedy = "the sink takes a network namespace: leave --netns (SENDPATH_NETNS) at its default, \
+                          anonymous, or run as root";
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::refused("unshare(2) CLONE_NEWNET of the sink", errno, remedy))?;
             let netns = File::open("/proc/thread-self/ns/net")
                 .map_err(Error::call("open(2) of the sink's network namespace"))?;
             let mut netlink = Netlink::open()?;
             netlink.create_veth_here((SENDER, Self::SENDER_MAC), PORT, mtu_bytes)?;
-            netlink.create_bridge(BRIDGE, mtu_bytes).map_err(|error| match error {
-                Error::Call { call, errno } if errno.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                    Error::Refused {
-                        call,
-                        errno,
-                        remedy: "this kernel has no bridges, and without one a sink copies: load the module \
-                             (`sudo modprobe bridge`), or build it in (CONFIG_BRIDGE)"
-                            .to_owned(),
-                    }
-                }
-                error => error,
-            })?;
+            let remedy = "this kernel has no bridges, and without one a sink copies: load the module (`sudo modprobe \
+                          bridge`), or build it in (CONFIG_BRIDGE)";
+            netlink
+                .create_bridge(BRIDGE, mtu_bytes)
+                .map_err(|error| error.lifted_by(libc::EOPNOTSUPP, remedy))?;
             netlink.set_controller(PORT, BRIDGE)?;
             netlink.add_address(SENDER, Self::SENDER_ADDRESS, PREFIX_BITS)?;
             for name in ["lo", BRIDGE, PORT, SENDER] {
@@ -128,14 +115,6 @@ impl Sink {
             let found = interfaces.find(|interface| interface.address == Self::SENDER_ADDRESS);
             found.ok_or_else(|| Error::NoLink("the sink's link is gone from its namespace".to_owned()))
         })
-    }
-
-    /// What copies in it: nothing, unless somebody has put it there.
-    ///
-    /// # Errors
-    /// As [`within`](Self::within), or a failed netlink request.
-    pub fn copy_causes(&self) -> Result<Vec<CopyCause>> {
-        self.within(copy_causes::in_sink)
     }
 
     /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.

@@ -23,8 +23,10 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
-use super::sink::Mac;
 use crate::error::{Error, Result};
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
 
 /// More than the kernel's answer to any of these requests.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -155,9 +157,8 @@ impl Netlink {
                 _ => {}
             }
         }
-        let mtu_bytes = mtu_bytes.ok_or_else(|| Error::Call {
-            call: "netlink RTM_GETLINK",
-            errno: io::Error::other(format!("no MTU of {name}")),
+        let mtu_bytes = mtu_bytes.ok_or_else(|| {
+            Error::call("netlink RTM_GETLINK")(io::Error::other(format!("no MTU of {name}")))
         })?;
         Ok((mtu_bytes, qdisc))
     }
@@ -205,7 +206,7 @@ impl Netlink {
             |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Qdisc(qdisc) if qdisc == "noop");
         while self.link(name)?.attributes.iter().any(is_noop) {
             if since.elapsed() > LIMIT {
-                return Err(Error::Deadline { waiting_for: "link that takes frames", waited: LIMIT });
+                return Err(Error::deadline("link that takes frames", LIMIT));
             }
             sleep(Duration::from_millis(1));
         }
@@ -218,7 +219,7 @@ impl Netlink {
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         match self.request(call, RouteNetlinkMessage::GetLink(link), 0)? {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
-            other => Err(Error::Call { call, errno: io::Error::other(format!("unexpected: {other:?}")) }),
+            other => Err(Error::call(call)(io::Error::other(format!("unexpected: {other:?}")))),
         }
     }
 

@@ -87,7 +87,7 @@ fn uses(folder: &str) -> BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> {
     let mut graph: BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for (file, user) in files.iter().zip(&modules) {
         // What only tests compile uses what it likes.
-        if file.ends_with("tests.rs") || file.ends_with("fuzzing.rs") {
+        if file.ends_with("tests.rs") {
             continue;
         }
         for path in used(&fs::read_to_string(file).expect("a source can be read"), user) {

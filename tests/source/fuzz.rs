@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sendpath::fuzzing;
+
+use crate::fuzzing;
 
 /// Notes the largest piece of memory that the thread asked for.
 struct Noting;

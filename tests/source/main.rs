@@ -4,4 +4,5 @@ mod architecture;
 mod bench_arguments;
 mod build_script;
 mod fuzz;
+mod fuzzing;
 mod workflows;

@@ -43,12 +43,12 @@ impl Listener {
         let socket = Self::socket(address, options)?;
         // A port that was given is taken again while earlier connections still have it.
         socket.set_reuse_address(true).map_err(Error::call("setsockopt(2) SO_REUSEADDR"))?;
-        socket.bind(&address.into()).map_err(|errno| Error::Refused {
-            call: "bind(2) of the data port",
-            errno,
-            remedy: format!(
-                "{address} has to be free, and on this machine: name another with --server-address"
-            ),
+        socket.bind(&address.into()).map_err(|errno| {
+            Error::refused(
+                "bind(2) of the data port",
+                errno,
+                format!("{address} has to be free, and on this machine: name another with --server-address"),
+            )
         })?;
         // A connection that is gone again by the time that it is accepted delays no other.
         socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
@@ -96,7 +96,7 @@ impl Listener {
                 }
                 if began.elapsed() > ACCEPT_LIMIT {
                     let waiting_for = "connection from the client";
-                    return Err(Error::Deadline { waiting_for, waited: ACCEPT_LIMIT });
+                    return Err(Error::deadline(waiting_for, ACCEPT_LIMIT));
                 }
             }
             match self.0.accept() {

@@ -255,7 +255,7 @@ impl Testbed {
     pub fn copy_causes(&self, receiver: Receiver) -> Result<Vec<CopyCause>> {
         let inner = &mut *self.inner.borrow_mut();
         if receiver == Receiver::Sink {
-            return inner.sink(&self.setup)?.copy_causes();
+            return inner.sink(&self.setup)?.within(copy_causes::in_sink);
         }
         let Effective { server_link, client_link, .. } = &self.effective;
         let mut causes: Vec<CopyCause> = copy_causes::of_link(&self.effective).into_iter().collect();
@@ -366,17 +366,17 @@ fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
     let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;
     match host::available_memory_bytes()? {
-        Some(available_bytes) if need_bytes > available_bytes => Err(Error::Refused {
-            call: "malloc(3) of the case's buffers",
-            errno: std::io::Error::from_raw_os_error(libc::ENOMEM),
-            remedy: format!(
+        Some(available_bytes) if need_bytes > available_bytes => Err(Error::refused(
+            "malloc(3) of the case's buffers",
+            std::io::Error::from_raw_os_error(libc::ENOMEM),
+            format!(
                 "{} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
                  cgroup's memory limit leaves): use fewer pairs or smaller messages",
                 if is_one_machine { "both sides take" } else { "the server takes" },
                 need_bytes >> 20,
                 available_bytes >> 20
             ),
-        }),
+        )),
         _ => Ok(()),
     }
 }

@@ -74,6 +74,7 @@
 
 mod flight;
 mod queues;
+mod refused;
 #[cfg(test)]
 mod scripted;
 mod sqpoll;
@@ -89,7 +90,7 @@ use std::time::{Duration, Instant};
 
 use self::flight::Flight;
 use self::queues::{Completion, Entry, KernelQueues, Memory, Payload, Queues, Says};
-use self::support::{Need, refused};
+use self::support::Need;
 use super::error::{Error, Result};
 use super::message_sender::{PIN_LIMIT, pin_limit};
 use super::ring::Ring;
@@ -326,13 +327,12 @@ impl<S: Socket> UringSender<S> {
         if let Some(registered) = operation.registered() {
             let mut slices = ring.messages().iter().flat_map(Message::io_slices);
             if !slices.all(|slice| registered.holds(slice)) {
-                return Err(Error::Refused {
-                    call: "io_uring_register(2) IORING_REGISTER_BUFFERS",
-                    errno: io::Error::from_raw_os_error(libc::EFAULT),
-                    remedy: "a field lies outside the memory that is to be registered: make the messages by \
-                             Message::in_arena, and give the arena that came with them"
-                        .to_owned(),
-                });
+                return Err(Error::refused(
+                    "io_uring_register(2) IORING_REGISTER_BUFFERS",
+                    io::Error::from_raw_os_error(libc::EFAULT),
+                    "a field lies outside the memory that is to be registered: make the messages by \
+                             Message::in_arena, and give the arena that came with them",
+                ));
             }
             let has_one_field =
                 |message: &Message| message.io_slices().iter().filter(|slice| !slice.is_empty()).count() <= 1;

@@ -10,8 +10,7 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::sqpoll::PollThread;
-use super::support::refused;
-use super::{Handover, Registered};
+use super::{Handover, Registered, refused};
 use crate::path::error::Result;
 use crate::pinning;
 

@@ -1,20 +1,20 @@
 //! What has to hold of any bytes that are read from outside: of the error queue, the control protocol, `samples.csv`,
-//! shapes and trace files. `fuzz/` calls these functions with what libFuzzer finds, and `tests/fuzz.rs` with random bytes.
+//! shapes and trace files. The targets of `fuzz/`, whose library this file is, call these functions with what libFuzzer
+//! finds, and `fuzz.rs` beside this file with random bytes.
 //!
 //! Each panics where something does not hold, and says whether anything could be read of its input, so that a test knows
 //! which inputs are worth changing further.
 
 use std::collections::BTreeSet;
 
-use crate::case::{MAX_FIELDS, MAX_PAYLOAD_BYTES, Shape};
-use crate::pair::{read_greeting, rewritten};
-use crate::path::CompletionError;
-use crate::path::ZeroCopyCounts;
-use crate::path::completion::{InFlight, Notification, control_message, parse};
-use crate::results::record::Record;
-use crate::results::{samples_csv as columns, store};
-use crate::sample::Side;
-use crate::settings::trace;
+use sendpath::case::{MAX_FIELDS, MAX_PAYLOAD_BYTES, Shape};
+use sendpath::pair::{read_greeting, rewritten};
+use sendpath::path::completion::{InFlight, Notification, control_message, parse};
+use sendpath::path::{CompletionError, ZeroCopyCounts};
+use sendpath::results::record::Record;
+use sendpath::results::{samples_csv as columns, store};
+use sendpath::sample::Side;
+use sendpath::settings::trace;
 
 /// Longer inputs are passed over: they take longer and say nothing new.
 const LONGEST_EVENTS: usize = 512;
