@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// How often a child is looked at that is waited for until a deadline.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long the last words of a child are waited for, where others may still write to its standard error.
+const LISTEN_LIMIT: Duration = Duration::from_millis(100);
 
 /// A child that leads a process group of its own, so that Ctrl-C reaches this process alone, which then ends the child in
 /// good order. Dropped while it runs, it is killed, with its group.
@@ -140,7 +142,10 @@ fn give_up_terminal() {
 }
 
 /// What a child writes to its standard error, as far as it is kept.
-pub(crate) struct Said(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Said {
+    kept: Arc<Mutex<Vec<u8>>>,
+    listener: JoinHandle<()>,
+}
 
 impl Said {
     /// No more of it is kept.
@@ -148,8 +153,8 @@ impl Said {
 
     /// Listens on a thread that ends when all who may write have closed their end.
     pub(crate) fn listen(mut stderr: ChildStderr) -> Result<Self> {
-        let said = Self(Arc::default());
-        let kept = Arc::clone(&said.0);
+        let said = Arc::<Mutex<Vec<u8>>>::default();
+        let kept = Arc::clone(&said);
         let listen = move || {
             let mut bytes = [0; 512];
             while let Ok(count @ 1..) = stderr.read(&mut bytes) {
@@ -160,16 +165,21 @@ impl Said {
                 kept.drain(..surplus);
             }
         };
-        std::thread::Builder::new()
+        let listener = std::thread::Builder::new()
             .name("peer's stderr".to_owned())
             .spawn(listen)
             .map_err(Error::call("pthread_create(3)"))?;
-        Ok(said)
+        Ok(Self { kept: said, listener })
     }
 
     /// The last lines, behind a colon; empty if nothing was said.
     pub(crate) fn in_words(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a child wrote last may not have been read when it is seen to have ended.
+        let deadline = Instant::now() + LISTEN_LIMIT;
+        while !self.listener.is_finished() && Instant::now() < deadline {
+            sleep(LOOK_AGAIN);
+        }
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&kept);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let last = &lines[lines.len().saturating_sub(3)..];

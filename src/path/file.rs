@@ -33,19 +33,17 @@ use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::receipt::Receipts;
-use super::ring::Ring;
-use super::{Copies, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts, moved};
+use super::{Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, moved};
 use crate::message::{Arena, Message, MessageMut};
 
 /// Sends from a file in memory, in which the messages lie.
 #[derive(Debug)]
 pub struct FileSender<S> {
     socket: S,
-    ring: Ring,
+    receipts: Receipts,
     /// By place in the ring: where in the file the message begins.
     offsets_bytes: Vec<u64>,
     arena: Arc<Arena>,
-    receipts: Receipts,
     /// How much of the current message is in the socket.
     sent_bytes: usize,
 }
@@ -61,23 +59,21 @@ impl<S: Socket> FileSender<S> {
     pub fn new(socket: S, messages: &[Vec<usize>]) -> Result<Self> {
         let (messages, offsets_bytes, arena) =
             Message::in_file(messages).map_err(Error::call("memfd_create(2)"))?;
-        let receipts = Receipts::new(messages.len());
-        Ok(Self { socket, ring: Ring::new(messages), offsets_bytes, arena, receipts, sent_bytes: 0 })
+        Ok(Self { socket, receipts: Receipts::new(messages), offsets_bytes, arena, sent_bytes: 0 })
     }
 }
 
 // The pages belong to the file. The kernel holds those that it may yet send, so nothing has to be leaked.
 impl<S: Socket + Send> SendMessage for FileSender<S> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
-        let place = self.ring.advance();
-        self.receipts.check(place)?;
-        Ok(MessageMut::new(self.ring.current_mut()))
+        self.receipts.message()
     }
 
     fn send(&mut self) -> Result<()> {
-        let (place, payload_bytes) = (self.ring.place(), self.ring.current().payload_bytes());
+        let (place, payload_bytes) =
+            (self.receipts.ring.place(), self.receipts.ring.current().payload_bytes());
         if self.sent_bytes == 0 {
-            self.receipts.sent(place);
+            self.receipts.sent();
         }
         let Some(file) = self.arena.as_file() else { unreachable!("the messages were made in a file") };
         let offset_bytes = self.offsets_bytes[place];
@@ -88,7 +84,7 @@ impl<S: Socket + Send> SendMessage for FileSender<S> {
             self.sent_bytes += moved(wait.progress(&self.socket, "sendfile(2)", result)?, "sendfile(2)")?;
         }
         self.sent_bytes = 0;
-        self.ring.mark_sent();
+        self.receipts.ring.mark_sent();
         Ok(())
     }
 
@@ -103,24 +99,11 @@ impl<S: Socket + Send> SendMessage for FileSender<S> {
 
 impl<S: Socket + Send> Observe for FileSender<S> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
-        self.flush()?;
-        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
-        Ok(())
+        self.receipts.prepare(write)
     }
 
     fn overwrite(&mut self) -> Result<bool> {
-        let is_free = self.receipts.is_free(self.ring.place());
-        self.ring.current_mut().invert();
-        Ok(is_free)
-    }
-
-    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
-        None
-    }
-
-    /// None: whether the kernel copies later is not told.
-    fn copies(&self) -> Copies {
-        Copies::default()
+        Ok(self.receipts.overwrite())
     }
 }
 

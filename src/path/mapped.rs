@@ -42,7 +42,8 @@ use std::io::{self, IoSlice};
 use std::slice;
 
 use super::error::{Error, Result};
-use super::receivers::{Lengths, Turn};
+use super::receivers::Lengths;
+use super::ring::Ring;
 use super::socket::{MappedReceive, Mapping};
 use super::{Copies, Interest, ReceiveMessage, Socket, WAIT_LIMIT, Wait, recv_all};
 use crate::message::{Received, page_bytes};
@@ -51,7 +52,7 @@ use crate::message::{Received, page_bytes};
 #[derive(Debug)]
 pub struct MappedReceiver<S> {
     socket: S,
-    turn: Turn<Lengths>,
+    ring: Ring<Lengths>,
     /// Where pages are mapped: as many as the largest message has.
     mapping: Mapping,
     /// What was copied, each byte at its place in the message.
@@ -73,15 +74,15 @@ impl<S: Socket> MappedReceiver<S> {
     /// # Panics
     /// If there is no message.
     pub fn new(socket: S, messages: Vec<Vec<usize>>) -> Result<Self> {
-        let turn = Turn::of_fields(messages);
-        let largest_bytes = turn.largest_bytes();
+        let ring = Ring::of_fields(messages);
+        let copied = ring.buffer();
+        let largest_bytes = copied.len();
         let mapping = socket.map_received(largest_bytes.next_multiple_of(page_bytes())).map_err(|errno| {
             let remedy = "the kernel maps no pages of this socket (TCP has it since Linux 4.18): take another receiver";
             Error::refused("mmap(2) of a socket", errno, remedy)
         })?;
         let pieces = Vec::with_capacity(largest_bytes / page_bytes() * 2 + 2);
-        let copied = vec![0; largest_bytes].into();
-        Ok(Self { socket, turn, mapping, copied, pieces, copies: Copies::default() })
+        Ok(Self { socket, ring, mapping, copied, pieces, copies: Copies::default() })
     }
 
     /// Notes that the next `bytes` of the message lie at `start`, beside the last piece or as a new one.
@@ -111,7 +112,8 @@ impl<S: Socket> MappedReceiver<S> {
 
 impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        let payload_bytes = self.turn.next().payload_bytes;
+        self.ring.advance();
+        let payload_bytes = self.ring.current().payload_bytes;
         self.pieces.clear();
         let mut wait = Wait::new(Interest::Readable, WAIT_LIMIT);
         // Pages go side by side into the mapping, whatever was copied between them.
@@ -159,7 +161,7 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
                 wait.poll(&self.socket)?;
             }
         }
-        self.turn.advance();
+        self.ring.mark_sent();
         Ok(())
     }
 
@@ -168,7 +170,7 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
         // is borrowed; what is mapped changes with the next message alone.
         let pieces: &[IoSlice<'_>] =
             unsafe { slice::from_raw_parts(self.pieces.as_ptr().cast(), self.pieces.len()) };
-        Received::Pieces { pieces, field_bytes: &self.turn.last().field_bytes }
+        Received::Pieces { pieces, field_bytes: &self.ring.current().field_bytes }
     }
 
     fn copies(&self) -> Copies {

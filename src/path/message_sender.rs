@@ -90,13 +90,14 @@
 //! ```
 
 use std::io::IoSlice;
+use std::slice;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
-use std::{mem, slice};
 
 use super::buffers::Buffers;
 use super::completion::{InFlight, Ticket};
 use super::error::{Error, Result};
+use super::ring::Ring;
 use super::send_queue::{Copying, Mode, Progress, Reason, Refused, SendQueue};
 use super::{
     Copies, ERROR_PAUSE, Interest, Observe, Readiness, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts,
@@ -106,7 +107,7 @@ use crate::message::{Field, Message, MessageMut, invert};
 use crate::pinning;
 
 /// How long a message that cannot be pinned is tried again, while other connections may hold the memory.
-pub(super) const PIN_LIMIT: Duration = Duration::from_secs(4);
+const PIN_LIMIT: Duration = Duration::from_secs(4);
 
 /// Which fields are copied first. The two plain cuts take nothing but the message itself: what is read for each message
 /// besides costs as much as a small copy does.
@@ -242,7 +243,7 @@ impl Unit {
 #[derive(Debug)]
 struct Units {
     /// None where the queue has it.
-    places: Vec<Option<Box<Unit>>>,
+    places: Ring<Option<Box<Unit>>>,
     /// Where one buffer for copies serves all messages: it, unless a message that is sent has it.
     copies: Option<Field>,
     is_shared: bool,
@@ -255,11 +256,11 @@ impl Units {
             self.copies = unit.copies.take();
         }
         let place = unit.place;
-        self.places[place] = Some(unit);
+        self.places.items_mut()[place] = Some(unit);
     }
 
     fn has(&self, place: usize) -> bool {
-        self.places[place].is_some()
+        self.places.items()[place].is_some()
     }
 }
 
@@ -268,9 +269,6 @@ impl Units {
 pub struct MessageSender<S: Socket> {
     queue: SendQueue<Box<Unit>, S>,
     ring: Units,
-    /// The place of the message to write and to send, or of the one that was sent last.
-    current: usize,
-    is_sent: bool,
     /// What the current message was sent as.
     ticket: Option<Ticket>,
     mode: Mode,
@@ -344,7 +342,6 @@ impl<S: Socket> MessageSender<S> {
         copy_below_bytes: usize,
         mode: Mode,
     ) -> Self {
-        assert!(!messages.is_empty(), "there is at least one message");
         let small_bytes = |message: &Message| -> usize {
             let lengths = message.iovecs().iter().map(|iovec| iovec.iov_len);
             lengths.filter(|&bytes| bytes < copy_below_bytes).sum()
@@ -361,13 +358,11 @@ impl<S: Socket> MessageSender<S> {
             unit.copies = Some(own);
             Some(Box::new(unit))
         };
-        let places: Vec<_> = messages.into_iter().enumerate().map(unit).collect();
+        let places = Ring::new(messages.into_iter().enumerate().map(unit).collect());
         Self {
             queue: queue.with_limits(usize::MAX, usize::MAX),
-            most_in_flight: places.len(),
+            most_in_flight: places.items().len(),
             ring: Units { places, is_shared: copies.is_some(), copies },
-            current: 0,
-            is_sent: false,
             ticket: None,
             mode,
             wait_limit: WAIT_LIMIT,
@@ -378,7 +373,7 @@ impl<S: Socket> MessageSender<S> {
     /// Replaces how many messages may wait for their completions.
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
-        self.most_in_flight = messages.clamp(1, self.ring.places.len());
+        self.most_in_flight = messages.clamp(1, self.ring.places.items().len());
         self
     }
 
@@ -416,7 +411,7 @@ impl<S: Socket> MessageSender<S> {
 
     /// Gives the current message to the queue.
     fn try_send(&mut self, mode: Mode) -> Result<Progress> {
-        let Some(unit) = self.ring.places[self.current].take() else { unreachable!("it was waited for") };
+        let Some(unit) = self.ring.places.current_mut().take() else { unreachable!("it was waited for") };
         let sent = match mode {
             Mode::Copy => self.queue.try_copy(unit),
             Mode::ZeroCopy => self.queue.try_send(unit, mode).map(Copying::Short),
@@ -431,7 +426,7 @@ impl<S: Socket> MessageSender<S> {
                 self.queue.progress()
             }
             Err(Refused { buffers, reason }) => {
-                self.ring.places[self.current] = Some(buffers);
+                *self.ring.places.current_mut() = Some(buffers);
                 match reason {
                     Reason::WouldBlock => Ok(Progress::WouldBlock),
                     Reason::NoBuffers | Reason::TooLarge => Ok(Progress::NoBuffers),
@@ -493,34 +488,38 @@ impl<S: Socket> MessageSender<S> {
         Ok(any)
     }
 
-    /// After `ENOBUFS`: waits for a completion, which frees what
-    /// the call lacked. With none outstanding here, other connections of the same user may hold the
-    /// memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating; unless it is larger
-    /// than the limit by itself. Nothing tells when they release it. A sleep would last longer than that does, so
-    /// this thread only lets others run.
+    /// After `ENOBUFS`: waits for a completion, which frees what the call lacked; with none outstanding here, for others,
+    /// who may have the memory.
     fn make_room(&mut self, blocked: &mut Option<Instant>) -> Result<()> {
-        let unit = self.ring.places[self.current].as_ref();
+        let unit = self.ring.places.current().as_ref();
         let left_bytes = unit.map_or_else(|| self.queue.left_bytes(), Buffers::total_bytes);
         let seen = self.queue.counts();
         if seen.completions < seen.sends {
             return self.read_until(|in_flight, _| in_flight.counts.notifications > seen.notifications);
         }
-        let waited = blocked.get_or_insert_with(Instant::now).elapsed();
-        if waited >= self.wait_limit.min(PIN_LIMIT) || !pinning::can_pin(left_bytes) {
-            return Err(pin_limit(left_bytes));
-        }
-        yield_now();
-        Ok(())
+        await_pins(left_bytes, self.wait_limit, blocked)
     }
 }
 
-/// `ENOBUFS` of so many bytes, which nothing that is awaited lifts.
-pub(super) fn pin_limit(payload_bytes: usize) -> Error {
-    Error::PinLimit {
+/// After a send that could not be pinned while nothing is outstanding here: other connections of the same user may hold
+/// the memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating, for a while from `blocked` on; unless
+/// it is larger than the limit by itself. Nothing tells when they release it. A sleep would last longer than that does, so
+/// this thread only lets others run.
+pub(super) fn await_pins(
+    payload_bytes: usize,
+    wait_limit: Duration,
+    blocked: &mut Option<Instant>,
+) -> Result<()> {
+    let waited = blocked.get_or_insert_with(Instant::now).elapsed();
+    if waited < wait_limit.min(PIN_LIMIT) && pinning::can_pin(payload_bytes) {
+        yield_now();
+        return Ok(());
+    }
+    Err(Error::PinLimit {
         payload_bytes,
         memlock: pinning::memlock(),
         optmem_max: pinning::sysctl("net/core/optmem_max"),
-    }
+    })
 }
 
 /// Waits for what is outstanding, for a second at most. What still is outstanding then is leaked with the queue: memory
@@ -539,20 +538,9 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
             // What an error left half sent: nothing else lets go of it.
             self.send()?;
         }
-        let messages = self.ring.places.len();
-        if mem::take(&mut self.is_sent) {
-            self.current += 1;
-            if self.current == messages {
-                self.current = 0;
-            }
-        }
-        // The one that was sent so many messages ago: with the whole ring in flight, this very one.
-        let due = match self.current.checked_sub(self.most_in_flight) {
-            Some(due) => due,
-            None => self.current + messages - self.most_in_flight,
-        };
-        self.await_messages([due, self.current])?;
-        let Some(unit) = &mut self.ring.places[self.current] else { unreachable!("it was waited for") };
+        let place = self.ring.places.advance();
+        self.await_messages([self.ring.places.place_before(self.most_in_flight), place])?;
+        let Some(unit) = self.ring.places.current_mut() else { unreachable!("it was waited for") };
         Ok(MessageMut::new(&mut unit.message))
     }
 
@@ -561,8 +549,8 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
         let (mut mode, mut progress) = (self.mode, Progress::WouldBlock);
         if !self.queue.is_unfinished() {
             // Sent twice without `message()` in between: the first must be through.
-            self.await_messages([self.current; 2])?;
-            let Some(unit) = &mut self.ring.places[self.current] else { unreachable!("it was waited for") };
+            self.await_messages([self.ring.places.place(); 2])?;
+            let Some(unit) = self.ring.places.current_mut() else { unreachable!("it was waited for") };
             if self.ring.copies.is_some() && !matches!(unit.cut, Cut::Gathered) {
                 unit.copies = self.ring.copies.take();
             }
@@ -576,7 +564,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
             self.send_rest(mode, progress)?;
             self.collect();
         }
-        self.is_sent = true;
+        self.ring.places.mark_sent();
         Ok(())
     }
 
@@ -588,7 +576,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
 impl<S: Socket + Send> Observe for MessageSender<S> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        for unit in self.ring.places.iter_mut().flatten() {
+        for unit in self.ring.places.items_mut().iter_mut().flatten() {
             write(MessageMut::new(&mut unit.message));
         }
         Ok(())
@@ -600,7 +588,7 @@ impl<S: Socket + Send> Observe for MessageSender<S> {
         if let Some(copies) = &mut self.ring.copies {
             invert(copies.bytes_mut());
         }
-        if let Some(unit) = &mut self.ring.places[self.current] {
+        if let Some(unit) = self.ring.places.current_mut() {
             unit.invert();
             return Ok(true);
         }

@@ -136,10 +136,14 @@ pub trait Observe: SendMessage {
     fn overwrite(&mut self) -> Result<bool>;
 
     /// What the kernel said of zero-copy sends; none for the paths that make none.
-    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts>;
+    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
+        None
+    }
 
-    /// What has been copied so far.
-    fn copies(&self) -> Copies;
+    /// What has been copied so far; none where the kernel does not tell whether it copies later.
+    fn copies(&self) -> Copies {
+        Copies::default()
+    }
 
     /// CPU time so far, in nanoseconds, of a kernel thread that works for this sender alone: none for most.
     ///
@@ -161,8 +165,10 @@ pub trait ReceiveMessage: Send {
     /// What there is of the message that was received last.
     fn last(&self) -> Received<'_>;
 
-    /// What has been copied so far.
-    fn copies(&self) -> Copies;
+    /// What has been copied so far; none where nothing is copied out of the kernel.
+    fn copies(&self) -> Copies {
+        Copies::default()
+    }
 }
 
 /// Makes the sending half of a path, which sends messages whose fields have the given lengths, in bytes, in turn: one
@@ -404,33 +410,33 @@ impl Wait {
         }
     }
 
+    /// What is left of the limit.
+    fn left(&mut self) -> Result<Duration> {
+        let left = self.limit.saturating_sub(self.since.get_or_insert_with(Instant::now).elapsed());
+        if left.is_zero() { Err(self.deadline()) } else { Ok(left) }
+    }
+
     /// Waits once, within what is left of the limit. A signal does not end the wait.
     pub(crate) fn poll(&mut self, socket: &impl Socket) -> Result<Readiness> {
-        let since = *self.since.get_or_insert_with(Instant::now);
         loop {
-            let left = self.limit.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return Err(self.interest.deadline_error(self.limit));
-            }
+            let left = self.left()?;
             match socket.wait(self.interest, left) {
-                Ok(Readiness::TimedOut) => return Err(self.interest.deadline_error(self.limit)),
+                Ok(Readiness::TimedOut) => return Err(self.deadline()),
                 Ok(readiness) => return Ok(readiness),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::call("poll(2)")(error)),
             }
         }
     }
-}
 
-impl Interest {
-    /// The error where this has not happened within `limit`.
-    fn deadline_error(self, limit: Duration) -> Error {
-        let waiting_for = match self {
-            Self::Readable => "bytes from the peer",
-            Self::Writable => "room in the send buffer",
-            Self::Completion => "zero-copy completion",
+    /// The error where what is waited for has not happened within the limit.
+    fn deadline(&self) -> Error {
+        let waiting_for = match self.interest {
+            Interest::Readable => "bytes from the peer",
+            Interest::Writable => "room in the send buffer",
+            Interest::Completion => "zero-copy completion",
         };
-        Error::Deadline { waiting_for, waited: limit }
+        Error::Deadline { waiting_for, waited: self.limit }
     }
 }
 

@@ -33,44 +33,6 @@ use super::ring::Ring;
 use super::{Copies, ReceiveMessage, Socket, discard_all, recv_all, recv_all_vectored};
 use crate::message::{Message, Received};
 
-/// What comes next, of messages that come in turn.
-#[derive(Debug)]
-pub(super) struct Turn<T> {
-    items: Vec<T>,
-    /// The one that is to come.
-    next: usize,
-    /// The one that came last.
-    last: usize,
-}
-
-impl<T> Turn<T> {
-    /// # Panics
-    /// If there is none.
-    pub(super) fn new(items: Vec<T>) -> Self {
-        assert!(!items.is_empty(), "there is at least one message");
-        Self { items, next: 0, last: 0 }
-    }
-
-    /// What is to come.
-    pub(super) fn next(&self) -> &T {
-        &self.items[self.next]
-    }
-
-    /// What came last.
-    pub(super) fn last(&self) -> &T {
-        &self.items[self.last]
-    }
-
-    /// It has come.
-    pub(super) fn advance(&mut self) {
-        self.last = self.next;
-        self.next += 1;
-        if self.next == self.items.len() {
-            self.next = 0;
-        }
-    }
-}
-
 /// The lengths of a message's fields, with their sum.
 #[derive(Debug)]
 pub(super) struct Lengths {
@@ -78,15 +40,15 @@ pub(super) struct Lengths {
     pub(super) field_bytes: Vec<usize>,
 }
 
-impl Turn<Lengths> {
+impl Ring<Lengths> {
     pub(super) fn of_fields(messages: Vec<Vec<usize>>) -> Self {
         let lengths =
             |field_bytes: Vec<usize>| Lengths { payload_bytes: field_bytes.iter().sum(), field_bytes };
         Self::new(messages.into_iter().map(lengths).collect())
     }
 
-    pub(super) fn largest_bytes(&self) -> usize {
-        self.items.iter().map(|lengths| lengths.payload_bytes).max().unwrap_or_default()
+    pub(super) fn buffer(&self) -> Box<[u8]> {
+        vec![0; self.largest_bytes(|lengths| lengths.payload_bytes)].into()
     }
 }
 
@@ -95,7 +57,7 @@ impl Turn<Lengths> {
 pub struct BufferReceiver<S> {
     socket: S,
     bytes: Box<[u8]>,
-    turn: Turn<Lengths>,
+    ring: Ring<Lengths>,
     copies: Copies,
 }
 
@@ -106,27 +68,28 @@ impl<S: Socket> BufferReceiver<S> {
     /// # Panics
     /// If there is no message.
     pub fn new(socket: S, messages: Vec<Vec<usize>>) -> Self {
-        let turn = Turn::of_fields(messages);
-        Self { socket, bytes: vec![0; turn.largest_bytes()].into(), turn, copies: Copies::default() }
+        let ring = Ring::of_fields(messages);
+        Self { socket, bytes: ring.buffer(), ring, copies: Copies::default() }
     }
 
     /// The bytes of the message that was received last.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.turn.last().payload_bytes]
+        &self.bytes[..self.ring.current().payload_bytes]
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        let payload_bytes = self.turn.next().payload_bytes;
+        self.ring.advance();
+        let payload_bytes = self.ring.current().payload_bytes;
         recv_all(&self.socket, &mut self.bytes[..payload_bytes])?;
         self.copies.kernel_to_user_bytes += payload_bytes as u64;
-        self.turn.advance();
+        self.ring.mark_sent();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
-        Received::Packed { bytes: self.bytes(), field_bytes: &self.turn.last().field_bytes }
+        Received::Packed { bytes: self.bytes(), field_bytes: &self.ring.current().field_bytes }
     }
 
     fn copies(&self) -> Copies {
@@ -139,7 +102,7 @@ impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
 #[derive(Debug)]
 pub struct DiscardReceiver<S> {
     socket: S,
-    turn: Turn<usize>,
+    ring: Ring<usize>,
 }
 
 impl<S: Socket> DiscardReceiver<S> {
@@ -148,24 +111,20 @@ impl<S: Socket> DiscardReceiver<S> {
     /// # Panics
     /// If there is no message.
     pub fn new(socket: S, payload_bytes: Vec<usize>) -> Self {
-        Self { socket, turn: Turn::new(payload_bytes) }
+        Self { socket, ring: Ring::new(payload_bytes) }
     }
 }
 
 impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        discard_all(&self.socket, *self.turn.next())?;
-        self.turn.advance();
+        self.ring.advance();
+        discard_all(&self.socket, *self.ring.current())?;
+        self.ring.mark_sent();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
         Received::Discarded
-    }
-
-    /// None: nothing is copied out of the kernel.
-    fn copies(&self) -> Copies {
-        Copies::default()
     }
 }
 
@@ -173,7 +132,7 @@ impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
 #[derive(Debug)]
 pub struct TwoCopyReceiver<S> {
     socket: S,
-    ring: Ring,
+    ring: Ring<Message>,
     packed: Box<[u8]>,
     copies: Copies,
 }
@@ -185,7 +144,12 @@ impl<S: Socket> TwoCopyReceiver<S> {
     /// If there is no message.
     pub fn new(socket: S, messages: Vec<Message>) -> Self {
         let ring = Ring::new(messages);
-        Self { socket, packed: vec![0; ring.largest_bytes()].into(), ring, copies: Copies::default() }
+        Self {
+            socket,
+            packed: vec![0; ring.largest_bytes(Message::payload_bytes)].into(),
+            ring,
+            copies: Copies::default(),
+        }
     }
 
     /// The message that was received last.
@@ -220,7 +184,7 @@ impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
 #[derive(Debug)]
 pub struct OneCopyReceiver<S> {
     socket: S,
-    ring: Ring,
+    ring: Ring<Message>,
     copies: Copies,
 }
 

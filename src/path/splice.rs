@@ -49,10 +49,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use super::error::{Error, Result};
 use super::receipt::Receipts;
-use super::ring::Ring;
-use super::{
-    Copies, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts, in_arena, moved,
-};
+use super::{Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, in_arena, moved};
 use crate::case::Layout;
 use crate::message::{Message, MessageMut, Rest, page_bytes};
 
@@ -60,7 +57,6 @@ use crate::message::{Message, MessageMut, Rest, page_bytes};
 #[derive(Debug)]
 pub struct SpliceSender<S> {
     socket: S,
-    ring: Ring,
     receipts: Receipts,
     reader: OwnedFd,
     writer: OwnedFd,
@@ -78,17 +74,16 @@ impl<S: Socket> SpliceSender<S> {
     /// # Panics
     /// If there is no message, or one has too many fields.
     pub fn new(socket: S, messages: &[Vec<usize>], layout: Layout) -> Result<Self> {
-        let ring = Ring::new(in_arena(messages, layout)?.0);
+        let receipts = Receipts::new(in_arena(messages, layout)?.0);
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::call("pipe2(2)"))?;
-        let pages = ring.messages().iter().map(pages).max().unwrap_or_default();
+        let pages = receipts.ring.items().iter().map(pages).max().unwrap_or_default();
         enlarge(&writer, pages.next_power_of_two() * page_bytes());
-        let receipts = Receipts::new(ring.messages().len());
-        Ok(Self { socket, ring, receipts, reader, writer, piped_bytes: 0, sent_bytes: 0 })
+        Ok(Self { socket, receipts, reader, writer, piped_bytes: 0, sent_bytes: 0 })
     }
 
     /// Puts what is left of the message into the pipe, as much as goes in.
     fn fill_pipe(&self, gone_bytes: usize) -> Result<usize> {
-        let message = self.ring.current();
+        let message = self.receipts.ring.current();
         let rest: Rest<'_>;
         let iovecs = if gone_bytes == 0 {
             message.iovecs()
@@ -138,16 +133,14 @@ fn pages(message: &Message) -> usize {
 
 impl<S: Socket + Send> SendMessage for SpliceSender<S> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
-        let place = self.ring.advance();
-        self.receipts.check(place)?;
-        Ok(MessageMut::new(self.ring.current_mut()))
+        self.receipts.message()
     }
 
     fn send(&mut self) -> Result<()> {
-        let payload_bytes = self.ring.current().payload_bytes();
+        let payload_bytes = self.receipts.ring.current().payload_bytes();
         if self.piped_bytes == 0 {
             // Before the first byte is in the pipe: also of a send that fails half-way, the kernel may hold pages.
-            self.receipts.sent(self.ring.place());
+            self.receipts.sent();
         }
         let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
         while self.sent_bytes < payload_bytes {
@@ -160,7 +153,7 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
             self.sent_bytes += moved(wait.progress(&self.socket, "splice(2)", result)?, "splice(2)")?;
         }
         (self.piped_bytes, self.sent_bytes) = (0, 0);
-        self.ring.mark_sent();
+        self.receipts.ring.mark_sent();
         Ok(())
     }
 
@@ -175,24 +168,11 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
 
 impl<S: Socket + Send> Observe for SpliceSender<S> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
-        self.flush()?;
-        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
-        Ok(())
+        self.receipts.prepare(write)
     }
 
     fn overwrite(&mut self) -> Result<bool> {
-        let is_free = self.receipts.is_free(self.ring.place());
-        self.ring.current_mut().invert();
-        Ok(is_free)
-    }
-
-    fn zero_copy_counts(&self) -> Option<ZeroCopyCounts> {
-        None
-    }
-
-    /// None: whether the kernel copies later is not told.
-    fn copies(&self) -> Copies {
-        Copies::default()
+        Ok(self.receipts.overwrite())
     }
 }
 
@@ -282,7 +262,7 @@ mod tests {
             for payload_bytes in [64 << 10, 4 * most_bytes] {
                 let shapes = [crate::message::field_bytes(payload_bytes).to_vec()];
                 let sender = SpliceSender::new(Script::default(), &shapes, Layout::Page).unwrap();
-                let wanted_bytes = pages(sender.ring.current()).next_power_of_two() * page_bytes();
+                let wanted_bytes = pages(sender.receipts.ring.current()).next_power_of_two() * page_bytes();
                 let bytes = rustix::pipe::fcntl_getpipe_size(&sender.writer).unwrap();
                 assert_eq!(bytes, wanted_bytes.min(most_bytes), "for {payload_bytes}");
             }

@@ -3,16 +3,40 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ArmState, Cost, Outside, Progress, Rig, Sweep, VISITS_PER_LIFE, plan};
+use super::plan::Orders;
+use super::{Cost, Rig, VISITS_PER_LIFE};
 use crate::error::{Error, Result};
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
+use crate::sample::Sample;
 
 /// What a life is for.
+#[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// Times: five visits, none of which begins after `until` on the rig's clock but the first.
     Timed { until: Duration },
     /// Counts: one visit.
     Counted,
+}
+
+/// Where the results of a life go, and what ends it. Cells are told by their place in the life.
+pub(super) trait Observer {
+    /// Takes the records of a round when it is over, and of each failure.
+    fn take(&mut self, records: &[Record]) -> Result<()>;
+
+    /// A round of a cell begins, or an arm has failed.
+    fn report(&mut self, place: usize, round: u64, failed: Option<(Arm, &str)>);
+
+    /// Whether the life is to end with the round that has begun.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// A life that is to be had.
+pub(super) struct Life<'l, R> {
+    pub(super) rig: &'l R,
+    /// The arms of each cell that are tried.
+    pub(super) cells: &'l [Vec<Arm>],
+    pub(super) generation: u64,
+    pub(super) kind: Kind,
 }
 
 /// What a life measured of a cell.
@@ -22,72 +46,64 @@ pub(super) struct Visited {
     pub(super) cost: Cost,
 }
 
-/// A cell whose life it is, and where its results go.
-struct Stop<'v> {
-    cell: usize,
-    timed: bool,
-    visited: &'v mut Visited,
+/// A cell in its life: its instances that are open, by the arm's number, and what was measured.
+struct Stop<I> {
+    place: usize,
+    open: BTreeMap<usize, I>,
+    visited: Visited,
 }
 
-/// A cell's instances that are open, by the arm's number.
-type Open<I> = BTreeMap<usize, I>;
-
-impl<R: Rig> Sweep<'_, R> {
-    /// Opens an instance of every arm of `cells`, and visits the cells in turn.
+impl<'l, R: Rig> Life<'l, R> {
+    /// Opens an instance of every arm, and visits the cells in turn.
     pub(super) fn visit_in_turn(
         &self,
-        cells: &[usize],
-        kind: &Kind,
-        orders: &mut plan::Orders,
-        outside: &mut Outside<'_>,
+        orders: &mut Orders,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<Visited>> {
-        let timed = matches!(kind, Kind::Timed { .. });
-        let mut visited: Vec<Visited> = cells.iter().map(|_| Visited::default()).collect();
-        let mut open: Vec<Open<R::Instance<'_>>> = cells.iter().map(|_| Open::new()).collect();
-        for (place, &cell) in cells.iter().enumerate() {
+        let stop = |place| Stop { place, open: BTreeMap::new(), visited: Visited::default() };
+        let mut stops: Vec<Stop<R::Instance<'l>>> = (0..self.cells.len()).map(stop).collect();
+        for stop in &mut stops {
             let began = self.rig.elapsed();
-            let mut stop = Stop { cell, timed, visited: &mut visited[place] };
-            self.open_arms(&mut stop, &mut open[place], orders, outside)?;
-            visited[place].cost.lives += 1;
-            visited[place].cost.opening += self.rig.elapsed().saturating_sub(began);
+            self.open_arms(stop, orders, observer)?;
+            stop.visited.cost.lives += 1;
+            stop.visited.cost.opening += self.rig.elapsed().saturating_sub(began);
         }
-        let mut places: Vec<usize> = (0..cells.len()).collect();
-        let visits = if timed { VISITS_PER_LIFE } else { 1 };
-        for visit in 0..visits {
+        let mut places: Vec<usize> = (0..stops.len()).collect();
+        let visits = if self.is_timed() { VISITS_PER_LIFE } else { 1 };
+        'life: for visit in 0..visits {
             orders.shuffle(&mut places);
             for &place in &places {
                 let began = self.rig.elapsed();
-                let is_over = matches!(*kind, Kind::Timed { until } if began >= until);
-                if visit > 0 && is_over || outside.is_interrupted() || !self.rig.is_alive() {
-                    return Ok(visited);
+                let is_over = matches!(self.kind, Kind::Timed { until } if began >= until);
+                if visit > 0 && is_over || observer.is_interrupted() || !self.rig.is_alive() {
+                    break 'life;
                 }
-                let mut stop = Stop { cell: cells[place], timed, visited: &mut visited[place] };
-                self.visit(&mut stop, visit, &mut open[place], orders, outside)?;
-                visited[place].cost.visits += 1;
-                visited[place].cost.visiting += self.rig.elapsed().saturating_sub(began);
+                let stop = &mut stops[place];
+                self.visit(stop, visit, orders, observer)?;
+                stop.visited.cost.visits += 1;
+                stop.visited.cost.visiting += self.rig.elapsed().saturating_sub(began);
             }
         }
-        Ok(visited)
+        Ok(stops.into_iter().map(|stop| stop.visited).collect())
     }
 
-    /// Opens an instance of every arm of a cell that is not given up.
-    fn open_arms<'s>(
-        &'s self,
-        stop: &mut Stop<'_>,
-        open: &mut Open<R::Instance<'s>>,
-        orders: &mut plan::Orders,
-        outside: &mut Outside<'_>,
+    /// Opens an instance of every arm of a cell.
+    fn open_arms(
+        &self,
+        stop: &mut Stop<R::Instance<'l>>,
+        orders: &mut Orders,
+        observer: &mut dyn Observer,
     ) -> Result<()> {
-        let arms = &self.cells[stop.cell].arms;
-        let mut order: Vec<usize> = (0..arms.len()).filter(|&arm| !arms[arm].is_given_up()).collect();
+        let arms = &self.cells[stop.place];
+        let mut order: Vec<usize> = (0..arms.len()).collect();
         orders.shuffle(&mut order);
         for arm in order {
-            if !self.rig.is_alive() || outside.is_interrupted() {
+            if !self.rig.is_alive() || observer.is_interrupted() {
                 break;
             }
-            match self.rig.open(arms[arm].arm) {
-                Ok(instance) => drop(open.insert(arm, instance)),
-                Err(error) => self.fail(stop, &arms[arm], &error, outside)?,
+            match self.rig.open(arms[arm]) {
+                Ok(instance) => drop(stop.open.insert(arm, instance)),
+                Err(error) => self.fail(stop, arms[arm], &error, observer)?,
             }
         }
         Ok(())
@@ -96,46 +112,41 @@ impl<R: Rig> Sweep<'_, R> {
     /// The rounds of one visit.
     fn visit(
         &self,
-        stop: &mut Stop<'_>,
+        stop: &mut Stop<R::Instance<'l>>,
         visit: u64,
-        open: &mut Open<R::Instance<'_>>,
-        orders: &mut plan::Orders,
-        outside: &mut Outside<'_>,
+        orders: &mut Orders,
+        observer: &mut dyn Observer,
     ) -> Result<()> {
-        let arms = &self.cells[stop.cell].arms;
+        let arms = &self.cells[stop.place];
         for round in visit * ROUNDS_PER_VISIT..(visit + 1) * ROUNDS_PER_VISIT {
-            if open.is_empty() || outside.is_interrupted() && round > 0 {
+            if stop.open.is_empty() || observer.is_interrupted() && round > 0 {
                 break;
             }
-            self.report(stop.cell, round, None, outside);
-            let mut order: Vec<usize> = open.keys().copied().collect();
+            observer.report(stop.place, round, None);
+            let mut order: Vec<usize> = stop.open.keys().copied().collect();
             orders.shuffle(&mut order);
             let (mut records, mut failures) = (Vec::new(), Vec::new());
             for (position, arm) in order.into_iter().enumerate() {
-                let Some(instance) = open.get_mut(&arm) else { continue };
+                let Some(instance) = stop.open.get_mut(&arm) else { continue };
                 match self.rig.burst(instance) {
                     Ok(sample) => records.push(Record {
-                        generation: self.generation,
-                        round,
                         position: position as u64,
-                        arm: arms[arm].arm,
-                        timed: stop.timed,
-                        outcome: Ok(sample),
+                        ..self.record(arms[arm], round, Ok(sample))
                     }),
                     Err(error) => {
-                        open.remove(&arm);
-                        failures.push((arm, error));
+                        stop.open.remove(&arm);
+                        failures.push((arms[arm], error));
                         // Without the client no other arm can go on; they have not failed.
                         if !self.rig.is_alive() {
-                            open.clear();
+                            stop.open.clear();
                         }
                     }
                 }
             }
-            (outside.take)(&records)?;
+            observer.take(&records)?;
             stop.visited.records.append(&mut records);
             for (arm, error) in failures {
-                self.fail(stop, &arms[arm], &error, outside)?;
+                self.fail(stop, arm, &error, observer)?;
             }
         }
         Ok(())
@@ -144,31 +155,24 @@ impl<R: Rig> Sweep<'_, R> {
     /// Writes down a failure, once in a life of the arm: its instance is gone.
     fn fail(
         &self,
-        stop: &mut Stop<'_>,
-        arm: &ArmState,
+        stop: &mut Stop<R::Instance<'l>>,
+        arm: Arm,
         error: &Error,
-        outside: &mut Outside<'_>,
+        observer: &mut dyn Observer,
     ) -> Result<()> {
         let error = error.to_string();
-        self.report(stop.cell, 0, Some((arm.arm, &error)), outside);
-        let record = Record {
-            generation: self.generation,
-            round: 0,
-            position: 0,
-            arm: arm.arm,
-            timed: stop.timed,
-            outcome: Err(error),
-        };
-        (outside.take)(std::slice::from_ref(&record))?;
+        observer.report(stop.place, 0, Some((arm, &error)));
+        let record = self.record(arm, 0, Err(error));
+        observer.take(std::slice::from_ref(&record))?;
         stop.visited.records.push(record);
         Ok(())
     }
 
-    fn report(&self, cell: usize, round: u64, failed: Option<(Arm, &str)>, outside: &mut Outside<'_>) {
-        let elapsed = self.rig.elapsed().saturating_sub(outside.began);
-        let standing = &|| self.cells[cell].standing();
-        let done_cells = self.cells.iter().filter(|cell| cell.done).count();
-        let generation = self.generation;
-        (outside.progress)(&Progress { generation, cell, round, elapsed, standing, failed, done_cells });
+    fn record(&self, arm: Arm, round: u64, outcome: std::result::Result<Sample, String>) -> Record {
+        Record { generation: self.generation, round, position: 0, arm, timed: self.is_timed(), outcome }
+    }
+
+    fn is_timed(&self) -> bool {
+        matches!(self.kind, Kind::Timed { .. })
     }
 }

@@ -85,19 +85,18 @@ mod tests;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::thread::{sleep, yield_now};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use self::flight::Flight;
 use self::queues::{Completion, Entry, KernelQueues, Memory, Payload, Queues, Says};
 use self::support::Need;
 use super::error::{Error, Result};
-use super::message_sender::{PIN_LIMIT, pin_limit};
+use super::message_sender::await_pins;
 use super::ring::Ring;
 use super::send_queue::count_leaked;
 use super::{Copies, ERROR_PAUSE, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
 use crate::message::{Arena, Message, MessageMut, invert};
-use crate::pinning;
 
 pub use support::{Support, support};
 
@@ -219,7 +218,7 @@ pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
     /// Whether the socket's owner has something to do while it waits.
     is_attended: bool,
     operation: Operation,
-    ring: Ring,
+    ring: Ring<Message>,
     flight: Flight,
     /// Messages that `send` has been called for, in order. Those before `sent` are sent whole.
     gathered: Vec<Gathered>,
@@ -325,7 +324,7 @@ impl<S: Socket> UringSender<S> {
     pub fn new(socket: S, messages: Vec<Message>, operation: Operation, handover: Handover) -> Result<Self> {
         let ring = Ring::new(messages);
         if let Some(registered) = operation.registered() {
-            let mut slices = ring.messages().iter().flat_map(Message::io_slices);
+            let mut slices = ring.items().iter().flat_map(Message::io_slices);
             if !slices.all(|slice| registered.holds(slice)) {
                 return Err(Error::refused(
                     "io_uring_register(2) IORING_REGISTER_BUFFERS",
@@ -336,12 +335,12 @@ impl<S: Socket> UringSender<S> {
             }
             let has_one_field =
                 |message: &Message| message.io_slices().iter().filter(|slice| !slice.is_empty()).count() <= 1;
-            let is_vectored = !ring.messages().iter().all(has_one_field);
+            let is_vectored = !ring.items().iter().all(has_one_field);
             support::check(if is_vectored { Need::RegisteredFields } else { Need::UsageReport })?;
         } else if operation.is_zero_copy() {
             support::check(Need::UsageReport)?;
         }
-        let completions = (2 * ring.messages().len()).clamp(2 * MOST_GATHERED, MOST_COMPLETIONS);
+        let completions = (2 * ring.items().len()).clamp(2 * MOST_GATHERED, MOST_COMPLETIONS);
         let sizes = (MOST_GATHERED, completions);
         let queues = KernelQueues::new(socket.descriptor(), sizes, handover, operation.registered())?;
         let is_stacked = queues.stacks_notifications();
@@ -361,10 +360,10 @@ impl<S: Socket> UringSender<S> {
 }
 
 impl<S: Socket, Q: Queues> UringSender<S, Q> {
-    fn with_queues(socket: S, ring: Ring, operation: Operation, queues: Q) -> Result<Self> {
+    fn with_queues(socket: S, ring: Ring<Message>, operation: Operation, queues: Q) -> Result<Self> {
         let is_attended = attend(&socket, false)?.is_some();
-        let messages = ring.messages().len();
-        let longest_bytes = ring.messages().iter().map(Message::payload_bytes).max().unwrap_or(0);
+        let messages = ring.items().len();
+        let longest_bytes = ring.largest_bytes(Message::payload_bytes);
         let most_gathered = MOST_GATHERED.min(messages);
         let packed_bytes = match operation {
             Operation::Send => (most_gathered * longest_bytes).min(GATHERED_BYTES + longest_bytes),
@@ -397,7 +396,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     /// Replaces the number of messages that may be in flight.
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
-        self.most_in_flight = messages.clamp(1, self.ring.messages().len());
+        self.most_in_flight = messages.clamp(1, self.ring.items().len());
         self
     }
 
@@ -595,7 +594,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             *blocked = None;
             wait.progress(&self.socket, self.operation.call(), Ok(taken))?;
             if self.operation != Operation::Send {
-                self.lent.fields[place].describe_rest(&self.ring.messages()[message], taken_bytes);
+                self.lent.fields[place].describe_rest(&self.ring.items()[message], taken_bytes);
             }
             return Ok(());
         }
@@ -615,19 +614,14 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     }
 
     /// After a send that could not be pinned: waits for a notification, which frees what it lacked; where none is to
-    /// come, lets others run, who may have the memory. See [`MessageSender`](super::MessageSender).
+    /// come, for others, who may have the memory.
     fn make_room(&mut self, left_bytes: usize, blocked: &mut Option<Instant>) -> Result<()> {
         self.flight.counts.enobufs += 1;
         let ZeroCopyCounts { sends, completions, .. } = self.flight.counts;
         if completions < sends {
             return self.reap_until(|flight| flight.counts.completions > completions);
         }
-        let waited = blocked.get_or_insert_with(Instant::now).elapsed();
-        if waited >= self.wait_limit.min(PIN_LIMIT) || !pinning::can_pin(left_bytes) {
-            return Err(pin_limit(left_bytes));
-        }
-        yield_now();
-        Ok(())
+        await_pins(left_bytes, self.wait_limit, blocked)
     }
 
     /// Books completions until `enough` is true of what is in flight.
@@ -664,30 +658,23 @@ impl Lent {
 }
 
 /// Waits that bring nothing about, and how long they may last together.
-#[derive(Debug)]
 struct Patience {
-    interest: Interest,
-    limit: Duration,
-    since: Option<Instant>,
+    wait: Wait,
     /// Whether the socket was attended to since something last happened.
     again: bool,
 }
 
 impl Patience {
     fn new(interest: Interest, limit: Duration) -> Self {
-        Self { interest, limit, since: None, again: false }
+        Self { wait: Wait::new(interest, limit), again: false }
     }
 
     /// How long to wait now: until the limit, or until the socket is to be attended to once more.
     fn next(&mut self, socket: &impl Socket, progressed: bool) -> Result<Duration> {
         if progressed {
-            (self.since, self.again) = (None, false);
+            (self.wait.since, self.again) = (None, false);
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let left = self.limit.saturating_sub(since.elapsed());
-        if left.is_zero() {
-            return Err(self.interest.deadline_error(self.limit));
-        }
+        let left = self.wait.left()?;
         let due = attend(socket, self.again)?;
         self.again = true;
         Ok(due.map_or(left, |due| due.min(left)))
@@ -716,9 +703,8 @@ impl<S: Socket, Q: Queues> Drop for UringSender<S, Q> {
 
 impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
-        let (place, messages) = (self.ring.advance(), self.ring.messages().len());
-        // The one that was sent so many messages ago: with the whole ring in flight, this very one.
-        let due = place + if place < self.most_in_flight { messages } else { 0 } - self.most_in_flight;
+        let place = self.ring.advance();
+        let due = self.ring.place_before(self.most_in_flight);
         if !(self.flight.is_free(due) && self.flight.is_free(place)) {
             self.submit()?;
             self.reap_until(|flight| flight.is_free(due) && flight.is_free(place))?;
@@ -778,7 +764,7 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
 impl<S: Socket + Send, Q: Queues + Send> Observe for UringSender<S, Q> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        self.ring.messages_mut().iter_mut().map(MessageMut::new).for_each(write);
+        self.ring.prepare(write);
         Ok(())
     }
 
