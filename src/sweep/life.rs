@@ -1,6 +1,7 @@
 //! One life of some cells' instances: opened together, visited in turn, closed together.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::plan::Orders;
@@ -19,15 +20,19 @@ pub(super) enum Kind {
 }
 
 /// Where the results of a life go, and what ends it. Cells are told by their place in the life.
-pub(super) trait Observer {
+pub(super) struct Outside<'o> {
     /// Takes the records of a round when it is over, and of each failure.
-    fn take(&mut self, records: &[Record]) -> Result<()>;
+    pub(super) take: &'o mut dyn FnMut(&[Record]) -> Result<()>,
+    /// Is told which round of which cell begins, and which arm has failed.
+    pub(super) report: &'o mut dyn FnMut(usize, u64, Option<(Arm, &str)>),
+    /// Has the life end with the round that has begun.
+    pub(super) interrupted: &'o AtomicBool,
+}
 
-    /// A round of a cell begins, or an arm has failed.
-    fn report(&mut self, place: usize, round: u64, failed: Option<(Arm, &str)>);
-
-    /// Whether the life is to end with the round that has begun.
-    fn is_interrupted(&self) -> bool;
+impl Outside<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 /// A life that is to be had.
@@ -58,13 +63,13 @@ impl<'l, R: Rig> Life<'l, R> {
     pub(super) fn visit_in_turn(
         &self,
         orders: &mut Orders,
-        observer: &mut dyn Observer,
+        outside: &mut Outside<'_>,
     ) -> Result<Vec<Visited>> {
         let stop = |place| Stop { place, open: BTreeMap::new(), visited: Visited::default() };
         let mut stops: Vec<Stop<R::Instance<'l>>> = (0..self.cells.len()).map(stop).collect();
         for stop in &mut stops {
             let began = self.rig.elapsed();
-            self.open_arms(stop, orders, observer)?;
+            self.open_arms(stop, orders, outside)?;
             stop.visited.cost.lives += 1;
             stop.visited.cost.opening += self.rig.elapsed().saturating_sub(began);
         }
@@ -75,11 +80,11 @@ impl<'l, R: Rig> Life<'l, R> {
             for &place in &places {
                 let began = self.rig.elapsed();
                 let is_over = matches!(self.kind, Kind::Timed { until } if began >= until);
-                if visit > 0 && is_over || observer.is_interrupted() || !self.rig.is_alive() {
+                if visit > 0 && is_over || outside.is_interrupted() || !self.rig.is_alive() {
                     break 'life;
                 }
                 let stop = &mut stops[place];
-                self.visit(stop, visit, orders, observer)?;
+                self.visit(stop, visit, orders, outside)?;
                 stop.visited.cost.visits += 1;
                 stop.visited.cost.visiting += self.rig.elapsed().saturating_sub(began);
             }
@@ -92,18 +97,18 @@ impl<'l, R: Rig> Life<'l, R> {
         &self,
         stop: &mut Stop<R::Instance<'l>>,
         orders: &mut Orders,
-        observer: &mut dyn Observer,
+        outside: &mut Outside<'_>,
     ) -> Result<()> {
         let arms = &self.cells[stop.place];
         let mut order: Vec<usize> = (0..arms.len()).collect();
         orders.shuffle(&mut order);
         for arm in order {
-            if !self.rig.is_alive() || observer.is_interrupted() {
+            if !self.rig.is_alive() || outside.is_interrupted() {
                 break;
             }
             match self.rig.open(arms[arm]) {
                 Ok(instance) => drop(stop.open.insert(arm, instance)),
-                Err(error) => self.fail(stop, arms[arm], &error, observer)?,
+                Err(error) => self.fail(stop, arms[arm], &error, outside)?,
             }
         }
         Ok(())
@@ -115,14 +120,14 @@ impl<'l, R: Rig> Life<'l, R> {
         stop: &mut Stop<R::Instance<'l>>,
         visit: u64,
         orders: &mut Orders,
-        observer: &mut dyn Observer,
+        outside: &mut Outside<'_>,
     ) -> Result<()> {
         let arms = &self.cells[stop.place];
         for round in visit * ROUNDS_PER_VISIT..(visit + 1) * ROUNDS_PER_VISIT {
-            if stop.open.is_empty() || observer.is_interrupted() && round > 0 {
+            if stop.open.is_empty() || outside.is_interrupted() && round > 0 {
                 break;
             }
-            observer.report(stop.place, round, None);
+            (outside.report)(stop.place, round, None);
             let mut order: Vec<usize> = stop.open.keys().copied().collect();
             orders.shuffle(&mut order);
             let (mut records, mut failures) = (Vec::new(), Vec::new());
@@ -143,10 +148,10 @@ impl<'l, R: Rig> Life<'l, R> {
                     }
                 }
             }
-            observer.take(&records)?;
+            (outside.take)(&records)?;
             stop.visited.records.append(&mut records);
             for (arm, error) in failures {
-                self.fail(stop, arm, &error, observer)?;
+                self.fail(stop, arm, &error, outside)?;
             }
         }
         Ok(())
@@ -158,12 +163,12 @@ impl<'l, R: Rig> Life<'l, R> {
         stop: &mut Stop<R::Instance<'l>>,
         arm: Arm,
         error: &Error,
-        observer: &mut dyn Observer,
+        outside: &mut Outside<'_>,
     ) -> Result<()> {
         let error = error.to_string();
-        observer.report(stop.place, 0, Some((arm, &error)));
+        (outside.report)(stop.place, 0, Some((arm, &error)));
         let record = self.record(arm, 0, Err(error));
-        observer.take(std::slice::from_ref(&record))?;
+        (outside.take)(std::slice::from_ref(&record))?;
         stop.visited.records.push(record);
         Ok(())
     }

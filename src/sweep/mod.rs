@@ -14,7 +14,7 @@ pub(crate) mod rig;
 mod visits;
 
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +29,7 @@ use crate::results::observation::observe;
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
 use crate::results::stats::Effect;
 use crate::results::store::Plan;
-use life::{Kind, Visited};
+use life::{Kind, Life, Visited};
 
 pub use rig::{Bursts, PairRig, Rig};
 pub use visits::{Visit, Visits};
@@ -212,9 +212,9 @@ impl<'a, R: Rig> Sweep<'a, R> {
             if cells.is_empty() {
                 return Ok(StopReason::Precise);
             }
-            let mut orders = plan::orders(self.plan, self.generation);
+            let mut orders = plan::orders(self.plan.seed, self.generation);
             orders.shuffle(&mut cells);
-            for group in plan::groups(self.plan, &cells)? {
+            for group in plan::groups(&cells, |&cell| plan::arms(self.plan, self.plan.cells[cell]))? {
                 let left = self.left_for_times(outside);
                 // Its instances are opened and visited once, whatever that takes.
                 let least: Duration = group.iter().filter_map(|&cell| self.cells[cell].cost.of_life(1)).sum();
@@ -223,7 +223,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
                     return Ok(StopReason::Time);
                 }
                 let until = self.rig.elapsed().saturating_add(left);
-                self.live(&group, &Kind::Timed { until }, &mut orders, outside)?;
+                self.live(&group, Kind::Timed { until }, &mut orders, outside)?;
             }
             self.update_done();
             self.generation += 1;
@@ -232,7 +232,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
 
     /// The counted visits: one of each cell that has none.
     fn run_counted(&mut self, outside: &mut Outside<'_>) -> Result<()> {
-        let mut orders = plan::orders(self.plan, self.generation);
+        let mut orders = plan::orders(self.plan.seed, self.generation);
         let mut cells: Vec<usize> = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell)).collect();
         orders.shuffle(&mut cells);
         // The time for them was kept free by an estimate: they may take somewhat longer.
@@ -242,7 +242,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
             if is_over || outside.is_interrupted() {
                 break;
             }
-            self.live(&[cell], &Kind::Counted, &mut orders, outside)?;
+            self.live(&[cell], Kind::Counted, &mut orders, outside)?;
         }
         Ok(())
     }
@@ -263,12 +263,36 @@ impl<'a, R: Rig> Sweep<'a, R> {
     fn live(
         &mut self,
         cells: &[usize],
-        kind: &Kind,
+        kind: Kind,
         orders: &mut plan::Orders,
         outside: &mut Outside<'_>,
     ) -> Result<()> {
         self.rig.count(if matches!(kind, Kind::Timed { .. }) { &[] } else { &self.options.events });
-        let visited = self.visit_in_turn(cells, kind, orders, outside)?;
+        let tried = |&cell: &usize| -> Vec<Arm> {
+            let arms = self.cells[cell].arms.iter().filter(|arm| !arm.is_given_up());
+            arms.map(|arm| arm.arm).collect()
+        };
+        let life = Life {
+            rig: &self.rig,
+            cells: &cells.iter().map(tried).collect::<Vec<_>>(),
+            generation: self.generation,
+            kind,
+        };
+        let mut report = |place: usize, round: u64, failed: Option<(Arm, &str)>| {
+            let cell = cells[place];
+            (outside.progress)(&Progress {
+                generation: self.generation,
+                cell,
+                round,
+                elapsed: self.rig.elapsed().saturating_sub(outside.began),
+                standing: &|| self.cells[cell].standing(),
+                failed,
+                done_cells: self.cells.iter().filter(|cell| cell.done).count(),
+            });
+        };
+        let (take, interrupted) = (&mut *outside.take, outside.interrupted);
+        let visited =
+            life.visit_in_turn(orders, &mut life::Outside { take, report: &mut report, interrupted })?;
         for (&cell, Visited { records, cost }) in cells.iter().zip(&visited) {
             self.learn(cell, records);
             if matches!(kind, Kind::Timed { .. }) {

@@ -193,32 +193,31 @@ const GROUP_PAIRS: usize = 160;
 /// Memory of the messages and buffers that are open at once.
 const GROUP_BYTES: usize = 1 << 30;
 
-/// Cuts `cells` into groups whose instances are open at once, and which are visited in turn.
+/// Cuts `cells` into groups whose instances are open at once, and which are visited in turn. `arms` are those of a cell.
 ///
 /// # Errors
 /// As [`buffer_bytes`].
-pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Result<Vec<Vec<usize>>> {
-    let weight = |cell: usize| {
-        let mut cases = arms(plan, plan.cells[cell]).into_iter().map(|arm| arm.case);
-        cases.try_fold((0, 0), |(pairs, bytes), case| {
+pub(crate) fn groups<T: Clone>(cells: &[T], arms: impl Fn(&T) -> Vec<Arm>) -> Result<Vec<Vec<T>>> {
+    let weight = |cell: &T| {
+        arms(cell).into_iter().map(|arm| arm.case).try_fold((0, 0), |(pairs, bytes), case| {
             let both = buffer_bytes(&case, Side::Server)? + buffer_bytes(&case, Side::Client)?;
             Result::Ok((pairs + case.threads, bytes + both))
         })
     };
     // As many in each group as in the others, give or take one.
     let most = cells.len().div_ceil(cells.len().div_ceil(GROUP_CELLS).max(1)).max(1);
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut groups: Vec<Vec<T>> = Vec::new();
     let mut open = (0, 0);
-    for &cell in cells {
+    for cell in cells {
         let (pairs, bytes) = weight(cell)?;
-        let fits = |group: &&mut Vec<usize>| {
+        let fits = |group: &&mut Vec<T>| {
             group.len() < most && open.0 + pairs <= GROUP_PAIRS && open.1 + bytes <= GROUP_BYTES
         };
         if let Some(group) = groups.last_mut().filter(fits) {
-            group.push(cell);
+            group.push(cell.clone());
             open = (open.0 + pairs, open.1 + bytes);
         } else {
-            groups.push(vec![cell]);
+            groups.push(vec![cell.clone()]);
             open = (pairs, bytes);
         }
     }
@@ -227,8 +226,8 @@ pub(crate) fn groups(plan: &Plan, cells: &[usize]) -> Result<Vec<Vec<usize>>> {
 
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
 #[must_use]
-pub(crate) fn orders(plan: &Plan, generation: u64) -> Orders {
-    let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
+pub(crate) fn orders(seed: u64, generation: u64) -> Orders {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(generation);
     Orders(rng)
 }
@@ -348,12 +347,16 @@ mod tests {
             Plan { profile: "full".to_owned(), seed: 7, precision: 0.01, series, cells, only_in: Vec::new() };
         let all: Vec<usize> = (0..plan.cells.len()).collect();
         let sizes = |plan: &Plan, cells: &[usize]| {
-            groups(plan, cells).unwrap().iter().map(Vec::len).collect::<Vec<_>>()
+            groups(cells, |&cell| arms(plan, plan.cells[cell]))
+                .unwrap()
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>()
         };
         assert_eq!(sizes(&plan, &all), [6, 6, 6]);
         assert_eq!(sizes(&plan, &all[..7]), [4, 3]);
         assert_eq!(sizes(&plan, &[]), [0; 0]);
-        assert_eq!(groups(&plan, &all).unwrap().concat(), all);
+        assert_eq!(groups(&all, |&cell| arms(&plan, plan.cells[cell])).unwrap().concat(), all);
         for cell in &mut plan.cells {
             cell.threads = 64;
         }
@@ -362,17 +365,9 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_orders_again_and_each_generation_its_own() {
-        let plan = |seed| Plan {
-            profile: String::new(),
-            seed,
-            precision: 0.01,
-            series: vec![Series::new(SendPath::TwoCopy, Layout::Heap)],
-            cells: Vec::new(),
-            only_in: Vec::new(),
-        };
         let order = |seed, generation| {
             let mut items: Vec<u32> = (0..20).collect();
-            orders(&plan(seed), generation).shuffle(&mut items);
+            orders(seed, generation).shuffle(&mut items);
             items
         };
         assert_eq!(order(1, 0), order(1, 0));

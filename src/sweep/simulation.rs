@@ -25,11 +25,11 @@ use crate::results::verdict::Verdict;
 use crate::sample::{Sample, SideReport};
 
 /// What a burst takes where nothing disturbs it.
-pub(super) const BURST: Duration = Duration::from_millis(4);
+pub(crate) const BURST: Duration = Duration::from_millis(4);
 
 /// What a machine does to a burst's time, on the log scale.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Machine {
+pub(crate) enum Machine {
     /// Noise of 3 % sd that is correlated by one half with that of the burst before, drift of 5 % over the sweep,
     /// stretches of bursts that something else slows down by up to 30 %, and instances that differ by 0.2 % sd.
     Shared,
@@ -47,7 +47,7 @@ const SLOW: Duration = Duration::from_millis(400);
 
 /// How an instance fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// It does not open.
     Open,
     /// Its n-th burst fails, from 0.
@@ -71,7 +71,7 @@ struct Weather {
 }
 
 /// Pairs and a clock that exist in numbers alone.
-pub(super) struct SimulatedRig {
+pub(crate) struct SimulatedRig {
     machine: Machine,
     /// How long the sweep will take, which the drift goes by.
     limit: Duration,
@@ -89,10 +89,11 @@ pub(super) struct SimulatedRig {
     events: Vec<Event>,
     lives: RefCell<HashMap<Arm, u64>>,
     alive: Slot<bool>,
+    bursts: Slot<u64>,
     pub(super) restarts: u32,
 }
 
-pub(super) struct SimulatedInstance {
+pub(crate) struct SimulatedInstance {
     arm: Arm,
     log: f64,
     bursts: u64,
@@ -100,7 +101,7 @@ pub(super) struct SimulatedInstance {
 }
 
 impl SimulatedRig {
-    pub(super) fn new(
+    pub(crate) fn new(
         seed: u64,
         machine: Machine,
         limit: Duration,
@@ -128,16 +129,22 @@ impl SimulatedRig {
             events: Vec::new(),
             lives: RefCell::default(),
             alive: Slot::new(true),
+            bursts: Slot::new(0),
             restarts: 0,
         }
     }
 
-    pub(super) fn failing(self, failures: impl Fn(Arm, u64) -> Option<Failure> + 'static) -> Self {
+    pub(crate) fn failing(self, failures: impl Fn(Arm, u64) -> Option<Failure> + 'static) -> Self {
         Self { failures: Box::new(failures), ..self }
     }
 
     pub(super) fn unsteady(self, unsteady: impl Fn(Arm, u64) -> f64 + 'static) -> Self {
         Self { unsteady: Box::new(unsteady), ..self }
+    }
+
+    /// How many bursts have run.
+    pub(crate) fn bursts(&self) -> u64 {
+        self.bursts.get()
     }
 
     fn draw(&self, sd: f64) -> f64 {
@@ -231,6 +238,7 @@ impl Rig for SimulatedRig {
         }
         let elapsed = BURST.mul_f64((instance.log + self.disturbance(instance.arm)).exp());
         self.clock.set(self.clock.get() + elapsed);
+        self.bursts.set(self.bursts.get() + 1);
         let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap();
         let counters = self
             .events

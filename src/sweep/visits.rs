@@ -1,16 +1,13 @@
 //! What a bench measures: lives of given arms, interleaved as a sweep's, and handed out visit by visit.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::life::Kind;
-use super::{ArmState, Options, Outside, Rig, Sweep, plan};
-use crate::case::Cell;
+use super::life::{Kind, Life, Outside};
+use super::{Rig, plan};
 use crate::error::Result;
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
-use crate::results::store::Plan;
 use crate::sample::Sample;
 
 /// What one visit measured of an arm: a burst for each of its rounds.
@@ -100,53 +97,29 @@ impl<R: Rig> Visits<R> {
     }
 
     fn try_live(&mut self, going: &[Arm]) -> Result<()> {
-        let mut by_cell: Vec<(Cell, Vec<Arm>)> = Vec::new();
+        let mut cells: Vec<Vec<Arm>> = Vec::new();
         for &arm in going {
-            match by_cell.iter_mut().find(|(cell, _)| *cell == arm.case.cell()) {
-                Some((_, arms)) => arms.push(arm),
-                None => by_cell.push((arm.case.cell(), vec![arm])),
+            match cells.iter_mut().find(|arms| arms[0].case.cell() == arm.case.cell()) {
+                Some(arms) => arms.push(arm),
+                None => cells.push(vec![arm]),
             }
         }
-        let mut series = Vec::new();
-        for arm in going {
-            if !series.contains(&arm.case.series()) {
-                series.push(arm.case.series());
-            }
-        }
-        let plan = Plan {
-            profile: "bench".to_owned(),
-            seed: self.seed,
-            precision: 0.0,
-            series,
-            cells: by_cell.iter().map(|(cell, _)| *cell).collect(),
-            only_in: Vec::new(),
-        };
-        let options = Options { limit: Duration::MAX, events: Vec::new() };
-        let mut sweep = Sweep::new(&plan, &options, &mut self.rig, &[]);
-        for (cell, (_, arms)) in sweep.cells.iter_mut().zip(by_cell) {
-            let state = |arm: Arm| ArmState { arm, observations: Vec::new(), failures_in_a_row: 0 };
-            cell.arms = arms.into_iter().map(state).collect();
-        }
-        sweep.generation = self.lives;
+        let generation = self.lives;
         self.lives += 1;
-
-        let taken: RefCell<Vec<Record>> = RefCell::default();
-        let mut outside = Outside {
-            take: &mut |records| {
-                taken.borrow_mut().extend_from_slice(records);
-                Ok(())
-            },
-            interrupted: &AtomicBool::new(false),
-            progress: &mut |_| {},
-            began: sweep.rig.elapsed(),
-        };
-        let mut orders = plan::orders(&plan, sweep.generation);
-        let mut cells: Vec<usize> = (0..plan.cells.len()).collect();
+        let mut orders = plan::orders(self.seed, generation);
         orders.shuffle(&mut cells);
-        for group in plan::groups(&plan, &cells)? {
-            let lived = sweep.live(&group, &Kind::Timed { until: Duration::MAX }, &mut orders, &mut outside);
+        let mut outside = Outside {
+            take: &mut |_| Ok(()),
+            report: &mut |_, _, _| {},
+            interrupted: &AtomicBool::new(false),
+        };
+        for cells in plan::groups(&cells, Vec::clone)? {
+            self.rig.count(&[]);
+            let kind = Kind::Timed { until: Duration::MAX };
+            let life = Life { rig: &self.rig, cells: &cells, generation, kind };
+            let visited = life.visit_in_turn(&mut orders, &mut outside)?;
             let mut visits: BTreeMap<u64, HashMap<Arm, Visit>> = BTreeMap::new();
-            for Record { round, arm, outcome, .. } in taken.take() {
+            for Record { round, arm, outcome, .. } in visited.into_iter().flat_map(|cell| cell.records) {
                 match outcome {
                     Ok(sample) => {
                         let visit = visits.entry(round / ROUNDS_PER_VISIT).or_default();
@@ -160,7 +133,9 @@ impl<R: Rig> Visits<R> {
             for (arm, visit) in visits.into_values().flatten().filter(|(_, visit)| whole(visit)) {
                 self.measured.entry(arm).or_default().push_back(visit);
             }
-            lived?;
+            if !self.rig.is_alive() {
+                self.rig.restart()?;
+            }
         }
         Ok(())
     }
@@ -168,10 +143,12 @@ impl<R: Rig> Visits<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::super::simulation::{Failure, Machine, SimulatedInstance, SimulatedRig};
     use super::super::{ROUNDS, VISITS_PER_LIFE};
     use super::*;
-    use crate::case::{Case, SendPath};
+    use crate::case::{Case, Cell, SendPath};
     use crate::error::Error;
     use crate::event::Event;
 

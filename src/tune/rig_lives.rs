@@ -165,39 +165,12 @@ fn log_ratio(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
     use std::sync::atomic::AtomicBool;
-
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
-    use rand_distr::{Distribution, Normal};
 
     use super::super::{Range, Threshold, tune};
     use super::*;
     use crate::case::{Layout, SendPath};
-    use crate::error::{Error, Result};
-    use crate::event::Event;
-    use crate::sample::SideReport;
-
-    /// Bursts whose time is drawn: of noise of 2 %, a machine that becomes slower by a tenth and faster again within some
-    /// seconds, and instances that differ by 0.4 %.
-    struct SimulatedRig {
-        rng: RefCell<ChaCha8Rng>,
-        clock: Cell<Duration>,
-        bursts: RefCell<Vec<Arm>>,
-        fails: fn(Case) -> bool,
-    }
-
-    impl SimulatedRig {
-        fn new(seed: u64) -> Self {
-            let rng = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
-            Self { rng, clock: Cell::default(), bursts: RefCell::default(), fails: |_| false }
-        }
-
-        fn draw(&self, sd: f64) -> f64 {
-            Normal::new(0.0, sd).unwrap().sample(&mut *self.rng.borrow_mut())
-        }
-    }
+    use crate::sweep::simulation::{BURST, Failure, Machine, SimulatedRig};
 
     /// From which size on `one_copy` is better.
     const CROSSING: f64 = 20_000.0;
@@ -212,43 +185,10 @@ mod tests {
         }
     }
 
-    impl Rig for SimulatedRig {
-        type Instance<'rig> = (Arm, f64);
-
-        fn count(&mut self, _: &[Event]) {}
-
-        fn open(&self, arm: Arm) -> Result<(Arm, f64)> {
-            if (self.fails)(arm.case) {
-                return Err(Error::Protocol("planted".to_owned()));
-            }
-            Ok((arm, self.draw(0.004)))
-        }
-
-        fn burst(&self, (arm, own): &mut (Arm, f64)) -> Result<Sample> {
-            self.bursts.borrow_mut().push(*arm);
-            let machine = 0.1 * self.clock.get().as_secs_f64().sin();
-            let elapsed_ns = 1000.0 * message_ns(arm.case) * (*own + machine + self.draw(0.02)).exp();
-            self.clock.set(self.clock.get() + Duration::from_millis(4));
-            Ok(Sample {
-                elapsed_ns: elapsed_ns as u64,
-                messages: 1000,
-                pairs: 1,
-                server: SideReport::default(),
-                client: SideReport { pairs_ns: elapsed_ns as u64, ..SideReport::default() },
-            })
-        }
-
-        fn is_alive(&self) -> bool {
-            true
-        }
-
-        fn restart(&mut self) -> Result<()> {
-            Ok(())
-        }
-
-        fn elapsed(&self) -> Duration {
-            self.clock.get()
-        }
+    /// Bursts of a thousand messages, on a machine that others share.
+    fn rig(seed: u64) -> SimulatedRig {
+        let truth = |case| (BURST.as_nanos() as f64 / 1000.0 / message_ns(case)).ln();
+        SimulatedRig::new(seed, Machine::Shared, Duration::from_mins(1), truth)
     }
 
     fn at(path: SendPath) -> CaseAt {
@@ -263,7 +203,7 @@ mod tests {
     #[test]
     fn a_life_has_ten_rounds_of_all_arms_of_a_size_and_says_what_the_arm_gains() {
         let questions = questions();
-        let mut lives = RigLives::new(SimulatedRig::new(1), &questions, 1);
+        let mut lives = RigLives::new(rig(1), &questions, 1);
         let asked: Vec<Asked> =
             [(0, 4096), (1, 4096), (0, 65536)].map(|(question, bytes)| Asked { question, bytes }).into();
         let gains: Vec<f64> = lives.live(&asked).into_iter().map(|gains| gains.unwrap()).collect();
@@ -273,7 +213,7 @@ mod tests {
             assert!((gains - truth).abs() < 0.05, "{bytes}: {gains} where it is {truth}");
         }
         // The baseline serves both questions.
-        assert_eq!(lives.rig.bursts.borrow().len(), 10 * (3 + 2));
+        assert_eq!(lives.rig.bursts(), 10 * (3 + 2));
     }
 
     #[test]
@@ -285,7 +225,7 @@ mod tests {
         let (arm, baseline) = (at(SendPath::ZeroCopy, Layout::Page), at(SendPath::TwoCopy, Layout::Heap));
         let questions = [Question { arm, baseline }];
         let live = |fragment_ns| {
-            let mut lives = RigLives::new(SimulatedRig::new(1), &questions, 1);
+            let mut lives = RigLives::new(rig(1), &questions, 1);
             lives.add_fragment_cost(FragmentCost { fragment_ns, mss_bytes: Some(1448) });
             let gain = *lives.live(&[Asked { question: 0, bytes: 65536 }])[0].as_ref().unwrap();
             (gain, lives.bearable_ns(0, 65536, gain.exp()).unwrap())
@@ -301,13 +241,14 @@ mod tests {
     #[test]
     fn an_arm_that_fails_fails_alone_and_says_which_it_was() {
         let questions = questions();
-        let rig = SimulatedRig { fails: |case| case.path == SendPath::ZeroCopy, ..SimulatedRig::new(1) };
+        let fails = |arm: Arm| arm.case.path == SendPath::ZeroCopy;
+        let rig = rig(1).failing(move |arm, _| fails(arm).then_some(Failure::Open));
         let mut lives = RigLives::new(rig, &questions, 1);
         let gains = lives.live(&[0, 1].map(|question| Asked { question, bytes: 4096 }));
         assert!(gains[0].is_ok());
         let error = gains[1].as_ref().unwrap_err();
         assert!(
-            error.starts_with("rr/zero_copy/heap/4096B/1T/paired: ") && error.contains("planted"),
+            error.starts_with("rr/zero_copy/heap/4096B/1T/paired: ") && error.contains("simulated"),
             "{error}"
         );
     }
@@ -318,7 +259,7 @@ mod tests {
         let questions = questions();
         let mut covered = 0;
         for seed in 0..100 {
-            let mut lives = RigLives::new(SimulatedRig::new(seed), &questions[..1], seed);
+            let mut lives = RigLives::new(rig(seed), &questions[..1], seed);
             let time = Duration::from_mins(1);
             let (answers, _) = tune(&mut lives, &[range], time, &AtomicBool::new(false), &mut |_| {});
             let Threshold::Found { low, high, .. } = answers[0].threshold else { panic!("{:?}", answers[0]) };
