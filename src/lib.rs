@@ -64,11 +64,12 @@
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
 //!   [`message`]: the fields. `pinning`: how much memory may be pinned.
+//!   `deadlines`: how long anything may take.
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
 //! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
 //!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
 //! - `fragments`: into how many packets and fragments the kernel cuts a message.
-//! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread.
+//! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread. `process`: child processes.
 //! - `pair`: the two processes, their threads and connections, and the bursts that they run.
 //! - `settings`: what options and variables say, read once for every command and bench.
 //! - `measure`: bursts become samples. `doctor`: what the machine can measure, and what it cannot.
@@ -76,6 +77,7 @@
 //! - `sweep`: all cases, interleaved. `tune`: from which size on a path pays. `ab`: two builds, interleaved. `report`: a page of a sweep.
 //! - `cli`: one file per subcommand of `sendpath`.
 
+mod deadlines;
 pub mod message;
 pub mod path;
 mod pinning;

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::deadlines::LISTEN_LIMIT;
 use crate::error::{Error, Result};
 
 /// How often a child is looked at that is waited for until a deadline.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// How long the last words of a child are waited for, where others may still write to its standard error.
-const LISTEN_LIMIT: Duration = Duration::from_millis(100);
 
 /// A child that leads a process group of its own, so that Ctrl-C reaches this process alone, which then ends the child in
 /// good order. Dropped while it runs, it is killed, with its group.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::deadlines::COPY_LIMIT;
 use crate::error::{Error, Result};
 use crate::pair::{Peer, remove_peers_program};
 use crate::process::Process;
@@ -14,8 +15,6 @@ use crate::random;
 
 /// What stands for the program's path, in the command that copies it and in the peer's.
 pub const PLACEHOLDER: &str = "{}";
-/// How long a copy may take.
-const COPY_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A program that lies on both machines under one path, until this is dropped.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
+use crate::deadlines::{WORKER_BURST_LIMIT, WORKER_END_LIMIT, WORKER_OPEN_LIMIT};
 use crate::environment::Program;
 use crate::error::{Error, Result};
 use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
@@ -29,13 +30,6 @@ use crate::sample::{Sample, Side};
 ///
 /// 2: a case has shape, engine and threshold. A worker of protocol 1 would leave them out and measure another case.
 pub const PROTOCOL: u32 = 2;
-
-/// How long a worker may take to be ready, and to open a case: the peer's command may be slow, and the memory large.
-const OPEN_LIMIT: Duration = Duration::from_mins(1);
-/// How long it may take for a burst: longer than the deadlines inside it, so that the worker says what was late.
-const BURST_LIMIT: Duration = Duration::from_secs(9);
-/// How long a worker may take to end once its input has ended.
-const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A build of this program, and what to run it with.
 #[derive(Clone, Debug)]
@@ -125,7 +119,7 @@ impl Worker {
             drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
         });
         let mut worker = Self { process, questions: Some(questions), answers, cpu_time_is_whole: false };
-        match worker.answer(OPEN_LIMIT) {
+        match worker.answer(WORKER_OPEN_LIMIT) {
             Ok(Answer::Ready { protocol: PROTOCOL, cpu_time_is_whole, .. }) => {
                 worker.cpu_time_is_whole = cpu_time_is_whole != Some(false);
                 Ok(worker)
@@ -155,7 +149,7 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn open(&mut self, case: Case) -> Result<u64> {
-        match self.ask(&Request::Open { case }, OPEN_LIMIT)? {
+        match self.ask(&Request::Open { case }, WORKER_OPEN_LIMIT)? {
             Answer::Opened { burst_ns } => Ok(burst_ns),
             _ => Err(wrong_answer()),
         }
@@ -166,7 +160,7 @@ impl Worker {
     /// # Errors
     /// What the worker failed with, or a deadline.
     pub fn burst(&mut self, burst_ns: u64) -> Result<Sample> {
-        match self.ask(&Request::Burst { burst_ns }, BURST_LIMIT)? {
+        match self.ask(&Request::Burst { burst_ns }, WORKER_BURST_LIMIT)? {
             Answer::Done(sample) => Ok(*sample),
             _ => Err(wrong_answer()),
         }
@@ -203,7 +197,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // A worker ends when its input ends.
         drop(self.questions.take());
-        drop(self.process.wait_for(END_LIMIT));
+        drop(self.process.wait_for(WORKER_END_LIMIT));
     }
 }
 

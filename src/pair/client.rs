@@ -7,27 +7,28 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::Domain;
 
 use super::control::{Description, ToClient, ToServer, greeting, write_frame};
 use super::fault::FaultyReceiver;
 use super::options::effective;
 use super::peer::Peer;
 use super::recorder::Recorder;
-use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, metered};
+use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, locked, metered};
 use super::watch::{Supervisor, Watch};
 use super::{
     Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, monotonic_ns, most_in_flight,
     seed, send_request,
 };
 use crate::case::{Case, Placement, Workload};
+use crate::deadlines::{CONNECT_LIMIT, OVERWRITTEN_LIMIT};
 use crate::environment::{Cpus, Topology};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -36,9 +37,6 @@ use crate::path::{self, ReceiveMessage, recv_all, send_all};
 use crate::program;
 use crate::sample::{Seen, Side, SideReport};
 use crate::topology::{self, affinity, copy_causes};
-
-/// How long a connection may take to be made.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The option that has a client end with its parent. Only a child of the server's gets it: what starts a peer's client,
 /// a shell or a container's runtime, may end before it.
@@ -188,7 +186,7 @@ impl Client {
         let topology = self.topology.as_ref().ok_or_else(out_of_turn)?;
         topology::bring_up(topology, Side::Client)?;
         let interfaces = topology::interfaces(topology)?;
-        let socket = effective(&socket(Domain::IPV4, &options)?)?;
+        let socket = effective(&options.resetting_socket(Domain::IPV4)?)?;
         self.options = Some(options);
         Ok(ToServer::Up { interfaces, socket })
     }
@@ -224,9 +222,7 @@ impl Client {
 
 impl ClientInstance {
     fn connections(&self) -> Vec<Arc<TcpStream>> {
-        let connection = |end: &SharedEnd<Receiving>| {
-            Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
-        };
+        let connection = |end: &SharedEnd<Receiving>| Arc::clone(&locked(end).state.connection);
         self.ends.iter().map(connection).collect()
     }
 
@@ -248,7 +244,7 @@ impl ClientInstance {
         if burst.mode == Mode::TimeEach && self.case.workload == Workload::Rr {
             let mut sum = Recorder::new();
             for end in &self.ends {
-                let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut end = locked(end);
                 sum.take(end.state.round_trips.as_mut());
             }
             report.round_trips = Some(sum.round_trips());
@@ -293,18 +289,8 @@ fn describe() -> Result<Description> {
     })
 }
 
-fn socket(domain: Domain, options: &SocketOptions) -> Result<Socket> {
-    let socket = Socket::new(domain, Type::STREAM, None)
-        .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
-    options.apply(&socket)?;
-    // Closing resets the connection: when an instance ends nothing is under way, and thousands of them
-    // would otherwise leave as many ports waiting.
-    socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
-    Ok(socket)
-}
-
 fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
-    let socket = socket(Domain::for_address(server), options)?;
+    let socket = options.resetting_socket(Domain::for_address(server))?;
     socket
         .connect_timeout(&server.into(), CONNECT_LIMIT)
         .map_err(|errno| match errno.kind() {
@@ -437,7 +423,6 @@ impl Pair<'_> {
 
     /// Waits until a whole message has arrived and has been overwritten; then takes it in, and counts what it has.
     fn receive_overwritten(&mut self) -> Result<Seen> {
-        const LIMIT: Duration = Duration::from_secs(4);
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
         let shapes = self.case.shape.messages(self.case.payload_bytes);
         let payload_bytes: usize = shapes[*self.next_sequence as usize % shapes.len()].iter().sum();
@@ -446,8 +431,8 @@ impl Pair<'_> {
         // and the bursts that are timed later on this connection would have another one.
         let since = Instant::now();
         while unread_bytes(self.connection)? < arrival_bytes {
-            if since.elapsed() > LIMIT {
-                return Err(Error::deadline("message that was overwritten", LIMIT));
+            if since.elapsed() > OVERWRITTEN_LIMIT {
+                return Err(Error::deadline("message that was overwritten", OVERWRITTEN_LIMIT));
             }
             sleep(LOOK_AGAIN);
         }

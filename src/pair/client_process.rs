@@ -17,19 +17,11 @@ use super::control::{ToClient, ToServer, greeting, write_frame};
 use super::peer::{Client, Peer};
 use super::watch::{Supervisor, Watch};
 use super::{Token, client};
+use crate::deadlines::{ANSWER_LIMIT, CAUSE_LIMIT, EXIT_LIMIT, KILLED_LIMIT};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::process::{Process, Said};
 use crate::sample::Side;
-
-/// How long the client may take for what is no burst. With the limits below, whatever happens is said within 10 s.
-const ANSWER_LIMIT: Duration = Duration::from_secs(7);
-/// How long an error that only echoes the other side's end waits for a better one from there.
-const CAUSE_LIMIT: Duration = Duration::from_secs(2);
-/// How long the client may take to go, before it is killed.
-const EXIT_LIMIT: Duration = Duration::from_secs(2);
-/// How long one that was killed may still be seen.
-const KILLED_LIMIT: Duration = Duration::from_millis(100);
 
 /// The client process, and what is needed to talk to it.
 pub(super) struct ClientProcess {

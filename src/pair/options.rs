@@ -4,13 +4,16 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
 
 use crate::case::parse_bytes;
 use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
+use crate::host;
 
 /// The size of a socket's two buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +75,24 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
+    /// A stream socket that has them.
+    pub(super) fn socket(&self, domain: Domain) -> Result<Socket> {
+        let socket = Socket::new(domain, Type::STREAM, None)
+            .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
+        self.apply(&socket)?;
+        Ok(socket)
+    }
+
+    /// The same, which resets its connection when it is closed: when an instance ends nothing is under way, and thousands
+    /// of them would otherwise leave as many ports waiting.
+    pub(super) fn resetting_socket(&self, domain: Domain) -> Result<Socket> {
+        let socket = self.socket(domain)?;
+        socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
+        Ok(socket)
+    }
+
     /// Sets them on a socket: before `connect(2)` or `listen(2)`, since the window scale is fixed then.
-    pub(super) fn apply(&self, socket: &impl AsFd) -> Result<()> {
+    fn apply(&self, socket: &impl AsFd) -> Result<()> {
         if let Buffers::Fixed(bytes) = self.buffers {
             // The forced variants pass the sysctl caps, and take CAP_NET_ADMIN.
             setsockopt(socket, sockopt::SndBufForce, &bytes)
@@ -88,7 +107,7 @@ impl SocketOptions {
                     "{:?} is not among net.ipv4.tcp_available_congestion_control ({}), or not allowed to this \
                      user; reno always is",
                     self.congestion,
-                    crate::host::sysctl("net/ipv4/tcp_available_congestion_control")
+                    host::sysctl("net/ipv4/tcp_available_congestion_control")
                 ))
         })?;
         setsockopt(socket, sockopt::TcpNoDelay, &true).map_err(Error::call("setsockopt(2) TCP_NODELAY"))

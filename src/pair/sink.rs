@@ -6,10 +6,10 @@
 //! would have every send copied. An acknowledgement says what has left, never more, since the kernel ignores a segment
 //! that acknowledges what was not sent: the bytes written so far without those that `SIOCOUTQNSD` calls unsent.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::yield_now;
@@ -19,15 +19,14 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use rustix::net::SendFlags;
-use socket2::{Domain, Type};
+use socket2::Domain;
 
 use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
-use super::watch::STALL_SINK;
 use super::{SocketOptions, receive_request};
+use crate::deadlines::STALL_SINK;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::path::socket::sealed::Sealed;
-use crate::path::socket::{MappedReceive, Mapping};
 use crate::path::{Interest, Readiness, Socket};
 use crate::topology::Sink;
 
@@ -336,11 +335,8 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
     /// The headers of IPv4 and TCP, without options.
     const HEADER_BYTES: u32 = 40;
 
-    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
-        .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
-    options.apply(&socket)?;
-    // Closing resets. No peer answers a FIN, so the kernel would send it again and again.
-    socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
+    // No peer would answer a FIN, so that the kernel would send it again and again.
+    let socket = options.resetting_socket(Domain::IPV4)?;
     socket
         .bind(&SocketAddrV4::new(Sink::SENDER_ADDRESS, 0).into())
         .map_err(Error::call("bind(2) of the sink's connection"))?;
@@ -391,7 +387,13 @@ impl SinkSocket {
     }
 }
 
-impl Sealed for SinkSocket {}
+impl Sealed for SinkSocket {
+    type Inner = TcpStream;
+
+    fn inner(&self) -> &TcpStream {
+        &self.0.connection
+    }
+}
 
 impl Socket for SinkSocket {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -408,50 +410,12 @@ impl Socket for SinkSocket {
         self.counted(unsafe { self.0.connection.send_zero_copy(slices) })
     }
 
-    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.connection.recv(bytes)
-    }
-
-    fn discard(&self, bytes: usize) -> io::Result<usize> {
-        self.0.connection.discard(bytes)
-    }
-
-    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.0.connection.recv_vectored(slices)
-    }
-
-    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        self.0.connection.map_received(bytes)
-    }
-
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.0.connection.receive_mapped(request) }
-    }
-
-    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
-        self.0.connection.recv_error_queue(control)
-    }
-
     fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
         self.counted(self.0.connection.splice_from(pipe, bytes, is_last))
     }
 
     fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
         self.counted(self.0.connection.send_file(file, offset_bytes, bytes))
-    }
-
-    fn enable_zero_copy(&self) -> io::Result<()> {
-        self.0.connection.enable_zero_copy()
-    }
-
-    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
-        self.0.connection.shut_down(how)
-    }
-
-    fn reset(&self) -> io::Result<()> {
-        self.0.connection.reset()
     }
 
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
@@ -470,10 +434,6 @@ impl Socket for SinkSocket {
                 return Ok(readiness);
             }
         }
-    }
-
-    fn descriptor(&self) -> RawFd {
-        self.0.connection.descriptor()
     }
 
     fn ring_sent(&self, bytes: usize) {

@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::thread_cpu_ns;
 use super::watch::Watch;
 use crate::counters::ThreadCounters;
+use crate::deadlines::ABORT_LIMIT;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::host;
@@ -141,9 +142,6 @@ impl<R> Running<R> {
     }
 }
 
-/// How long threads may take to end, once their connections are shut down.
-const ABORT_LIMIT: Duration = Duration::from_secs(6);
-
 /// Lets threads go at once, when all have come. There is no time limit: how long they take depends on the
 /// case, and a pair that does not come is a stall, which [`Watch`] notices.
 pub(super) struct Gate {
@@ -158,7 +156,7 @@ impl Gate {
 
     /// Comes to the gate, and waits until it opens.
     pub(super) fn pass(&self, watch: &Watch) -> Result<()> {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = locked(&self.missing);
         *missing -= 1;
         if *missing == 0 {
             self.opened.notify_all();
@@ -173,7 +171,7 @@ impl Gate {
     /// # Errors
     /// [`Error::Stopped`] where the burst was given up meanwhile.
     pub(super) fn wait(&self, watch: &Watch) -> Result<()> {
-        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = locked(&self.missing);
         while *missing > 0 {
             if watch.is_aborted() {
                 return Err(Error::Stopped);
@@ -186,6 +184,11 @@ impl Gate {
     }
 }
 
+/// What a lock guards, also where a thread has panicked with it: that is an error of its own.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `work` on one end, on the calling thread. Whatever goes wrong, a panic included, shuts all
 /// connections of the instance down, so that nobody waits for this pair.
 pub(super) fn guarded<T, R>(
@@ -194,7 +197,7 @@ pub(super) fn guarded<T, R>(
     watch: &Watch,
     work: impl Fn(&mut PairEnd<T>) -> Result<R>,
 ) -> Result<R> {
-    let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut end = locked(end);
     let pair = end.pair;
     let result = catch_unwind(AssertUnwindSafe(|| {
         pin(&end.cpus)?;

@@ -21,15 +21,10 @@ use serde::de::DeserializeOwned;
 
 use super::Mode;
 use super::control::{read_frame, read_greeting};
+use crate::deadlines::{STALL, STALL_SINK, STALL_VERIFYING};
 use crate::error::{Error, Result};
 use crate::sample::Side;
 
-/// No byte for so long on any pair is a stall.
-const STALL: Duration = Duration::from_secs(4);
-/// The same where nobody receives: there is no other process whose pace has to be allowed for.
-pub(super) const STALL_SINK: Duration = Duration::from_secs(2);
-/// The same for a burst that writes and compares every byte of every message, which takes its time.
-const STALL_VERIFYING: Duration = Duration::from_secs(5);
 const TICK_MS: u16 = 1000;
 
 /// The state that a process's threads and its supervisor share.

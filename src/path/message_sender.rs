@@ -103,11 +103,9 @@ use super::{
     Copies, ERROR_PAUSE, Interest, Observe, Readiness, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts,
 };
 use crate::case::Layout;
+use crate::deadlines::{DROP_LIMIT, PIN_LIMIT};
 use crate::message::{Field, Message, MessageMut, invert};
 use crate::pinning;
-
-/// How long a message that cannot be pinned is tried again, while other connections may hold the memory.
-const PIN_LIMIT: Duration = Duration::from_secs(4);
 
 /// Which fields are copied first. The two plain cuts take nothing but the message itself: what is read for each message
 /// besides costs as much as a small copy does.
@@ -526,7 +524,7 @@ pub(super) fn await_pins(
 /// that the kernel may yet send must not be used for something else.
 impl<S: Socket> Drop for MessageSender<S> {
     fn drop(&mut self) {
-        self.wait_limit = self.wait_limit.min(Duration::from_secs(1));
+        self.wait_limit = self.wait_limit.min(DROP_LIMIT);
         // What is not here by then, the queue counts as leaked.
         let _ = self.read_until(|in_flight, _| in_flight.open_calls() == 0);
     }

@@ -57,6 +57,7 @@ use crate::case::{Engine, Layout, Receiver, SendPath, Series};
 use crate::message::{Arena, Message, MessageMut, Received};
 
 pub use crate::counts::{CopiedBound, Copies, ZeroCopyCounts};
+pub use crate::deadlines::WAIT_LIMIT;
 pub use buffers::Buffers;
 pub use completion::{Copied, Ticket};
 pub use error::{CompletionError, Error, Result};
@@ -70,8 +71,6 @@ pub use splice::SpliceSender;
 pub use uring::UringSender;
 use uring::{Handover, Operation, Registered};
 
-/// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
-pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
 /// The pause where `poll(2)` cannot wait, because it reports a pending error at once.
 const ERROR_PAUSE: Duration = Duration::from_micros(100);
 
@@ -270,19 +269,32 @@ pub fn receiver<S: Socket + Send + 'static>(
 // guards its own returns (docs/book/src/evidence/floors.md, "What a function costs"). So each operation of
 // a path returns once.
 
+/// Makes calls until `of_bytes` have moved. Each is given how many bytes have moved before it.
+#[expect(clippy::inline_always, reason = "a frame of its own would be another return")]
+#[inline(always)]
+fn move_all(
+    socket: &impl Socket,
+    interest: Interest,
+    name: &'static str,
+    of_bytes: usize,
+    mut call: impl FnMut(usize) -> io::Result<usize>,
+) -> Result<()> {
+    if of_bytes == 0 && interest == Interest::Readable {
+        return Ok(()); // The call would wait for a byte to come.
+    }
+    match call(0) {
+        Ok(bytes) if bytes == of_bytes => Ok(()),
+        first => move_rest(socket, interest, name, of_bytes, first, &mut call),
+    }
+}
+
 /// Sends all of `bytes`.
 ///
 /// # Errors
 /// A failed call, or [`Error::Deadline`].
 #[inline]
 pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
-    let of_bytes = bytes.len();
-    match socket.send(bytes) {
-        Ok(sent_bytes) if sent_bytes == of_bytes => Ok(()),
-        first => move_rest(socket, Interest::Writable, "send(2)", of_bytes, first, &mut |sent_bytes| {
-            socket.send(&bytes[sent_bytes..])
-        }),
-    }
+    move_all(socket, Interest::Writable, "send(2)", bytes.len(), |at| socket.send(&bytes[at..]))
 }
 
 /// Receives until `bytes` is full.
@@ -291,49 +303,25 @@ pub fn send_all(socket: &impl Socket, bytes: &[u8]) -> Result<()> {
 /// A failed call, [`Error::Closed`] if the peer closed before, or [`Error::Deadline`].
 #[inline]
 pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
-    let of_bytes = bytes.len();
-    if of_bytes == 0 {
-        return Ok(()); // The call would wait for a byte to come.
-    }
-    match socket.recv(bytes) {
-        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
-        first => move_rest(socket, Interest::Readable, "recv(2)", of_bytes, first, &mut |received_bytes| {
-            socket.recv(&mut bytes[received_bytes..])
-        }),
-    }
+    move_all(socket, Interest::Readable, "recv(2)", bytes.len(), |at| socket.recv(&mut bytes[at..]))
 }
 
 /// Receives until every field of `message` is full.
 #[inline]
 pub(crate) fn recv_all_vectored(socket: &impl Socket, message: &mut Message) -> Result<()> {
     let of_bytes = message.payload_bytes();
-    if of_bytes == 0 {
-        return Ok(());
-    }
-    // SAFETY: a socket reads into the slices and leaves them as they are; only this crate makes sockets.
-    match socket.recv_vectored(unsafe { message.io_slices_mut() }) {
-        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
-        first => {
-            move_rest(socket, Interest::Readable, "recvmsg(2)", of_bytes, first, &mut |received_bytes| {
-                socket.recv_vectored(message.rest_mut(received_bytes).io_slices_mut())
-            })
-        }
-    }
+    move_all(socket, Interest::Readable, "recvmsg(2)", of_bytes, |at| match at {
+        // SAFETY: a socket reads into the slices and leaves them as they are; only this crate makes sockets.
+        0 => socket.recv_vectored(unsafe { message.io_slices_mut() }),
+        _ => socket.recv_vectored(message.rest_mut(at).io_slices_mut()),
+    })
 }
 
 /// Receives `of_bytes` that the kernel discards.
 #[inline]
 pub(crate) fn discard_all(socket: &impl Socket, of_bytes: usize) -> Result<()> {
-    if of_bytes == 0 {
-        return Ok(());
-    }
-    let call = "recv(2) MSG_TRUNC";
-    match socket.discard(of_bytes) {
-        Ok(received_bytes) if received_bytes == of_bytes => Ok(()),
-        first => move_rest(socket, Interest::Readable, call, of_bytes, first, &mut |received_bytes| {
-            socket.discard(of_bytes - received_bytes)
-        }),
-    }
+    let call = |at| socket.discard(of_bytes - at);
+    move_all(socket, Interest::Readable, "recv(2) MSG_TRUNC", of_bytes, call)
 }
 
 /// Goes on after a first call that moved less than `of_bytes`, or failed.

@@ -199,7 +199,13 @@ impl Script {
     }
 }
 
-impl Sealed for Script {}
+impl Sealed for Script {
+    type Inner = Self;
+
+    fn inner(&self) -> &Self {
+        self
+    }
+}
 
 impl Socket for Script {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {

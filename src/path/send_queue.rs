@@ -56,11 +56,10 @@ use super::completion::{self, CONTROL_BYTES, Copied, InFlight, Ticket};
 use super::error::{Error, Result};
 use super::socket::{Interest, Socket};
 use super::{Copies, Wait, ZeroCopyCounts};
+use crate::deadlines::HUNG_UP_LIMIT;
 use crate::message::Rest;
 use crate::pinning;
 
-/// How long completions are awaited on a connection that is down.
-const HUNG_UP_LIMIT: Duration = Duration::from_millis(500);
 /// The pause where there is nothing that could be waited for.
 const RETRY: Duration = Duration::from_millis(1);
 /// Most pieces that one call is given of buffers that keep no list of them.

@@ -22,11 +22,32 @@ pub(crate) mod sealed {
     use std::net::TcpStream;
     use std::sync::Arc;
 
-    /// Implemented here, and for the sockets of this crate's own.
-    pub trait Sealed {}
+    use super::Socket;
 
-    impl Sealed for TcpStream {}
-    impl<S: Sealed> Sealed for Arc<S> {}
+    /// Implemented here, and for the sockets of this crate's own.
+    pub trait Sealed {
+        /// What makes the calls that this socket does not make itself.
+        type Inner: Socket;
+
+        fn inner(&self) -> &Self::Inner;
+    }
+
+    /// Makes all of the calls itself.
+    impl Sealed for TcpStream {
+        type Inner = Self;
+
+        fn inner(&self) -> &Self {
+            self
+        }
+    }
+
+    impl<S: Socket> Sealed for Arc<S> {
+        type Inner = S;
+
+        fn inner(&self) -> &S {
+            self
+        }
+    }
 }
 
 /// What to wait for in [`Socket::wait`].
@@ -158,13 +179,17 @@ pub trait Socket: sealed::Sealed {
     ///
     /// # Errors
     /// The call's errno.
-    fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().send(bytes)
+    }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html), without `SIGPIPE`.
     ///
     /// # Errors
     /// The call's errno.
-    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.inner().send_vectored(slices)
+    }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`, without
     /// `SIGPIPE`. The kernel goes on reading the slices after the call has returned.
@@ -176,33 +201,44 @@ pub trait Socket: sealed::Sealed {
     /// The bytes of `slices` must stay allocated and unchanged until the completion of this call has arrived
     /// ([`recv_error_queue`](Self::recv_error_queue)), and for good if it never arrives. Otherwise the
     /// kernel sends what the memory holds by then, which may be data of another owner.
-    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { self.inner().send_zero_copy(slices) }
+    }
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
     ///
     /// # Errors
     /// The call's errno.
-    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize>;
+    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.inner().recv(bytes)
+    }
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html) of at most `bytes` with `MSG_TRUNC`,
     /// for which [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html) has the kernel discard them.
     ///
     /// # Errors
     /// The call's errno.
-    fn discard(&self, bytes: usize) -> io::Result<usize>;
+    fn discard(&self, bytes: usize) -> io::Result<usize> {
+        self.inner().discard(bytes)
+    }
 
     /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
     ///
     /// # Errors
     /// The call's errno.
-    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.inner().recv_vectored(slices)
+    }
 
     /// Maps room for so many bytes, whole pages, which [`receive_mapped`](Self::receive_mapped) fills
     /// ([`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the socket).
     ///
     /// # Errors
     /// The call's errno.
-    fn map_received(&self, bytes: usize) -> io::Result<Mapping>;
+    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
+        self.inner().map_received(bytes)
+    }
 
     /// `getsockopt(2)` with `TCP_ZEROCOPY_RECEIVE`: maps received pages; never blocks.
     ///
@@ -212,7 +248,10 @@ pub trait Socket: sealed::Sealed {
     /// # Safety
     /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing is
     /// borrowed: other pages take their place.
-    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()>;
+    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
+        // SAFETY: the caller keeps the same promise.
+        unsafe { self.inner().receive_mapped(request) }
+    }
 
     /// Takes one message off the error queue
     /// ([`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html) with `MSG_ERRQUEUE`; never
@@ -220,7 +259,9 @@ pub trait Socket: sealed::Sealed {
     ///
     /// # Errors
     /// The call's errno; `EAGAIN` when the queue is empty.
-    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize>;
+    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
+        self.inner().recv_error_queue(control)
+    }
 
     /// Moves at most `bytes` from a pipe into the socket
     /// ([`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html)), more to come or not. The pipe's pages go
@@ -228,43 +269,57 @@ pub trait Socket: sealed::Sealed {
     ///
     /// # Errors
     /// The call's errno.
-    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize>;
+    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
+        self.inner().splice_from(pipe, bytes, is_last)
+    }
 
     /// Sends at most `bytes` of a file, from `offset_bytes` on
     /// ([`sendfile(2)`](https://man7.org/linux/man-pages/man2/sendfile.2.html)).
     ///
     /// # Errors
     /// The call's errno.
-    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize>;
+    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
+        self.inner().send_file(file, offset_bytes, bytes)
+    }
 
     /// Allows `MSG_ZEROCOPY`
     /// ([`SO_ZEROCOPY`](https://docs.kernel.org/networking/msg_zerocopy.html#socket-setup)).
     ///
     /// # Errors
     /// The call's errno; a kernel without the option says `ENOPROTOOPT` or `EOPNOTSUPP`.
-    fn enable_zero_copy(&self) -> io::Result<()>;
+    fn enable_zero_copy(&self) -> io::Result<()> {
+        self.inner().enable_zero_copy()
+    }
 
     /// [`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html).
     ///
     /// # Errors
     /// The call's errno.
-    fn shut_down(&self, how: Shutdown) -> io::Result<()>;
+    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
+        self.inner().shut_down(how)
+    }
 
     /// Sends a reset, forgets what is in the socket, and leaves it unconnected:
     /// [`connect(2)`](https://man7.org/linux/man-pages/man2/connect.2.html) to `AF_UNSPEC`.
     ///
     /// # Errors
     /// The call's errno.
-    fn reset(&self) -> io::Result<()>;
+    fn reset(&self) -> io::Result<()> {
+        self.inner().reset()
+    }
 
     /// [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
     ///
     /// # Errors
     /// The call's errno.
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness>;
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
+        self.inner().wait(interest, timeout)
+    }
 
     /// The descriptor, for the calls that others make on the socket: a ring's.
-    fn descriptor(&self) -> RawFd;
+    fn descriptor(&self) -> RawFd {
+        self.inner().descriptor()
+    }
 
     /// Notes that a ring has sent so many bytes on this socket.
     fn ring_sent(&self, _bytes: usize) {}
@@ -430,61 +485,10 @@ impl Socket for TcpStream {
 
 /// Lets two owners use one socket: the path, and whoever must be able to shut it down.
 impl<S: Socket> Socket for Arc<S> {
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        S::send(self, bytes)
-    }
-    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        S::send_vectored(self, slices)
-    }
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { S::send_zero_copy(self, slices) }
-    }
-    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        S::recv(self, bytes)
-    }
-    fn discard(&self, bytes: usize) -> io::Result<usize> {
-        S::discard(self, bytes)
-    }
-    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        S::recv_vectored(self, slices)
-    }
-    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
-        S::recv_error_queue(self, control)
-    }
-    fn enable_zero_copy(&self) -> io::Result<()> {
-        S::enable_zero_copy(self)
-    }
-    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        S::map_received(self, bytes)
-    }
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { S::receive_mapped(self, request) }
-    }
-    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        S::splice_from(self, pipe, bytes, is_last)
-    }
-    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        S::send_file(self, file, offset_bytes, bytes)
-    }
-    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
-        S::shut_down(self, how)
-    }
-    fn reset(&self) -> io::Result<()> {
-        S::reset(self)
-    }
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
-        S::wait(self, interest, timeout)
-    }
-    fn descriptor(&self) -> RawFd {
-        S::descriptor(self)
-    }
     fn ring_sent(&self, bytes: usize) {
         S::ring_sent(self, bytes);
     }
+
     fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
         S::attend(self, again)
     }

@@ -23,6 +23,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
+use crate::deadlines::{LINK_LIMIT, NETLINK_LIMIT};
 use crate::error::{Error, Result};
 
 /// An Ethernet address.
@@ -42,7 +43,7 @@ impl Netlink {
             let socket = socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
             connect(&socket, &SocketAddrNetlink::new(0, 0))?; // to the kernel
             // The kernel answers at once; this only keeps a lost answer from hanging the run.
-            set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(2)))?;
+            set_socket_timeout(&socket, Timeout::Recv, Some(NETLINK_LIMIT))?;
             Ok(socket)
         };
         open().map(Self).map_err(Error::call("socket(2) AF_NETLINK"))
@@ -200,13 +201,12 @@ impl Netlink {
     /// Waits until the kernel has activated `name` after it was set up. It does so some time later, on a thread of its
     /// own, and until then drops what is sent there without an error (`noop_qdisc`).
     pub(super) fn wait_until_active(&mut self, name: &str) -> Result<()> {
-        const LIMIT: Duration = Duration::from_secs(4);
         let since = Instant::now();
         let is_noop =
             |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Qdisc(qdisc) if qdisc == "noop");
         while self.link(name)?.attributes.iter().any(is_noop) {
-            if since.elapsed() > LIMIT {
-                return Err(Error::deadline("link that takes frames", LIMIT));
+            if since.elapsed() > LINK_LIMIT {
+                return Err(Error::deadline("link that takes frames", LINK_LIMIT));
             }
             sleep(Duration::from_millis(1));
         }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
-use std::sync::PoisonError;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -13,7 +12,7 @@ use crate::counters::{Frame, Frames};
 use crate::error::{Error, Result};
 use crate::fragments::{Fragments, FragmentsSource, Told, Wire, worked_out};
 use crate::message::{huge_page_bytes, page_bytes};
-use crate::pair::threads::SharedEnd;
+use crate::pair::threads::{SharedEnd, locked};
 use crate::pair::watch::has_timestamps;
 use crate::pair::{Burst, Extent, Mode};
 use crate::topology::Sink;
@@ -115,16 +114,14 @@ impl Instance<'_> {
             huge_page_bytes: huge_page_bytes().ok().flatten().unwrap_or(wire.huge_page_bytes),
             ..wire
         };
-        let places = |end: &SharedEnd<Sending>| {
-            end.lock().unwrap_or_else(PoisonError::into_inner).state.places.clone()
-        };
+        let places = |end: &SharedEnd<Sending>| locked(end).state.places.clone();
         let messages: Vec<_> = self.ends().iter().flat_map(places).collect();
         Ok(worked_out(&self.case(), &messages, &wire).map_err(|unknown| unknown.to_string()))
     }
 }
 
 fn of_connection<T>(end: &SharedEnd<Sending>, read: impl FnOnce(&TcpStream) -> Result<T>) -> Result<T> {
-    read(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
+    read(&locked(end).state.connection)
 }
 
 /// The headers of each of a connection's segments.

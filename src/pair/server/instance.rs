@@ -1,14 +1,12 @@
 //! One life of a case's pairs, and the bursts that they run.
 
-use std::sync::PoisonError;
-
 use super::into_sink::injection_ns;
 use super::sending::Sending;
 use super::{Testbed, overwrite};
 use crate::case::{Case, Layout};
 use crate::error::{Error, Result};
 use crate::message::{Pages, on_huge_pages};
-use crate::pair::threads::{PairEnd, SharedEnd};
+use crate::pair::threads::{PairEnd, SharedEnd, locked};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Mode, Token};
 use crate::sample::{Seen, SideReport};
@@ -45,8 +43,7 @@ impl<'testbed> Instance<'testbed> {
     /// enough for some. None once a burst has failed.
     #[must_use]
     pub fn pages(&self) -> Vec<Pages> {
-        let of_end =
-            |end: &SharedEnd<Sending>| end.lock().unwrap_or_else(PoisonError::into_inner).state.pages;
+        let of_end = |end: &SharedEnd<Sending>| locked(end).state.pages;
         self.ends.iter().flatten().map(of_end).collect()
     }
 
@@ -60,8 +57,7 @@ impl<'testbed> Instance<'testbed> {
         let Some(ends) = self.ends.as_ref().filter(|_| self.case.layout == Layout::Heap) else {
             return Ok(None);
         };
-        let lies_at =
-            |end: &SharedEnd<Sending>| end.lock().unwrap_or_else(PoisonError::into_inner).state.lies_at;
+        let lies_at = |end: &SharedEnd<Sending>| locked(end).state.lies_at;
         let addresses: Vec<usize> = ends.iter().filter_map(lies_at).collect();
         on_huge_pages(&addresses).map(Some).map_err(Error::call("open(2) of /proc/self/smaps"))
     }

@@ -1,6 +1,6 @@
 //! Cases that nobody receives: their connections lead into the sink, and the pair's own thread plays the peer.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -14,7 +14,7 @@ use crate::event::Reading;
 use crate::pair::options::effective;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkParts};
-use crate::pair::threads::{Gate, PairEnd, SharedEnd, metered};
+use crate::pair::threads::{Gate, PairEnd, SharedEnd, locked, metered};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Extent, Fault, Mode, in_flight_messages, monotonic_ns, receive_request};
 use crate::path::Observe;
@@ -100,7 +100,7 @@ impl Testbed {
         if times_round_trips(burst.mode, case) {
             let mut sum = Recorder::new();
             for end in ends {
-                sum.take(end.lock().unwrap_or_else(PoisonError::into_inner).state.round_trips.as_mut());
+                sum.take(locked(end).state.round_trips.as_mut());
             }
             window.round_trips = Some(sum.round_trips());
         }

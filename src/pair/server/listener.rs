@@ -9,22 +9,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, Socket, Type};
+use socket2::Domain;
 
 use super::out_of_turn;
 use crate::case::MAX_THREADS;
+use crate::deadlines::{ACCEPT_LIMIT, HELLO_LIMIT};
 use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::pair::options::effective;
 use crate::pair::{Hello, SocketOptions, Token};
 
-/// How long the client may take to make its connections.
-const ACCEPT_LIMIT: Duration = Duration::from_secs(7);
 /// How often it is looked after whether the client still tries.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a newcomer may take to say whose it is, and how many of them may be about to.
-const HELLO_LIMIT: Duration = Duration::from_secs(2);
+/// How many newcomers may be about to say whose they are.
 const MOST_NEWCOMERS: usize = 256;
 
 /// A listener whose options the connections inherit. It is there only while an instance is opened: whoever connects at
@@ -40,7 +38,7 @@ pub(super) struct Accepted {
 
 impl Listener {
     pub(super) fn open(address: SocketAddr, options: &SocketOptions) -> Result<Self> {
-        let socket = Self::socket(address, options)?;
+        let socket = options.socket(Domain::for_address(address))?;
         // A port that was given is taken again while earlier connections still have it.
         socket.set_reuse_address(true).map_err(Error::call("setsockopt(2) SO_REUSEADDR"))?;
         socket.bind(&address.into()).map_err(|errno| {
@@ -59,14 +57,7 @@ impl Listener {
 
     /// What a data socket gets.
     pub(super) fn effective(address: SocketAddr, options: &SocketOptions) -> Result<EffectiveSocket> {
-        effective(&Self::socket(address, options)?)
-    }
-
-    fn socket(address: SocketAddr, options: &SocketOptions) -> Result<Socket> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
-            .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
-        options.apply(&socket)?;
-        Ok(socket)
+        effective(&options.socket(Domain::for_address(address))?)
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr> {

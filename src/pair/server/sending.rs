@@ -1,7 +1,7 @@
 //! The server's end of a pair: the path's sending half, with what it sends and what it has counted.
 
 use std::net::TcpStream;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::case::{Case, Engine};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::message::Pages;
 use crate::pair::fault::FaultySender;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
-use crate::pair::threads::SharedEnd;
+use crate::pair::threads::{SharedEnd, locked};
 use crate::pair::watch::retransmitted_segments;
 use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
 use crate::path::{self, Observe, SendMessage};
@@ -99,9 +99,7 @@ impl Sending {
 }
 
 pub(super) fn connections_of(ends: &[SharedEnd<Sending>]) -> Vec<Arc<TcpStream>> {
-    let connection = |end: &SharedEnd<Sending>| {
-        Arc::clone(&end.lock().unwrap_or_else(PoisonError::into_inner).state.connection)
-    };
+    let connection = |end: &SharedEnd<Sending>| Arc::clone(&locked(end).state.connection);
     ends.iter().map(connection).collect()
 }
 

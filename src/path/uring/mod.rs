@@ -96,6 +96,7 @@ use super::message_sender::await_pins;
 use super::ring::Ring;
 use super::send_queue::count_leaked;
 use super::{Copies, ERROR_PAUSE, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
+use crate::deadlines::DROP_LIMIT;
 use crate::message::{Arena, Message, MessageMut, invert};
 
 pub use support::{Support, support};
@@ -689,7 +690,7 @@ fn attend(socket: &impl Socket, again: bool) -> Result<Option<Duration>> {
 /// kernel may yet send must not be used for something else, and the kernel's sends do not end with the ring.
 impl<S: Socket, Q: Queues> Drop for UringSender<S, Q> {
     fn drop(&mut self) {
-        self.wait_limit = self.wait_limit.min(Duration::from_secs(1));
+        self.wait_limit = self.wait_limit.min(DROP_LIMIT);
         if !self.has_failed {
             // Whoever needs to know whether it went out calls `flush`.
             let _ = self.send_gathered();

@@ -11,6 +11,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::sqpoll::PollThread;
 use super::{Handover, Registered, refused};
+use crate::deadlines::UNLOCK_LIMIT;
 use crate::path::error::Result;
 use crate::pinning;
 
@@ -23,8 +24,6 @@ const NOTIFIED_COPIED: u32 = 1 << 31;
 /// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a call. Far longer
 /// than a round trip, and short where nobody sends: until then it keeps a CPU busy.
 const POLL_IDLE_MS: u32 = 2;
-/// How long the kernel may take to unlock what a ring has locked that was closed before.
-const UNLOCK_LIMIT: Duration = Duration::from_secs(1);
 const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// One send, as the kernel takes it from the submission queue.

@@ -1,7 +1,7 @@
 //! The sender over scripted queues, and over the kernel's.
 
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,8 +12,7 @@ use crate::case::Layout;
 use crate::message::field_bytes;
 use crate::path::script::{self, Script, Step};
 use crate::path::socket::sealed::Sealed;
-use crate::path::socket::{MappedReceive, Mapping};
-use crate::path::{BufferReceiver, Readiness, ReceiveMessage};
+use crate::path::{BufferReceiver, ReceiveMessage};
 
 const PAYLOAD_BYTES: usize = 80;
 
@@ -550,61 +549,15 @@ impl<S> Attended<S> {
     }
 }
 
-impl<S: Socket> Sealed for Attended<S> {}
+impl<S: Socket> Sealed for Attended<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.socket
+    }
+}
 
 impl<S: Socket> Socket for Attended<S> {
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.send(bytes)
-    }
-    fn send_vectored(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.socket.send_vectored(slices)
-    }
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn send_zero_copy(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.socket.send_zero_copy(slices) }
-    }
-    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv(bytes)
-    }
-    fn discard(&self, bytes: usize) -> io::Result<usize> {
-        self.socket.discard(bytes)
-    }
-    fn recv_vectored(&self, slices: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
-        self.socket.recv_vectored(slices)
-    }
-    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        self.socket.map_received(bytes)
-    }
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.socket.receive_mapped(request) }
-    }
-    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.shut_down(how)
-    }
-    fn reset(&self) -> io::Result<()> {
-        self.socket.reset()
-    }
-    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
-        self.socket.recv_error_queue(control)
-    }
-    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        self.socket.splice_from(pipe, bytes, is_last)
-    }
-    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        self.socket.send_file(file, offset_bytes, bytes)
-    }
-    fn enable_zero_copy(&self) -> io::Result<()> {
-        self.socket.enable_zero_copy()
-    }
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
-        self.socket.wait(interest, timeout)
-    }
-    fn descriptor(&self) -> RawFd {
-        self.socket.descriptor()
-    }
     fn ring_sent(&self, bytes: usize) {
         *self.sent_bytes.lock().unwrap() += bytes;
     }
