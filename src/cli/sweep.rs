@@ -313,12 +313,12 @@ fn measure(
 ) -> anyhow::Result<u8> {
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
-    let (injections, heap_pages, strangers) = (rig.injections(), rig.heap_pages(), rig.strangers());
-    let fragments = rig.fragments();
+    let found = rig.found();
     let mut sweep = Sweep::new(plan, options, rig, records);
     let mut keep = |records: &[Record]| {
-        store.keep_found(&injections.borrow(), &heap_pages.borrow())?;
-        store.keep_fragments(&fragments.borrow())?;
+        let found = found.borrow();
+        store.keep_found(&found.injections, &found.heap_pages)?;
+        store.keep_fragments(&found.fragments)?;
         Ok(store.append(records)?)
     };
     let end = sweep.run(&mut keep, interrupted, &mut |progress| {
@@ -343,8 +343,9 @@ fn measure(
         .flat_map(|cell| &cell.arms)
         .filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?)))
         .collect();
-    if strangers.get() > 0 {
-        note(&format!("  strangers    {}", run::closed(strangers.get())));
+    let strangers = found.borrow().strangers;
+    if strangers > 0 {
+        note(&format!("  strangers    {}", run::closed(strangers)));
     }
     for (case, error) in &failures {
         note(&format!("sendpath: {case}: {error}"));

@@ -393,22 +393,10 @@ impl Received<'_> {
     /// If the packed bytes are fewer than the lengths of the fields say.
     #[must_use]
     pub fn verify(&self, seed: u64, sequence: u64) -> Option<Result<(), Mismatch>> {
-        match *self {
-            Self::Fields(message) => Some(message.verify(seed, sequence)),
-            Self::Packed { bytes, field_bytes } => {
-                let mut rest = bytes;
-                Some(field_bytes.iter().enumerate().try_for_each(|(index, &bytes)| {
-                    let (field, tail) = rest.split_at(bytes);
-                    rest = tail;
-                    verify_field(index, field, seed, sequence)
-                }))
-            }
-            Self::Pieces { pieces, field_bytes } => {
-                let bytes = pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
-                Received::Packed { bytes: &bytes, field_bytes }.verify(seed, sequence)
-            }
-            Self::Discarded => None,
-        }
+        self.look(|fields| {
+            let mut fields = fields.iter().enumerate();
+            fields.try_for_each(|(index, field)| verify_field(index, field, seed, sequence))
+        })
     }
 
     /// Counts the bytes that are what [`Message::fill`] and then [`Message::stamp`] write, and those that are the
@@ -418,31 +406,45 @@ impl Received<'_> {
     /// The first byte that is neither.
     #[cfg(feature = "cli")]
     pub(crate) fn seen(&self, seed: u64, sequence: u64) -> Option<Result<Seen, Mismatch>> {
-        let fields: Vec<&[u8]> = match *self {
-            Self::Fields(message) => message.fields.iter().map(Field::bytes).collect(),
+        self.look(|fields| {
+            let mut found = Seen::default();
+            for (field, bytes) in fields.iter().enumerate() {
+                let words = std::iter::once(sequence).chain(pattern(seed, field).skip(1));
+                let words_bytes = words.flat_map(u64::to_le_bytes);
+                for (offset, (&byte, expected)) in bytes.iter().zip(words_bytes).enumerate() {
+                    match byte ^ expected {
+                        0 => found.old_bytes += 1,
+                        0xff => found.new_bytes += 1,
+                        _ => return Err(Mismatch { sequence, field, offset, expected, found: byte }),
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Looks at the bytes of each field; none where they were discarded.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than the lengths of the fields say.
+    fn look<T>(&self, look: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
+        match *self {
+            Self::Fields(message) => Some(look(&message.fields.iter().map(Field::bytes).collect::<Vec<_>>())),
             Self::Packed { bytes, field_bytes } => {
                 let mut rest = bytes;
-                field_bytes.iter().filter_map(|&bytes| rest.split_off(..bytes)).collect()
+                let field = |&bytes: &usize| {
+                    let (field, tail) = rest.split_at(bytes);
+                    rest = tail;
+                    field
+                };
+                Some(look(&field_bytes.iter().map(field).collect::<Vec<_>>()))
             }
             Self::Pieces { pieces, field_bytes } => {
                 let bytes = pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<u8>>();
-                return Received::Packed { bytes: &bytes, field_bytes }.seen(seed, sequence);
+                Received::Packed { bytes: &bytes, field_bytes }.look(look)
             }
-            Self::Discarded => return None,
-        };
-        let mut found = Seen::default();
-        for (field, bytes) in fields.into_iter().enumerate() {
-            let words = std::iter::once(sequence).chain(pattern(seed, field).skip(1));
-            let words_bytes = words.flat_map(u64::to_le_bytes);
-            for (offset, (&byte, expected)) in bytes.iter().zip(words_bytes).enumerate() {
-                match byte ^ expected {
-                    0 => found.old_bytes += 1,
-                    0xff => found.new_bytes += 1,
-                    _ => return Some(Err(Mismatch { sequence, field, offset, expected, found: byte })),
-                }
-            }
+            Self::Discarded => None,
         }
-        Some(Ok(found))
     }
 }
 

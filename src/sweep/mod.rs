@@ -31,7 +31,7 @@ use crate::results::stats::Effect;
 use crate::results::store::Plan;
 use life::{Kind, Life, Visited};
 
-pub use rig::{Bursts, PairRig, Rig};
+pub use rig::{Bursts, Found, PairRig, Rig};
 pub use visits::{Visit, Visits};
 
 /// Visits that the instances of a cell live for.

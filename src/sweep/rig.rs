@@ -1,6 +1,6 @@
 //! What a sweep runs on: the real pairs, or a simulation of them in tests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -98,6 +98,19 @@ pub enum Bursts {
     Bare(Duration),
 }
 
+/// What instances tell besides the samples: each thing once, of the first that tells it.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What injections cost, in the cells that nobody receives.
+    pub injections: Vec<Injection>,
+    /// Where the allocator put the messages of the cases with the layout `heap`.
+    pub heap_pages: Vec<HeapPages>,
+    /// Packets and fragments of the cases, counted or worked out.
+    pub fragments: BTreeMap<String, Told>,
+    /// How many connections were closed because they did not say the token of the instance that was opened.
+    pub strangers: u64,
+}
+
 /// The real pairs: a testbed, its instances, and the monotonic clock.
 pub struct PairRig<'a> {
     setup: &'a Setup,
@@ -108,12 +121,9 @@ pub struct PairRig<'a> {
     /// What a message of each arm takes on a pair, in nanoseconds: of its last life's bursts, and before the first of
     /// a few probes. A cell's bursts are as long as the slowest of its arms needs.
     message_ns: RefCell<HashMap<Arm, f64>>,
-    injections: Rc<RefCell<Vec<Injection>>>,
-    heap_pages: Rc<RefCell<Vec<HeapPages>>>,
-    fragments: Rc<RefCell<BTreeMap<String, Told>>>,
+    found: Rc<RefCell<Found>>,
     /// Open while instances are opened whose frames are counted, and closed before the first burst.
     trace: RefCell<Option<Frames>>,
-    strangers: Rc<Cell<u64>>,
 }
 
 impl<'a> PairRig<'a> {
@@ -127,11 +137,8 @@ impl<'a> PairRig<'a> {
             planted: None,
             made: Instant::now(),
             message_ns: RefCell::default(),
-            injections: Rc::default(),
-            heap_pages: Rc::default(),
-            fragments: Rc::default(),
+            found: Rc::default(),
             trace: RefCell::default(),
-            strangers: Rc::default(),
         }
     }
 
@@ -146,28 +153,10 @@ impl<'a> PairRig<'a> {
         self.bursts = bursts;
     }
 
-    /// What injections cost in the cells that nobody receives, once measured: each once, on its first instance.
+    /// What was found out so far besides the samples.
     #[must_use]
-    pub fn injections(&self) -> Rc<RefCell<Vec<Injection>>> {
-        Rc::clone(&self.injections)
-    }
-
-    /// Where the allocator put the messages of the cases with the layout `heap`: of each, in its first instance.
-    #[must_use]
-    pub fn heap_pages(&self) -> Rc<RefCell<Vec<HeapPages>>> {
-        Rc::clone(&self.heap_pages)
-    }
-
-    /// Packets and fragments of the cases, once counted or worked out: each on its first instance.
-    #[must_use]
-    pub fn fragments(&self) -> Rc<RefCell<BTreeMap<String, Told>>> {
-        Rc::clone(&self.fragments)
-    }
-
-    /// How many connections were closed because they did not say the token of the instance that was opened.
-    #[must_use]
-    pub fn strangers(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.strangers)
+    pub fn found(&self) -> Rc<RefCell<Found>> {
+        Rc::clone(&self.found)
     }
 
     /// Plants a cost in the control arm, to see whether the sweep finds it.
@@ -212,29 +201,25 @@ impl Rig for PairRig<'_> {
         let fault = planted.map(|kind| Fault { side: Side::Server, pair: 0, at_message: 0, kind });
         let strangers = self.testbed.strangers();
         let opened = self.testbed.open_with_fault(arm.case, fault);
-        self.strangers.set(self.strangers.get() + self.testbed.strangers() - strangers);
+        self.found.borrow_mut().strangers += self.testbed.strangers() - strangers;
         let mut instance = opened?;
         warm_up(&mut instance)?;
         let seen = if self.bursts == Bursts::Sweep { instance.overwrite()? } else { None };
-        let cell = arm.case.cell();
-        let has_injection =
-            |injections: &[Injection]| injections.iter().any(|injection| injection.cell == cell);
-        if cell.receiver == Receiver::Sink && !has_injection(&self.injections.borrow()) {
+        let (cell, case) = (arm.case.cell(), arm.case.to_string());
+        let found = &mut *self.found.borrow_mut();
+        if cell.receiver == Receiver::Sink && found.injections.iter().all(|known| known.cell != cell) {
             drop(self.trace.take());
-            if let Some(injection_ns) = instance.injection_ns()? {
-                self.injections.borrow_mut().push(Injection { cell, injection_ns });
-            }
+            let injection_ns = instance.injection_ns()?;
+            found.injections.extend(injection_ns.map(|injection_ns| Injection { cell, injection_ns }));
         }
-        let name = arm.case.to_string();
-        if self.bursts == Bursts::Sweep && !self.fragments.borrow().contains_key(&name) {
+        if self.bursts == Bursts::Sweep && !found.fragments.contains_key(&case) {
             let told = instance.fragments(&mut self.trace.borrow_mut())?;
-            self.fragments.borrow_mut().insert(name, told);
+            found.fragments.insert(case.clone(), told);
         }
-        let case = arm.case.to_string();
-        if self.heap_pages.borrow().iter().all(|heap| heap.case != case)
+        if found.heap_pages.iter().all(|heap| heap.case != case)
             && let Some(is_huge) = instance.heap_is_huge()?
         {
-            self.heap_pages.borrow_mut().push(HeapPages { case, is_huge });
+            found.heap_pages.push(HeapPages { case, is_huge });
         }
         if !self.message_ns.borrow().contains_key(&arm) {
             let probed_ns = probe_message_ns(&mut instance)?;

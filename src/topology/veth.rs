@@ -89,16 +89,15 @@ impl Netlink {
     }
 
     fn create(&mut self, call: &'static str, link: LinkMessage) -> Result<()> {
-        self.request(call, RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        self.order(call, RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// Makes `name` a port of the bridge `controller`.
     pub(super) fn set_controller(&mut self, name: &str, controller: &str) -> Result<()> {
         let mut link = LinkMessage::default();
-        link.header.index = self.link(name)?.header.index;
-        link.attributes.push(LinkAttribute::Controller(self.link(controller)?.header.index));
-        self.request("netlink RTM_NEWLINK of a bridge's port", RouteNetlinkMessage::NewLink(link), 0)
-            .map(drop)
+        link.header.index = self.index(name)?;
+        link.attributes.push(LinkAttribute::Controller(self.index(controller)?));
+        self.order("netlink RTM_NEWLINK of a bridge's port", RouteNetlinkMessage::NewLink(link), 0)
     }
 
     /// The number of the bridge that `name` is a port of; none if it is a port of none.
@@ -114,39 +113,35 @@ impl Netlink {
     pub(super) fn add_neighbour(&mut self, name: &str, address: Ipv4Addr, mac: Mac) -> Result<()> {
         let mut neighbour = NeighbourMessage::default();
         neighbour.header.family = AddressFamily::Inet;
-        neighbour.header.ifindex = self.link(name)?.header.index;
+        neighbour.header.ifindex = self.index(name)?;
         neighbour.header.state = NeighbourState::Permanent;
         neighbour.attributes = vec![
             NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
             NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
         ];
         let message = RouteNetlinkMessage::NewNeighbour(neighbour);
-        self.request("netlink RTM_NEWNEIGH", message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        self.order("netlink RTM_NEWNEIGH", message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
     pub(super) fn add_address(&mut self, name: &str, address: Ipv4Addr, prefix_bits: u8) -> Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = prefix_bits;
-        message.header.index = self.link(name)?.header.index;
+        message.header.index = self.index(name)?;
         message.attributes = vec![
             AddressAttribute::Local(IpAddr::V4(address)),
             AddressAttribute::Address(IpAddr::V4(address)),
         ];
-        self.request(
-            "netlink RTM_NEWADDR",
-            RouteNetlinkMessage::NewAddress(message),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .map(drop)
+        let message = RouteNetlinkMessage::NewAddress(message);
+        self.order("netlink RTM_NEWADDR", message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
     pub(super) fn set_up(&mut self, name: &str) -> Result<()> {
         let mut link = LinkMessage::default();
-        link.header.index = self.link(name)?.header.index;
+        link.header.index = self.index(name)?;
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
-        self.request("netlink RTM_NEWLINK up", RouteNetlinkMessage::NewLink(link), 0).map(drop)
+        self.order("netlink RTM_NEWLINK up", RouteNetlinkMessage::NewLink(link), 0)
     }
 
     pub(super) fn mtu_bytes_and_qdisc(&mut self, name: &str) -> Result<(u32, Option<String>)> {
@@ -221,6 +216,16 @@ impl Netlink {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
             other => Err(Error::call(call)(io::Error::other(format!("unexpected: {other:?}")))),
         }
+    }
+
+    /// A link by its number.
+    fn index(&mut self, name: &str) -> Result<u32> {
+        Ok(self.link(name)?.header.index)
+    }
+
+    /// A request that is answered by an acknowledgement alone.
+    fn order(&mut self, call: &'static str, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        self.request(call, message, flags).map(drop)
     }
 
     /// Sends one request and reads up to its acknowledgement. Returns the message that came before it,
