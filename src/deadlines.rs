@@ -1,5 +1,6 @@
-//! How long anything may take before it is given up: every such limit, from the inmost to the outmost. Each has to be
-//! shorter than the one that it lies in, or that one speaks first and says less.
+//! How long anything may take before it is given up: every such limit, from the inmost to the
+//! outmost. Each has to be shorter than the one that it lies in, or that one speaks first and says
+//! less.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 /// How long a path waits for a non-blocking socket, or for a completion, before it gives up.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(8);
-/// Within it: how long a message that cannot be pinned is tried again, while other connections may hold the memory.
+/// Within it: how long a message that cannot be pinned is tried again, while other connections may
+/// hold the memory.
 pub(crate) const PIN_LIMIT: Duration = Duration::from_secs(4);
 /// How long a sender that is dropped waits for what is outstanding, before it leaks that.
 pub(crate) const DROP_LIMIT: Duration = Duration::from_secs(1);
@@ -42,7 +44,8 @@ mod command {
     pub(crate) const STALL: Duration = Duration::from_secs(4);
     /// The same where nobody receives: there is no other process whose pace has to be allowed for.
     pub(crate) const STALL_SINK: Duration = Duration::from_secs(2);
-    /// The same for a burst that writes and compares every byte of every message, which takes its time.
+    /// The same for a burst that writes and compares every byte of every message, which takes its
+    /// time.
     pub(crate) const STALL_VERIFYING: Duration = Duration::from_secs(5);
     /// How long a message may take to arrive that was overwritten.
     pub(crate) const OVERWRITTEN_LIMIT: Duration = Duration::from_secs(4);
@@ -59,16 +62,19 @@ mod command {
     pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(2);
     /// How long one that was killed may still be seen.
     pub(crate) const KILLED_LIMIT: Duration = Duration::from_millis(100);
-    /// How long the last words of a child are waited for, where others may still write to its standard error.
+    /// How long the last words of a child are waited for, where others may still write to its
+    /// standard error.
     pub(crate) const LISTEN_LIMIT: Duration = Duration::from_millis(100);
 
     // A comparison of two builds.
 
     /// How long a copy to the peer's machine may take.
     pub(crate) const COPY_LIMIT: Duration = Duration::from_mins(1);
-    /// How long a worker may take to be ready, and to open a case: the peer's command may be slow, and the memory large.
+    /// How long a worker may take to be ready, and to open a case: the peer's command may be slow,
+    /// and the memory large.
     pub(crate) const WORKER_OPEN_LIMIT: Duration = Duration::from_mins(1);
-    /// How long it may take for a burst: longer than the deadlines inside it, so that the worker says what was late.
+    /// How long it may take for a burst: longer than the deadlines inside it, so that the worker
+    /// says what was late.
     pub(crate) const WORKER_BURST_LIMIT: Duration = Duration::from_secs(9);
     /// How long it may take to end once its input has ended.
     pub(crate) const WORKER_END_LIMIT: Duration = Duration::from_secs(5);

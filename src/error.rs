@@ -11,8 +11,8 @@ use crate::path;
 /// The error of the command, and of all that measures, judges and reports.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A send, a receive or another call failed, or something did not happen in time. The cause stands in the message, so
-    /// it is no `source` beside.
+    /// A send, a receive or another call failed, or something did not happen in time. The cause
+    /// stands in the message, so it is no `source` beside.
     #[error("{}", .0.with_cause())]
     Path(path::Error),
     /// The burst was given up because something else in it failed.

@@ -1,9 +1,11 @@
 //! Ways to send a structured message over TCP on Linux, and what they cost on this machine.
 //!
-//! A server sends by a [`path::SendQueue`]: on a non-blocking socket it never waits, takes buffers that the server made, and gives them back when the
-//! kernel has let go of them; `examples/` has a server with `epoll` and one with tokio.
+//! A server sends by a [`path::SendQueue`]: on a non-blocking socket it never waits, takes buffers
+//! that the server made, and gives them back when the kernel has let go of them; `examples/` has a
+//! server with `epoll` and one with tokio.
 //!
-//! The ways to send are in [`path`]. Each half, sender and receiver, is usable on its own over any connected TCP socket:
+//! The ways to send are in [`path`]. Each half, sender and receiver, is usable on its own over any
+//! connected TCP socket:
 //!
 //! | use | when |
 //! |---|---|
@@ -11,17 +13,21 @@
 //! | [`one_copy`](path::MessageSender::one_copy) | fields are large and lie apart: it needs no pack buffer and no memcpy |
 //! | [`zero_copy`](path::MessageSender::zero_copy) | sends are large (10 KB and more), leave through a network card with scatter-gather and checksum offload, and the buffers can wait for their completions |
 //!
-//! [`path::UringSender`] makes these three sends by `io_uring`. [`hybrid`](path::MessageSender::hybrid) copies small fields and gathers large
-//! ones. [`path::SpliceSender`] and [`path::FileSender`] hand pages on without a copy, to receivers that say what they have.
+//! [`path::UringSender`] makes these three sends by `io_uring`.
+//! [`hybrid`](path::MessageSender::hybrid) copies small fields and gathers large ones.
+//! [`path::SpliceSender`] and [`path::FileSender`] hand pages on without a copy, to receivers that
+//! say what they have.
 //!
-//! From which size on depends on the machine. The `sendpath` command and the benches of this package measure it. Over
-//! veth and loopback the kernel copies what was sent with `MSG_ZEROCOPY` after all, and says so: there they show what
-//! `MSG_ZEROCOPY` costs in that case. `sendpath run --receiver sink` measures the sender alone, whose frames are
-//! dropped before anything copies them.
+//! From which size on depends on the machine. The `sendpath` command and the benches of this
+//! package measure it. Over veth and loopback the kernel copies what was sent with `MSG_ZEROCOPY`
+//! after all, and says so: there they show what `MSG_ZEROCOPY` costs in that case. `sendpath run
+//! --receiver sink` measures the sender alone, whose frames are dropped before anything copies
+//! them.
 //!
 //! Every receiver takes in what any sender sends: [`path::BufferReceiver`] into one buffer,
-//! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from there into the
-//! fields, [`path::DiscardReceiver`] nowhere; [`path::MappedReceiver`] maps whole pages.
+//! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from
+//! there into the fields, [`path::DiscardReceiver`] nowhere; [`path::MappedReceiver`] maps whole
+//! pages.
 //!
 //! # Example
 //!
@@ -52,29 +58,35 @@
 //!
 //! # Features
 //!
-//! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program that wants the paths
-//!   alone sets `default-features = false`, and then builds `io-uring`, `libc`, `once_cell`, `rustix`,
-//!   `strum` and `thiserror`.
+//! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program
+//!   that wants the paths alone sets `default-features = false`, and then builds `io-uring`,
+//!   `libc`, `once_cell`, `rustix`, `strum` and `thiserror`.
 //! - `bytes`: `bytes::Bytes` is one of the [`path::Buffers`].
-//! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`]. Part of `cli`.
+//! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`].
+//!   Part of `cli`.
 //!
 //! # The modules
 //!
-//! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file to it.
+//! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file
+//! to it.
 //!
-//! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and `Matrix`.
+//! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and
+//!   `Matrix`.
 //!   [`message`]: the fields. `pinning`: how much memory may be pinned.
 //!   `deadlines`: how long anything may take.
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
-//! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the surroundings of a
-//!   measurement; plain data. `format`: how sizes, numbers and times are written for people.
+//! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the
+//!   surroundings of a measurement; plain data. `format`: how sizes, numbers and times are written
+//!   for people.
 //! - `fragments`: into how many packets and fragments the kernel cuts a message.
-//! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread. `process`: child processes.
+//! - `topology`: namespaces, veth, CPUs. `counters`: counts events of a thread. `process`: child
+//!   processes.
 //! - `pair`: the two processes, their threads and connections, and the bursts that they run.
 //! - `settings`: what options and variables say, read once for every command and bench.
 //! - `measure`: bursts become samples. `doctor`: what the machine can measure, and what it cannot.
 //! - `results`: samples on disk, and what may be concluded from them.
-//! - `sweep`: all cases, interleaved. `tune`: from which size on a path pays. `ab`: two builds, interleaved. `report`: a page of a sweep.
+//! - `sweep`: all cases, interleaved. `tune`: from which size on a path pays. `ab`: two builds,
+//!   interleaved. `report`: a page of a sweep.
 //! - `cli`: one file per subcommand of `sendpath`.
 
 mod deadlines;
@@ -92,8 +104,9 @@ pub use sendpath_model::{check, environment, event, format, fragments, sample};
 #[doc(hidden)]
 pub use sendpath_report::{report, results};
 
-// What the command is made of. These modules are public for `main.rs`, the benches, the experiments and the tests,
-// which are crates of their own. They may change with any version, so the documentation leaves them out.
+// What the command is made of. These modules are public for `main.rs`, the benches, the experiments
+// and the tests, which are crates of their own. They may change with any version, so the
+// documentation leaves them out.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod ab;

@@ -1,4 +1,5 @@
-//! Child processes: each leads a process group of its own, is waited for within a deadline, and does not outlive its owner.
+//! Child processes: each leads a process group of its own, is waited for within a deadline, and
+//! does not outlive its owner.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -16,8 +17,8 @@ use crate::error::{Error, Result};
 /// How often a child is looked at that is waited for until a deadline.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// A child that leads a process group of its own, so that Ctrl-C reaches this process alone, which then ends the child in
-/// good order. Dropped while it runs, it is killed, with its group.
+/// A child that leads a process group of its own, so that Ctrl-C reaches this process alone, which
+/// then ends the child in good order. Dropped while it runs, it is killed, with its group.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -41,9 +42,10 @@ impl Process {
     /// # Errors
     /// As [`start`](Self::start).
     pub(crate) fn start_without_terminal(command: &mut Command) -> io::Result<Self> {
-        // Not setsid(2): a session of its own is another group to a scheduler that groups by session (autogroup, sched(7)),
-        // and then a client on this machine is woken later than the built-in one: 6 % of a round trip of 64 bytes.
-        // SAFETY: open(2), ioctl(2) and close(2) may be called between fork(2) and execve(2); the path is a literal.
+        // Not setsid(2): a session of its own is another group to a scheduler that groups by
+        // session (autogroup, sched(7)), and then a client on this machine is woken later than the
+        // built-in one: 6 % of a round trip of 64 bytes. SAFETY: open(2), ioctl(2) and close(2) may
+        // be called between fork(2) and execve(2); the path is a literal.
         unsafe {
             command.pre_exec(|| {
                 give_up_terminal();
@@ -127,8 +129,8 @@ impl Drop for Process {
     }
 }
 
-/// Leaves the process without a controlling terminal, if it has one (`TIOCNOTTY`, `tty_ioctl(4)`). Its children have none
-/// either, and as it leads no session, it can get no other.
+/// Leaves the process without a controlling terminal, if it has one (`TIOCNOTTY`, `tty_ioctl(4)`).
+/// Its children have none either, and as it leads no session, it can get no other.
 fn give_up_terminal() {
     // SAFETY: the path ends in a zero byte; the descriptor is this function's own.
     unsafe {

@@ -1,5 +1,5 @@
-//! Builds the executables that are compared. Both builds share one target folder, so that what they depend on is
-//! compiled once.
+//! Builds the executables that are compared. Both builds share one target folder, so that what they
+//! depend on is compiled once.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ impl RevisionBuilds {
     /// Builds a revision, or the working tree as it is, and gives the executable.
     ///
     /// # Errors
-    /// [`Error::Build`], with the compiler's first error; [`Error::Setting`] while another `ab` builds here.
+    /// [`Error::Build`], with the compiler's first error; [`Error::Setting`] while another `ab`
+    /// builds here.
     pub(crate) fn build(
         &self,
         revision: Option<&str>,
@@ -66,8 +67,8 @@ impl RevisionBuilds {
         interrupted: &AtomicBool,
     ) -> Result<PathBuf> {
         let failed = |cause| Error::Build { what: revision.unwrap_or("the working tree").to_owned(), cause };
-        // Kept for the next run. It is not target/release itself, where a build of another revision would take the
-        // place of the user's own.
+        // Kept for the next run. It is not target/release itself, where a build of another revision
+        // would take the place of the user's own.
         let target = self.repository.join("target").join("ab");
         std::fs::create_dir_all(&target).map_err(Error::file("mkdir(2)", &target))?;
         // Until the executable is copied, no other build may put its own in that place.
@@ -82,9 +83,9 @@ impl RevisionBuilds {
         let source = worktree.as_ref().map_or(&self.repository, |worktree| &worktree.folder);
         let log = self.folder.join(format!("{name}.log"));
         let cargo = |arguments: &[&str]| cargo(source, &target, &log, arguments, interrupted).map_err(failed);
-        // Cargo does not tell one checkout of a package from another (the folder's name is in neither the hash nor
-        // the fingerprint), and takes what is older than the last build for built. Without this the working tree
-        // would get the executable of the base.
+        // Cargo does not tell one checkout of a package from another (the folder's name is in
+        // neither the hash nor the fingerprint), and takes what is older than the last build for
+        // built. Without this the working tree would get the executable of the base.
         cargo(&["clean", "--workspace"])?;
         cargo(&["build", "--bin", "sendpath"])?;
         let executable = self.folder.join(format!("sendpath-{name}"));

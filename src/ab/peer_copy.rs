@@ -25,8 +25,8 @@ pub struct PeerCopy {
 }
 
 impl PeerCopy {
-    /// Copies `program` to a new path in `/tmp` here, and by `copy` to the same path on the peer's machine: in both
-    /// commands `{}` stands for that path.
+    /// Copies `program` to a new path in `/tmp` here, and by `copy` to the same path on the peer's
+    /// machine: in both commands `{}` stands for that path.
     ///
     /// # Errors
     /// [`Error::Refused`] where the command fails, takes more than a minute, or is interrupted.
@@ -62,7 +62,8 @@ impl Drop for PeerCopy {
     }
 }
 
-/// Runs the command without a terminal: `scp` that needs a password fails, and does not wait for one.
+/// Runs the command without a terminal: `scp` that needs a password fails, and does not wait for
+/// one.
 fn run(words: &[String], interrupted: &AtomicBool) -> Result<()> {
     let call = "execve(2) of the command of --peer-copy";
     let shown = || shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();

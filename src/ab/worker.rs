@@ -1,8 +1,8 @@
-//! The processes of a block, and the protocol between them. `sendpath ab` starts each process and asks; the process
-//! is `sendpath worker`, and answers.
+//! The processes of a block, and the protocol between them. `sendpath ab` starts each process and
+//! asks; the process is `sendpath worker`, and answers.
 //!
-//! Each message is a line of JSON: questions on the worker's standard input, answers on its standard output. The
-//! first line comes from the worker and gives its [`PROTOCOL`].
+//! Each message is a line of JSON: questions on the worker's standard input, answers on its
+//! standard output. The first line comes from the worker and gives its [`PROTOCOL`].
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,11 +24,13 @@ use crate::process::Process;
 use crate::program;
 use crate::sample::{Sample, Side};
 
-/// The version of this protocol. Two builds are compared only if both have the same one. It is raised whenever a
-/// line changes its form: a request, an answer, or the case or the sample in it. The files' layout has a version of
-/// its own ([`SCHEMA`](crate::results::store::SCHEMA)), which may differ between the two builds.
+/// The version of this protocol. Two builds are compared only if both have the same one. It is
+/// raised whenever a line changes its form: a request, an answer, or the case or the sample in it.
+/// The files' layout has a version of its own ([`SCHEMA`](crate::results::store::SCHEMA)), which
+/// may differ between the two builds.
 ///
-/// 2: a case has shape, engine and threshold. A worker of protocol 1 would leave them out and measure another case.
+/// 2: a case has shape, engine and threshold. A worker of protocol 1 would leave them out and
+///    measure another case.
 pub const PROTOCOL: u32 = 2;
 
 /// A build of this program, and what to run it with.
@@ -57,8 +59,8 @@ enum Answer {
         #[serde(default)]
         protocol: u32,
         program: Program,
-        /// Whether CPU time has the softirqs in it, on both sides; a build whose client always was a child of its own
-        /// does not say, and need not.
+        /// Whether CPU time has the softirqs in it, on both sides; a build whose client always was
+        /// a child of its own does not say, and need not.
         #[serde(default)]
         cpu_time_is_whole: Option<bool>,
     },
@@ -83,7 +85,8 @@ impl Worker {
     /// Starts a process and waits until it is ready.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it cannot be started, has no subcommand `worker`, or has another [`PROTOCOL`].
+    /// [`Error::Refused`] where it cannot be started, has no subcommand `worker`, or has another
+    /// [`PROTOCOL`].
     pub fn start(build: &Build) -> Result<Self> {
         let refused =
             |errno: std::io::Error, remedy: String| Error::refused("sendpath worker", errno, remedy);
@@ -111,8 +114,8 @@ impl Worker {
                     return;
                 }
             }
-            // The worker has closed its output. Its last line on stderr says why: a program without this
-            // subcommand prints its usage there.
+            // The worker has closed its output. Its last line on stderr says why: a program without
+            // this subcommand prints its usage there.
             let mut text = String::new();
             drop(stderr.read_to_string(&mut text));
             let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
@@ -214,11 +217,12 @@ fn other_protocol(worker: &str, protocol: u32) -> String {
     }
 }
 
-/// `sendpath worker`: answers the questions on `input` until it ends. Every case pays `planted` on its first pair, so that
-/// a campaign can see whether `ab` finds a known cost.
+/// `sendpath worker`: answers the questions on `input` until it ends. Every case pays `planted` on
+/// its first pair, so that a campaign can see whether `ab` finds a known cost.
 ///
 /// # Errors
-/// What keeps it from starting, from reading or from answering. A case that fails is an answer, not an error.
+/// What keeps it from starting, from reading or from answering. A case that fails is an answer, not
+/// an error.
 pub fn serve(
     setup: &Setup,
     planted: Option<FaultKind>,

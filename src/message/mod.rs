@@ -62,15 +62,17 @@ pub struct Mismatch {
 }
 
 impl Message {
-    /// A zeroed message of `payload_bytes`: an eighth in each of eight fields, the remainder in the last.
+    /// A zeroed message of `payload_bytes`: an eighth in each of eight fields, the remainder in the
+    /// last.
     #[must_use]
     pub fn new(payload_bytes: usize, layout: Layout) -> Self {
         Self::with_field_bytes(&field_bytes(payload_bytes), layout)
     }
 
-    /// A zeroed message whose fields have the given lengths, in bytes, each in an allocation of its own. Empty fields are
-    /// allowed. Huge pages are shared by many messages ([`in_arena`](Self::in_arena)): of one by itself, a field with
-    /// [`Layout::Huge`] lies as with [`Layout::Page`].
+    /// A zeroed message whose fields have the given lengths, in bytes, each in an allocation of its
+    /// own. Empty fields are allowed. Huge pages are shared by many messages
+    /// ([`in_arena`](Self::in_arena)): of one by itself, a field with [`Layout::Huge`] lies as with
+    /// [`Layout::Page`].
     ///
     /// # Panics
     /// If there are more than [`MAX_FIELDS`].
@@ -79,8 +81,8 @@ impl Message {
         Self::of(field_bytes.iter().map(|&bytes| Field::zeroed(bytes, layout)).collect())
     }
 
-    /// Zeroed messages whose fields have the given lengths, in bytes, all in one mapping, which lives as long as the last
-    /// of them.
+    /// Zeroed messages whose fields have the given lengths, in bytes, all in one mapping, which
+    /// lives as long as the last of them.
     ///
     /// # Errors
     /// What `mmap(2)` said; for [`Layout::Huge`] also that there are too few huge pages.
@@ -92,8 +94,8 @@ impl Message {
         Ok((fields.into_iter().map(Self::of).collect(), arena))
     }
 
-    /// Zeroed messages in a file that lies in memory (`memfd_create(2)`): the fields of each follow each other without a
-    /// gap. With each message comes the byte of the file at which it begins.
+    /// Zeroed messages in a file that lies in memory (`memfd_create(2)`): the fields of each follow
+    /// each other without a gap. With each message comes the byte of the file at which it begins.
     ///
     /// # Errors
     /// What the call said.
@@ -151,8 +153,8 @@ impl Message {
     /// The fields as `sendmsg(2)` takes them.
     #[must_use]
     pub fn io_slices(&self) -> &[IoSlice<'_>] {
-        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points to a field, which is initialized and
-        // borrowed as long as the message is.
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points to a field,
+        // which is initialized and borrowed as long as the message is.
         unsafe { slice::from_raw_parts(self.iovecs.as_ptr().cast(), self.iovecs.len()) }
     }
 
@@ -250,8 +252,9 @@ impl Message {
     }
 }
 
-/// A message to write, lent by the sender that owns it: its bytes may be changed, and no other message may be put in its
-/// place. What a sender has noted of its messages (where their fields lie, what is registered) so stays true.
+/// A message to write, lent by the sender that owns it: its bytes may be changed, and no other
+/// message may be put in its place. What a sender has noted of its messages (where their fields
+/// lie, what is registered) so stays true.
 ///
 /// It reads as the [`Message`] that it is.
 #[derive(Debug)]
@@ -298,7 +301,8 @@ impl Deref for MessageMut<'_> {
     }
 }
 
-/// What is left of some iovecs after their first bytes. Made anew for each call, and without an allocation.
+/// What is left of some iovecs after their first bytes. Made anew for each call, and without an
+/// allocation.
 pub(crate) struct Rest<'a> {
     iovecs: [libc::iovec; MAX_FIELDS + 1],
     count: usize,
@@ -386,8 +390,8 @@ pub enum Received<'a> {
 }
 
 impl Received<'_> {
-    /// Compares every byte with what [`Message::fill`] and then [`Message::stamp`] write. None where the
-    /// bytes were discarded.
+    /// Compares every byte with what [`Message::fill`] and then [`Message::stamp`] write. None
+    /// where the bytes were discarded.
     ///
     /// # Panics
     /// If the packed bytes are fewer than the lengths of the fields say.
@@ -399,8 +403,8 @@ impl Received<'_> {
         })
     }
 
-    /// Counts the bytes that are what [`Message::fill`] and then [`Message::stamp`] write, and those that are the
-    /// inverse of it. None where the bytes were discarded.
+    /// Counts the bytes that are what [`Message::fill`] and then [`Message::stamp`] write, and
+    /// those that are the inverse of it. None where the bytes were discarded.
     ///
     /// # Errors
     /// The first byte that is neither.
@@ -482,8 +486,8 @@ fn verify_field(index: usize, bytes: &[u8], seed: u64, sequence: u64) -> Result<
     Ok(())
 }
 
-/// The words that `fill` writes into one field: the finalizer of SplitMix64 over a counter, so that no
-/// two fields, seeds or places look alike. <https://doi.org/10.1145/2714064.2660195>
+/// The words that `fill` writes into one field: the finalizer of SplitMix64 over a counter, so that
+/// no two fields, seeds or places look alike. <https://doi.org/10.1145/2714064.2660195>
 fn pattern(seed: u64, field: usize) -> impl Iterator<Item = u64> {
     let start = seed.wrapping_mul(0xA076_1D64_78BD_642F) ^ ((field as u64 + 1) << 56);
     (0u64..).map(move |place| {

@@ -1,5 +1,5 @@
-//! The client process: asks for messages and receives them. Driven by the server over the control line, which is its
-//! standard input and output.
+//! The client process: asks for messages and receives them. Driven by the server over the control
+//! line, which is its standard input and output.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,11 +38,12 @@ use crate::program;
 use crate::sample::{Seen, Side, SideReport};
 use crate::topology::{self, affinity, copy_causes};
 
-/// The option that has a client end with its parent. Only a child of the server's gets it: what starts a peer's client,
-/// a shell or a container's runtime, may end before it.
+/// The option that has a client end with its parent. Only a child of the server's gets it: what
+/// starts a peer's client, a shell or a container's runtime, may end before it.
 pub const WITH_PARENT: &str = "--with-parent";
 
-/// Serves the server process until that closes the control line. `examine` says what this machine can measure.
+/// Serves the server process until that closes the control line. `examine` says what this machine
+/// can measure.
 ///
 /// # Errors
 /// What broke the control protocol. What goes wrong in a burst is reported over it instead.
@@ -85,8 +86,9 @@ pub fn main(with_parent: bool, examine: fn() -> serde_json::Value) -> Result<()>
     }
 }
 
-/// Where the control line is a TCP connection, as `nc -e` has it, asks the kernel to find out that the server's machine is
-/// gone without a word: the line then ends after 8 s. Any other line is somebody else's to watch, such as ssh's.
+/// Where the control line is a TCP connection, as `nc -e` has it, asks the kernel to find out that
+/// the server's machine is gone without a word: the line then ends after 8 s. Any other line is
+/// somebody else's to watch, such as ssh's.
 fn notice_a_lost_server(line: &OwnedFd) {
     let set = || -> nix::Result<()> {
         setsockopt(line, sockopt::TcpKeepIdle, &5)?;
@@ -131,8 +133,8 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first to touch
-    /// their memory.
+    /// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the
+    /// first to touch their memory.
     fn make_receiver(&mut self) -> Result<()> {
         let Case { receiver, path, layout, shape, payload_bytes, .. } = self.case;
         let socket = Arc::clone(&self.connection);
@@ -344,8 +346,9 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
 enum Until<'a> {
     /// After so many.
     Messages(u64),
-    /// When the flag is set: by the main thread, or by the first pair that reads the clock anyway and finds that
-    /// so much time has passed. A thread that shares a CPU with the pairs may wake late.
+    /// When the flag is set: by the main thread, or by the first pair that reads the clock anyway
+    /// and finds that so much time has passed. A thread that shares a CPU with the pairs may wake
+    /// late.
     Deadline { stop: &'a AtomicBool, after_ns: u64 },
 }
 
@@ -360,11 +363,13 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Asks for messages and takes them in, as many at a time as the workload has in flight, and says at last
-    /// that all have arrived. The window is from before the first request to after the last byte.
+    /// Asks for messages and takes them in, as many at a time as the workload has in flight, and
+    /// says at last that all have arrived. The window is from before the first request to after the
+    /// last byte.
     fn receive_messages(&mut self, until: Until<'_>, each: Option<&mut Recorder>) -> Result<SideReport> {
         let in_flight = most_in_flight(&self.case, self.mode);
-        // A stream asks again when half of what it asked for has arrived: the server never runs dry.
+        // A stream asks again when half of what it asked for has arrived: the server never runs
+        // dry.
         let at_a_time = in_flight.div_ceil(2);
         let (mut asked, mut received, mut verified) = (0, 0, 0);
         let mut seen = None;
@@ -374,7 +379,8 @@ impl Pair<'_> {
             while asked + at_a_time <= received + in_flight {
                 let messages = match until {
                     Until::Messages(messages) => at_a_time.min(messages - asked),
-                    // A pair that comes late asks once all the same: a burst has a message on every pair.
+                    // A pair that comes late asks once all the same: a burst has a message on every
+                    // pair.
                     Until::Deadline { stop, .. } if asked > 0 && stop.load(Ordering::Relaxed) => 0,
                     Until::Deadline { .. } => at_a_time,
                 };
@@ -421,14 +427,16 @@ impl Pair<'_> {
         })
     }
 
-    /// Waits until a whole message has arrived and has been overwritten; then takes it in, and counts what it has.
+    /// Waits until a whole message has arrived and has been overwritten; then takes it in, and
+    /// counts what it has.
     fn receive_overwritten(&mut self) -> Result<Seen> {
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
         let shapes = self.case.shape.messages(self.case.payload_bytes);
         let payload_bytes: usize = shapes[*self.next_sequence as usize % shapes.len()].iter().sum();
         let arrival_bytes = payload_bytes + MARKER_BYTES;
-        // Not by SO_RCVLOWAT and poll(2): where the receive buffer's size was not set, that option enlarges the buffer,
-        // and the bursts that are timed later on this connection would have another one.
+        // Not by SO_RCVLOWAT and poll(2): where the receive buffer's size was not set, that option
+        // enlarges the buffer, and the bursts that are timed later on this connection would have
+        // another one.
         let since = Instant::now();
         while unread_bytes(self.connection)? < arrival_bytes {
             if since.elapsed() > OVERWRITTEN_LIMIT {
@@ -450,8 +458,8 @@ impl Pair<'_> {
         }
     }
 
-    /// Compares the message that was received last with what was sent; returns how many were compared: 1, or 0
-    /// where the receiver keeps no bytes.
+    /// Compares the message that was received last with what was sent; returns how many were
+    /// compared: 1, or 0 where the receiver keeps no bytes.
     fn check(&self, sequence: u64) -> Result<u64> {
         match self.receiver.last().verify(seed(self.mode, sequence), sequence) {
             None => Ok(0),

@@ -40,8 +40,8 @@ pub(super) struct ClientProcess {
 }
 
 impl ClientProcess {
-    /// Starts the client. It gets the control line as its standard input and output, and a process group of its own, so
-    /// that Ctrl-C reaches the server alone, which then ends it in good order.
+    /// Starts the client. It gets the control line as its standard input and output, and a process
+    /// group of its own, so that Ctrl-C reaches the server alone, which then ends it in good order.
     pub(super) fn open(client: &Client) -> Result<Self> {
         let (mut control, theirs) = UnixStream::pair().map_err(Error::call("socketpair(2)"))?;
         control.set_write_timeout(Some(ANSWER_LIMIT)).map_err(Error::call("setsockopt(2) SO_SNDTIMEO"))?;
@@ -78,8 +78,8 @@ impl ClientProcess {
                 }
                 _ => None,
             })?;
-        // Where the client is gone already, asking it for something finds out, and why. Without a greeting nothing else
-        // is to be said.
+        // Where the client is gone already, asking it for something finds out, and why. Without a
+        // greeting nothing else is to be said.
         if control.write_all(greeting(Side::Server).as_bytes()).is_err() {
             drop(control.shutdown(std::net::Shutdown::Both));
         }
@@ -133,7 +133,8 @@ impl ClientProcess {
         let error = loop {
             match self.supervisor.frames.recv_timeout(Duration::from_millis(200)) {
                 Ok(ToServer::Failed { cause, .. }) => {
-                    // The supervisor has reported the same cause, unless it is an echo: it is reported once.
+                    // The supervisor has reported the same cause, unless it is an echo: it is
+                    // reported once.
                     drop(self.watch.take_cause());
                     break Error::Peer { side: Side::Client, cause };
                 }
@@ -157,8 +158,8 @@ impl ClientProcess {
         Err(self.root_cause(error))
     }
 
-    /// What is behind `error`: itself, unless it only echoes that the client went away, and the client
-    /// says why, or its exit status does.
+    /// What is behind `error`: itself, unless it only echoes that the client went away, and the
+    /// client says why, or its exit status does.
     pub(super) fn root_cause(&mut self, error: Error) -> Error {
         self.failed = true;
         if !error.is_echo() {
@@ -183,7 +184,8 @@ impl ClientProcess {
         }
     }
 
-    /// Has the client close an instance. If it does not, or is gone, there is no use for it any more.
+    /// Has the client close an instance. If it does not, or is gone, there is no use for it any
+    /// more.
     pub(super) fn close(&mut self, token: Token) {
         if !self.killed && write_frame(&mut self.control, &ToClient::Close { token }).is_ok() {
             let limit = if self.failed { CAUSE_LIMIT } else { ANSWER_LIMIT };
@@ -251,7 +253,8 @@ impl Drop for ClientProcess {
     }
 }
 
-/// Starts a peer's command without a terminal, so that nothing waits for a password that nobody is asked for.
+/// Starts a peer's command without a terminal, so that nothing waits for a password that nobody is
+/// asked for.
 fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Process> {
     let (program, arguments) = command.split_first().ok_or_else(|| Error::Setting("no peer".to_owned()))?;
     let mut command = Command::new(program);

@@ -1,5 +1,6 @@
-//! The control protocol between the two processes: a greeting from each side, then JSON frames, each behind its length
-//! in four bytes, over any two byte streams. One question is open at a time; only [`ToServer::Failed`] comes unasked.
+//! The control protocol between the two processes: a greeting from each side, then JSON frames,
+//! each behind its length in four bytes, over any two byte streams. One question is open at a time;
+//! only [`ToServer::Failed`] comes unasked.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -93,12 +94,14 @@ pub(super) struct Description {
     pub(super) machine: Machine,
 }
 
-/// The line that `side` says first. Its form never changes, so that versions can tell each other apart.
+/// The line that `side` says first. Its form never changes, so that versions can tell each other
+/// apart.
 pub(super) fn greeting(side: Side) -> String {
     format!("sendpath {side} {VERSION} {}\n", program::this().name())
 }
 
-/// Reads the greeting of the process at the other end of the line, and refuses to talk to another version of it.
+/// Reads the greeting of the process at the other end of the line, and refuses to talk to another
+/// version of it.
 pub fn read_greeting(reader: &mut impl Read, other: Side) -> Result<()> {
     let call = "read(2) from the control line";
     let prefix = format!("sendpath {other} ");

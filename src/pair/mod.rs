@@ -1,9 +1,9 @@
 //! Pairs: the two processes, their threads and connections, and the bursts that they run.
 //!
-//! The server process is the caller's own. A [`Testbed`] starts the client, as a child process or by a peer's command, and
-//! joins the two by a topology; an [`Instance`] is one life of a case's pairs: new connections, new
-//! messages, new buffers. Every wait has a deadline, and wherever one side fails, the other ends with an
-//! error that names the cause.
+//! The server process is the caller's own. A [`Testbed`] starts the client, as a child process or
+//! by a peer's command, and joins the two by a topology; an [`Instance`] is one life of a case's
+//! pairs: new connections, new messages, new buffers. Every wait has a deadline, and wherever one
+//! side fails, the other ends with an error that names the cause.
 
 pub mod client;
 mod client_process;
@@ -48,8 +48,9 @@ const TIMED_SEED: u64 = 0;
 /// What one burst does on every pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Burst {
-    /// Messages on every pair that come first and are neither timed nor counted: they wake the threads and
-    /// bring the buffers back into the caches, which would otherwise be part of a short burst's time.
+    /// Messages on every pair that come first and are neither timed nor counted: they wake the
+    /// threads and bring the buffers back into the caches, which would otherwise be part of a short
+    /// burst's time.
     pub lead_in_messages: u64,
     /// How long it goes on.
     pub extent: Extent,
@@ -62,19 +63,21 @@ pub struct Burst {
 pub enum Extent {
     /// So many messages on every pair. Not for timing: the slower pairs would finish alone.
     Messages(u64),
-    /// Until a deadline that all pairs share, counted from when all were ready to begin. How many messages
-    /// that were is what was done.
+    /// Until a deadline that all pairs share, counted from when all were ready to begin. How many
+    /// messages that were is what was done.
     Time(Duration),
 }
 
 /// What a burst looks at besides the time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// Every byte of every message is written anew and checked. Not for timing. Into the sink, where nobody can check
-    /// them, each send has a completion of its own instead: one message is in flight.
+    /// Every byte of every message is written anew and checked. Not for timing. Into the sink,
+    /// where nobody can check them, each send has a completion of its own instead: one message is
+    /// in flight.
     Verify,
-    /// Every message is overwritten right after it was sent, and read only then: the client counts the bytes that came
-    /// as they were sent, and those that did not. Not for timing; and the messages must fit the sockets' buffers.
+    /// Every message is overwritten right after it was sent, and read only then: the client counts
+    /// the bytes that came as they were sent, and those that did not. Not for timing; and the
+    /// messages must fit the sockets' buffers.
     Overwrite,
     /// Nothing: the burst is timed as a whole. Each pair's last message is checked afterwards.
     Time,
@@ -117,8 +120,8 @@ impl Hello {
     }
 }
 
-/// Asks, on a data connection, for so many more messages. 0 says that all that were asked for have arrived and
-/// no more are wanted; it also carries the TCP acknowledgement of the last message.
+/// Asks, on a data connection, for so many more messages. 0 says that all that were asked for have
+/// arrived and no more are wanted; it also carries the TCP acknowledgement of the last message.
 fn send_request(connection: &TcpStream, messages: u64) -> Result<()> {
     Ok(send_all(connection, &messages.to_le_bytes())?)
 }
@@ -130,7 +133,8 @@ fn receive_request(connection: &TcpStream) -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// What follows a message that was overwritten, and says whether the kernel had let go of it before.
+/// What follows a message that was overwritten, and says whether the kernel had let go of it
+/// before.
 const MARKER_BYTES: usize = 1;
 
 /// The seed with which a message's bytes were written.

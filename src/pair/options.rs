@@ -19,8 +19,8 @@ use crate::host;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Buffers {
-    /// Asked for, in bytes. The kernel doubles it for its own bookkeeping, and without privilege caps
-    /// it at `net.core.wmem_max` and `rmem_max` (`socket(7)`).
+    /// Asked for, in bytes. The kernel doubles it for its own bookkeeping, and without privilege
+    /// caps it at `net.core.wmem_max` and `rmem_max` (`socket(7)`).
     Fixed(usize),
     /// Left to the kernel's autotuning: identical connections then differ for as long as they live.
     Auto,
@@ -62,8 +62,8 @@ impl fmt::Display for Buffers {
 pub struct SocketOptions {
     /// `SO_SNDBUF` and `SO_RCVBUF`.
     pub buffers: Buffers,
-    /// `TCP_CONGESTION`. Fixed, because the machine's default may pace (`bbr`), and then the pacer is
-    /// what a large message's time shows.
+    /// `TCP_CONGESTION`. Fixed, because the machine's default may pace (`bbr`), and then the pacer
+    /// is what a large message's time shows.
     pub congestion: String,
 }
 
@@ -83,15 +83,16 @@ impl SocketOptions {
         Ok(socket)
     }
 
-    /// The same, which resets its connection when it is closed: when an instance ends nothing is under way, and thousands
-    /// of them would otherwise leave as many ports waiting.
+    /// The same, which resets its connection when it is closed: when an instance ends nothing is
+    /// under way, and thousands of them would otherwise leave as many ports waiting.
     pub(super) fn resetting_socket(&self, domain: Domain) -> Result<Socket> {
         let socket = self.socket(domain)?;
         socket.set_linger(Some(Duration::ZERO)).map_err(Error::call("setsockopt(2) SO_LINGER"))?;
         Ok(socket)
     }
 
-    /// Sets them on a socket: before `connect(2)` or `listen(2)`, since the window scale is fixed then.
+    /// Sets them on a socket: before `connect(2)` or `listen(2)`, since the window scale is fixed
+    /// then.
     fn apply(&self, socket: &impl AsFd) -> Result<()> {
         if let Buffers::Fixed(bytes) = self.buffers {
             // The forced variants pass the sysctl caps, and take CAP_NET_ADMIN.

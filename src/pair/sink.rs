@@ -1,10 +1,13 @@
-//! A pair without a receiver: a connection into the [sink](Sink), and the acknowledgements that it needs.
+//! A pair without a receiver: a connection into the [sink](Sink), and the acknowledgements that it
+//! needs.
 //!
-//! The connection is made by [`TCP_REPAIR`](https://lwn.net/Articles/495304/): the kernel is told the state that a
-//! handshake would have left, with timestamps and selective acknowledgements agreed upon. From then on this thread plays the peer. It writes requests and acknowledgements as
-//! frames to the far end of the link, by a packet socket of protocol 0, which receives nothing: one that listened
-//! would have every send copied. An acknowledgement says what has left, never more, since the kernel ignores a segment
-//! that acknowledges what was not sent: the bytes written so far without those that `SIOCOUTQNSD` calls unsent.
+//! The connection is made by [`TCP_REPAIR`](https://lwn.net/Articles/495304/): the kernel is told
+//! the state that a handshake would have left, with timestamps and selective acknowledgements
+//! agreed upon. From then on this thread plays the peer. It writes requests and acknowledgements as
+//! frames to the far end of the link, by a packet socket of protocol 0, which receives nothing: one
+//! that listened would have every send copied. An acknowledgement says what has left, never more,
+//! since the kernel ignores a segment that acknowledges what was not sent: the bytes written so far
+//! without those that `SIOCOUTQNSD` calls unsent.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -32,10 +35,12 @@ use crate::topology::Sink;
 
 /// The port that connections are made to. Nobody is there.
 const NOBODY_PORT: u16 = 9;
-/// Sequence numbers to begin with: far enough below the wrap that the first bursts are easily read in a trace.
+/// Sequence numbers to begin with: far enough below the wrap that the first bursts are easily read
+/// in a trace.
 const OUR_SEQUENCE: u32 = 1_000_000;
 const THEIR_SEQUENCE: u32 = 2_000_000;
-/// Acknowledgements in a row before this thread lets others run: what was sent may wait for the kernel's own thread.
+/// Acknowledgements in a row before this thread lets others run: what was sent may wait for the
+/// kernel's own thread.
 const AT_ONCE: u64 = 64;
 /// An acknowledgement that brought nothing about for so long may have been dropped on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -47,16 +52,18 @@ pub(super) struct Injector {
     /// Sends frames at the far end of the link, and hears none.
     packets: OwnedFd,
     direction: Direction,
-    /// The sequence number after the last byte that was written. One thread counts: no order is needed.
+    /// The sequence number after the last byte that was written. One thread counts: no order is
+    /// needed.
     written: AtomicU32,
     /// The number that was acknowledged last.
     acknowledged: AtomicU32,
     /// The sequence number of the next request.
     requested: AtomicU32,
-    /// The time stamp of the frame that was injected last. The next one echoes it: what that acknowledges has left since.
+    /// The time stamp of the frame that was injected last. The next one echoes it: what that
+    /// acknowledges has left since.
     stamped_ms: AtomicU32,
-    /// Whether the work of the peer's frames is in the CPU time of the thread that injects them: see
-    /// [`takes_frames_in_at_once`](Self::takes_frames_in_at_once).
+    /// Whether the work of the peer's frames is in the CPU time of the thread that injects them:
+    /// see [`takes_frames_in_at_once`](Self::takes_frames_in_at_once).
     pub(super) is_in_cpu_time: bool,
 }
 
@@ -111,9 +118,10 @@ impl Injector {
         &self.connection
     }
 
-    /// Tries whether the kernel takes a frame in within the call that injects it, on the time of the thread that calls. It
-    /// need not: a thread of the kernel may do that, or another CPU. Where this thread shares its CPU, that may look as if
-    /// it were so; the best of some trials counts.
+    /// Tries whether the kernel takes a frame in within the call that injects it, on the time of
+    /// the thread that calls. It need not: a thread of the kernel may do that, or another CPU.
+    /// Where this thread shares its CPU, that may look as if it were so; the best of some trials
+    /// counts.
     fn takes_frames_in_at_once(&self) -> Result<bool> {
         const TRIALS: usize = 8;
         const REQUESTS: usize = 32;
@@ -138,7 +146,8 @@ impl Injector {
         Ok(false)
     }
 
-    /// Asks for `messages`, as a client does. Everything that was written has been acknowledged before.
+    /// Asks for `messages`, as a client does. Everything that was written has been acknowledged
+    /// before.
     pub(super) fn request(&self, messages: u64) -> Result<()> {
         let sequence = self.requested.load(Ordering::Relaxed);
         self.inject(sequence, self.written.load(Ordering::Relaxed), Some(messages.to_le_bytes()))?;
@@ -146,9 +155,9 @@ impl Injector {
         Ok(())
     }
 
-    /// Acknowledges what has left since the last time; returns how many bytes have not left. The same acknowledgement
-    /// twice would be a duplicate, and three of these are how TCP learns of a loss. So only `again` repeats one, which
-    /// may itself have been lost.
+    /// Acknowledges what has left since the last time; returns how many bytes have not left. The
+    /// same acknowledgement twice would be a duplicate, and three of these are how TCP learns of a
+    /// loss. So only `again` repeats one, which may itself have been lost.
     pub(super) fn acknowledge(&self, again: bool) -> Result<u32> {
         let unsent_bytes = self.unsent_bytes()?;
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
@@ -160,7 +169,8 @@ impl Injector {
         Ok(unsent_bytes)
     }
 
-    /// Acknowledges until everything has left. More than once where the congestion window is not yet open.
+    /// Acknowledges until everything has left. More than once where the congestion window is not
+    /// yet open.
     pub(super) fn acknowledge_all(&self) -> Result<()> {
         let mut unsent_bytes = self.acknowledge(false)?;
         if unsent_bytes == 0 {
@@ -182,7 +192,8 @@ impl Injector {
                 if progressed.elapsed() > LOOK_AGAIN {
                     self.acknowledge(true)?;
                 }
-                // Where another pair failed, this connection was shut down, and may have been reset since.
+                // Where another pair failed, this connection was shut down, and may have been reset
+                // since.
                 match self.connection.peek(&mut [0]) {
                     Ok(0) => return Err(Error::Stopped),
                     Err(errno) if !matches!(errno.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
@@ -208,7 +219,8 @@ impl Injector {
                     return Ok(());
                 }
                 Err(rustix::io::Errno::INTR) => continue,
-                // The kernel's backlog is full, and has dropped the frame: other pairs fill it, and softirqs empty it.
+                // The kernel's backlog is full, and has dropped the frame: other pairs fill it, and
+                // softirqs empty it.
                 Err(rustix::io::Errno::NOBUFS)
                     if full_since.get_or_insert_with(Instant::now).elapsed() < STALL_SINK =>
                 {
@@ -249,7 +261,8 @@ impl Injector {
     }
 }
 
-/// The clock that the peer's time stamps are of. It is read for each frame, and this is the cheapest to read.
+/// The clock that the peer's time stamps are of. It is read for each frame, and this is the
+/// cheapest to read.
 const PEERS_CLOCK: ClockId = ClockId::CLOCK_MONOTONIC_COARSE;
 
 fn now_ms(clock: ClockId) -> Result<u32> {
@@ -263,8 +276,9 @@ fn context_switches() -> Result<i64> {
     Ok(usage.voluntary_context_switches() + usage.involuntary_context_switches())
 }
 
-/// The sequence number after the last byte that has left. While a thread of the kernel sends, what it has put into the
-/// socket so far counts as unsent and not yet as written; so the number would be below one that was acknowledged.
+/// The sequence number after the last byte that has left. While a thread of the kernel sends, what
+/// it has put into the socket so far counts as unsent and not yet as written; so the number would
+/// be below one that was acknowledged.
 fn left(written: u32, unsent_bytes: u32, acknowledged: u32) -> u32 {
     let left = written.wrapping_sub(unsent_bytes);
     if left.wrapping_sub(acknowledged).cast_signed() > 0 { left } else { acknowledged }
@@ -278,8 +292,8 @@ pub struct SinkParts {
     pub connection: TcpStream,
     /// Takes frames that seem to come from the peer.
     pub packets: OwnedFd,
-    /// A frame that asks for one message, and one that acknowledges: with the numbers of the first of each, and the time
-    /// stamps 0.
+    /// A frame that asks for one message, and one that acknowledges: with the numbers of the first
+    /// of each, and the time stamps 0.
     pub frames: [Vec<u8>; 2],
 }
 
@@ -321,7 +335,8 @@ fn packet_socket(index: i32) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// An established connection to nobody: non-blocking, since only this thread can acknowledge what fills its buffer.
+/// An established connection to nobody: non-blocking, since only this thread can acknowledge what
+/// fills its buffer.
 fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStream> {
     /// From `<linux/tcp.h>`: ends the repair without a window probe, which nobody would answer.
     const TCP_REPAIR_OFF_NO_WP: libc::c_int = -1;
@@ -358,8 +373,9 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
         [TIMESTAMPS, 0],
     ];
     set_tcp(&socket, "setsockopt(2) TCP_REPAIR_OPTIONS", libc::TCP_REPAIR_OPTIONS, &agreed)?;
-    // The time stamps of its segments follow the peer's clock, so that the peer has some to echo without seeing any; they
-    // are not behind it. The lowest bit would ask for microseconds (Linux 6.7).
+    // The time stamps of its segments follow the peer's clock, so that the peer has some to echo
+    // without seeing any; they are not behind it. The lowest bit would ask for microseconds (Linux
+    // 6.7).
     let stamp_ms = (now_ms(ClockId::CLOCK_MONOTONIC)?.wrapping_add(1)) & !1;
     set_tcp(&socket, "setsockopt(2) TCP_TIMESTAMP", libc::TCP_TIMESTAMP, &stamp_ms)?;
     repair(TCP_REPAIR_OFF_NO_WP)?;
@@ -376,8 +392,8 @@ fn set_tcp<T: Copy>(socket: &impl AsFd, call: &'static str, option: libc::c_int,
     if result == 0 { Ok(()) } else { Err(Error::call(call)(io::Error::last_os_error())) }
 }
 
-/// The connection as a path sees it: it counts what is written, and whoever waits for room, or for a completion, is
-/// the one who can bring it about.
+/// The connection as a path sees it: it counts what is written, and whoever waits for room, or for
+/// a completion, is the one who can bring it about.
 #[derive(Debug)]
 pub(super) struct SinkSocket(pub(super) Arc<Injector>);
 

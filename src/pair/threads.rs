@@ -25,8 +25,8 @@ pub(super) struct PairEnd<T> {
     pub(super) counting: Counting,
 }
 
-/// What a pair's thread counts of itself. A pair keeps to one thread, which opens the counters when its
-/// first burst runs.
+/// What a pair's thread counts of itself. A pair keeps to one thread, which opens the counters when
+/// its first burst runs.
 pub(super) struct Counting {
     events: Vec<Event>,
     counters: Option<ThreadCounters>,
@@ -60,8 +60,8 @@ impl Threads {
         Self { side, workers: Vec::new() }
     }
 
-    /// Makes the threads that are missing. They inherit what the caller has: its namespaces, and any
-    /// counter that is inherited.
+    /// Makes the threads that are missing. They inherit what the caller has: its namespaces, and
+    /// any counter that is inherited.
     pub(super) fn grow(&mut self, count: usize) -> Result<()> {
         for number in self.workers.len()..count {
             let (sender, jobs) = channel::<Job>();
@@ -124,8 +124,8 @@ impl<R> Running<R> {
         }
     }
 
-    /// Waits for every thread. Ends soon after `watch` has shut the connections down, whatever became
-    /// of the threads.
+    /// Waits for every thread. Ends soon after `watch` has shut the connections down, whatever
+    /// became of the threads.
     pub(super) fn wait(mut self, watch: &Watch) -> Vec<Result<R>> {
         loop {
             self.wait_for(Duration::from_secs(1));
@@ -142,8 +142,8 @@ impl<R> Running<R> {
     }
 }
 
-/// Lets threads go at once, when all have come. There is no time limit: how long they take depends on the
-/// case, and a pair that does not come is a stall, which [`Watch`] notices.
+/// Lets threads go at once, when all have come. There is no time limit: how long they take depends
+/// on the case, and a pair that does not come is a stall, which [`Watch`] notices.
 pub(super) struct Gate {
     missing: Mutex<usize>,
     opened: Condvar,
@@ -219,8 +219,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Measures the calling thread while it runs `work`, which says when its window began and ended, and how many
-/// messages it had.
+/// Measures the calling thread while it runs `work`, which says when its window began and ended,
+/// and how many messages it had.
 pub(super) fn metered(
     counting: &mut Counting,
     work: impl FnOnce() -> Result<SideReport>,
@@ -241,8 +241,8 @@ pub(super) fn metered(
     })
 }
 
-/// Joins the threads' reports, or gives the most telling error: one that is no mere echo of the other
-/// side's end, if there is one.
+/// Joins the threads' reports, or gives the most telling error: one that is no mere echo of the
+/// other side's end, if there is one.
 pub(super) fn joined<R>(reports: Vec<Result<R>>) -> Result<Vec<R>> {
     let mut echo = None;
     let mut fine = Vec::new();

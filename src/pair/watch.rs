@@ -2,8 +2,8 @@
 //! byte moves any more, and shuts the connections down, so that no thread waits without end.
 //!
 //! Nothing of this is on the way of a message: the paths block in plain calls without a timeout (a
-//! timeout on each costs a timer per wait, 2 % of a small round trip), and progress is read from the
-//! kernel's own TCP counters once a second.
+//! timeout on each costs a timer per wait, 2 % of a small round trip), and progress is read from
+//! the kernel's own TCP counters once a second.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -41,7 +41,8 @@ struct State {
     cause: Option<Error>,
     /// The process at the other end of the line, once the line is cut. That is for good.
     gone: Option<Side>,
-    /// Something was said on the line that is no frame, and nobody reads it any more: `cause` says what. That is for good.
+    /// Something was said on the line that is no frame, and nobody reads it any more: `cause` says
+    /// what. That is for good.
     is_unreadable: bool,
     /// How many times it was armed: what was seen of one burst is not laid on the next.
     armed: u64,
@@ -56,8 +57,8 @@ impl State {
         }
     }
 
-    /// Cause and shutdown are one step: a burst that ends between the two would leave the next one with connections that
-    /// are down, and no cause.
+    /// Cause and shutdown are one step: a burst that ends between the two would leave the next one
+    /// with connections that are down, and no cause.
     fn fail(&mut self, cause: Error) {
         self.cause.get_or_insert(cause);
         self.abort();
@@ -97,8 +98,9 @@ impl Watch {
         self.state().stall = None;
     }
 
-    /// The burst is over, with `result`. Where its connections were shut down it has failed, even if its threads were
-    /// through by then: no other burst can run on them. What was found to be wrong can still be asked for.
+    /// The burst is over, with `result`. Where its connections were shut down it has failed, even
+    /// if its threads were through by then: no other burst can run on them. What was found to be
+    /// wrong can still be asked for.
     ///
     /// # Errors
     /// That of `result`; [`Error::Stopped`] where there is none, and the connections are down.
@@ -182,8 +184,8 @@ pub(super) struct Supervisor<Frame> {
 }
 
 impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
-    /// Starts the thread. `other` is the process at the other end; `failure` finds in a frame the news
-    /// that it failed.
+    /// Starts the thread. `other` is the process at the other end; `failure` finds in a frame the
+    /// news that it failed.
     pub(super) fn start(
         line: OwnedFd,
         watch: &Arc<Watch>,
@@ -288,7 +290,8 @@ impl StallClock {
     }
 }
 
-/// Threads that the machine lets wait for a CPU. A burst whose threads do not run is no burst that stands still.
+/// Threads that the machine lets wait for a CPU. A burst whose threads do not run is no burst that
+/// stands still.
 #[derive(Default)]
 struct KeptWaiting(Vec<Runnable>);
 
@@ -301,8 +304,9 @@ struct Runnable {
 }
 
 impl KeptWaiting {
-    /// Whether some of the threads that could run now may have waited for a CPU since the last tick: they could run then
-    /// as well, and have not left a CPU since. Of one that was not seen then, the next tick tells.
+    /// Whether some of the threads that could run now may have waited for a CPU since the last
+    /// tick: they could run then as well, and have not left a CPU since. Of one that was not seen
+    /// then, the next tick tells.
     fn may_be(&mut self, runnable: Vec<Runnable>) -> bool {
         let is_first_look = self.0.is_empty() && !runnable.is_empty();
         let waited = runnable.iter().any(|thread| self.0.contains(thread));
@@ -311,7 +315,8 @@ impl KeptWaiting {
     }
 }
 
-/// The threads of this process, but for the calling one, that run or could; none where the kernel does not say.
+/// The threads of this process, but for the calling one, that run or could; none where the kernel
+/// does not say.
 fn runnable_threads() -> Vec<Runnable> {
     let own = nix::unistd::gettid().to_string();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
@@ -326,7 +331,8 @@ fn runnable_threads() -> Vec<Runnable> {
         .collect()
 }
 
-/// Payload bytes that a connection has had acknowledged and has received; 0 where the kernel does not say.
+/// Payload bytes that a connection has had acknowledged and has received; 0 where the kernel does
+/// not say.
 fn tcp_bytes(connection: &TcpStream) -> u64 {
     // tcpi_bytes_acked and tcpi_bytes_received (Linux 4.1 and later).
     tcp_info(connection).map_or(0, |words| words[15].wrapping_add(words[16]))
@@ -349,8 +355,9 @@ pub(super) fn has_timestamps(connection: &TcpStream) -> bool {
     tcp_info(connection).is_some_and(|words| words[0].to_ne_bytes()[5] & TCPI_OPT_TIMESTAMPS != 0)
 }
 
-/// The kernel's view of a connection, from [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html):
-/// `struct tcp_info` of <linux/tcp.h>, in words of eight bytes.
+/// The kernel's view of a connection, from
+/// [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html): `struct tcp_info` of
+/// <linux/tcp.h>, in words of eight bytes.
 fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {
     use std::os::fd::AsRawFd;
     let mut words = [0_u64; 17];
@@ -387,7 +394,8 @@ mod tests {
         assert!(!watch.is_aborted() && watch.take_cause().is_none());
     }
 
-    /// A thread that gets no CPU for seconds sends the last message of its burst after the watch has given up on it.
+    /// A thread that gets no CPU for seconds sends the last message of its burst after the watch
+    /// has given up on it.
     #[test]
     fn a_burst_whose_threads_were_through_when_it_was_given_up_has_failed_with_its_cause() {
         let watch = Watch::default();

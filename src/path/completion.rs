@@ -1,9 +1,9 @@
-//! Completions of `MSG_ZEROCOPY` sends: read from the bytes of a control message, and booked against
-//! the messages that are in flight. No socket is needed for either.
+//! Completions of `MSG_ZEROCOPY` sends: read from the bytes of a control message, and booked
+//! against the messages that are in flight. No socket is needed for either.
 //!
-//! The kernel numbers a socket's successful zero-copy *calls* from 0 with a 32-bit counter that wraps.
-//! A notification is an inclusive range of those numbers; the kernel joins neighbours, and promises
-//! no order. See
+//! The kernel numbers a socket's successful zero-copy *calls* from 0 with a 32-bit counter that
+//! wraps. A notification is an inclusive range of those numbers; the kernel joins neighbours, and
+//! promises no order. See
 //! [msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html#notification-parsing).
 
 use std::collections::VecDeque;
@@ -83,7 +83,8 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     array
 }
 
-/// A send of owned buffers, by its place in the order of sends on a connection: from 0, without a gap.
+/// A send of owned buffers, by its place in the order of sends on a connection: from 0, without a
+/// gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(super) u64);
 
@@ -98,7 +99,8 @@ impl Ticket {
 /// What is known of whether the kernel copied the bytes of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
-    /// It did, at least some of them: the send asked for it, or the completion of this send alone says so.
+    /// It did, at least some of them: the send asked for it, or the completion of this send alone
+    /// says so.
     Yes,
     /// Its completion, of this send alone, does not say so.
     No,
@@ -119,9 +121,9 @@ impl Copied {
 
 /// The sends of which the kernel may still read the buffers, and the counts.
 ///
-/// The calls in flight are a queue: new calls join at its end, and completed ones leave at its front. What
-/// completes out of order is marked, and leaves later. So a notification costs as much as the calls that it
-/// completes, however many are in flight.
+/// The calls in flight are a queue: new calls join at its end, and completed ones leave at its
+/// front. What completes out of order is marked, and leaves later. So a notification costs as much
+/// as the calls that it completes, however many are in flight.
 #[derive(Debug)]
 pub struct InFlight<B> {
     /// In the order of their tickets. The first one is not given back.
@@ -135,7 +137,8 @@ pub struct InFlight<B> {
     done: VecDeque<u64>,
     /// How many sends are not given back.
     held: usize,
-    /// Whether a notification came that fits no call. What it and later ones say may be of somebody else's calls.
+    /// Whether a notification came that fits no call. What it and later ones say may be of somebody
+    /// else's calls.
     is_distrusted: bool,
     pinned_bytes: usize,
     pub counts: ZeroCopyCounts,
@@ -206,7 +209,8 @@ impl<B> InFlight<B> {
         ticket
     }
 
-    /// Gives back the buffers of the last send, of which no byte has gone. There was no such send then.
+    /// Gives back the buffers of the last send, of which no byte has gone. There was no such send
+    /// then.
     pub(super) fn take_back(&mut self) -> Option<B> {
         let send = self.sends.pop_back_if(|send| send.copied.is_none() && send.open_calls == 0)?;
         self.held -= 1;
@@ -228,7 +232,8 @@ impl<B> InFlight<B> {
         usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()
     }
 
-    /// Books a successful call that sent `bytes` of the last send, and that completes by a notification.
+    /// Books a successful call that sent `bytes` of the last send, and that completes by a
+    /// notification.
     pub fn called(&mut self, bytes: usize) {
         let Some(send) = self.sends.back_mut() else { return };
         send.open_calls += 1;
@@ -282,14 +287,14 @@ impl<B> InFlight<B> {
 
     /// Books a notification.
     ///
-    /// One that covers a call which was never made, or that completed before, is booked for no call: the numbers are
-    /// another's then, and so may be those of every later one.
+    /// One that covers a call which was never made, or that completed before, is booked for no
+    /// call: the numbers are another's then, and so may be those of every later one.
     pub fn completed(&mut self, notification: Notification) -> Result<(), CompletionError> {
         if self.is_distrusted {
             return Err(CompletionError::Distrusted);
         }
-        // Counted back from the next call, so that a range that wraps is an ordinary one. Zero or less for
-        // calls that were never made.
+        // Counted back from the next call, so that a range that wraps is an ordinary one. Zero or
+        // less for calls that were never made.
         let back = |call: u32| i64::from(self.next_call.wrapping_sub(call).cast_signed());
         let (first, last) = (back(notification.first), back(notification.last));
         let place = |back: i64| self.calls.len().saturating_sub(usize::try_from(back).unwrap_or(0));
@@ -333,6 +338,7 @@ impl<B> InFlight<B> {
 
     /// As if so many calls had been made before, and had completed.
     #[cfg(any(test, feature = "cli"))]
+    #[must_use]
     pub fn starting_at(next_call: u32) -> Self {
         Self { next_call, ..Self::new() }
     }
@@ -352,6 +358,7 @@ impl<B> InFlight<B> {
 
 /// The bytes of a control message as the kernel lays it out, for tests.
 #[cfg(any(test, feature = "cli"))]
+#[must_use]
 pub fn control_message(
     level: i32,
     kind: i32,
@@ -465,7 +472,8 @@ mod tests {
 
     #[test]
     fn a_completion_of_a_call_that_is_not_outstanding_gives_nothing_back_and_ends_all_trust() {
-        // None was made; one of two was never made; it comes twice; a range that ends before it starts.
+        // None was made; one of two was never made; it comes twice; a range that ends before it
+        // starts.
         for (sends, before, range_in_question) in
             [(0, None, (0, 0)), (1, None, (0, 1)), (2, Some((0, 0)), (0, 0)), (1, None, (5, 2))]
         {
@@ -508,7 +516,8 @@ mod tests {
     enum Event {
         /// A send of so many calls.
         Send(u32),
-        /// A range of outstanding calls completes: where it starts among them, and its length at most.
+        /// A range of outstanding calls completes: where it starts among them, and its length at
+        /// most.
         Complete(prop::sample::Index, usize),
         /// A range that covers a call which was never made, or is none.
         Invent(u32, u32),
@@ -523,9 +532,10 @@ mod tests {
     }
 
     proptest! {
-        /// Sends of some calls each; ranges of outstanding calls complete in any order, wherever the counter stands. At
-        /// each step just those sends come back, once, whose every call has completed. A range is not taken twice, and
-        /// after one that was invented nothing comes back any more.
+        /// Sends of some calls each; ranges of outstanding calls complete in any order, wherever
+        /// the counter stands. At each step just those sends come back, once, whose every call has
+        /// completed. A range is not taken twice, and after one that was invented nothing comes
+        /// back any more.
         #[test]
         fn any_ranges_in_any_order_give_back_exactly_the_completed_sends(
             start: u32,

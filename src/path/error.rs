@@ -1,4 +1,5 @@
-//! What can go wrong with a send or a receive, named by the call that failed, its cause, and what lifts it.
+//! What can go wrong with a send or a receive, named by the call that failed, its cause, and what
+//! lifts it.
 
 use std::io;
 use std::path::Path;
@@ -52,7 +53,8 @@ pub enum Error {
         /// How many.
         outstanding: u64,
     },
-    /// A message is to be written again that the receiver may not have, on a path where nothing else says when.
+    /// A message is to be written again that the receiver may not have, on a path where nothing
+    /// else says when.
     #[error(
         "message {message} is to be written again, and the receiver has said that it has {received} messages: tell the \
          sender what was received, or give it more messages to send in turn"

@@ -1,12 +1,13 @@
-//! `file`: `sendfile` from a file that lies in memory (`memfd_create(2)`), in which the fields of a message follow each
-//! other. It is what measuring tools such as iperf3 (`-Z`) call zero-copy: the socket takes the pages of the file as they
-//! are.
+//! `file`: `sendfile` from a file that lies in memory (`memfd_create(2)`), in which the fields of a
+//! message follow each other. It is what measuring tools such as iperf3 (`-Z`) call zero-copy: the
+//! socket takes the pages of the file as they are.
 //!
 //! Their owner writes the fields where they are sent from, in a mapping of the file. As with
-//! [`splice`](super::splice), nothing says when the kernel has let go of a page, and what is written before arrives. So a
-//! message is lent again only when the receiver has said that it has it ([`SendMessage::received`]). The file is the
-//! sender's own: a receiver that lies so gets later bytes of this sender, and never another owner's. And as `splice`,
-//! `sendfile` to a peer that has closed raises `SIGPIPE` where that is not ignored, as programs in Rust do.
+//! [`splice`](super::splice), nothing says when the kernel has let go of a page, and what is
+//! written before arrives. So a message is lent again only when the receiver has said that it has
+//! it ([`SendMessage::received`]). The file is the sender's own: a receiver that lies so gets later
+//! bytes of this sender, and never another owner's. And as `splice`, `sendfile` to a peer that has
+//! closed raises `SIGPIPE` where that is not ignored, as programs in Rust do.
 //!
 //! ```
 //! use std::io::Read;
@@ -49,7 +50,8 @@ pub struct FileSender<S> {
 }
 
 impl<S: Socket> FileSender<S> {
-    /// A sender of messages whose fields have the given lengths, in bytes, in turn. It makes them, in a file of its own.
+    /// A sender of messages whose fields have the given lengths, in bytes, in turn. It makes them,
+    /// in a file of its own.
     ///
     /// # Errors
     /// No file can be made in memory.
@@ -63,7 +65,8 @@ impl<S: Socket> FileSender<S> {
     }
 }
 
-// The pages belong to the file. The kernel holds those that it may yet send, so nothing has to be leaked.
+// The pages belong to the file. The kernel holds those that it may yet send, so nothing has to be
+// leaked.
 impl<S: Socket + Send> SendMessage for FileSender<S> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
         self.receipts.message()

@@ -1,19 +1,23 @@
-//! `mmap`: `TCP_ZEROCOPY_RECEIVE`. The kernel maps the pages in which a message arrived into this process, in place of
-//! copying them; what is no whole page it leaves to `recv`.
+//! `mmap`: `TCP_ZEROCOPY_RECEIVE`. The kernel maps the pages in which a message arrived into this
+//! process, in place of copying them; what is no whole page it leaves to `recv`.
 //!
-//! It maps a piece of a packet only where that is exactly one ordinary page, from its first byte to its last
-//! (`can_map_frag` in `net/ipv4/tcp.c`). So it takes
-//! - a maximum segment size of whole pages: an MTU of 4148 for a page of 4096 bytes, IPv4 and TCP's timestamps;
+//! It maps a piece of a packet only where that is exactly one ordinary page, from its first byte to
+//! its last (`can_map_frag` in `net/ipv4/tcp.c`). So it takes
+//! - a maximum segment size of whole pages: an MTU of 4148 for a page of 4096 bytes, IPv4 and TCP's
+//!   timestamps;
 //! - payloads of whole pages, or what comes after a shorter one is never aligned;
-//! - a driver that puts headers apart from data, or a sender on this machine whose packets lie on single pages. What an
-//!   ordinary `send` copies lies on pages of 32 KiB where memory allows, and is not mapped.
+//! - a driver that puts headers apart from data, or a sender on this machine whose packets lie on
+//!   single pages. What an ordinary `send` copies lies on pages of 32 KiB where memory allows, and
+//!   is not mapped.
 //!
-//! - a kernel that maps no page of a file (since Linux 6.8, and in stable kernels since): before, what a sender on this
-//!   machine had sent by `sendfile` could be mapped too, and its owner may write to it while it is read here.
+//! - a kernel that maps no page of a file (since Linux 6.8, and in stable kernels since): before,
+//!   what a sender on this machine had sent by `sendfile` could be mapped too, and its owner may
+//!   write to it while it is read here.
 //!
-//! How much was mapped and how much copied stands in [`Copies`]: measured, not hoped for. The pages are given back when the
-//! next message takes their place; a mapping costs the CPUs a flush of their address caches, which for some KiB is dearer
-//! than a copy ([LWN](https://lwn.net/Articles/752188/)).
+//! How much was mapped and how much copied stands in [`Copies`]: measured, not hoped for. The pages
+//! are given back when the next message takes their place; a mapping costs the CPUs a flush of
+//! their address caches, which for some KiB is dearer than a copy
+//! ([LWN](https://lwn.net/Articles/752188/)).
 //!
 //! ```
 //! use std::net::{TcpListener, TcpStream};
@@ -85,7 +89,8 @@ impl<S: Socket> MappedReceiver<S> {
         Ok(Self { socket, ring, mapping, copied, pieces, copies: Copies::default() })
     }
 
-    /// Notes that the next `bytes` of the message lie at `start`, beside the last piece or as a new one.
+    /// Notes that the next `bytes` of the message lie at `start`, beside the last piece or as a new
+    /// one.
     fn add_piece(&mut self, start: *mut u8, bytes: usize) {
         match self.pieces.last_mut() {
             Some(last) if last.iov_base.wrapping_byte_add(last.iov_len) == start.cast() => {
@@ -125,14 +130,16 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
             let start = self.mapping.start().wrapping_add(mapped_bytes);
             let mut request = MappedReceive::new(start, whole_bytes);
             let answer = if whole_bytes > 0 {
-                // SAFETY: the request names a part of this receiver's own mapping, of which nothing is borrowed now.
+                // SAFETY: the request names a part of this receiver's own mapping, of which nothing
+                // is borrowed now.
                 unsafe { self.socket.receive_mapped(&mut request) }
             } else {
                 Ok(())
             };
             let is_over = match answer {
                 Err(errno) if errno.kind() == io::ErrorKind::Interrupted => continue,
-                // The peer has closed. The request still holds what was asked for, and nothing was mapped.
+                // The peer has closed. The request still holds what was asked for, and nothing was
+                // mapped.
                 Err(errno) if errno.raw_os_error() == Some(libc::EIO) => {
                     request = MappedReceive::new(start, 0);
                     true
@@ -152,7 +159,8 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
                 self.copy(received_bytes, to_copy, payload_bytes)?;
                 received_bytes += to_copy;
             } else if is_over || (mapped == 0 && waited) {
-                // The end of the message, which is no whole page; or the end of the stream, which `recv` tells.
+                // The end of the message, which is no whole page; or the end of the stream, which
+                // `recv` tells.
                 self.copy(received_bytes, left_bytes, payload_bytes)?;
                 break;
             }
@@ -166,8 +174,8 @@ impl<S: Socket + Send> ReceiveMessage for MappedReceiver<S> {
     }
 
     fn last(&self) -> Received<'_> {
-        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. The pieces lie in memory of this receiver, which
-        // is borrowed; what is mapped changes with the next message alone.
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. The pieces lie in memory
+        // of this receiver, which is borrowed; what is mapped changes with the next message alone.
         let pieces: &[IoSlice<'_>] =
             unsafe { slice::from_raw_parts(self.pieces.as_ptr().cast(), self.pieces.len()) };
         Received::Pieces { pieces, field_bytes: &self.ring.current().field_bytes }
@@ -234,7 +242,8 @@ mod tests {
         }
     }
 
-    /// A receiver of one message of a page and `rest_bytes`, of which `arrived_bytes` are there; and what was sent.
+    /// A receiver of one message of a page and `rest_bytes`, of which `arrived_bytes` are there;
+    /// and what was sent.
     fn after_a_page(rest_bytes: usize, arrived_bytes: usize) -> (MappedReceiver<Script>, Script) {
         let payload_bytes = page_bytes() + rest_bytes;
         let mut message = Message::new(payload_bytes, Layout::Heap);

@@ -1,6 +1,8 @@
-//! The senders by system call: `two_copy`, `one_copy`, `zero_copy`, and the two between them, `hybrid` and `hybrid_zero`.
+//! The senders by system call: `two_copy`, `one_copy`, `zero_copy`, and the two between them,
+//! `hybrid` and `hybrid_zero`.
 //!
-//! They differ in which fields they copy into one buffer first, and in how the kernel takes what is sent:
+//! They differ in which fields they copy into one buffer first, and in how the kernel takes what is
+//! sent:
 //!
 //! | | fields that are copied first | the kernel |
 //! |---|---|---|
@@ -10,28 +12,36 @@
 //! | [`zero_copy`](MessageSender::zero_copy) | none: `sendmsg` with `MSG_ZEROCOPY` | reads them later |
 //! | [`hybrid_zero`](MessageSender::hybrid_zero) | the small ones: `sendmsg` with `MSG_ZEROCOPY` | reads them later |
 //!
-//! `two_copy` is the plainest, and hard to beat for small messages: a memcpy of a few KiB costs less than eight iovecs
-//! do. `one_copy` takes no pack buffer and no memcpy, and costs an iovec per field to check and to walk. `hybrid` is for a
-//! header of 24 bytes before a body of 512 KiB: the one is not worth an iovec of its own, and the other not a copy. Fields
-//! that follow each other and are copied share an iovec.
+//! `two_copy` is the plainest, and hard to beat for small messages: a memcpy of a few KiB costs
+//! less than eight iovecs do. `one_copy` takes no pack buffer and no memcpy, and costs an iovec per
+//! field to check and to walk. `hybrid` is for a header of 24 bytes before a body of 512 KiB: the
+//! one is not worth an iovec of its own, and the other not a copy. Fields that follow each other
+//! and are copied share an iovec.
 //!
-//! With `MSG_ZEROCOPY` the kernel pins the pages of the message, and reads them when it needs them, which may be after the
-//! call returned; a *completion* on the socket's error queue says when it is done. So
-//! - a message is not written again before its completion: the sender owns a ring of messages, and lends the next one only
-//!   when the kernel has let go of it. While it has not, a [`SendQueue`] holds the message;
+//! With `MSG_ZEROCOPY` the kernel pins the pages of the message, and reads them when it needs them,
+//! which may be after the call returned; a *completion* on the socket's error queue says when it is
+//! done. So
+//! - a message is not written again before its completion: the sender owns a ring of messages, and
+//!   lends the next one only when the kernel has let go of it. While it has not, a [`SendQueue`]
+//!   holds the message;
 //! - a short send goes on *with* the flag, and counts as a call of its own;
-//! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes on;
-//! - completions that are not read end every `poll(2)` at once, so they are read before it waits for room;
-//! - the kernel may copy all the same, and says so on the completion: [`ZeroCopyCounts::copied_share`]. Over loopback and
-//!   veth it always does, and then this path costs the most of the three for small messages;
-//! - of `hybrid_zero` the kernel reads the copies as long as the large fields. So each message has a buffer of its own for
-//!   them, and a message without a large field is sent without the flag.
+//! - `ENOBUFS` (too much pinned, or too many notifications unread) waits for a completion and goes
+//!   on;
+//! - completions that are not read end every `poll(2)` at once, so they are read before it waits
+//!   for room;
+//! - the kernel may copy all the same, and says so on the completion:
+//!   [`ZeroCopyCounts::copied_share`]. Over loopback and veth it always does, and then this path
+//!   costs the most of the three for small messages;
+//! - of `hybrid_zero` the kernel reads the copies as long as the large fields. So each message has
+//!   a buffer of its own for them, and a message without a large field is sent without the flag.
 //!
-//! On huge pages ([`Layout::Huge`]) a message lies in fewer fragments than a copy of it, and on pages of 4 KiB in more. A
-//! card's driver works by the fragment: so large messages belong on huge pages.
+//! On huge pages ([`Layout::Huge`]) a message lies in fewer fragments than a copy of it, and on
+//! pages of 4 KiB in more. A card's driver works by the fragment: so large messages belong on huge
+//! pages.
 //!
 //! Meant for sends above some 10 KB, on a network card with scatter-gather and checksum offload
-//! ([msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html)). The peer is an ordinary receiver.
+//! ([msg_zerocopy.rst](https://docs.kernel.org/networking/msg_zerocopy.html)). The peer is an
+//! ordinary receiver.
 //!
 //! ```
 //! use std::io::Read;
@@ -107,8 +117,8 @@ use crate::deadlines::{DROP_LIMIT, PIN_LIMIT};
 use crate::message::{Field, Message, MessageMut, invert};
 use crate::pinning;
 
-/// Which fields are copied first. The two plain cuts take nothing but the message itself: what is read for each message
-/// besides costs as much as a small copy does.
+/// Which fields are copied first. The two plain cuts take nothing but the message itself: what is
+/// read for each message besides costs as much as a small copy does.
 #[derive(Debug)]
 enum Cut {
     /// None: the message's own iovecs are sent.
@@ -136,7 +146,8 @@ struct Unit {
     has_large: bool,
 }
 
-// SAFETY: the iovecs point to fields of the message and to the copies, which are owned beside them while they are read.
+// SAFETY: the iovecs point to fields of the message and to the copies, which are owned beside them
+// while they are read.
 unsafe impl Send for Unit {}
 
 impl Unit {
@@ -203,8 +214,8 @@ impl Unit {
     }
 }
 
-// SAFETY: the message is owned, and written through nobody but its owner; so are the copies. A unit is sent only with the
-// copies in it that its iovecs point to.
+// SAFETY: the message is owned, and written through nobody but its owner; so are the copies. A unit
+// is sent only with the copies in it that its iovecs point to.
 unsafe impl Buffers for Unit {
     fn pieces(&self) -> usize {
         self.slices().len()
@@ -231,8 +242,8 @@ impl Unit {
             Cut::Mixed { iovecs, .. } => iovecs,
         };
         assert!(self.copies.is_some(), "its copies are in it");
-        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points into the copies or a field, which are
-        // initialized, and borrowed as this is.
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points into the
+        // copies or a field, which are initialized, and borrowed as this is.
         unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
     }
 }
@@ -293,8 +304,8 @@ impl<S: Socket> MessageSender<S> {
         Self::hybrid(socket, messages, 0)
     }
 
-    /// A sender of `messages`, in turn, that packs fields of fewer than `copy_below_bytes`, and sends the others from
-    /// where they lie.
+    /// A sender of `messages`, in turn, that packs fields of fewer than `copy_below_bytes`, and
+    /// sends the others from where they lie.
     ///
     /// # Panics
     /// If there is no message.
@@ -305,7 +316,8 @@ impl<S: Socket> MessageSender<S> {
     /// A sender of `messages`, in turn, with `MSG_ZEROCOPY`; as many of them may be in flight.
     ///
     /// # Safety
-    /// As of [`SendQueue::new`]: in the life of the connection, nobody but this sender sends with `MSG_ZEROCOPY` on it.
+    /// As of [`SendQueue::new`]: in the life of the connection, nobody but this sender sends with
+    /// `MSG_ZEROCOPY` on it.
     ///
     /// # Errors
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
@@ -317,8 +329,9 @@ impl<S: Socket> MessageSender<S> {
         unsafe { Self::hybrid_zero(socket, messages, 0) }
     }
 
-    /// As [`zero_copy`](Self::zero_copy), and fields of fewer than `copy_below_bytes` are copied into one buffer, which is
-    /// sent with the others. A message of which all fields are copied is sent without `MSG_ZEROCOPY`.
+    /// As [`zero_copy`](Self::zero_copy), and fields of fewer than `copy_below_bytes` are copied
+    /// into one buffer, which is sent with the others. A message of which all fields are copied is
+    /// sent without `MSG_ZEROCOPY`.
     ///
     /// # Safety
     /// As of [`zero_copy`](Self::zero_copy).
@@ -464,8 +477,8 @@ impl<S: Socket> MessageSender<S> {
         }
     }
 
-    /// After `EAGAIN`: waits for room in the send buffer. Completions that are not read would end the wait
-    /// at once, so they are read first, and whenever they end it.
+    /// After `EAGAIN`: waits for room in the send buffer. Completions that are not read would end
+    /// the wait at once, so they are read first, and whenever they end it.
     fn await_room(&mut self, wait: &mut Wait) -> Result<()> {
         self.read_all()?;
         while wait.poll(self.queue.socket())? == Readiness::ErrorPending {
@@ -486,8 +499,8 @@ impl<S: Socket> MessageSender<S> {
         Ok(any)
     }
 
-    /// After `ENOBUFS`: waits for a completion, which frees what the call lacked; with none outstanding here, for others,
-    /// who may have the memory.
+    /// After `ENOBUFS`: waits for a completion, which frees what the call lacked; with none
+    /// outstanding here, for others, who may have the memory.
     fn make_room(&mut self, blocked: &mut Option<Instant>) -> Result<()> {
         let unit = self.ring.places.current().as_ref();
         let left_bytes = unit.map_or_else(|| self.queue.left_bytes(), Buffers::total_bytes);
@@ -499,10 +512,11 @@ impl<S: Socket> MessageSender<S> {
     }
 }
 
-/// After a send that could not be pinned while nothing is outstanding here: other connections of the same user may hold
-/// the memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth repeating, for a while from `blocked` on; unless
-/// it is larger than the limit by itself. Nothing tells when they release it. A sleep would last longer than that does, so
-/// this thread only lets others run.
+/// After a send that could not be pinned while nothing is outstanding here: other connections of
+/// the same user may hold the memory (`RLIMIT_MEMLOCK` is theirs together), so the call is worth
+/// repeating, for a while from `blocked` on; unless it is larger than the limit by itself. Nothing
+/// tells when they release it. A sleep would last longer than that does, so this thread only lets
+/// others run.
 pub(super) fn await_pins(
     payload_bytes: usize,
     wait_limit: Duration,
@@ -520,8 +534,8 @@ pub(super) fn await_pins(
     })
 }
 
-/// Waits for what is outstanding, for a second at most. What still is outstanding then is leaked with the queue: memory
-/// that the kernel may yet send must not be used for something else.
+/// Waits for what is outstanding, for a second at most. What still is outstanding then is leaked
+/// with the queue: memory that the kernel may yet send must not be used for something else.
 impl<S: Socket> Drop for MessageSender<S> {
     fn drop(&mut self) {
         self.wait_limit = self.wait_limit.min(DROP_LIMIT);
@@ -590,8 +604,9 @@ impl<S: Socket + Send> Observe for MessageSender<S> {
             unit.invert();
             return Ok(true);
         }
-        // The one place that breaks what the queue promises the kernel. The memory stays this sender's, so the kernel may
-        // send other bytes than were given to it, and never bytes of another owner.
+        // The one place that breaks what the queue promises the kernel. The memory stays this
+        // sender's, so the kernel may send other bytes than were given to it, and never bytes of
+        // another owner.
         if let Some(unit) = self.ticket.and_then(|ticket| self.queue.in_flight().buffers_mut(ticket)) {
             unit.invert();
         }
@@ -679,7 +694,8 @@ mod tests {
             sender.send().unwrap();
             let counts = sender.zero_copy_counts().unwrap();
             assert!(counts.completions < counts.sends, "{counts}");
-            // The field itself is not the kernel's. Its copy is: `message` would wait before the next one is made.
+            // The field itself is not the kernel's. Its copy is: `message` would wait before the
+            // next one is made.
             let unit = sender.queue.in_flight().buffers_mut(sender.ticket.unwrap()).unwrap();
             unit.message.field_mut(1).fill(2);
             if is_premature {
@@ -705,14 +721,16 @@ mod tests {
         let leaked_before = leaked_bytes();
         drop(sender);
         assert!(leaked_bytes() >= leaked_before + 777 + 8192, "it says so");
-        // Memory that was given back would be used for these. Not zeros: for those the allocator looks elsewhere first.
+        // Memory that was given back would be used for these. Not zeros: for those the allocator
+        // looks elsewhere first.
         let others: Vec<_> = (0..64).flat_map(|_| [vec![0xaa_u8; 777], vec![0xaa; 8192]]).collect();
         assert!(!others.iter().any(|other| [copy, field].contains(&other.as_ptr())));
     }
 
     type Make = fn(Script, Vec<Message>) -> Box<dyn Observe>;
 
-    /// Senders that copy: all fields, none, and, of messages whose fields have ten bytes, none again.
+    /// Senders that copy: all fields, none, and, of messages whose fields have ten bytes, none
+    /// again.
     const COPYING: [Make; 3] = [
         |socket, messages| Box::new(MessageSender::two_copy(socket, messages)),
         |socket, messages| Box::new(MessageSender::one_copy(socket, messages)),

@@ -1,7 +1,8 @@
 //! Ways to send and to receive, each usable on its own over any connected TCP socket.
 //!
-//! A server sends by a [`SendQueue`]: it takes buffers, never waits, and gives them back when the kernel has let go of
-//! them. The senders that this suite measures stand on it, and wait; each sends the messages of a ring in turn:
+//! A server sends by a [`SendQueue`]: it takes buffers, never waits, and gives them back when the
+//! kernel has let go of them. The senders that this suite measures stand on it, and wait; each
+//! sends the messages of a ring in turn:
 //!
 //! | sender | does | copies by a CPU, per message | a message may be written again |
 //! |---|---|---|---|
@@ -23,13 +24,14 @@
 //!
 //! Every receiver takes in what any sender sends.
 //!
-//! A [`SendMessage`] lends a message to write, sends it whole, and says when the kernel has let go of all
-//! that was sent; an [`Observe`] also tells what that took. A [`ReceiveMessage`] takes one whole message in. Short
-//! writes and reads, `EINTR` and `EAGAIN` are handled: the call is made again. Sockets may be blocking or not.
+//! A [`SendMessage`] lends a message to write, sends it whole, and says when the kernel has let go
+//! of all that was sent; an [`Observe`] also tells what that took. A [`ReceiveMessage`] takes one
+//! whole message in. Short writes and reads, `EINTR` and `EAGAIN` are handled: the call is made
+//! again. Sockets may be blocking or not.
 //!
-//! No safe program can make a sender send, or give back, memory of another owner. What cannot be checked is `unsafe`: that
-//! nobody else sends with `MSG_ZEROCOPY` on a connection ([`SendQueue::new`]), and that buffers stay as they are
-//! ([`Buffers`]).
+//! No safe program can make a sender send, or give back, memory of another owner. What cannot be
+//! checked is `unsafe`: that nobody else sends with `MSG_ZEROCOPY` on a connection
+//! ([`SendQueue::new`]), and that buffers stay as they are ([`Buffers`]).
 
 mod buffers;
 #[doc(hidden)]
@@ -76,24 +78,25 @@ const ERROR_PAUSE: Duration = Duration::from_micros(100);
 
 /// The sending half of a path. It owns a ring of messages, and sends them in turn.
 pub trait SendMessage: Send {
-    /// Lends the next message of the ring, to write and then to [`send`](Self::send). Its bytes are those
-    /// that were written when it was lent before. The same message is lent until it is sent. May wait for the
-    /// kernel to let go of it.
+    /// Lends the next message of the ring, to write and then to [`send`](Self::send). Its bytes are
+    /// those that were written when it was lent before. The same message is lent until it is sent.
+    /// May wait for the kernel to let go of it.
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
     fn message(&mut self) -> Result<MessageMut<'_>>;
 
-    /// Sends the message that [`message`](Self::message) lent last, whole; before the first loan, the first
-    /// of the ring. Called again without a loan in between, it sends the same message again; after an error that left it
-    /// half sent, its rest.
+    /// Sends the message that [`message`](Self::message) lent last, whole; before the first loan,
+    /// the first of the ring. Called again without a loan in between, it sends the same message
+    /// again; after an error that left it half sent, its rest.
     ///
     /// # Errors
     /// A failed call, [`Error::Deadline`], or [`Error::PinLimit`].
     fn send(&mut self) -> Result<()>;
 
-    /// Hands to the kernel what [`send`](Self::send) has gathered. A sender that gathers sends for one call does it by
-    /// itself where its batch is full, and before it waits; the others have nothing gathered.
+    /// Hands to the kernel what [`send`](Self::send) has gathered. A sender that gathers sends for
+    /// one call does it by itself where its batch is full, and before it waits; the others have
+    /// nothing gathered.
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
@@ -101,13 +104,14 @@ pub trait SendMessage: Send {
         Ok(())
     }
 
-    /// The receiver has said that it has the first `messages` messages, counted from the first that was sent. For the
-    /// senders to whom nobody else says when a message may be written again. Where that is not true, later bytes of the
-    /// same ring may arrive in place of what was sent.
+    /// The receiver has said that it has the first `messages` messages, counted from the first that
+    /// was sent. For the senders to whom nobody else says when a message may be written again.
+    /// Where that is not true, later bytes of the same ring may arrive in place of what was sent.
     fn received(&mut self, _messages: u64) {}
 
-    /// Returns when the kernel no longer needs any message that was sent; for the senders that learn it from the
-    /// receiver alone, when it has all that was sent, as far as [`received`](Self::received) said.
+    /// Returns when the kernel no longer needs any message that was sent; for the senders that
+    /// learn it from the receiver alone, when it has all that was sent, as far as
+    /// [`received`](Self::received) said.
     ///
     /// # Errors
     /// A failed call, or [`Error::Deadline`].
@@ -122,12 +126,12 @@ pub trait Observe: SendMessage {
     /// As [`flush`](SendMessage::flush), which comes first.
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()>;
 
-    /// Inverts every bit of the message that was sent last, wherever the path has it, and does not wait for the kernel
-    /// to let go of it. Returns whether the kernel had. A second time, after [`flush`](SendMessage::flush), it puts back
-    /// what was there before.
+    /// Inverts every bit of the message that was sent last, wherever the path has it, and does not
+    /// wait for the kernel to let go of it. Returns whether the kernel had. A second time, after
+    /// [`flush`](SendMessage::flush), it puts back what was there before.
     ///
-    /// To `zero_copy` this does what a program must never do, in order to see what happens: a message that the kernel
-    /// has not let go of may arrive changed.
+    /// To `zero_copy` this does what a program must never do, in order to see what happens: a
+    /// message that the kernel has not let go of may arrive changed.
     ///
     /// # Errors
     /// A failed call.
@@ -144,7 +148,8 @@ pub trait Observe: SendMessage {
         Copies::default()
     }
 
-    /// CPU time so far, in nanoseconds, of a kernel thread that works for this sender alone: none for most.
+    /// CPU time so far, in nanoseconds, of a kernel thread that works for this sender alone: none
+    /// for most.
     ///
     /// # Errors
     /// The kernel does not tell it.
@@ -170,12 +175,14 @@ pub trait ReceiveMessage: Send {
     }
 }
 
-/// Makes the sending half of a path, which sends messages whose fields have the given lengths, in bytes, in turn: one
-/// message for each item of `messages`, zeroed. `most_in_flight` is for the paths that learn from the kernel when a message
-/// may be written again: how many may wait for that.
+/// Makes the sending half of a path, which sends messages whose fields have the given lengths, in
+/// bytes, in turn: one message for each item of `messages`, zeroed. `most_in_flight` is for the
+/// paths that learn from the kernel when a message may be written again: how many may wait for
+/// that.
 ///
 /// # Safety
-/// As of [`SendQueue::new`]: in the life of the connection, nobody but this sender sends with `MSG_ZEROCOPY` on it.
+/// As of [`SendQueue::new`]: in the life of the connection, nobody but this sender sends with
+/// `MSG_ZEROCOPY` on it.
 ///
 /// # Errors
 /// What the kernel lacks for this way to send, named with what lifts it.
@@ -233,8 +240,9 @@ fn in_arena(messages: &[Vec<usize>], layout: Layout) -> Result<(Vec<Message>, Ar
     })
 }
 
-/// Makes a receiver of messages whose fields have the given lengths, in bytes, in turn. `path` is how they are
-/// sent, which only [`Receiver::Matched`] looks at; `layout` is for the receivers that have fields.
+/// Makes a receiver of messages whose fields have the given lengths, in bytes, in turn. `path` is
+/// how they are sent, which only [`Receiver::Matched`] looks at; `layout` is for the receivers that
+/// have fields.
 ///
 /// # Errors
 /// What the kernel lacks for this receiver.
@@ -263,11 +271,12 @@ pub fn receiver<S: Socket + Send + 'static>(
     })
 }
 
-// The four loops below make their first call, which nearly always moves everything, in the caller's own frame; what
-// goes on after a short one is a function of its own, `move_rest`. To return from a function that has made a system
-// call is dear, once per call and however many frames are returned from: about half a microsecond where the kernel
-// guards its own returns (docs/book/src/evidence/floors.md, "What a function costs"). So each operation of
-// a path returns once.
+// The four loops below make their first call, which nearly always moves everything, in the caller's
+// own frame; what goes on after a short one is a function of its own, `move_rest`. To return from a
+// function that has made a system call is dear, once per call and however many frames are returned
+// from: about half a microsecond where the kernel guards its own returns
+// (docs/book/src/evidence/floors.md, "What a function costs"). So each operation of a path returns
+// once.
 
 /// Makes calls until `of_bytes` have moved. Each is given how many bytes have moved before it.
 #[expect(clippy::inline_always, reason = "a frame of its own would be another return")]
@@ -311,7 +320,8 @@ pub fn recv_all(socket: &impl Socket, bytes: &mut [u8]) -> Result<()> {
 pub(crate) fn recv_all_vectored(socket: &impl Socket, message: &mut Message) -> Result<()> {
     let of_bytes = message.payload_bytes();
     move_all(socket, Interest::Readable, "recvmsg(2)", of_bytes, |at| match at {
-        // SAFETY: a socket reads into the slices and leaves them as they are; only this crate makes sockets.
+        // SAFETY: a socket reads into the slices and leaves them as they are; only this crate makes
+        // sockets.
         0 => socket.recv_vectored(unsafe { message.io_slices_mut() }),
         _ => socket.recv_vectored(message.rest_mut(at).io_slices_mut()),
     })
@@ -351,7 +361,8 @@ fn move_rest(
     }
 }
 
-/// How many bytes a call has moved out. One that takes nothing, and says no error, would do so for ever.
+/// How many bytes a call has moved out. One that takes nothing, and says no error, would do so for
+/// ever.
 fn moved(sent: Option<usize>, call: &'static str) -> Result<usize> {
     match sent {
         Some(0) => Err(Error::call(call)(io::Error::from(io::ErrorKind::WriteZero))),
@@ -359,8 +370,8 @@ fn moved(sent: Option<usize>, call: &'static str) -> Result<usize> {
     }
 }
 
-/// A path's wait for its socket: from the first call that moved nothing to the next one that does. The limit
-/// holds over all of it, however often `poll(2)` returns in between.
+/// A path's wait for its socket: from the first call that moved nothing to the next one that does.
+/// The limit holds over all of it, however often `poll(2)` returns in between.
 pub(crate) struct Wait {
     interest: Interest,
     limit: Duration,
@@ -372,8 +383,8 @@ impl Wait {
         Self { interest, limit, since: None }
     }
 
-    /// What a call's result means for the loop around it: so many bytes moved, or none and the call is to
-    /// be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
+    /// What a call's result means for the loop around it: so many bytes moved, or none and the call
+    /// is to be made again (after `EINTR` at once; after `EAGAIN` when the socket is ready).
     pub(crate) fn progress(
         &mut self,
         socket: &impl Socket,
@@ -387,8 +398,9 @@ impl Wait {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // If an error is pending, the next call reports it. If the error queue holds completions that
-                // another owner of the socket will read, the next call says EAGAIN again.
+                // If an error is pending, the next call reports it. If the error queue holds
+                // completions that another owner of the socket will read, the next call says EAGAIN
+                // again.
                 if self.poll(socket)? == Readiness::ErrorPending {
                     sleep(ERROR_PAUSE);
                 }

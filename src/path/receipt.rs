@@ -1,4 +1,5 @@
-//! A ring of messages of which the kernel does not say when they may be written again: they may when the receiver has them.
+//! A ring of messages of which the kernel does not say when they may be written again: they may
+//! when the receiver has them.
 
 use super::error::{Error, Result};
 use super::ring::Ring;

@@ -1,5 +1,5 @@
-//! The receivers that copy, or discard. Each serves every send path, so that paths are compared with the
-//! same work on the other side.
+//! The receivers that copy, or discard. Each serves every send path, so that paths are compared
+//! with the same work on the other side.
 //!
 //! ```
 //! use std::net::{TcpListener, TcpStream};
@@ -62,8 +62,8 @@ pub struct BufferReceiver<S> {
 }
 
 impl<S: Socket> BufferReceiver<S> {
-    /// A receiver of messages whose fields have the given lengths, in bytes: one message after the other, and again from
-    /// the first.
+    /// A receiver of messages whose fields have the given lengths, in bytes: one message after the
+    /// other, and again from the first.
     ///
     /// # Panics
     /// If there is no message.
@@ -97,8 +97,8 @@ impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
     }
 }
 
-/// Receives without taking anything out of the kernel, which discards the bytes. What is left is what
-/// sending costs, and the network.
+/// Receives without taking anything out of the kernel, which discards the bytes. What is left is
+/// what sending costs, and the network.
 #[derive(Debug)]
 pub struct DiscardReceiver<S> {
     socket: S,
@@ -106,7 +106,8 @@ pub struct DiscardReceiver<S> {
 }
 
 impl<S: Socket> DiscardReceiver<S> {
-    /// A receiver of messages of the given payloads, in bytes: one after the other, and again from the first.
+    /// A receiver of messages of the given payloads, in bytes: one after the other, and again from
+    /// the first.
     ///
     /// # Panics
     /// If there is no message.

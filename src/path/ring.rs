@@ -4,8 +4,8 @@ use std::mem;
 
 use crate::message::{Message, MessageMut};
 
-/// A ring of messages, or of what stands for them, of which one is current: the one to write and to send, or the one that
-/// was received last.
+/// A ring of messages, or of what stands for them, of which one is current: the one to write and to
+/// send, or the one that was received last.
 #[derive(Debug)]
 pub(super) struct Ring<T> {
     items: Vec<T>,
@@ -38,8 +38,8 @@ impl<T> Ring<T> {
         self.current
     }
 
-    /// The place of the one that was sent so many before the current one. With the whole ring in flight, it is this very
-    /// one.
+    /// The place of the one that was sent so many before the current one. With the whole ring in
+    /// flight, it is this very one.
     #[inline]
     pub(super) fn place_before(&self, messages: usize) -> usize {
         match self.current.checked_sub(messages) {
@@ -83,7 +83,8 @@ impl Ring<Message> {
         self.items.iter_mut().map(MessageMut::new).for_each(write);
     }
 
-    /// Leaks the messages' memory, and returns how many bytes that is. The ring is empty then, and no longer usable.
+    /// Leaks the messages' memory, and returns how many bytes that is. The ring is empty then, and
+    /// no longer usable.
     pub(super) fn leak(&mut self) -> u64 {
         let messages = mem::take(&mut self.items);
         let leaked_bytes = messages.iter().map(|message| message.payload_bytes() as u64).sum();

@@ -47,7 +47,8 @@ struct State {
     incoming: VecDeque<u8>,
     completions: Completions,
     zero_copy_flags: Vec<bool>,
-    /// Zero-copy calls whose completions have not come, each with what it was given and what lay there.
+    /// Zero-copy calls whose completions have not come, each with what it was given and what lay
+    /// there.
     pinned: BTreeMap<u32, Vec<Pinned>>,
     due: Option<(u32, u32)>,
     error_queue: VecDeque<Vec<u8>>,
@@ -57,7 +58,8 @@ struct State {
     interruptions: usize,
     /// Every wait ends at once, with nothing to show.
     hung_up: bool,
-    /// Every wait ends at once for an error that no call reports: completions that someone else will read.
+    /// Every wait ends at once for an error that no call reports: completions that someone else
+    /// will read.
     error_pending: bool,
     /// Arrives on the error queue when a path next waits for room.
     on_wait: Option<(u32, u32)>,
@@ -76,9 +78,11 @@ struct Pinned {
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    /// Reads the memory once more, as late as the kernel may. A memory checker sees it if it was given back.
+    /// Reads the memory once more, as late as the kernel may. A memory checker sees it if it was
+    /// given back.
     fn check(&self) {
-        // SAFETY: by the promise of `Socket::send_zero_copy`, the memory is there until the completion is read.
+        // SAFETY: by the promise of `Socket::send_zero_copy`, the memory is there until the
+        // completion is read.
         let now = unsafe { slice::from_raw_parts(self.start, self.bytes.len()) };
         assert!(now == self.bytes, "memory of a zero-copy send was written before its completion");
     }
@@ -216,7 +220,8 @@ impl Socket for Script {
         self.move_out(slices, false)
     }
 
-    // SAFETY: unsafe by the trait, whose promise the caller keeps: the memory is read again when its completion is.
+    // SAFETY: unsafe by the trait, whose promise the caller keeps: the memory is read again when
+    // its completion is.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let moved = self.move_out(slices, true)?;
         let mut state = self.state();
@@ -445,8 +450,8 @@ fn interruptions(split: usize) -> [Vec<Step>; 4] {
     ]
 }
 
-/// Two messages are sent; the first is cut at each byte in turn, with `EINTR` and `EAGAIN` around the
-/// cut. The wire must carry both, whole and in order.
+/// Two messages are sent; the first is cut at each byte in turn, with `EINTR` and `EAGAIN` around
+/// the cut. The wire must carry both, whole and in order.
 pub fn interrupt_at_every_byte(make: impl Fn(Script, Vec<Message>) -> Box<dyn Observe>) {
     for split in 1..PAYLOAD_BYTES {
         for steps in interruptions(split) {

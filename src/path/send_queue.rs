@@ -12,8 +12,9 @@
 //! | writable | [`advance`](SendQueue::advance) goes on with a send that fell short; or [`try_send`](SendQueue::try_send) is tried again |
 //! | in error (`EPOLLERR`, reported unasked) | [`reap`](SendQueue::reap): completions make themselves known so |
 //!
-//! tokio takes `EPOLLERR` for the end of writing and keeps to it (mio 1.2, tokio 1.54): after the first completion each wait
-//! for room returns at once, until the descriptor is registered anew. `examples/tokio_server.rs` does that.
+//! tokio takes `EPOLLERR` for the end of writing and keeps to it (mio 1.2, tokio 1.54): after the
+//! first completion each wait for room returns at once, until the descriptor is registered anew.
+//! `examples/tokio_server.rs` does that.
 //!
 //! ```
 //! use std::io::Read;
@@ -70,8 +71,8 @@ const MOST_SLICES: usize = 1024;
 /// Bytes that queues have leaked in this process: see [`leaked_bytes`].
 static LEAKED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// How many bytes this process has leaked, since they were outstanding when their sender was dropped
-/// and the kernel may send them yet. Who closes each [`SendQueue`] keeps it at 0.
+/// How many bytes this process has leaked, since they were outstanding when their sender was
+/// dropped and the kernel may send them yet. Who closes each [`SendQueue`] keeps it at 0.
 #[must_use]
 pub fn leaked_bytes() -> u64 {
     LEAKED_BYTES.load(Ordering::Relaxed)
@@ -109,7 +110,8 @@ pub enum Progress {
 pub enum Copying<B> {
     /// The socket took all of them: the buffers are the caller's again.
     Whole(B),
-    /// The socket took a part. The queue keeps the buffers, and [`advance`](SendQueue::advance) goes on.
+    /// The socket took a part. The queue keeps the buffers, and [`advance`](SendQueue::advance)
+    /// goes on.
     Short(Ticket),
 }
 
@@ -196,10 +198,10 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     ///
     /// # Safety
     /// From the making of this socket to the queue's last completion, nobody else makes a call with
-    /// `MSG_ZEROCOPY` on it: by no clone, no duplicate of its descriptor, no earlier or later queue,
-    /// and none before it was connected anew. The kernel numbers the zero-copy calls of a socket, and tells
-    /// by number which have completed. With somebody else's among them, buffers would come back while
-    /// it still reads them.
+    /// `MSG_ZEROCOPY` on it: by no clone, no duplicate of its descriptor, no earlier or later
+    /// queue, and none before it was connected anew. The kernel numbers the zero-copy calls of a
+    /// socket, and tells by number which have completed. With somebody else's among them, buffers
+    /// would come back while it still reads them.
     ///
     /// # Errors
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
@@ -243,7 +245,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// [`is_unfinished`](Self::is_unfinished) says so, and [`advance`](Self::advance) goes on.
     ///
     /// One piece goes by [`send(2)`](https://man7.org/linux/man-pages/man2/send.2.html), several by
-    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html); one call in either case.
+    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html); one call in either
+    /// case.
     ///
     /// # Errors
     /// The buffers, of which no byte has gone, and why.
@@ -264,7 +267,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     }
 
     /// Sends `buffers` by copy, and gives them back at once where the socket took them whole: what
-    /// the kernel has copied it does not read again. So nothing is in flight, and no ticket is needed.
+    /// the kernel has copied it does not read again. So nothing is in flight, and no ticket is
+    /// needed.
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send).
@@ -356,7 +360,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// Goes on with the send that fell short, if there is one.
     ///
     /// # Errors
-    /// The call failed: the connection is of no use, and what was sent of the message is all that goes.
+    /// The call failed: the connection is of no use, and what was sent of the message is all that
+    /// goes.
     pub fn advance(&mut self) -> Result<Progress> {
         match (self.failure.take(), self.unfinished) {
             (Some(failure), _) => Err(failure),
@@ -365,9 +370,9 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
         }
     }
 
-    /// What is left of the send that fell short is copied when [`advance`](Self::advance) goes on: the
-    /// way out of [`Progress::NoBuffers`] where other connections hold what may be pinned, for as long
-    /// as their peers do not read.
+    /// What is left of the send that fell short is copied when [`advance`](Self::advance) goes on:
+    /// the way out of [`Progress::NoBuffers`] where other connections hold what may be pinned, for
+    /// as long as their peers do not read.
     pub fn copy_rest(&mut self) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.mode = Mode::Copy;
@@ -443,8 +448,9 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// system call where no zero-copy call is outstanding. Returns how many sends were given back.
     ///
     /// # Errors
-    /// A failed call. [`Error::Completion`] where the error queue says what cannot be: then somebody
-    /// else has sent with `MSG_ZEROCOPY` on this connection, and no buffers come back any more.
+    /// A failed call. [`Error::Completion`] where the error queue says what cannot be: then
+    /// somebody else has sent with `MSG_ZEROCOPY` on this connection, and no buffers come back any
+    /// more.
     pub fn reap(&mut self, mut give_back: impl FnMut(Ticket, B, Copied)) -> Result<usize> {
         let mut sends = 0;
         loop {
@@ -496,8 +502,9 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
                 continue;
             }
             if let Some(since) = hung_up {
-                // The wait ended with nothing on the queue: an error or a hang-up, which poll(2) reports
-                // at once, each time. What is outstanding may still complete, but not for long.
+                // The wait ended with nothing on the queue: an error or a hang-up, which poll(2)
+                // reports at once, each time. What is outstanding may still complete, but not for
+                // long.
                 if Instant::elapsed(&since) > hung_up_limit {
                     return Err(Error::Abandoned { outstanding: self.in_flight.open_calls() });
                 }
@@ -509,22 +516,22 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
         Ok(())
     }
 
-    /// Ends the stream, waits until the kernel has let go of all that was sent, for `limit` at most, and
-    /// gives back what is left. A send that fell short stays so. Where the peer takes longer, the
-    /// connection is reset: what is in the socket is thrown away, and so let go of, as a rule at once
-    /// and within half a second. An event loop
-    /// reaps until nothing is [outstanding](Self::outstanding), and then closes without a wait.
+    /// Ends the stream, waits until the kernel has let go of all that was sent, for `limit` at
+    /// most, and gives back what is left. A send that fell short stays so. Where the peer takes
+    /// longer, the connection is reset: what is in the socket is thrown away, and so let go of, as
+    /// a rule at once and within half a second. An event loop reaps until nothing is
+    /// [outstanding](Self::outstanding), and then closes without a wait.
     ///
     /// # Errors
     /// [`Error::Deadline`] or [`Error::Abandoned`] where something is outstanding even then (in a
-    /// card's queue, say): that is leaked ([`leaked_bytes`]). Or a failed call, also that of the last
-    /// send, where nobody has been told of it.
+    /// card's queue, say): that is leaked ([`leaked_bytes`]). Or a failed call, also that of the
+    /// last send, where nobody has been told of it.
     pub fn close(mut self, limit: Duration, mut give_back: impl FnMut(Ticket, B, Copied)) -> Result<()> {
         if self.unfinished.take().is_some() {
             self.in_flight.finish();
         }
-        // What is in the socket goes out all the same. An error says that the connection is down, and
-        // what is outstanding then completes, or the wait says that it does not.
+        // What is in the socket goes out all the same. An error says that the connection is down,
+        // and what is outstanding then completes, or the wait says that it does not.
         let _ = self.socket.shut_down(Shutdown::Write);
         // A peer that has closed its own half looks like one that is down, and may still read.
         let mut result = self.read_within(limit, limit, |queue| queue.in_flight.open_calls() == 0);
@@ -607,10 +614,10 @@ fn call_once<B: Buffers>(
         None => pieces(buffers, sent_bytes, &mut room),
     };
     match (mode, slices) {
-        // SAFETY: the queue owns the buffers, whose memory stays allocated and unchanged by their own
-        // promise; it gives them back, or drops them, only after the completions of all calls that
-        // sent them, and leaks them where one is missing. The numbers of these are its own, by the
-        // promise of `SendQueue::new`; a queue without that promise makes no such call.
+        // SAFETY: the queue owns the buffers, whose memory stays allocated and unchanged by their
+        // own promise; it gives them back, or drops them, only after the completions of all calls
+        // that sent them, and leaks them where one is missing. The numbers of these are its own, by
+        // the promise of `SendQueue::new`; a queue without that promise makes no such call.
         (Mode::ZeroCopy, slices) => unsafe { socket.send_zero_copy(slices) },
         (Mode::Copy, [slice]) => socket.send(slice),
         (Mode::Copy, slices) => socket.send_vectored(slices),
@@ -842,7 +849,8 @@ mod tests {
     }
 
     proptest! {
-        /// Completions that were never made, or come twice, among true ones: after the first of them nothing comes back.
+        /// Completions that were never made, or come twice, among true ones: after the first of
+        /// them nothing comes back.
         #[test]
         fn what_is_invented_gives_nothing_back(
             sends in 1_u32..20,

@@ -67,8 +67,9 @@ pub enum Readiness {
     /// What was asked for has happened. For [`Interest::Completion`] also an error or a hang-up:
     /// `poll(2)` does not tell them apart.
     Ready,
-    /// An error is pending, or the error queue is not empty, and what was asked for has not happened. To wait
-    /// again would end at once with the same answer, until the one is reported or the other is read.
+    /// An error is pending, or the error queue is not empty, and what was asked for has not
+    /// happened. To wait again would end at once with the same answer, until the one is reported or
+    /// the other is read.
     ErrorPending,
     /// The timeout passed.
     TimedOut,
@@ -117,8 +118,8 @@ impl Drop for Mapping {
     }
 }
 
-/// What `TCP_ZEROCOPY_RECEIVE` is asked, and what it answers: `struct tcp_zerocopy_receive` from `<linux/tcp.h>`, as far
-/// as Linux 4.18 knows it. Later kernels take the short one as well.
+/// What `TCP_ZEROCOPY_RECEIVE` is asked, and what it answers: `struct tcp_zerocopy_receive` from
+/// `<linux/tcp.h>`, as far as Linux 4.18 knows it. Later kernels take the short one as well.
 #[derive(Debug)]
 #[repr(C)]
 pub struct MappedReceive {
@@ -191,16 +192,17 @@ pub trait Socket: sealed::Sealed {
         self.inner().send_vectored(slices)
     }
 
-    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`, without
-    /// `SIGPIPE`. The kernel goes on reading the slices after the call has returned.
+    /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`,
+    /// without `SIGPIPE`. The kernel goes on reading the slices after the call has returned.
     ///
     /// # Errors
     /// The call's errno. The kernel then reads nothing any more.
     ///
     /// # Safety
-    /// The bytes of `slices` must stay allocated and unchanged until the completion of this call has arrived
-    /// ([`recv_error_queue`](Self::recv_error_queue)), and for good if it never arrives. Otherwise the
-    /// kernel sends what the memory holds by then, which may be data of another owner.
+    /// The bytes of `slices` must stay allocated and unchanged until the completion of this call
+    /// has arrived ([`recv_error_queue`](Self::recv_error_queue)), and for good if it never
+    /// arrives. Otherwise the kernel sends what the memory holds by then, which may be data of
+    /// another owner.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: the caller keeps the same promise.
         unsafe { self.inner().send_zero_copy(slices) }
@@ -214,8 +216,9 @@ pub trait Socket: sealed::Sealed {
         self.inner().recv(bytes)
     }
 
-    /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html) of at most `bytes` with `MSG_TRUNC`,
-    /// for which [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html) has the kernel discard them.
+    /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html) of at most `bytes` with
+    /// `MSG_TRUNC`, for which [`tcp(7)`](https://man7.org/linux/man-pages/man7/tcp.7.html) has the
+    /// kernel discard them.
     ///
     /// # Errors
     /// The call's errno.
@@ -231,8 +234,8 @@ pub trait Socket: sealed::Sealed {
         self.inner().recv_vectored(slices)
     }
 
-    /// Maps room for so many bytes, whole pages, which [`receive_mapped`](Self::receive_mapped) fills
-    /// ([`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the socket).
+    /// Maps room for so many bytes, whole pages, which [`receive_mapped`](Self::receive_mapped)
+    /// fills ([`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) of the socket).
     ///
     /// # Errors
     /// The call's errno.
@@ -246,16 +249,16 @@ pub trait Socket: sealed::Sealed {
     /// The call's errno; `EIO` where the peer has closed.
     ///
     /// # Safety
-    /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing is
-    /// borrowed: other pages take their place.
+    /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing
+    /// is borrowed: other pages take their place.
     unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
         // SAFETY: the caller keeps the same promise.
         unsafe { self.inner().receive_mapped(request) }
     }
 
     /// Takes one message off the error queue
-    /// ([`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html) with `MSG_ERRQUEUE`; never
-    /// blocks) and returns how much of `control` its control messages fill.
+    /// ([`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html) with `MSG_ERRQUEUE`;
+    /// never blocks) and returns how much of `control` its control messages fill.
     ///
     /// # Errors
     /// The call's errno; `EAGAIN` when the queue is empty.
@@ -264,8 +267,8 @@ pub trait Socket: sealed::Sealed {
     }
 
     /// Moves at most `bytes` from a pipe into the socket
-    /// ([`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html)), more to come or not. The pipe's pages go
-    /// into the socket as they are.
+    /// ([`splice(2)`](https://man7.org/linux/man-pages/man2/splice.2.html)), more to come or not.
+    /// The pipe's pages go into the socket as they are.
     ///
     /// # Errors
     /// The call's errno.
@@ -324,8 +327,9 @@ pub trait Socket: sealed::Sealed {
     /// Notes that a ring has sent so many bytes on this socket.
     fn ring_sent(&self, _bytes: usize) {}
 
-    /// Does what the connection needs done while its owner waits for a ring, and returns after how long it has to be
-    /// done again; none where it needs nothing. `again`: it was done before in this wait, and brought nothing about.
+    /// Does what the connection needs done while its owner waits for a ring, and returns after how
+    /// long it has to be done again; none where it needs nothing. `again`: it was done before in
+    /// this wait, and brought nothing about.
     ///
     /// # Errors
     /// What keeps it from being done.
@@ -345,8 +349,9 @@ impl Socket for TcpStream {
         Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
     }
 
-    // SAFETY: unsafe by the trait, whose promise the caller keeps: the kernel reads the slices after the call. There is
-    // no unsafe block, since rustix, which has no name for the flag, takes it in a safe call.
+    // SAFETY: unsafe by the trait, whose promise the caller keeps: the kernel reads the slices
+    // after the call. There is no unsafe block, since rustix, which has no name for the flag, takes
+    // it in a safe call.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
         Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), flags)?)
@@ -360,8 +365,8 @@ impl Socket for TcpStream {
         // Not by rustix, which asks for a buffer.
         let nowhere = ptr::null_mut::<libc::c_void>();
         let (flags, no_address) = (libc::MSG_TRUNC, ptr::null_mut::<libc::c_void>());
-        // SAFETY: on a stream socket of TCP, MSG_TRUNC has the kernel write no byte; and a write to the null
-        // pointer would fail with EFAULT. It asks for no address.
+        // SAFETY: on a stream socket of TCP, MSG_TRUNC has the kernel write no byte; and a write to
+        // the null pointer would fail with EFAULT. It asks for no address.
         let result = unsafe {
             libc::syscall(libc::SYS_recvfrom, self.as_raw_fd(), nowhere, bytes, flags, no_address, no_address)
         };
@@ -386,8 +391,9 @@ impl Socket for TcpStream {
     // SAFETY: unsafe by the trait, whose promise the caller keeps.
     unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
         let mut length = size_of::<MappedReceive>() as libc::socklen_t;
-        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the part of a mapping that
-        // the request names, of which the caller promises that nobody reads it now.
+        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the
+        // part of a mapping that the request names, of which the caller promises that nobody reads
+        // it now.
         let result = unsafe {
             libc::getsockopt(
                 self.as_raw_fd(),

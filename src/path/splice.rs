@@ -1,21 +1,24 @@
-//! `splice`: `vmsplice` puts the pages of the fields into a pipe, `splice` moves them from there into the socket. No byte is
-//! copied before a receiver takes it, as with `MSG_ZEROCOPY`, and on any kernel.
+//! `splice`: `vmsplice` puts the pages of the fields into a pipe, `splice` moves them from there
+//! into the socket. No byte is copied before a receiver takes it, as with `MSG_ZEROCOPY`, and on
+//! any kernel.
 //!
 //! What that takes, and what this sender does:
-//! - *nothing says when the kernel has let go of the memory*. The call has returned, the bytes are in the socket, and the
-//!   peer's TCP may even have acknowledged them; the pages are still those of the message, and on one machine they are
-//!   until the receiver copies them. What is written to a message in the meantime, arrives. So a message is lent again only
-//!   when the receiver has said that it has it ([`SendMessage::received`]): by an answer, as every protocol has that asks
+//! - *nothing says when the kernel has let go of the memory*. The call has returned, the bytes are
+//!   in the socket, and the peer's TCP may even have acknowledged them; the pages are still those
+//!   of the message, and on one machine they are until the receiver copies them. What is written to
+//!   a message in the meantime, arrives. So a message is lent again only when the receiver has said
+//!   that it has it ([`SendMessage::received`]): by an answer, as every protocol has that asks
 //!   before it sends;
-//! - *that answer is a stranger's word*. So the messages lie in a mapping of the sender's own, whose pages hold nothing else,
-//!   and which the kernel keeps for as long as it needs them, also after they were unmapped. A lie so sends later bytes of
-//!   this sender, and never another owner's;
-//! - a pipe holds a number of pieces, each within a page: 16 unless asked for more, while a 64 KiB message on the heap
-//!   covers 24. The pipe is made as large as a message needs, up to what the user may have; beyond that, it is filled and
-//!   emptied several times for a message;
+//! - *that answer is a stranger's word*. So the messages lie in a mapping of the sender's own,
+//!   whose pages hold nothing else, and which the kernel keeps for as long as it needs them, also
+//!   after they were unmapped. A lie so sends later bytes of this sender, and never another
+//!   owner's;
+//! - a pipe holds a number of pieces, each within a page: 16 unless asked for more, while a 64 KiB
+//!   message on the heap covers 24. The pipe is made as large as a message needs, up to what the
+//!   user may have; beyond that, it is filled and emptied several times for a message;
 //! - a short `splice` leaves bytes in the pipe, and the next one goes on with them;
-//! - `splice` has no `MSG_NOSIGNAL`: to a peer that has closed, it raises `SIGPIPE` where that is not ignored. Programs in
-//!   Rust ignore it.
+//! - `splice` has no `MSG_NOSIGNAL`: to a peer that has closed, it raises `SIGPIPE` where that is
+//!   not ignored. Programs in Rust ignore it.
 //!
 //! ```
 //! use std::io::Read;
@@ -60,16 +63,19 @@ pub struct SpliceSender<S> {
     receipts: Receipts,
     reader: OwnedFd,
     writer: OwnedFd,
-    /// How much of the current message is in the pipe or has been, and how much of that is in the socket.
+    /// How much of the current message is in the pipe or has been, and how much of that is in the
+    /// socket.
     piped_bytes: usize,
     sent_bytes: usize,
 }
 
 impl<S: Socket> SpliceSender<S> {
-    /// A sender of messages whose fields have the given lengths, in bytes, in turn. It makes them, in a mapping of its own.
+    /// A sender of messages whose fields have the given lengths, in bytes, in turn. It makes them,
+    /// in a mapping of its own.
     ///
     /// # Errors
-    /// No pipe can be made, or no mapping; for [`Layout::Huge`] also that there are too few huge pages.
+    /// No pipe can be made, or no mapping; for [`Layout::Huge`] also that there are too few huge
+    /// pages.
     ///
     /// # Panics
     /// If there is no message, or one has too many fields.
@@ -92,8 +98,9 @@ impl<S: Socket> SpliceSender<S> {
             rest.iovecs()
         };
         loop {
-            // SAFETY: the iovecs point to fields in a mapping that this sender owns. The kernel takes a reference to each
-            // page, which so is given to nobody else before it is sent; what is written to it meanwhile is this sender's.
+            // SAFETY: the iovecs point to fields in a mapping that this sender owns. The kernel
+            // takes a reference to each page, which so is given to nobody else before it is sent;
+            // what is written to it meanwhile is this sender's.
             let result = unsafe {
                 libc::syscall(
                     libc::SYS_vmsplice,
@@ -112,9 +119,10 @@ impl<S: Socket> SpliceSender<S> {
     }
 }
 
-/// Makes the pipe as large as `bytes`, a power of two, or as large as this user may have it: refused is what is above
-/// `fs.pipe-max-size`, and all that is above 64 KiB where the user's pipes have many pages (`fs.pipe-user-pages-soft`). A
-/// pipe of fewer pieces takes a large message in more calls.
+/// Makes the pipe as large as `bytes`, a power of two, or as large as this user may have it:
+/// refused is what is above `fs.pipe-max-size`, and all that is above 64 KiB where the user's pipes
+/// have many pages (`fs.pipe-user-pages-soft`). A pipe of fewer pieces takes a large message in
+/// more calls.
 fn enlarge(pipe: &OwnedFd, bytes: usize) {
     let sizes = std::iter::successors(Some(bytes), |bytes| Some(bytes / 2));
     let is_set = |bytes: usize| fcntl_setpipe_size(pipe, bytes).is_ok();
@@ -139,7 +147,8 @@ impl<S: Socket + Send> SendMessage for SpliceSender<S> {
     fn send(&mut self) -> Result<()> {
         let payload_bytes = self.receipts.ring.current().payload_bytes();
         if self.piped_bytes == 0 {
-            // Before the first byte is in the pipe: also of a send that fails half-way, the kernel may hold pages.
+            // Before the first byte is in the pipe: also of a send that fails half-way, the kernel
+            // may hold pages.
             self.receipts.sent();
         }
         let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
@@ -238,7 +247,8 @@ mod tests {
         assert!(receiver.bytes() == packed, "as overwritten");
     }
 
-    /// Has this thread no longer be one that may exceed the limits of pipes, as where no root runs the tests.
+    /// Has this thread no longer be one that may exceed the limits of pipes, as where no root runs
+    /// the tests.
     fn become_ordinary() {
         /// From `<linux/capability.h>`.
         const VERSION: u32 = 0x2008_0522;

@@ -19,12 +19,15 @@ pub(super) enum Kind {
     Counted,
 }
 
+/// Takes the place of a cell, a round, and what has failed.
+type Report<'o> = &'o mut dyn FnMut(usize, u64, Option<(Arm, &str)>);
+
 /// Where the results of a life go, and what ends it. Cells are told by their place in the life.
 pub(super) struct Outside<'o> {
     /// Takes the records of a round when it is over, and of each failure.
     pub(super) take: &'o mut dyn FnMut(&[Record]) -> Result<()>,
     /// Is told which round of which cell begins, and which arm has failed.
-    pub(super) report: &'o mut dyn FnMut(usize, u64, Option<(Arm, &str)>),
+    pub(super) report: Report<'o>,
     /// Has the life end with the round that has begun.
     pub(super) interrupted: &'o AtomicBool,
 }

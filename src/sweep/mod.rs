@@ -1,11 +1,14 @@
-//! A sweep: every cell visited again and again, until the comparisons are precise or the time is over.
+//! A sweep: every cell visited again and again, until the comparisons are precise or the time is
+//! over.
 //!
-//! The instances of a cell's arms live for ten rounds, which are spent as five visits of two rounds. Between two visits
-//! other cells are visited: what the machine does to a path for a second at a time is then met five times in a life,
-//! and not once. In a round every arm runs one short burst, in random order. Counters cost time, so that they are
-//! carried in one visit of each cell at the end.
+//! The instances of a cell's arms live for ten rounds, which are spent as five visits of two
+//! rounds. Between two visits other cells are visited: what the machine does to a path for a second
+//! at a time is then met five times in a life, and not once. In a round every arm runs one short
+//! burst, in random order. Counters cost time, so that they are carried in one visit of each cell
+//! at the end.
 //!
-//! What a round measures is on disk before the next begins. docs/book/src/verdicts.md says why it is done so.
+//! What a round measures is on disk before the next begins. docs/book/src/verdicts.md says why it
+//! is done so.
 
 mod allocation;
 mod life;
@@ -38,9 +41,9 @@ pub use visits::{Visit, Visits};
 pub const VISITS_PER_LIFE: u64 = 5;
 /// Rounds that the instances of a cell live for.
 pub const ROUNDS: u64 = ROUNDS_PER_VISIT * VISITS_PER_LIFE;
-/// A failed arm is tried again in the next life, because the cause may pass: a shortage of memory, a busy
-/// machine. After this many failures in a row it is left alone, because each may take a deadline of some
-/// seconds, and the other arms need that time.
+/// A failed arm is tried again in the next life, because the cause may pass: a shortage of memory,
+/// a busy machine. After this many failures in a row it is left alone, because each may take a
+/// deadline of some seconds, and the other arms need that time.
 const MAX_FAILURES_IN_A_ROW: u32 = 3;
 
 /// Counted visits may go on after the time is over, for as long as the time by this.
@@ -68,7 +71,8 @@ pub struct Progress<'a> {
     pub round: u64,
     /// Time that has been used.
     pub elapsed: Duration,
-    /// Works out how each arm of the cell stands against the baseline by throughput, from this cell's rounds alone.
+    /// Works out how each arm of the cell stands against the baseline by throughput, from this
+    /// cell's rounds alone.
     pub standing: &'a dyn Fn() -> Vec<Standing>,
     /// An arm that has just failed, and why.
     pub failed: Option<(Arm, &'a str)>,
@@ -188,8 +192,8 @@ impl<'a, R: Rig> Sweep<'a, R> {
         sweep
     }
 
-    /// Goes on until all comparisons are precise, the time is over, or `interrupted` is set; then the round is
-    /// finished first. `take` is given the records of each round when it is over.
+    /// Goes on until all comparisons are precise, the time is over, or `interrupted` is set; then
+    /// the round is finished first. `take` is given the records of each round when it is over.
     ///
     /// # Errors
     /// What keeps the sweep as a whole from going on. The failure of an arm is a record.
@@ -251,7 +255,8 @@ impl<'a, R: Rig> Sweep<'a, R> {
         !self.cells[cell].counted && !self.cells[cell].arms.iter().all(ArmState::is_given_up)
     }
 
-    /// How much of the time is left for what is timed: without what the counted visits are likely to take.
+    /// How much of the time is left for what is timed: without what the counted visits are likely
+    /// to take.
     fn left_for_times(&self, outside: &Outside<'_>) -> Duration {
         let counted = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell));
         let counting: Duration = counted.filter_map(|cell| self.cells[cell].cost.of_life(1)).sum();
@@ -328,7 +333,8 @@ impl<'a, R: Rig> Sweep<'a, R> {
     fn update_done(&mut self) {
         let precise = allocation::precise(&self.cells, self.plan.precision);
         for (cell, is_precise) in self.cells.iter_mut().zip(precise) {
-            // Without the baseline, the others are still compared with each other, as long as there is time.
+            // Without the baseline, the others are still compared with each other, as long as there
+            // is time.
             let baseline = &cell.arms[0];
             let left = cell.judged().chain([baseline]).filter(|arm| !arm.is_given_up()).count();
             cell.done = left < 2 || is_precise && !baseline.is_given_up();
@@ -346,7 +352,8 @@ impl Cost {
 }
 
 impl CellState {
-    /// The arms that are held against the baseline. Where there is one path alone, that is its control.
+    /// The arms that are held against the baseline. Where there is one path alone, that is its
+    /// control.
     fn judged(&self) -> impl Iterator<Item = &ArmState> {
         let control_alone = self.arms.len() == 2;
         self.arms.iter().skip(1).filter(move |arm| control_alone || !arm.arm.control)

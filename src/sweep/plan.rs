@@ -26,8 +26,9 @@ use crate::sample::Side;
 )]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Profile {
-    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone; 64 and 256 KiB at 4 pairs; the sender alone with cold
-    /// data, and on huge pages. Four series in 17 cells, a fifth in 3 of them.
+    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone; 64 and 256 KiB at 4 pairs; the
+    /// sender alone with cold data, and on huge pages. Four series in 17 cells, a fifth in 3 of
+    /// them.
     Quick,
     /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
     StudyA,
@@ -35,8 +36,8 @@ pub(crate) enum Profile {
     StudyB,
     /// The studied paths in everything: both layouts, both workloads, all placements.
     Full,
-    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone: the ways to send without a copy, against those with
-    /// one. Eight series in 14 cells, a ninth in 3 of them.
+    /// 64 B to 1 MiB at 1 pair, to a receiver and the sender alone: the ways to send without a
+    /// copy, against those with one. Eight series in 14 cells, a ninth in 3 of them.
     ZeroCopy,
 }
 
@@ -50,8 +51,9 @@ impl Profile {
             Self::Quick => {
                 let payload_bytes = vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20];
                 let received = Matrix { payload_bytes, threads: vec![1], ..base };
-                // The minute is short. More pairs change how long all takes, and hardly which path is the fastest: two
-                // sizes show that. The time goes to the sender alone, whose threshold depends on where its data lie.
+                // The minute is short. More pairs change how long all takes, and hardly which path
+                // is the fastest: two sizes show that. The time goes to the sender alone, whose
+                // threshold depends on where its data lie.
                 let payload_bytes = vec![64 << 10, 256 << 10];
                 let pairs = Matrix { payload_bytes, threads: vec![4], ..received.clone() };
                 let alone = Matrix { receivers: vec![Receiver::Sink], ..received.clone() };
@@ -121,11 +123,12 @@ impl Profile {
         }
     }
 
-    /// Its series, the baseline first, its cells, and which series stand in some of them alone; `axes` take the place of
-    /// its own.
+    /// Its series, the baseline first, its cells, and which series stand in some of them alone;
+    /// `axes` take the place of its own.
     #[must_use]
     pub(crate) fn measured(self, axes: &Axes) -> (Vec<Series>, Vec<Cell>, Vec<OnlyIn>) {
-        // What is asked of the sender alone besides is not asked where receivers, sizes or shapes are given by name.
+        // What is asked of the sender alone besides is not asked where receivers, sizes or shapes
+        // are given by name.
         let is_given = axes.receivers.is_some() || axes.payload_bytes.is_some() || axes.shapes.is_some();
         let is_besides = |matrix: &Matrix| matrix.sources != [Source::default()];
         let matrices = self.matrices().into_iter().filter(|matrix| !is_given || !is_besides(matrix));
@@ -143,8 +146,9 @@ impl Profile {
         (series, cells, vec![huge])
     }
 
-    /// The cells in which huge pages make fewer fragments of a message than ordinary ones by more than a packet has, and
-    /// in which that is not hidden by a receiver or by the time that memory takes.
+    /// The cells in which huge pages make fewer fragments of a message than ordinary ones by more
+    /// than a packet has, and in which that is not hidden by a receiver or by the time that memory
+    /// takes.
     fn on_huge_pages(cells: &[Cell]) -> OnlyIn {
         let fits = |cell: &&Cell| {
             cell.receiver == Receiver::Sink && cell.source == Source::Hot && cell.payload_bytes >= 64 << 10
@@ -186,14 +190,17 @@ pub(crate) fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
     plan.series_of(cell).map(arm).chain([control]).collect()
 }
 
-/// Cells whose instances are open at once: so many that a second passes between the first visit of one and its last.
+/// Cells whose instances are open at once: so many that a second passes between the first visit of
+/// one and its last.
 const GROUP_CELLS: usize = 6;
-/// Pairs that are open at once, over all arms. Each is a thread, a connection and a buffer on both sides.
+/// Pairs that are open at once, over all arms. Each is a thread, a connection and a buffer on both
+/// sides.
 const GROUP_PAIRS: usize = 160;
 /// Memory of the messages and buffers that are open at once.
 const GROUP_BYTES: usize = 1 << 30;
 
-/// Cuts `cells` into groups whose instances are open at once, and which are visited in turn. `arms` are those of a cell.
+/// Cuts `cells` into groups whose instances are open at once, and which are visited in turn. `arms`
+/// are those of a cell.
 ///
 /// # Errors
 /// As [`buffer_bytes`].

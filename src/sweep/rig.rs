@@ -19,7 +19,8 @@ use crate::results::record::Arm;
 use crate::results::stats::median;
 use crate::sample::{Sample, Seen, Side};
 
-/// What the scheduler needs of the pairs and of the clock. There is one for the real pairs, and one that tests simulate.
+/// What the scheduler needs of the pairs and of the clock. There is one for the real pairs, and one
+/// that tests simulate.
 pub trait Rig {
     /// One life of an arm's pairs. Dropped, it is closed.
     type Instance<'rig>
@@ -38,7 +39,8 @@ pub trait Rig {
     /// Runs one short burst.
     ///
     /// # Errors
-    /// Why there is no sample. The instance has failed; others can go on, unless the rig is no longer alive.
+    /// Why there is no sample. The instance has failed; others can go on, unless the rig is no
+    /// longer alive.
     fn burst(&self, instance: &mut Self::Instance<'_>) -> Result<Sample>;
 
     /// Whether instances can be opened and run. If not, [`restart`](Self::restart) is due.
@@ -107,7 +109,8 @@ pub struct Found {
     pub heap_pages: Vec<HeapPages>,
     /// Packets and fragments of the cases, counted or worked out.
     pub fragments: BTreeMap<String, Told>,
-    /// How many connections were closed because they did not say the token of the instance that was opened.
+    /// How many connections were closed because they did not say the token of the instance that was
+    /// opened.
     pub strangers: u64,
 }
 
@@ -118,8 +121,9 @@ pub struct PairRig<'a> {
     bursts: Bursts,
     planted: Option<FaultKind>,
     made: Instant,
-    /// What a message of each arm takes on a pair, in nanoseconds: of its last life's bursts, and before the first of
-    /// a few probes. A cell's bursts are as long as the slowest of its arms needs.
+    /// What a message of each arm takes on a pair, in nanoseconds: of its last life's bursts, and
+    /// before the first of a few probes. A cell's bursts are as long as the slowest of its arms
+    /// needs.
     message_ns: RefCell<HashMap<Arm, f64>>,
     found: Rc<RefCell<Found>>,
     /// Open while instances are opened whose frames are counted, and closed before the first burst.

@@ -1,7 +1,9 @@
-//! A simulated rig with a simulated clock, and a thousand simulated sweeps of each kind: how often is a sweep wrong?
+//! A simulated rig with a simulated clock, and a thousand simulated sweeps of each kind: how often
+//! is a sweep wrong?
 //!
-//! Everything but the bursts is the real scheduler and the real analysis: which cell is visited, in what order, when it
-//! stops, and what is then said of it. The noise is as it was measured on a shared machine (docs/book/src/verdicts.md).
+//! Everything but the bursts is the real scheduler and the real analysis: which cell is visited, in
+//! what order, when it stops, and what is then said of it. The noise is as it was measured on a
+//! shared machine (docs/book/src/verdicts.md).
 
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::HashMap;
@@ -30,11 +32,12 @@ pub(crate) const BURST: Duration = Duration::from_millis(4);
 /// What a machine does to a burst's time, on the log scale.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Machine {
-    /// Noise of 3 % sd that is correlated by one half with that of the burst before, drift of 5 % over the sweep,
-    /// stretches of bursts that something else slows down by up to 30 %, and instances that differ by 0.2 % sd.
+    /// Noise of 3 % sd that is correlated by one half with that of the burst before, drift of 5 %
+    /// over the sweep, stretches of bursts that something else slows down by up to 30 %, and
+    /// instances that differ by 0.2 % sd.
     Shared,
-    /// The same, and for 10 to 30 % of the time, some tenths of a second at once, all is slower by 10 to 40 %, and the
-    /// paths' ratios are shifted by [`SHIFT`].
+    /// The same, and for 10 to 30 % of the time, some tenths of a second at once, all is slower by
+    /// 10 to 40 %, and the paths' ratios are shifted by [`SHIFT`].
     TwoStates,
     /// Noise of 0.1 % sd and nothing else.
     Quiet,
@@ -325,7 +328,8 @@ impl Simulated {
         analyse(&self.plan, &self.records, look)
     }
 
-    /// Every comparison with the baseline by throughput, with what it should come to: in the machine's usual state.
+    /// Every comparison with the baseline by throughput, with what it should come to: in the
+    /// machine's usual state.
     fn outcomes(&self, analysis: &Analysis) -> Vec<(SeriesOutcome, f64)> {
         let comparisons = analysis.cells.iter().flat_map(|cell| &cell.comparisons);
         let with_baseline = comparisons.filter(|comparison| {
@@ -396,7 +400,8 @@ fn index(case: Case) -> u32 {
     (case.payload_bytes / 64).ilog2()
 }
 
-/// Differences of 3 to 30 %, as sweeps have them; of every third cell none, where `some_null` is asked for.
+/// Differences of 3 to 30 %, as sweeps have them; of every third cell none, where `some_null` is
+/// asked for.
 fn differences(case: Case, some_null: bool) -> f64 {
     let size = f64::from(index(case) + 1) * 0.05;
     match case.path {

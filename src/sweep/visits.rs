@@ -1,4 +1,5 @@
-//! What a bench measures: lives of given arms, interleaved as a sweep's, and handed out visit by visit.
+//! What a bench measures: lives of given arms, interleaved as a sweep's, and handed out visit by
+//! visit.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
@@ -13,8 +14,9 @@ use crate::sample::Sample;
 /// What one visit measured of an arm: a burst for each of its rounds.
 pub type Visit = Vec<Sample>;
 
-/// Lives of some arms, and no verdict: arms of the same cell share rounds, cells share visits. What a visit measured of
-/// an arm is handed out once. An arm that fails is measured no more, and the others go on.
+/// Lives of some arms, and no verdict: arms of the same cell share rounds, cells share visits. What
+/// a visit measured of an arm is handed out once. An arm that fails is measured no more, and the
+/// others go on.
 pub struct Visits<R> {
     rig: R,
     arms: Vec<Arm>,
@@ -48,14 +50,16 @@ impl<R: Rig> Visits<R> {
         self.arms.iter().filter_map(|arm| Some((*arm, self.failed.get(arm)?.as_str())))
     }
 
-    /// Measures whole lives of all arms together, until each that has not failed has so many visits left.
+    /// Measures whole lives of all arms together, until each that has not failed has so many visits
+    /// left.
     pub fn measure(&mut self, visits: usize) {
         while self.going().any(|arm| self.left(arm) < visits) {
             self.live();
         }
     }
 
-    /// The visit of `arm` that is handed out next. Where none is left, all arms are measured for another life.
+    /// The visit of `arm` that is handed out next. Where none is left, all arms are measured for
+    /// another life.
     ///
     /// # Errors
     /// Why the arm has failed.

@@ -1,4 +1,5 @@
-//! Looks for what makes the kernel copy `MSG_ZEROCOPY` sends: on the ports of a link and in the sink.
+//! Looks for what makes the kernel copy `MSG_ZEROCOPY` sends: on the ports of a link and in the
+//! sink.
 //!
 //! Each function looks in the namespace that the calling thread is in.
 
@@ -56,8 +57,8 @@ pub fn in_sink() -> Result<Vec<CopyCause>> {
     Ok(causes)
 }
 
-/// The ports that somebody has added to the sink's bridge. What is flooded goes to each of them. Whether it is copied
-/// there depends on who takes it in, which cannot be seen from here.
+/// The ports that somebody has added to the sink's bridge. What is flooded goes to each of them.
+/// Whether it is copied there depends on who takes it in, which cannot be seen from here.
 fn other_ports_of_the_bridge() -> Result<Vec<String>> {
     let mut netlink = Netlink::open()?;
     let Some(bridge) = netlink.controller(sink::PORT)? else { return Ok(Vec::new()) };
@@ -155,8 +156,9 @@ struct Listening {
     inode: u64,
 }
 
-/// Those of `/proc/net/packet` that hear every packet. One of protocol 0 hears nothing, one of another protocol hears
-/// only what arrives of it, and one that is not running hears nothing either: its port is down or gone.
+/// Those of `/proc/net/packet` that hear every packet. One of protocol 0 hears nothing, one of
+/// another protocol hears only what arrives of it, and one that is not running hears nothing
+/// either: its port is down or gone.
 fn listening_sockets(text: &str) -> Vec<Listening> {
     const ETH_P_ALL: &str = "0003";
     let of_line = |line: &str| {
@@ -184,8 +186,9 @@ fn owners(inodes: &[u64]) -> Vec<String> {
     owners
 }
 
-/// Whether this is a virtual machine whose memory the host cannot read, as far as the CPU's flags say: `tdx_guest`
-/// stands there inside such a guest alone; `sev` stands on hosts as well, but there without a hypervisor above.
+/// Whether this is a virtual machine whose memory the host cannot read, as far as the CPU's flags
+/// say: `tdx_guest` stands there inside such a guest alone; `sev` stands on hosts as well, but
+/// there without a hypervisor above.
 fn memory_is_encrypted(root: &Path) -> Result<bool> {
     let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
     let flags = text.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Network namespaces: made anew without a name, or entered by name. See `network_namespaces(7)` and
-//! `user_namespaces(7)`.
+//! Network namespaces: made anew without a name, or entered by name. See `network_namespaces(7)`
+//! and `user_namespaces(7)`.
 
 use std::fs::{self, File};
 use std::io;
@@ -65,8 +65,8 @@ pub(super) fn enter_anonymous() -> Result<()> {
     write("gid_map", format!("0 {group} 1"))
 }
 
-/// What lifts the refusal: the first switch that is found to forbid user namespaces, among the files below
-/// `root`.
+/// What lifts the refusal: the first switch that is found to forbid user namespaces, among the
+/// files below `root`.
 fn remedy(errno: Errno, root: &Path) -> String {
     let lift = if errno == Errno::EINVAL {
         "this process already has a second thread: an ordinary user's namespaces must be made before it"

@@ -1,11 +1,13 @@
 //! The sink: a network that takes every frame and copies none.
 //!
-//! A veth pair whose far end is the only port of an Ethernet bridge. A frame to an address that nobody has is to be
-//! flooded to the bridge's other ports; there are none, so the kernel drops it, before anything that would copy
-//! what a zero-copy send has lent to it ([`skb_orphan_frags_rx`] stands after the bridge). A frame to an unknown
-//! address without a bridge is dropped as well, but before Linux 6.17 only after the copy.
+//! A veth pair whose far end is the only port of an Ethernet bridge. A frame to an address that
+//! nobody has is to be flooded to the bridge's other ports; there are none, so the kernel drops it,
+//! before anything that would copy what a zero-copy send has lent to it ([`skb_orphan_frags_rx`]
+//! stands after the bridge). A frame to an unknown address without a bridge is dropped as well, but
+//! before Linux 6.17 only after the copy.
 //!
-//! It lies in a network namespace of its own, without a name: the kernel takes all of it away with the process.
+//! It lies in a network namespace of its own, without a name: the kernel takes all of it away with
+//! the process.
 //!
 //! [`skb_orphan_frags_rx`]: https://elixir.bootlin.com/linux/v6.1/source/net/core/dev.c
 
@@ -74,17 +76,19 @@ impl Sink {
             for name in ["lo", BRIDGE, PORT, SENDER] {
                 netlink.set_up(name)?;
             }
-            // Its carrier comes with that of the sender's end, so it is activated later. A first request that is
-            // dropped there would never be answered.
+            // Its carrier comes with that of the sender's end, so it is activated later. A first
+            // request that is dropped there would never be answered.
             for name in [PORT, SENDER] {
                 netlink.wait_until_active(name)?;
             }
             netlink.add_neighbour(SENDER, Self::NOBODY_ADDRESS, Self::NOBODY_MAC)?;
-            // A connection that rested may go on at the rate that it had: there is no network to be careful of. Where
-            // this cannot be set, the acknowledgements walk through another slow start.
+            // A connection that rested may go on at the rate that it had: there is no network to be
+            // careful of. Where this cannot be set, the acknowledgements walk through another slow
+            // start.
             drop(fs::write("/proc/sys/net/ipv4/tcp_slow_start_after_idle", "0"));
-            // Nothing is lost here: a sender that was off its CPU for some milliseconds before it acknowledged need not
-            // probe for a loss, which would send a segment again (RFC 8985, tail loss probe).
+            // Nothing is lost here: a sender that was off its CPU for some milliseconds before it
+            // acknowledged need not probe for a loss, which would send a segment again (RFC 8985,
+            // tail loss probe).
             drop(fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0"));
             let port_index =
                 if_nametoindex(PORT).map_err(Error::call("if_nametoindex(3) of the sink's port"))?;
@@ -117,7 +121,8 @@ impl Sink {
         })
     }
 
-    /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then stay.
+    /// Runs `work` on a thread inside the sink's namespace, where the sockets that it makes then
+    /// stay.
     ///
     /// # Errors
     /// What `work` ends with, or a failed `setns(2)`.

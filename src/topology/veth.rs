@@ -1,4 +1,5 @@
-//! The few requests to the kernel's routing netlink that veth pairs and a bridge need. See `rtnetlink(7)`.
+//! The few requests to the kernel's routing netlink that veth pairs and a bridge need. See
+//! `rtnetlink(7)`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -159,8 +160,8 @@ impl Netlink {
         Ok((mtu_bytes, qdisc))
     }
 
-    /// The device by which packets reach `to`, and the address that they leave with. `from` is that address, where it is
-    /// given: some routes depend on it.
+    /// The device by which packets reach `to`, and the address that they leave with. `from` is that
+    /// address, where it is given: some routes depend on it.
     pub(super) fn route(&mut self, from: Option<IpAddr>, to: IpAddr) -> Result<(String, IpAddr)> {
         let mut route = RouteMessage::default();
         let bits = if to.is_ipv4() { 32 } else { 128 };
@@ -193,8 +194,9 @@ impl Netlink {
         Ok((name.to_string_lossy().into_owned(), source))
     }
 
-    /// Waits until the kernel has activated `name` after it was set up. It does so some time later, on a thread of its
-    /// own, and until then drops what is sent there without an error (`noop_qdisc`).
+    /// Waits until the kernel has activated `name` after it was set up. It does so some time later,
+    /// on a thread of its own, and until then drops what is sent there without an error
+    /// (`noop_qdisc`).
     pub(super) fn wait_until_active(&mut self, name: &str) -> Result<()> {
         let since = Instant::now();
         let is_noop =
@@ -228,8 +230,8 @@ impl Netlink {
         self.request(call, message, flags).map(drop)
     }
 
-    /// Sends one request and reads up to its acknowledgement. Returns the message that came before it,
-    /// if one did.
+    /// Sends one request and reads up to its acknowledgement. Returns the message that came before
+    /// it, if one did.
     fn request(
         &mut self,
         call: &'static str,

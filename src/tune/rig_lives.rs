@@ -24,7 +24,8 @@ pub struct Question {
     pub baseline: CaseAt,
 }
 
-/// Lives of the arms of some questions, on a rig. What is asked for together is interleaved as the cells of a sweep are.
+/// Lives of the arms of some questions, on a rig. What is asked for together is interleaved as the
+/// cells of a sweep are.
 pub struct RigLives<'q, R> {
     rig: R,
     questions: &'q [Question],
@@ -69,8 +70,9 @@ impl<'q, R: Rig> RigLives<'q, R> {
         self.fragments = fragments;
     }
 
-    /// What a fragment may cost until the arm of `question` is no longer ahead at a size at which it was measured to be
-    /// `ratio` times as fast; none where fragments are not known, and infinite where it has no more than the baseline.
+    /// What a fragment may cost until the arm of `question` is no longer ahead at a size at which
+    /// it was measured to be `ratio` times as fast; none where fragments are not known, and
+    /// infinite where it has no more than the baseline.
     #[must_use]
     pub fn bearable_ns(&self, question: usize, bytes: usize, ratio: f64) -> Option<f64> {
         let Question { arm, baseline } = self.questions.get(question)?;
@@ -83,7 +85,8 @@ impl<'q, R: Rig> RigLives<'q, R> {
         Some(self.fragments.fragment_ns + both.bearable_ns(ratio))
     }
 
-    /// What the kernel said of each question's arm, of all its timed zero-copy sends: were they copied?
+    /// What the kernel said of each question's arm, of all its timed zero-copy sends: were they
+    /// copied?
     #[must_use]
     pub fn zero_copy(&self) -> &[ZeroCopyCounts] {
         &self.zero_copy

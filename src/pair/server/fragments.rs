@@ -1,5 +1,5 @@
-//! Packets and fragments of an instance's messages: counted as the frames go by, and worked out from where the messages
-//! lie.
+//! Packets and fragments of an instance's messages: counted as the frames go by, and worked out
+//! from where the messages lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
@@ -23,8 +23,8 @@ const TRIES: usize = 3;
 const END_BYTES: u64 = 8;
 
 impl Instance<'_> {
-    /// Packets and fragments of a message: counted, in a burst that is not timed; or else worked out. `trace` is opened
-    /// where it is none, and has to be closed before a burst is timed.
+    /// Packets and fragments of a message: counted, in a burst that is not timed; or else worked
+    /// out. `trace` is opened where it is none, and has to be closed before a burst is timed.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -133,7 +133,8 @@ fn header_bytes(connection: &TcpStream) -> Result<u64> {
     Ok(network_bytes + 20 + if has_timestamps(connection) { TIMESTAMPS_BYTES } else { 0 })
 }
 
-/// As [`of_pairs`], without what ends a burst to a client: a frame that says how many messages there were.
+/// As [`of_pairs`], without what ends a burst to a client: a frame that says how many messages
+/// there were.
 fn of_pairs_with_ends(
     frames: &[Frame],
     header_bytes: u64,
@@ -150,8 +151,8 @@ fn of_pairs_with_ends(
     of_pairs(&frames, header_bytes, pairs, pair_bytes)
 }
 
-/// Packets and fragments of the connections that sent `pair_bytes` each. None unless there are as many as there are
-/// pairs: frames may be missing, and others may have gone by.
+/// Packets and fragments of the connections that sent `pair_bytes` each. None unless there are as
+/// many as there are pairs: frames may be missing, and others may have gone by.
 fn of_pairs(frames: &[Frame], header_bytes: u64, pairs: usize, pair_bytes: u64) -> Option<(u64, u64)> {
     let mut flows: BTreeMap<u64, [u64; 3]> = BTreeMap::new();
     // Acknowledgements alone have no payload.

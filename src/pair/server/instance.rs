@@ -39,17 +39,17 @@ impl<'testbed> Instance<'testbed> {
         self.case
     }
 
-    /// What the pages are that the server's messages lie on, by pair: the pool of reserved huge pages may have had
-    /// enough for some. None once a burst has failed.
+    /// What the pages are that the server's messages lie on, by pair: the pool of reserved huge
+    /// pages may have had enough for some. None once a burst has failed.
     #[must_use]
     pub fn pages(&self) -> Vec<Pages> {
         let of_end = |end: &SharedEnd<Sending>| locked(end).state.pages;
         self.ends.iter().flatten().map(of_end).collect()
     }
 
-    /// Whether the allocator has put messages of the layout `heap` into mappings with huge pages, where a field lies on
-    /// fewer fragments (`glibc.malloc.hugetlb`, or transparent huge pages: `always`). None of another layout, and once a
-    /// burst has failed.
+    /// Whether the allocator has put messages of the layout `heap` into mappings with huge pages,
+    /// where a field lies on fewer fragments (`glibc.malloc.hugetlb`, or transparent huge pages:
+    /// `always`). None of another layout, and once a burst has failed.
     ///
     /// # Errors
     /// What `open(2)` of `/proc/self/smaps` said.
@@ -76,7 +76,8 @@ impl<'testbed> Instance<'testbed> {
         self.ends.as_deref().unwrap_or_default()
     }
 
-    /// How long a message of the last burst took on its pair, in nanoseconds; none before the first.
+    /// How long a message of the last burst took on its pair, in nanoseconds; none before the
+    /// first.
     #[must_use]
     pub fn message_ns(&self) -> Option<f64> {
         self.message_ns
@@ -85,7 +86,8 @@ impl<'testbed> Instance<'testbed> {
     /// Runs one burst on every pair, and returns what the server's and the client's threads saw.
     ///
     /// # Errors
-    /// Whatever went wrong first, on either side. The instance is closed then, and others can go on.
+    /// Whatever went wrong first, on either side. The instance is closed then, and others can go
+    /// on.
     pub fn burst(&mut self, burst: Burst) -> Result<(SideReport, SideReport)> {
         let Some(ends) = &self.ends else {
             return Err(Error::Protocol("an instance that failed was asked for a burst".to_owned()));
@@ -102,9 +104,10 @@ impl<'testbed> Instance<'testbed> {
         reports
     }
 
-    /// Runs a burst of a few messages in which each is overwritten right after it was sent ([`Mode::Overwrite`]), and
-    /// returns what the client found. None where the client keeps no bytes, and where a message might not fit the
-    /// sockets' buffers: the client reads it when it has been overwritten, so all of it must have arrived by then.
+    /// Runs a burst of a few messages in which each is overwritten right after it was sent
+    /// ([`Mode::Overwrite`]), and returns what the client found. None where the client keeps no
+    /// bytes, and where a message might not fit the sockets' buffers: the client reads it when it
+    /// has been overwritten, so all of it must have arrived by then.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -115,8 +118,8 @@ impl<'testbed> Instance<'testbed> {
         Ok(self.burst(overwrite::BURST)?.1.seen)
     }
 
-    /// Of a case without a receiver: what the peer that the sender plays for itself costs by message, in nanoseconds.
-    /// It is part of every message's time, and the same for every path.
+    /// Of a case without a receiver: what the peer that the sender plays for itself costs by
+    /// message, in nanoseconds. It is part of every message's time, and the same for every path.
     ///
     /// # Errors
     /// A failed call, or [`Error::SinkStalled`].

@@ -1,4 +1,5 @@
-//! Cases that nobody receives: their connections lead into the sink, and the pair's own thread plays the peer.
+//! Cases that nobody receives: their connections lead into the sink, and the pair's own thread
+//! plays the peer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,13 @@ use crate::path::Observe;
 use crate::sample::SideReport;
 use crate::topology::Sink;
 
-/// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in one piece.
+/// A receiver acknowledges a stream every so many bytes: as much as the network layer hands on in
+/// one piece.
 const ACKNOWLEDGED_BYTES: usize = 64 << 10;
 
 impl Testbed {
-    /// The link and the sockets of cases that nobody receives, read from the kernel. Makes the sink, if no case did.
+    /// The link and the sockets of cases that nobody receives, read from the kernel. Makes the
+    /// sink, if no case did.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -51,7 +54,8 @@ impl Testbed {
         SinkParts::open(self.inner.borrow_mut().sink(&self.setup)?, &self.setup.socket)
     }
 
-    /// Runs `work` on a thread in the sink's namespace, for tests that look at what is in it, or change it.
+    /// Runs `work` on a thread in the sink's namespace, for tests that look at what is in it, or
+    /// change it.
     ///
     /// # Errors
     /// What `work` ends with, or what keeps the sink from being made.
@@ -78,7 +82,8 @@ impl Testbed {
         self.make_ends(threads, &watch, case, fault, connections).map_err(|error| cause_of(error, &watch))
     }
 
-    /// A burst of a case that nobody receives: the sender's report, and in the client's place the timed window alone.
+    /// A burst of a case that nobody receives: the sender's report, and in the client's place the
+    /// timed window alone.
     pub(super) fn burst_into_sink(
         &self,
         inner: &mut Inner,
@@ -107,7 +112,8 @@ impl Testbed {
         Ok((server, window))
     }
 
-    /// As [`on_every_end`](Self::on_every_end), while the watch looks after the connections into the sink.
+    /// As [`on_every_end`](Self::on_every_end), while the watch looks after the connections into
+    /// the sink.
     ///
     /// # Errors
     /// What went wrong first. A stall that the watch has found is [`Error::SinkStalled`].
@@ -129,7 +135,8 @@ impl Testbed {
     }
 }
 
-/// What is behind an error of connections into the sink: itself, unless it only echoes what the watch has found.
+/// What is behind an error of connections into the sink: itself, unless it only echoes what the
+/// watch has found.
 fn cause_of(error: Error, watch: &Watch) -> Error {
     match watch.take_cause() {
         Some(Error::Stalled { waited, .. }) => Error::SinkStalled { waited },
@@ -186,13 +193,15 @@ enum Until {
 
 /// Sends messages into the sink, and plays the peer.
 ///
-/// `rr`: a request is injected with the acknowledgement of all before, received, answered by a message, and this
-/// acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or as often as a client asks for more
-/// where that is more often. The window is from before the first request to after the last acknowledgement. `each`
-/// takes the time of every round trip: of `rr` alone, since a stream has none.
+/// `rr`: a request is injected with the acknowledgement of all before, received, answered by a
+/// message, and this acknowledged. `stream`: messages back to back, acknowledged every 64 KiB, or
+/// as often as a client asks for more where that is more often. The window is from before the first
+/// request to after the last acknowledgement. `each` takes the time of every round trip: of `rr`
+/// alone, since a stream has none.
 ///
-/// Nobody can check the bytes, so [`Mode::Verify`] looks at something else: one message is in flight, and what the kernel
-/// says of it is read before the next. So no two notifications are joined, and what was copied is counted.
+/// Nobody can check the bytes, so [`Mode::Verify`] looks at something else: one message is in
+/// flight, and what the kernel says of it is read before the next. So no two notifications are
+/// joined, and what was copied is counted.
 fn send_messages(
     injector: &Injector,
     sender: &mut dyn Observe,
@@ -249,7 +258,8 @@ fn send_messages(
     })
 }
 
-/// What the peer costs: the mean time of a request and an acknowledgement with no message between, in nanoseconds.
+/// What the peer costs: the mean time of a request and an acknowledgement with no message between,
+/// in nanoseconds.
 pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
     const TIMES: u32 = 2000;
     let start_ns = monotonic_ns()?;

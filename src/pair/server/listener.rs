@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How many newcomers may be about to say whose they are.
 const MOST_NEWCOMERS: usize = 256;
 
-/// A listener whose options the connections inherit. It is there only while an instance is opened: whoever connects at
-/// another time is refused by the kernel, without a wake-up.
+/// A listener whose options the connections inherit. It is there only while an instance is opened:
+/// whoever connects at another time is refused by the kernel, without a wake-up.
 pub(super) struct Listener(TcpListener);
 
 /// The connections of an instance.
@@ -64,9 +64,9 @@ impl Listener {
         self.0.local_addr().map_err(Error::call("getsockname(2)"))
     }
 
-    /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may connect: one that
-    /// says another token, or nothing, takes no place and delays no other. `trouble` says what has gone wrong with the
-    /// client meanwhile.
+    /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may
+    /// connect: one that says another token, or nothing, takes no place and delays no other.
+    /// `trouble` says what has gone wrong with the client meanwhile.
     pub(super) fn connections(
         &self,
         token: Token,

@@ -59,8 +59,8 @@ impl Setup {
         }
     }
 
-    /// Refuses, before anything is set up, a placement that needs more CPUs than this process may use. Which a peer's
-    /// client may use is known when it is there.
+    /// Refuses, before anything is set up, a placement that needs more CPUs than this process may
+    /// use. Which a peer's client may use is known when it is there.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -114,8 +114,8 @@ impl Testbed {
     /// the two.
     ///
     /// # Errors
-    /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids it;
-    /// else the call that failed.
+    /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids
+    /// it; else the call that failed.
     pub fn start(setup: &Setup) -> Result<Self> {
         setup.check()?;
         let Setup { topology, mtu_bytes, socket, client } = setup;
@@ -183,12 +183,14 @@ impl Testbed {
         self.inner.borrow_mut().client_process.is_alive()
     }
 
-    /// Has the threads of both sides count `events` of themselves, in every instance opened from now on.
+    /// Has the threads of both sides count `events` of themselves, in every instance opened from
+    /// now on.
     pub fn count(&mut self, events: &[Event]) {
         self.events = events.to_vec();
     }
 
-    /// How many connections to the data port were closed because they did not say the instance's token.
+    /// How many connections to the data port were closed because they did not say the instance's
+    /// token.
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.strangers.get()
@@ -247,8 +249,8 @@ impl Testbed {
         }
     }
 
-    /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be found. The calling
-    /// thread is the one that started the testbed.
+    /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be
+    /// found. The calling thread is the one that started the testbed.
     ///
     /// # Errors
     /// Whatever keeps it from looking.
@@ -294,8 +296,8 @@ impl Testbed {
         watch.disarm(made).map(|_| ends)
     }
 
-    /// Runs `work` on every end, each on its own thread: the first on the calling one, which is given back the
-    /// CPUs of the whole process. `begun` is called when the others are at work.
+    /// Runs `work` on every end, each on its own thread: the first on the calling one, which is
+    /// given back the CPUs of the whole process. `begun` is called when the others are at work.
     fn on_every_end<R: Send + 'static>(
         &self,
         threads: &mut Threads,
@@ -323,7 +325,8 @@ impl Testbed {
         pin(if self.unpin_fails.take() { &[] } else { self.effective.cpus.numbers() })
     }
 
-    /// Makes the next burst fail when its messages are through: as if the process had lost its CPUs meanwhile.
+    /// Makes the next burst fail when its messages are through: as if the process had lost its CPUs
+    /// meanwhile.
     #[doc(hidden)]
     pub fn fail_next_unpin(&self) {
         self.unpin_fails.set(true);
@@ -334,8 +337,8 @@ fn out_of_turn() -> Error {
     Error::Protocol("the client sent another answer than the one that was expected".to_owned())
 }
 
-/// The two ends of the way to a peer's client: the server's address is the one that was given, or else that of the one
-/// subnet that both share.
+/// The two ends of the way to a peer's client: the server's address is the one that was given, or
+/// else that of the one subnet that both share.
 fn link_to_peer(
     client_process: &mut ClientProcess,
     peer: &Peer,
@@ -360,8 +363,8 @@ fn client_machine(description: Description) -> Result<ClientMachine> {
     Ok(ClientMachine { host, program, is_the_servers, cpus, machine })
 }
 
-/// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all the
-/// same, and then end some process for want of it.
+/// Refuses a case whose buffers the machine cannot hold: the kernel would hand the memory out all
+/// the same, and then end some process for want of it.
 fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
     let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;

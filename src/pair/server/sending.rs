@@ -62,14 +62,14 @@ impl Sending {
         }
     }
 
-    /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the first to
-    /// touch their memory: the kernel then takes it from the thread's own node.
+    /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so
+    /// the first to touch their memory: the kernel then takes it from the thread's own node.
     pub(super) fn make_sender(&mut self) -> Result<()> {
         let messages = source_fields(&self.case)?;
         // As many wait for their completions with a cold source as with a hot one.
         let (way, most_in_flight) = (self.case.series(), hot_messages(&self.case));
-        // SAFETY: the connection was made for this pair, which makes one sender on it, and nobody else sends with
-        // MSG_ZEROCOPY on it: requests, markers and acknowledgements are copied.
+        // SAFETY: the connection was made for this pair, which makes one sender on it, and nobody
+        // else sends with MSG_ZEROCOPY on it: requests, markers and acknowledgements are copied.
         let mut sender = unsafe {
             match &self.injector {
                 Some(injector) => {
@@ -155,7 +155,8 @@ pub(super) fn burst_before_sender() -> Error {
     Error::Protocol("a burst came before the pair's sender was made".to_owned())
 }
 
-/// After a burst that wrote every message anew: writes the bytes that timed bursts send, and leave as they are.
+/// After a burst that wrote every message anew: writes the bytes that timed bursts send, and leave
+/// as they are.
 pub(super) fn restore(sender: &mut dyn Observe, mode: Mode) -> Result<()> {
     if mode == Mode::Verify {
         sender.prepare(&mut |mut message| message.fill(TIMED_SEED))?;

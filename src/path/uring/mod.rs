@@ -1,5 +1,5 @@
-//! The three paths' sends by [io_uring(7)](https://man7.org/linux/man-pages/man7/io_uring.7.html): entries in a queue
-//! that the kernel shares, instead of a system call each.
+//! The three paths' sends by [io_uring(7)](https://man7.org/linux/man-pages/man7/io_uring.7.html):
+//! entries in a queue that the kernel shares, instead of a system call each.
 //!
 //! | [`Operation`] | is | as |
 //! |---|---|---|
@@ -9,29 +9,35 @@
 //! | [`Fixed`](Operation::Fixed) | the same from a registered buffer, which is pinned once | |
 //!
 //! What it takes, and what [`UringSender`] does:
-//! - several sends on one connection must arrive in order, and entries of a ring may be carried out in any. So they are
-//!   *linked*: one is begun when the one before is through. With `MSG_WAITALL` a send that falls short has failed, which
-//!   breaks the chain: those behind it come back with `ECANCELED`, and are sent again after its rest;
-//! - [`send`](SendMessage::send) gathers, and [`submit`](SendMessage::submit) hands all over with one call, which also
-//!   waits for the answers. A message that is gathered is not lent, since nothing of it is sent yet;
-//! - a zero-copy send has two completions. Its *answer* says how many bytes it took; the *notification*, which may come
-//!   much later and in any order, says that the kernel reads them no more. A message is not written again before its
-//!   notification. Which is whose, and what failed and cancelled sends have of it: `flight.rs`;
-//! - the kernel may copy all the same. With `IORING_SEND_ZC_REPORT_USAGE` the notification says so, in
-//!   [`ZeroCopyCounts::copied_share`]. Of a send whose bytes were copied in part, it says that they were copied; from
-//!   Linux 6.10 on also of one that was added to another one's packet, so the share is an
-//!   [upper bound](ZeroCopyCounts::copied_is_bound);
-//! - no `SO_ZEROCOPY`, no error queue, no ranges of call numbers: all that is `MSG_ZEROCOPY`'s alone;
-//! - what the kernel reads stays where it is until it said that it is done: messages, packed bytes, iovecs, headers. To
-//!   close a ring does not end the sends that are in flight: the kernel ends them at its leisure. So what is still
-//!   outstanding when a sender is dropped is leaked;
-//! - notifications are made up when this thread asks for completions (`IORING_SETUP_DEFER_TASKRUN`): else each would wake
-//!   it wherever it sleeps, say in `recv`. A ring of this kind belongs to one thread;
+//! - several sends on one connection must arrive in order, and entries of a ring may be carried out
+//!   in any. So they are *linked*: one is begun when the one before is through. With `MSG_WAITALL`
+//!   a send that falls short has failed, which breaks the chain: those behind it come back with
+//!   `ECANCELED`, and are sent again after its rest;
+//! - [`send`](SendMessage::send) gathers, and [`submit`](SendMessage::submit) hands all over with
+//!   one call, which also waits for the answers. A message that is gathered is not lent, since
+//!   nothing of it is sent yet;
+//! - a zero-copy send has two completions. Its *answer* says how many bytes it took; the
+//!   *notification*, which may come much later and in any order, says that the kernel reads them no
+//!   more. A message is not written again before its notification. Which is whose, and what failed
+//!   and cancelled sends have of it: `flight.rs`;
+//! - the kernel may copy all the same. With `IORING_SEND_ZC_REPORT_USAGE` the notification says so,
+//!   in [`ZeroCopyCounts::copied_share`]. Of a send whose bytes were copied in part, it says that
+//!   they were copied; from Linux 6.10 on also of one that was added to another one's packet, so
+//!   the share is an [upper bound](ZeroCopyCounts::copied_is_bound);
+//! - no `SO_ZEROCOPY`, no error queue, no ranges of call numbers: all that is `MSG_ZEROCOPY`'s
+//!   alone;
+//! - what the kernel reads stays where it is until it said that it is done: messages, packed bytes,
+//!   iovecs, headers. To close a ring does not end the sends that are in flight: the kernel ends
+//!   them at its leisure. So what is still outstanding when a sender is dropped is leaked;
+//! - notifications are made up when this thread asks for completions
+//!   (`IORING_SETUP_DEFER_TASKRUN`): else each would wake it wherever it sleeps, say in `recv`. A
+//!   ring of this kind belongs to one thread;
 //! - completions that find the queue full are kept by the kernel, and fetched by entering it.
 //!
-//! Where the kernel waits and where this thread does: on an ordinary socket, blocking or not, the kernel goes on with a
-//! send when there is room, and answers when it is whole. A socket whose owner has to [attend](Socket::attend) to it
-//! gets its answer at once (`MSG_DONTWAIT`), with what went, and this thread waits for room, as on the other paths.
+//! Where the kernel waits and where this thread does: on an ordinary socket, blocking or not, the
+//! kernel goes on with a send when there is room, and answers when it is whole. A socket whose
+//! owner has to [attend](Socket::attend) to it gets its answer at once (`MSG_DONTWAIT`), with what
+//! went, and this thread waits for room, as on the other paths.
 //!
 //! ```
 //! use std::io::Read;
@@ -105,9 +111,11 @@ pub use support::{Support, support};
 pub const MOST_GATHERED: usize = 32;
 /// No message is added to so many bytes: a call is small beside the time that they take.
 const GATHERED_BYTES: usize = 256 << 10;
-/// Most entries of a completion queue. Where more are in flight, the kernel keeps what does not fit.
+/// Most entries of a completion queue. Where more are in flight, the kernel keeps what does not
+/// fit.
 const MOST_COMPLETIONS: usize = 8192;
-/// How long the call that hands over waits by itself. A wait that lasts longer is worth a look at the clock.
+/// How long the call that hands over waits by itself. A wait that lasts longer is worth a look at
+/// the clock.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// With which operation of `io_uring` the messages are sent.
@@ -119,8 +127,9 @@ pub enum Operation {
     SendMsg,
     /// `IORING_OP_SENDMSG_ZC`, an iovec per field; each send pins their pages.
     SendMsgZc,
-    /// `IORING_OP_SENDMSG_ZC` from a buffer that is registered, and so pinned, once. All fields of all messages lie in
-    /// it. Messages with one field that is not empty go by `IORING_OP_SEND_ZC`, which kernels before Linux 6.15 can.
+    /// `IORING_OP_SENDMSG_ZC` from a buffer that is registered, and so pinned, once. All fields of
+    /// all messages lie in it. Messages with one field that is not empty go by `IORING_OP_SEND_ZC`,
+    /// which kernels before Linux 6.15 can.
     Fixed(Registered),
 }
 
@@ -158,11 +167,12 @@ impl Operation {
 /// How entries reach the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handover {
-    /// By [`io_uring_enter(2)`](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html), which also carries them
-    /// out.
+    /// By [`io_uring_enter(2)`](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html), which
+    /// also carries them out.
     #[default]
     Enter,
-    /// By a thread of the kernel that looks for them (`IORING_SETUP_SQPOLL`), and keeps a CPU busy while it does.
+    /// By a thread of the kernel that looks for them (`IORING_SETUP_SQPOLL`), and keeps a CPU busy
+    /// while it does.
     SqPoll,
 }
 
@@ -179,8 +189,8 @@ unsafe impl Send for Registered {}
 unsafe impl Sync for Registered {}
 
 impl Registered {
-    /// All of `arena`. Its pages stay pinned as long as the ring lives, and are read where a message that is sent lies in
-    /// them.
+    /// All of `arena`. Its pages stay pinned as long as the ring lives, and are read where a
+    /// message that is sent lies in them.
     #[must_use]
     pub fn arena(arena: &Arena) -> Self {
         let libc::iovec { iov_base, iov_len } = arena.iovec();
@@ -209,11 +219,13 @@ impl Registered {
 
 /// Sends from a ring of messages by `io_uring`, several with one call.
 ///
-/// It may be made on one thread and used on another. With [`Handover::Enter`] its ring then belongs to the thread that
-/// first sends: others get an error, and a drop elsewhere cannot wait for what is outstanding, and leaks it.
+/// It may be made on one thread and used on another. With [`Handover::Enter`] its ring then belongs
+/// to the thread that first sends: others get an error, and a drop elsewhere cannot wait for what
+/// is outstanding, and leaks it.
 #[derive(Debug)]
 pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
-    /// Before the socket, so that it is closed first: what it has not begun names the socket by its descriptor's number.
+    /// Before the socket, so that it is closed first: what it has not begun names the socket by its
+    /// descriptor's number.
     queues: Q,
     socket: S,
     /// Whether the socket's owner has something to do while it waits.
@@ -225,7 +237,8 @@ pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
     gathered: Vec<Gathered>,
     sent: usize,
     gathered_bytes: usize,
-    /// Which of the gathered ones were handed over and not gone through since, and the number of the first.
+    /// Which of the gathered ones were handed over and not gone through since, and the number of
+    /// the first.
     chain: Range<usize>,
     chain_number: u64,
     /// How many sends of the chain are known to be whole.
@@ -264,8 +277,8 @@ struct Lent {
     packed: Box<[u8]>,
 }
 
-/// What is left to send of one message, as `sendmsg(2)` takes it. The header has memory of its own, since it must not
-/// move.
+/// What is left to send of one message, as `sendmsg(2)` takes it. The header has memory of its own,
+/// since it must not move.
 struct Fields {
     header: Box<libc::msghdr>,
     slices: Vec<libc::iovec>,
@@ -288,8 +301,8 @@ impl Fields {
         self.header.msg_iovlen = iovecs.len() as _;
     }
 
-    /// Describes the message without its first `skip_bytes`, and without empty fields, which are an error in a
-    /// registered buffer.
+    /// Describes the message without its first `skip_bytes`, and without empty fields, which are an
+    /// error in a registered buffer.
     fn describe_rest(&mut self, message: &Message, mut skip_bytes: usize) {
         self.slices.clear();
         for slice in message.io_slices() {
@@ -316,9 +329,10 @@ impl<S: Socket> UringSender<S> {
     /// A sender of `messages`, in turn; as many of them may be in flight.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the kernel lacks something or forbids it, and says which: `io_uring` itself (Linux 5.11),
-    /// zero-copy sends that say whether they were copied (6.2), several fields from a registered buffer (6.15), or
-    /// memory to lock; or that a field lies outside the buffer to register.
+    /// [`Error::Refused`] where the kernel lacks something or forbids it, and says which:
+    /// `io_uring` itself (Linux 5.11), zero-copy sends that say whether they were copied (6.2),
+    /// several fields from a registered buffer (6.15), or memory to lock; or that a field lies
+    /// outside the buffer to register.
     ///
     /// # Panics
     /// If there is no message.
@@ -354,7 +368,8 @@ impl<S: Socket> UringSender<S> {
     /// [`Handover::Enter`], where the caller's own time is all.
     ///
     /// # Errors
-    /// A file below `/proc` that cannot be read, or does not say it: the thread's cost is unknown then.
+    /// A file below `/proc` that cannot be read, or does not say it: the thread's cost is unknown
+    /// then.
     pub fn sqpoll_cpu_ns(&self) -> Result<Option<u64>> {
         self.queues.poll_thread_cpu_ns()
     }
@@ -401,8 +416,9 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         self
     }
 
-    /// Replaces the time after which a wait, for room or for a notification, is given up. Where the kernel goes on with a
-    /// send by itself, all of the message has to go within it: nothing is heard of a part.
+    /// Replaces the time after which a wait, for room or for a notification, is given up. Where the
+    /// kernel goes on with a send by itself, all of the message has to go within it: nothing is
+    /// heard of a part.
     #[must_use]
     pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
         self.wait_limit = wait_limit;
@@ -414,7 +430,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         self.gathered.len() == self.most_gathered || self.gathered_bytes >= GATHERED_BYTES
     }
 
-    /// Refuses to go on where a message went out before the one that it follows: no later send puts that right.
+    /// Refuses to go on where a message went out before the one that it follows: no later send puts
+    /// that right.
     fn check_order(&self) -> Result<()> {
         let mut rest = self.gathered[self.sent..].iter().skip_while(|one| one.taken_bytes == one.bytes);
         if rest.next().is_some() && rest.any(|one| one.taken_bytes > 0) {
@@ -472,18 +489,20 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             is_impatient,
             payload: lent.payload(operation, one, place),
         });
-        // SAFETY: this sender owns what the entries point to: fields and their iovecs, which lie on the heap or in the
-        // registered memory, and `lent`, whose parts stay where they are. A message is lent and prepared only when no send of it
-        // is open, and the rest is written only when every answer is in; `drop` frees all of it only when nothing is
-        // open, and leaks it else. `overwrite` alone breaks this, and says why that harms no other owner.
+        // SAFETY: this sender owns what the entries point to: fields and their iovecs, which lie on
+        // the heap or in the registered memory, and `lent`, whose parts stay where they are. A
+        // message is lent and prepared only when no send of it is open, and the rest is written
+        // only when every answer is in; `drop` frees all of it only when nothing is open, and leaks
+        // it else. `overwrite` alone breaks this, and says why that harms no other owner.
         unsafe { self.queues.push(chain) };
         Ok(())
     }
 
     /// Hands over what was pushed, and waits until every send has its answer.
     fn await_answers(&mut self) -> Result<()> {
-        // One send that is copied is carried out at once, and there is nothing else to fetch: no notification, and no
-        // next link of a chain. A polling thread has it under way at that moment: its answer is waited for.
+        // One send that is copied is carried out at once, and there is nothing else to fetch: no
+        // notification, and no next link of a chain. A polling thread has it under way at that
+        // moment: its answer is waited for.
         let is_at_once = self.chain.len() == 1 && !self.operation.is_zero_copy() && !self.queues.is_polled();
         let mut result = if is_at_once {
             let handed_over = self.queues.hand_over();
@@ -563,9 +582,10 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         Ok(())
     }
 
-    /// After a chain that broke: finds the send that is not whole, and makes ready to go on with it. Those behind it
-    /// were cancelled. Where one of them could not even be prepared, since the memory of all may not be pinned at once, the
-    /// kernel has cancelled the whole chain (`io_submit_fail_init` in `io_uring/io_uring.c`): those before it go first.
+    /// After a chain that broke: finds the send that is not whole, and makes ready to go on with
+    /// it. Those behind it were cancelled. Where one of them could not even be prepared, since the
+    /// memory of all may not be pinned at once, the kernel has cancelled the whole chain
+    /// (`io_submit_fail_init` in `io_uring/io_uring.c`): those before it go first.
     #[cold]
     fn mend(&mut self, chain: Range<usize>, wait: &mut Wait, blocked: &mut Option<Instant>) -> Result<()> {
         let is_whole = |one: &Gathered| one.taken_bytes == one.bytes;
@@ -582,7 +602,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         self.go_on(place, self.gathered[place].answer, wait, blocked)
     }
 
-    /// What a send that is not whole says of the next attempt: at once, or when there is room, or never.
+    /// What a send that is not whole says of the next attempt: at once, or when there is room, or
+    /// never.
     fn go_on(
         &mut self,
         place: usize,
@@ -614,8 +635,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         }
     }
 
-    /// After a send that could not be pinned: waits for a notification, which frees what it lacked; where none is to
-    /// come, for others, who may have the memory.
+    /// After a send that could not be pinned: waits for a notification, which frees what it lacked;
+    /// where none is to come, for others, who may have the memory.
     fn make_room(&mut self, left_bytes: usize, blocked: &mut Option<Instant>) -> Result<()> {
         self.flight.counts.enobufs += 1;
         let ZeroCopyCounts { sends, completions, .. } = self.flight.counts;
@@ -686,8 +707,9 @@ fn attend(socket: &impl Socket, again: bool) -> Result<Option<Duration>> {
     socket.attend(again).map_err(Error::call("what the socket needs while a ring is waited for"))
 }
 
-/// Sends what is gathered, and waits for what is outstanding. What still is outstanding then is leaked: memory that the
-/// kernel may yet send must not be used for something else, and the kernel's sends do not end with the ring.
+/// Sends what is gathered, and waits for what is outstanding. What still is outstanding then is
+/// leaked: memory that the kernel may yet send must not be used for something else, and the
+/// kernel's sends do not end with the ring.
 impl<S: Socket, Q: Queues> Drop for UringSender<S, Q> {
     fn drop(&mut self) {
         self.wait_limit = self.wait_limit.min(DROP_LIMIT);
@@ -715,8 +737,8 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
 
     fn send(&mut self) -> Result<()> {
         let message = self.ring.place();
-        // Sent twice without `message()` in between, the first must be through. After an error, all must be, and what is
-        // gathered may be as much as there is room for.
+        // Sent twice without `message()` in between, the first must be through. After an error, all
+        // must be, and what is gathered may be as much as there is room for.
         if !self.flight.is_free(message) || self.flight.unanswered() > 0 || self.is_full() {
             self.submit()?;
             self.reap_until(|flight| flight.is_free(message))?;
@@ -775,8 +797,9 @@ impl<S: Socket + Send, Q: Queues + Send> Observe for UringSender<S, Q> {
         self.enter(0, Duration::ZERO)?;
         self.reap()?;
         let is_free = self.flight.is_free(self.ring.place());
-        // The one place that breaks what the entries promise the kernel. The memory stays this sender's, so the kernel
-        // may send other bytes than were given to it, and never bytes of another owner.
+        // The one place that breaks what the entries promise the kernel. The memory stays this
+        // sender's, so the kernel may send other bytes than were given to it, and never bytes of
+        // another owner.
         self.ring.current_mut().invert();
         invert(&mut self.lent.packed);
         Ok(is_free)

@@ -1,4 +1,5 @@
-//! The seam between the senders and `io_uring`: the two queues, so that a test can answer from a script.
+//! The seam between the senders and `io_uring`: the two queues, so that a test can answer from a
+//! script.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,14 +16,16 @@ use crate::deadlines::UNLOCK_LIMIT;
 use crate::path::error::Result;
 use crate::pinning;
 
-/// From `<linux/io_uring.h>`: on a notification, says whether the bytes were copied. Since Linux 6.2.
+/// From `<linux/io_uring.h>`: on a notification, says whether the bytes were copied. Since Linux
+/// 6.2.
 pub(super) const REPORT_USAGE: u16 = 1 << 3;
 /// As above: the bytes lie in a registered buffer.
 pub(super) const FIXED_BUFFER: u16 = 1 << 2;
 /// As above, in the result of a notification.
 const NOTIFIED_COPIED: u32 = 1 << 31;
-/// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a call. Far longer
-/// than a round trip, and short where nobody sends: until then it keeps a CPU busy.
+/// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a
+/// call. Far longer than a round trip, and short where nobody sends: until then it keeps a CPU
+/// busy.
 const POLL_IDLE_MS: u32 = 2;
 const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -31,7 +34,8 @@ const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 pub struct Entry {
     /// Comes back with the answer and the notification.
     pub number: u64,
-    /// Whether the next entry waits for this one, and is cancelled where this one fails or falls short.
+    /// Whether the next entry waits for this one, and is cancelled where this one fails or falls
+    /// short.
     pub is_linked: bool,
     /// What becomes of the memory.
     pub memory: Memory,
@@ -97,13 +101,14 @@ pub trait Queues {
     /// How many entries the submission queue takes now.
     fn room(&mut self) -> usize;
 
-    /// Puts a chain into the submission queue, all of it at once: a polling thread that saw half of a chain would take
-    /// the rest for another, and send it at the same time. [`enter`](Self::enter) hands it over.
+    /// Puts a chain into the submission queue, all of it at once: a polling thread that saw half of
+    /// a chain would take the rest for another, and send it at the same time.
+    /// [`enter`](Self::enter) hands it over.
     ///
     /// # Safety
-    /// There is [`room`](Self::room). What an entry points to stays allocated and unchanged until its answer is popped,
-    /// and the bytes of a zero-copy send until its notification is popped, where one is to come; for good, where these
-    /// never come, even if the queues are dropped.
+    /// There is [`room`](Self::room). What an entry points to stays allocated and unchanged until
+    /// its answer is popped, and the bytes of a zero-copy send until its notification is popped,
+    /// where one is to come; for good, where these never come, even if the queues are dropped.
     unsafe fn push(&mut self, chain: impl Iterator<Item = Entry>);
 
     /// Whether a thread of the kernel takes what is pushed, and carries it out beside this one.
@@ -111,19 +116,21 @@ pub trait Queues {
         false
     }
 
-    /// Hands over what was pushed, and waits for nothing: where no thread [polls](Self::is_polled). What the kernel carries out at once, which is all but what has
-    /// to wait for room or for another send, is answered when this returns.
+    /// Hands over what was pushed, and waits for nothing: where no thread [polls](Self::is_polled).
+    /// What the kernel carries out at once, which is all but what has to wait for room or for
+    /// another send, is answered when this returns.
     ///
     /// # Errors
     /// As [`enter`](Self::enter).
     fn hand_over(&mut self) -> io::Result<()>;
 
-    /// Hands over what was pushed, and waits until there are `want` completions, at most for `timeout`. Moves
-    /// completions that the queue had no room for into it.
+    /// Hands over what was pushed, and waits until there are `want` completions, at most for
+    /// `timeout`. Moves completions that the queue had no room for into it.
     ///
     /// # Errors
-    /// The errno of [`io_uring_enter(2)`](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html). `ETIME` and
-    /// `EINTR` are the end of a wait. Where anything was handed over, the call says only that.
+    /// The errno of
+    /// [`io_uring_enter(2)`](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html). `ETIME`
+    /// and `EINTR` are the end of a wait. Where anything was handed over, the call says only that.
     fn enter(&mut self, want: usize, timeout: Duration) -> io::Result<()>;
 
     /// Takes the next completion, if there is one.
@@ -132,7 +139,8 @@ pub trait Queues {
     /// Whether there are completions that the queue had no room for.
     fn is_overflown(&mut self) -> bool;
 
-    /// CPU time of a kernel thread that works for these queues, in nanoseconds; 0 where there is none.
+    /// CPU time of a kernel thread that works for these queues, in nanoseconds; 0 where there is
+    /// none.
     ///
     /// # Errors
     /// The kernel does not tell it.
@@ -168,8 +176,9 @@ impl KernelQueues {
         let entries = entries.next_power_of_two() as u32;
         let (built, is_disabled) = match handover {
             Handover::SqPoll => (builder().setup_sqpoll(POLL_IDLE_MS).build(entries), false),
-            // A notification is made up when this thread asks for completions. Without this, one would wake the thread
-            // wherever it sleeps, say in recv(2): see io_uring_setup(2), IORING_SETUP_DEFER_TASKRUN.
+            // A notification is made up when this thread asks for completions. Without this, one
+            // would wake the thread wherever it sleeps, say in recv(2): see io_uring_setup(2),
+            // IORING_SETUP_DEFER_TASKRUN.
             Handover::Enter => {
                 let deferring = builder()
                     .setup_single_issuer()
@@ -191,20 +200,22 @@ impl KernelQueues {
             return Err(refused::setup(io::Error::from_raw_os_error(libc::EINVAL)));
         }
         if let Some(registered) = registered {
-            // SAFETY: the kernel pins the pages of the range, and fails where there are none. It reads of them what
-            // entries name, and `push` has the promise for these. A page that is pinned is not given to others.
+            // SAFETY: the kernel pins the pages of the range, and fails where there are none. It
+            // reads of them what entries name, and `push` has the promise for these. A page that is
+            // pinned is not given to others.
             let register = || unsafe { ring.submitter().register_buffers(&[registered.iovec()]) };
             until_unlocked(register, registered.bytes() as u64)
                 .map_err(|errno| refused::registration(errno, registered.bytes()))?;
         }
         let is_polled = ring.params().is_setup_sqpoll();
-        // A sender whose polling thread is not told sends all the same. Its cost is what cannot be told.
+        // A sender whose polling thread is not told sends all the same. Its cost is what cannot be
+        // told.
         let poll_thread = is_polled.then(|| PollThread::of_ring(ring.as_raw_fd()).ok()).flatten();
         Ok(Self { ring, socket: Fd(socket), is_polled, is_disabled, poll_thread })
     }
 
-    /// Whether the kernel [stacks](crate::path::ZeroCopyCounts::stacked) notifications. No flag says so; bundles of sends
-    /// came in the same release, 6.10.
+    /// Whether the kernel [stacks](crate::path::ZeroCopyCounts::stacked) notifications. No flag
+    /// says so; bundles of sends came in the same release, 6.10.
     pub(super) fn stacks_notifications(&self) -> bool {
         self.ring.params().is_feature_recvsend_bundle()
     }
@@ -219,8 +230,8 @@ impl KernelQueues {
     }
 }
 
-/// Tries again where memory cannot be locked that would fit the limit: a ring that was closed just now has some of it still,
-/// since the kernel takes it apart later.
+/// Tries again where memory cannot be locked that would fit the limit: a ring that was closed just
+/// now has some of it still, since the kernel takes it apart later.
 fn until_unlocked(mut register: impl FnMut() -> io::Result<()>, bytes: u64) -> io::Result<()> {
     let began = Instant::now();
     loop {
@@ -239,8 +250,8 @@ fn until_unlocked(mut register: impl FnMut() -> io::Result<()>, bytes: u64) -> i
 
 /// The entry in the kernel's own layout.
 fn built(socket: Fd, entry: &Entry) -> squeue::Entry {
-    // With MSG_WAITALL, what falls short has failed, and the rest of the chain is cancelled; and the kernel goes on
-    // by itself when there is room, before it answers.
+    // With MSG_WAITALL, what falls short has failed, and the rest of the chain is cancelled; and
+    // the kernel goes on by itself when there is room, before it answers.
     let patience = if entry.is_impatient { libc::MSG_DONTWAIT } else { 0 };
     let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL | patience;
     let is_registered = entry.memory == Memory::Registered;
@@ -255,8 +266,8 @@ fn built(socket: Fd, entry: &Entry) -> squeue::Entry {
             let index = is_registered.then_some(0);
             send.flags(flags).buf_index(index).zc_flags(REPORT_USAGE).build()
         }
-        // The crate has no word for this operation's buffer index (Linux 6.15). It leaves it 0, and 0 is the
-        // one buffer that is registered.
+        // The crate has no word for this operation's buffer index (Linux 6.15). It leaves it 0, and
+        // 0 is the one buffer that is registered.
         (Payload::Fields(header), true) => {
             opcode::SendMsgZc::new(socket, header).flags(flags as u32).ioprio(REPORT_USAGE | fixed).build()
         }
@@ -315,7 +326,8 @@ impl Queues for KernelQueues {
         // To look for the answers here would keep the polling thread from a CPU that both share.
         let timeout = Timespec::from(timeout);
         let arguments = SubmitArgs::new().timespec(&timeout);
-        // SAFETY: the flags say what the argument is, and it and its timeout live until the call returns.
+        // SAFETY: the flags say what the argument is, and it and its timeout live until the call
+        // returns.
         unsafe { self.ring.submitter().enter(pushed, want as u32, flags.bits(), Some(&arguments)) }.map(drop)
     }
 

@@ -1,12 +1,13 @@
 //! What a kernel's `io_uring` can do of what these senders need, and what to say where it cannot.
 //!
-//! A kernel tells which operations it has (`IORING_REGISTER_PROBE`), and not which flags of theirs. So a send with the
-//! flag is tried, over two joined sockets of `AF_UNIX`: no network is needed. They take no zero-copy sends, and a
-//! kernel that knows the flag says so (`EOPNOTSUPP`), or misses the registered buffer first (`EFAULT`); one that does
-//! not know it says `EINVAL` before it looks at either.
+//! A kernel tells which operations it has (`IORING_REGISTER_PROBE`), and not which flags of theirs.
+//! So a send with the flag is tried, over two joined sockets of `AF_UNIX`: no network is needed.
+//! They take no zero-copy sends, and a kernel that knows the flag says so (`EOPNOTSUPP`), or misses
+//! the registered buffer first (`EFAULT`); one that does not know it says `EINVAL` before it looks
+//! at either.
 //!
-//! An error that may be gone the next time (too many open files, too little memory) says nothing of the kernel. It is
-//! returned, and what it would have told is asked for again the next time.
+//! An error that may be gone the next time (too many open files, too little memory) says nothing of
+//! the kernel. It is returned, and what it would have told is asked for again the next time.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -95,8 +96,8 @@ pub(super) fn check(need: Need) -> Result<()> {
     }
 }
 
-/// What these senders need of `io_uring`, by name, and whether this kernel has it. Found out once in the life of the
-/// process.
+/// What these senders need of `io_uring`, by name, and whether this kernel has it. Found out once
+/// in the life of the process.
 #[must_use]
 pub fn support() -> [(&'static str, Support); 5] {
     /// Apart from the others, since it takes a process, which no sender is to make.
@@ -150,16 +151,16 @@ fn find() -> Result<Found> {
     Ok(Found { ring, zero_copy, usage_report, registered_fields })
 }
 
-/// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread counts as one of the
-/// process that made the ring, and goes some time after it, and `unshare(2)` of an ordinary user, which a sweep needs
-/// next, fails with `EINVAL` while there is a second one.
+/// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread
+/// counts as one of the process that made the ring, and goes some time after it, and `unshare(2)`
+/// of an ordinary user, which a sweep needs next, fails with `EINVAL` while there is a second one.
 fn makes_a_polled_ring() -> Result<Finding> {
     // struct io_uring_params, as numbers: flags is the third, sq_thread_idle the fifth.
     let mut params = [0_u32; 30];
     params[2] = SETUP_SQPOLL;
     params[4] = 1;
-    // SAFETY: the child makes two system calls and nothing else: it neither allocates nor takes a lock. The kernel
-    // writes within the 120 bytes of params, which are the child's own.
+    // SAFETY: the child makes two system calls and nothing else: it neither allocates nor takes a
+    // lock. The kernel writes within the 120 bytes of params, which are the child's own.
     unsafe {
         match libc::fork() {
             -1 => Err(Error::call("fork(2)")(io::Error::last_os_error())),
@@ -202,8 +203,8 @@ fn takes(ring: &mut IoUring, flags: u16) -> Result<Finding> {
     header.msg_iov = ptr::from_mut(&mut slice);
     header.msg_iovlen = 1;
     let entry = opcode::SendMsgZc::new(Fd(socket.as_raw_fd()), &raw const header).ioprio(flags).build();
-    // SAFETY: the kernel reads the header when it takes the entry, which is when it is entered below, and the byte,
-    // if ever, is always there.
+    // SAFETY: the kernel reads the header when it takes the entry, which is when it is entered
+    // below, and the byte, if ever, is always there.
     unsafe { ring.submission().push(&entry) }
         .map_err(|_| Error::call("io_uring_enter(2)")(io::Error::from_raw_os_error(libc::EBUSY)))?;
     loop {

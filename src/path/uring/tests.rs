@@ -111,7 +111,8 @@ fn a_chain_that_breaks_at_any_byte_goes_on_where_it_broke() {
                 for notify in [Notify::AtOnce, Notify::Before, Notify::Late] {
                     let (mut sender, script, queues) = scripted(operation, MESSAGES as u64);
                     queues.notify(notify);
-                    // Whole sends, one that falls short, and what then stands in the way of the rest.
+                    // Whole sends, one that falls short, and what then stands in the way of the
+                    // rest.
                     script.expect(vec![Step::Move(PAYLOAD_BYTES); split / PAYLOAD_BYTES]);
                     if split % PAYLOAD_BYTES > 0 {
                         script.expect([Step::Move(split % PAYLOAD_BYTES)]);
@@ -843,7 +844,8 @@ fn a_premature_reuse_is_seen_by_the_receiver() {
         let mut message = sender.message().unwrap();
         message.fill(0);
         message.stamp(1);
-        // Nobody receives yet. What the receiver's buffer does not take stays at the sender, uncopied.
+        // Nobody receives yet. What the receiver's buffer does not take stays at the sender,
+        // uncopied.
         sender.send().unwrap();
         let ZeroCopyCounts { sends, completions, .. } = sender.zero_copy_counts().unwrap();
         assert_eq!((sends, completions), (1, 0));
