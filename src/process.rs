@@ -122,7 +122,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let runs = matches!(self.exit(), Ok(None));
-        self.kill();
+        if runs || self.ends_its_group {
+            self.kill();
+        }
         if runs {
             drop(self.child.wait());
         }
