@@ -29,7 +29,8 @@ impl PeerCopy {
     /// machine: in both commands `{}` stands for that path.
     ///
     /// # Errors
-    /// [`Error::Refused`] where the command fails, takes more than a minute, or is interrupted.
+    /// [`Refused`](crate::path::Error::Refused) where the command fails, takes more than a minute,
+    /// or is interrupted.
     pub fn make(program: &Path, copy: &[String], peer: &Peer, interrupted: &AtomicBool) -> Result<Self> {
         let path = PathBuf::from(format!("/tmp/{}{:016x}", Peer::COPY_PREFIX, random::number()?));
         let words = |words: &[String]| -> Vec<String> {

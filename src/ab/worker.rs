@@ -85,8 +85,8 @@ impl Worker {
     /// Starts a process and waits until it is ready.
     ///
     /// # Errors
-    /// [`Error::Refused`] where it cannot be started, has no subcommand `worker`, or has another
-    /// [`PROTOCOL`].
+    /// [`Refused`](crate::path::Error::Refused) where it cannot be started, has no subcommand
+    /// `worker`, or has another [`PROTOCOL`].
     pub fn start(build: &Build) -> Result<Self> {
         let refused =
             |errno: std::io::Error, remedy: String| Error::refused("sendpath worker", errno, remedy);

@@ -17,7 +17,7 @@ pub(crate) fn is_passing(errno: &io::Error) -> bool {
 /// What an answer holds; none where the kernel does not have it, or does not show it to this process.
 ///
 /// # Errors
-/// [`Error::File`] where the answer is a [passing](is_passing) error.
+/// [`File`](crate::path::Error::File) where the answer is a [passing](is_passing) error.
 pub(crate) fn known<T>(call: &'static str, path: &Path, answer: io::Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

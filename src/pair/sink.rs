@@ -71,7 +71,7 @@ impl Injector {
     /// Makes a connection into `sink`, with the peer that it needs.
     ///
     /// # Errors
-    /// [`Error::Refused`] without the privilege; else the call that failed.
+    /// [`Refused`](crate::path::Error::Refused) without the privilege; else the call that failed.
     pub(super) fn connect(sink: &Sink, options: &SocketOptions, connections: usize) -> Result<Vec<Self>> {
         sink.within(|| {
             let connect = |_| Self::connect_one(sink, options);

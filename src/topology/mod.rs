@@ -7,8 +7,8 @@
 //! | [`Topology::Loopback`] | the namespace it was started in | likewise | `lo` | anyone |
 //! | [`Topology::Peer`] | the namespace it was started in | wherever the peer's command starts it | what is there | anyone |
 //!
-//! Anonymous namespaces have no name in the file system: the kernel takes them, and the veth pair in
-//! them, away with the last process, however that ends.
+//! Anonymous namespaces have no name in the file system: the kernel takes them, and the veth pair
+//! in them, away with the last process, however that ends.
 
 pub mod affinity;
 pub(crate) mod cache;
@@ -71,7 +71,7 @@ pub fn check(topology: &Topology, mtu_bytes: Option<u32>) -> Result<()> {
 /// An ordinary user's process must have no second thread yet.
 ///
 /// # Errors
-/// [`Error::Refused`], with the command that allows it.
+/// [`Refused`](crate::path::Error::Refused), with the command that allows it.
 pub fn enter(topology: &Topology, side: Side) -> Result<()> {
     if side == Side::Server {
         host::max_skb_frags()?; // it is not shown in there
@@ -113,8 +113,8 @@ pub fn bring_up(topology: &Topology, side: Side) -> Result<()> {
     netlink.set_up("lo")
 }
 
-/// The interfaces over which a pair could run, in the namespace that the caller is in; those with an IPv4 address
-/// first.
+/// The interfaces over which a pair could run, in the namespace that the caller is in; those with
+/// an IPv4 address first.
 ///
 /// # Errors
 /// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
@@ -125,8 +125,8 @@ pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
     found.map(|found| ports.interface(found)).collect()
 }
 
-/// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with the address that
-/// connections have at this end. `from` is that address, where it is given.
+/// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with
+/// the address that connections have at this end. `from` is that address, where it is given.
 ///
 /// # Errors
 /// [`Error::NoLink`] where no route leads there; else the call that failed.
@@ -216,7 +216,8 @@ pub fn link(server: &[Interface], client: &[Interface]) -> Result<(Interface, In
     })
 }
 
-/// As [`link`], between two machines: each may have subnets that only look alike, as those of containers do.
+/// As [`link`], between two machines: each may have subnets that only look alike, as those of
+/// containers do.
 ///
 /// # Errors
 /// [`Error::NoLink`] when no two share a subnet, or more than two do.

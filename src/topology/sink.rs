@@ -54,7 +54,8 @@ impl Sink {
     /// Makes the network.
     ///
     /// # Errors
-    /// [`Error::Refused`] where a namespace or a bridge may not be made; else the call that failed.
+    /// [`Refused`](crate::path::Error::Refused) where a namespace or a bridge may not be made; else
+    /// the call that failed.
     pub fn make(mtu_bytes: Option<u32>) -> Result<Self> {
         let mtu_bytes = mtu_bytes.unwrap_or(Self::DEFAULT_MTU_BYTES);
         on_a_thread(|| {

@@ -114,8 +114,8 @@ impl Testbed {
     /// the two.
     ///
     /// # Errors
-    /// [`Error::Setting`] before anything is set up; [`Error::Refused`] where the machine forbids
-    /// it; else the call that failed.
+    /// [`Error::Setting`] before anything is set up; [`Refused`](crate::path::Error::Refused) where
+    /// the machine forbids it; else the call that failed.
     pub fn start(setup: &Setup) -> Result<Self> {
         setup.check()?;
         let Setup { topology, mtu_bytes, socket, client } = setup;
