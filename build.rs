@@ -11,9 +11,9 @@ fn main() {
     for source in SOURCES.into_iter().filter(|source| Path::new(source).exists()) {
         println!("cargo::rerun-if-changed={source}");
     }
-    // Each commit, checkout and reset is a line of logs/HEAD. The index is not watched: git rewrites it for its own
-    // purposes (`git status` does), and what is staged makes no difference to what is built. Outside a
-    // repository there is nothing to watch.
+    // Each commit, checkout and reset is a line of logs/HEAD. The index is not watched: git
+    // rewrites it for its own purposes (`git status` does), and what is staged makes no difference
+    // to what is built. Outside a repository there is nothing to watch.
     if let Some(folder) = git(&["rev-parse", "--absolute-git-dir"]) {
         for file in ["HEAD", "logs/HEAD"] {
             let file = Path::new(&folder).join(file);

@@ -1,7 +1,8 @@
 //! CPU cycles of the server's threads, per message and per byte.
 //!
-//! A group is one chart: by size at 1 and 4 pairs, such as `cyc/04`, or by number of pairs at 64 KiB. Where the
-//! machine has no PMU, the task clock and the time stamp counter are measured instead, under their own names.
+//! A group is one chart: by size at 1 and 4 pairs, such as `cyc/04`, or by number of pairs at 64
+//! KiB. Where the machine has no PMU, the task clock and the time stamp counter are measured
+//! instead, under their own names.
 
 mod support;
 
@@ -16,7 +17,8 @@ use support::{Pairs, Sampling};
 
 const EVENTS: [Event; 1] = [Event::Cycles];
 
-/// Fewer samples than of time, since a count varies less; and longer ones, since what begins and ends a burst is counted.
+/// Fewer samples than of time, since a count varies less; and longer ones, since what begins and
+/// ends a burst is counted.
 const SAMPLING: Sampling = Sampling { visits: 10, time: Duration::from_millis(120), resamples: 5_000 };
 
 fn main() -> ExitCode {

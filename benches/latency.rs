@@ -1,8 +1,8 @@
 //! Wall-clock time of a round trip by number of pairs, at 64 KiB.
 //!
-//! A group is one chart, such as `rtt/K064`: pairs along the x axis, a line for each path with its layout.
-//! An iteration is one round trip on every pair; its time is the mean over pairs, each from its own start to its own
-//! end.
+//! A group is one chart, such as `rtt/K064`: pairs along the x axis, a line for each path with its
+//! layout. An iteration is one round trip on every pair; its time is the mean over pairs, each from
+//! its own start to its own end.
 
 mod support;
 
@@ -13,7 +13,8 @@ use criterion::measurement::WallTime;
 use sendpath::case::Matrix;
 use support::{Pairs, Sampling, iterations_of, timed};
 
-/// Short, since there are many cases. What one run cannot settle, a longer one does: `--sample-size`.
+/// Short, since there are many cases. What one run cannot settle, a longer one does:
+/// `--sample-size`.
 const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(640), resamples: 20_000 };
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! Wall-clock throughput by message size, at 1 and 4 pairs.
 //!
-//! A group is one chart, such as `bw/04`: sizes along the x axis, a line for each path with its layout.
-//! An iteration is one message on every pair; `thrpt` counts payload bits over all pairs.
+//! A group is one chart, such as `bw/04`: sizes along the x axis, a line for each path with its
+//! layout. An iteration is one message on every pair; `thrpt` counts payload bits over all pairs.
 
 mod support;
 
@@ -13,7 +13,8 @@ use criterion::measurement::WallTime;
 use sendpath::case::{Case, Matrix};
 use support::{Pairs, Sampling, timed};
 
-/// Short, since there are many cases. What one run cannot settle, a longer one does: `--sample-size`.
+/// Short, since there are many cases. What one run cannot settle, a longer one does:
+/// `--sample-size`.
 const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(640), resamples: 20_000 };
 
 fn main() -> ExitCode {

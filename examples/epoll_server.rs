@@ -4,8 +4,8 @@
 //! cargo run --release --example epoll_server -- 127.0.0.1:4000 1000 FILE...
 //! ```
 //!
-//! It serves the files until a thousand connections have ended. What it answers, and how it sends, is
-//! in `connection/mod.rs`.
+//! It serves the files until a thousand connections have ended. What it answers, and how it sends,
+//! is in `connection/mod.rs`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +21,8 @@ use rustix::fd::OwnedFd;
 mod connection;
 pub use connection::{Connection, Documents, Next, Report};
 
-/// How long a connection may take to close at the end. A client that does not read by then is reset.
+/// How long a connection may take to close at the end. A client that does not read by then is
+/// reset.
 const CLOSE_LIMIT: Duration = Duration::from_millis(100);
 
 /// The listener's key. Connections have those above it.
@@ -44,7 +45,8 @@ pub fn serve(listener: TcpListener, documents: Documents, connections: usize) ->
         report: Report::default(),
     };
     let result = server.run(connections);
-    // A queue that is dropped leaks what the kernel may still read, one that is closed waits for it.
+    // A queue that is dropped leaks what the kernel may still read, one that is closed waits for
+    // it.
     for (_, (connection, _)) in server.open.drain() {
         connection.close(CLOSE_LIMIT, &mut server.report);
     }
@@ -101,8 +103,8 @@ impl Server {
     /// Something happened on a connection.
     fn turn(&mut self, key: u64) -> io::Result<()> {
         let Some((connection, asked)) = self.open.get_mut(&key) else { return Ok(()) };
-        // This is level-triggered: only what the connection waits for is asked for, or the rest would
-        // be reported again and again. EPOLLERR, for completions, is reported unasked.
+        // This is level-triggered: only what the connection waits for is asked for, or the rest
+        // would be reported again and again. EPOLLERR, for completions, is reported unasked.
         let ask = match connection.turn() {
             Ok(Next::Requests) => EventFlags::IN,
             Ok(Next::Room) => EventFlags::OUT,

@@ -4,8 +4,8 @@
 //! cargo run --release --example tokio_server -- 127.0.0.1:4000 1000 FILE...
 //! ```
 //!
-//! It serves the files until a thousand connections have ended. What it answers, and how it sends, is
-//! in `connection/mod.rs`.
+//! It serves the files until a thousand connections have ended. What it answers, and how it sends,
+//! is in `connection/mod.rs`.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,8 @@ use tokio::task::{JoinSet, yield_now};
 mod connection;
 pub use connection::{Connection, Documents, Next, Report};
 
-/// How long a connection may take to close at the end. A client that does not read by then is reset.
+/// How long a connection may take to close at the end. A client that does not read by then is
+/// reset.
 const CLOSE_LIMIT: Duration = Duration::from_millis(100);
 
 /// Serves until so many connections have ended, and closes all others.
@@ -52,9 +53,9 @@ pub async fn serve(listener: TcpListener, documents: Documents, connections: usi
             }
         }
     };
-    // A task that is aborted drops its queue, which leaks what the kernel may still read. One that is
-    // told to stop gives it back, and `close` waits for the completions. It blocks the thread, which has
-    // nothing else to do by then.
+    // A task that is aborted drops its queue, which leaks what the kernel may still read. One that
+    // is told to stop gives it back, and `close` waits for the completions. It blocks the thread,
+    // which has nothing else to do by then.
     stop.send_replace(true);
     while let Some(ended) = tasks.join_next().await {
         if let Ok(connection) = ended {
@@ -77,8 +78,8 @@ async fn answer(connection: &mut Connection) -> io::Result<()> {
     let descriptor = connection.as_fd().as_raw_fd();
     let register = || {
         let all = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
-        // SAFETY: the connection is borrowed until this function ends, so its descriptor stays open for
-        // longer than the registration lives.
+        // SAFETY: the connection is borrowed until this function ends, so its descriptor stays open
+        // for longer than the registration lives.
         unsafe { AsyncFd::register_with_interest(descriptor, all) }
     };
     let mut registered = register()?;
@@ -98,8 +99,9 @@ async fn answer(connection: &mut Connection) -> io::Result<()> {
         let is_write_closed = guard.ready().is_write_closed();
         // Before the turn: what happens from here on is reported again.
         guard.clear_ready();
-        // EPOLLERR means to mio that the peer is gone if it comes alone or with EPOLLOUT, and tokio never
-        // forgets that: each later wait for room would end at once. A new registration does not know of it.
+        // EPOLLERR means to mio that the peer is gone if it comes alone or with EPOLLOUT, and tokio
+        // never forgets that: each later wait for room would end at once. A new registration does
+        // not know of it.
         if is_write_closed {
             drop(registered);
             registered = register()?;

@@ -1,4 +1,5 @@
-//! What counting costs, whether the ways of counting agree, and who pays for a message: `cargo bench -p experiments --bench counting`.
+//! What counting costs, whether the ways of counting agree, and who pays for a message:
+//! `cargo bench -p experiments --bench counting`.
 //!
 //! Rounds interleave what is compared; the figures are medians with their quartiles.
 

@@ -1,8 +1,9 @@
-//! What Criterion's pages say of two benches that are the same: `cargo bench -p experiments --bench criterion_campaign`, by name alone.
+//! What Criterion's pages say of two benches that are the same:
+//! `cargo bench -p experiments --bench criterion_campaign`, by name alone.
 //!
-//! `two_copy` is benched twice under two names in one group: interleaved as the benches do it, and beside it one after
-//! the other, with an instance for each sample. 20 groups, or as many as the first argument says.
-//! docs/book/src/evidence/campaigns.md has the results.
+//! `two_copy` is benched twice under two names in one group: interleaved as the benches do it, and
+//! beside it one after the other, with an instance for each sample. 20 groups, or as many as the
+//! first argument says. docs/book/src/evidence/campaigns.md has the results.
 
 #[path = "../benches/support/mod.rs"]
 mod support;
@@ -75,7 +76,8 @@ fn interleaved(pairs: &mut Pairs, folder: &Path, group: &str, case: Case) {
     pairs.bench_all(&mut criterion, &window, group, AxisScale::Linear, &benches);
 }
 
-/// One bench after the other, and for each sample a fresh instance whose burst takes as long as Criterion's iterations.
+/// One bench after the other, and for each sample a fresh instance whose burst takes as long as
+/// Criterion's iterations.
 fn one_after_the_other(pairs: &mut Pairs, folder: &Path, group: &str, case: Case) {
     let mut criterion = Criterion::default()
         .sample_size(25)
@@ -106,10 +108,12 @@ fn sample(testbed: &Testbed, case: Case, iterations: u64) -> Result<Duration> {
     Ok(Duration::from_nanos((iteration_ns * iterations as f64) as u64))
 }
 
-/// By how much the larger of a group's two medians exceeds the smaller, as Criterion wrote them down.
+/// By how much the larger of a group's two medians exceeds the smaller, as Criterion wrote them
+/// down.
 fn difference(group: &Path) -> f64 {
     let [one, other] = NAMES.map(|name| {
-        // GROUP/NAME/x where the name and the place are given apart, GROUP/NAME_x where they are one text.
+        // GROUP/NAME/x where the name and the place are given apart, GROUP/NAME_x where they are
+        // one text.
         let folders = [group.join(name).join("x"), group.join(format!("{name}_x"))];
         let files = folders.map(|folder| folder.join("new/estimates.json"));
         let text = files.iter().find_map(|file| fs::read_to_string(file).ok());

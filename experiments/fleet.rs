@@ -1,8 +1,8 @@
 //! Hundreds of sweeps at once, in time and memory: `cargo bench -p experiments --bench fleet`.
 //!
-//! It generates the sweeps, a quarter of a GiB of rows, in a temporary folder, and runs `compare` and `history --by host` on
-//! them: with their summaries, as sweeps leave them, and some of them without, so that the rows have to be read. Fails
-//! where it takes more memory than it may.
+//! It generates the sweeps, a quarter of a GiB of rows, in a temporary folder, and runs `compare`
+//! and `history --by host` on them: with their summaries, as sweeps leave them, and some of them
+//! without, so that the rows have to be read. Fails where it takes more memory than it may.
 
 #[path = "../tests/common/fleet.rs"]
 mod fleet;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use sendpath::error::Result;
 
-/// What `of` measures divided by what `to` does. Every second round begins with the other one, so that neither gains
-/// from its place.
+/// What `of` measures divided by what `to` does. Every second round begins with the other one, so
+/// that neither gains from its place.
 pub fn ratio<T: Copy>(round: usize, of: T, to: T, mut measure: impl FnMut(T) -> Result<f64>) -> Result<f64> {
     if round.is_multiple_of(2) {
         let of = measure(of)?;

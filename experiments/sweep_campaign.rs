@@ -1,7 +1,9 @@
-//! How often a sweep's verdicts are wrong on this machine: `cargo bench -p experiments --bench sweep_campaign`, by name alone.
+//! How often a sweep's verdicts are wrong on this machine:
+//! `cargo bench -p experiments --bench sweep_campaign`, by name alone.
 //!
-//! Two campaigns: forty sweeps of `two_copy` against itself, where every call is false; and twenty of it against itself
-//! with a planted cost, which has to be found. docs/book/src/evidence/campaigns.md has the results.
+//! Two campaigns: forty sweeps of `two_copy` against itself, where every call is false; and twenty
+//! of it against itself with a planted cost, which has to be found.
+//! docs/book/src/evidence/campaigns.md has the results.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -122,8 +124,8 @@ fn sweep(
         &AtomicBool::new(false),
         &mut |_| {},
     )?;
-    // The control is what is compared here, as a sweep compares paths. A difference of 1 % is to be found, so that the
-    // margin is the one that `ab` has.
+    // The control is what is compared here, as a sweep compares paths. A difference of 1 % is to be
+    // found, so that the margin is the one that `ab` has.
     let analysis = analyse(&plan, &store::read(&path)?.records, 1);
     let metric = Metric::Throughput;
     let effects: Vec<Effect> =

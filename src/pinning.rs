@@ -13,8 +13,9 @@ pub fn memlock_bytes() -> u64 {
     getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
 }
 
-/// Whether one send of so many bytes could be pinned if nothing else was: the kernel counts the pages that so many bytes
-/// may touch (`mm_account_pinned_pages` in `net/core/skbuff.c`), and lets `CAP_IPC_LOCK` pin more.
+/// Whether one send of so many bytes could be pinned if nothing else was: the kernel counts the
+/// pages that so many bytes may touch (`mm_account_pinned_pages` in `net/core/skbuff.c`), and lets
+/// `CAP_IPC_LOCK` pin more.
 #[must_use]
 pub(crate) fn can_pin(bytes: usize) -> bool {
     let page_bytes = rustix::param::page_size();
@@ -22,8 +23,8 @@ pub(crate) fn can_pin(bytes: usize) -> bool {
     pages as u64 <= memlock_bytes() / page_bytes as u64 || has_capability(CapabilitySet::IPC_LOCK)
 }
 
-/// Whether this process has a capability for the whole machine (see `capabilities(7)`). Root in a user namespace has
-/// all of them there, and none for the machine. Asking takes no descriptor.
+/// Whether this process has a capability for the whole machine (see `capabilities(7)`). Root in a
+/// user namespace has all of them there, and none for the machine. Asking takes no descriptor.
 #[must_use]
 pub fn has_capability(capability: CapabilitySet) -> bool {
     const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD; // PROC_USER_INIT_INO in linux/proc_ns.h

@@ -1,7 +1,7 @@
 //! Random numbers from the kernel, by getrandom(2).
 //!
-//! Not by `rand`: that looks the call up by its name at run time. A static executable has no names to look up, so `rand`
-//! turns to `/dev/urandom`, which an empty root does not have, and panics.
+//! Not by `rand`: that looks the call up by its name at run time. A static executable has no names
+//! to look up, so `rand` turns to `/dev/urandom`, which an empty root does not have, and panics.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 

@@ -1,5 +1,6 @@
-//! What the user sets, by options of the command line or by variables: one list of them, which every command takes a part
-//! of and the benches take as variables alone. An error names what the user wrote.
+//! What the user sets, by options of the command line or by variables: one list of them, which
+//! every command takes a part of and the benches take as variables alone. An error names what the
+//! user wrote.
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
@@ -173,7 +174,8 @@ impl fmt::Display for Given {
 pub trait Part {
     /// What stands above it in `--help`.
     const HEADING: &'static str;
-    /// The settings, each with the name of its value and its default. A value that is a `LIST` may be several.
+    /// The settings, each with the name of its value and its default. A value that is a `LIST` may
+    /// be several.
     const TAKEN: &'static [(Setting, &'static str, &'static str)];
     /// Whether a variable does as well.
     const HAS_VARIABLES: bool = true;
@@ -355,8 +357,8 @@ impl<P: Part> Settings<P> {
     /// The axes of the matrix that are set.
     ///
     /// # Errors
-    /// [`Error::Setting`]: a list that is empty, repeats an item, or has an item that cannot be read; lists that do not go
-    /// together.
+    /// [`Error::Setting`]: a list that is empty, repeats an item, or has an item that cannot be
+    /// read; lists that do not go together.
     pub fn axes(&self) -> Result<Axes> {
         let axes = Axes {
             workloads: self.list(Setting::Workloads, Workload::parse)?,
@@ -482,8 +484,8 @@ fn inline(text: &str) -> std::result::Result<String, String> {
     trace(&lines).map_err(|problem| format!("{file}: {problem}"))
 }
 
-/// The lines of a trace file, a weight and a list of sizes on each (`97 64`, `3 24,512K`; `#` begins a comment), as it
-/// stands on a command line: `97x64|3x24,512K`.
+/// The lines of a trace file, a weight and a list of sizes on each (`97 64`, `3 24,512K`; `#`
+/// begins a comment), as it stands on a command line: `97x64|3x24,512K`.
 pub fn trace(lines: &str) -> std::result::Result<String, String> {
     let mut lists = Vec::new();
     for (index, line) in lines.lines().enumerate() {
@@ -491,7 +493,8 @@ pub fn trace(lines: &str) -> std::result::Result<String, String> {
         if line.is_empty() {
             continue;
         }
-        // Between sizes there is a comma, with or without a space. Without the comma it is no list: 24 512 is not 24512.
+        // Between sizes there is a comma, with or without a space. Without the comma it is no list:
+        // 24 512 is not 24512.
         let list =
             line.split_once(char::is_whitespace).map(|(weight, sizes)| format!("{weight}x{}", sizes.trim()));
         match list.filter(|list| matches!(list.parse(), Ok(Shape::Trace(lists)) if lists.len() == 1)) {

@@ -1,5 +1,6 @@
-//! What makes the kernel copy is planted in a namespace: the completions say that it did, and the cause is named. And
-//! where they cannot say how much, because a capture came or went meanwhile, the share is called a bound.
+//! What makes the kernel copy is planted in a namespace: the completions say that it did, and the
+//! cause is named. And where they cannot say how much, because a capture came or went meanwhile,
+//! the share is called a bound.
 
 mod common;
 
@@ -46,8 +47,8 @@ const SET_SCATTER_GATHER: u32 = 0x19;
 /// What lies in the sink's namespace for as long as this is kept.
 type Planted = Option<OwnedFd>;
 
-/// A name, what is planted in the sink, and what is found then. Each runs in a process of its own: an ordinary user's
-/// namespaces are made before a process has a second thread.
+/// A name, what is planted in the sink, and what is found then. Each runs in a process of its own:
+/// an ordinary user's namespaces are made before a process has a second thread.
 type Plant = (&'static str, fn() -> io::Result<Planted>, fn(f64, &[CopyCause]));
 
 const PLANTS: [Plant; 6] = [
@@ -221,8 +222,8 @@ fn heard_by(port: Option<&str>, share: f64, causes: &[CopyCause]) {
     assert!(matches!(&owners[..], [owner] if owner.ends_with(&this)), "{owners:?}");
 }
 
-/// Sends into the sink while a capture listens, and while none does. What the kernel says of all is what the first half
-/// was, and so nothing may call it a count.
+/// Sends into the sink while a capture listens, and while none does. What the kernel says of all is
+/// what the first half was, and so nothing may call it a count.
 fn capture(is_first: bool) {
     /// With the other half as many packets as leave before an acknowledgement.
     const HALF: u64 = 4;
@@ -276,8 +277,8 @@ fn capture(is_first: bool) {
 
 /// The frame that acknowledges nothing, made to acknowledge so many bytes now.
 fn acknowledging(mut frame: Vec<u8>, bytes: u32) -> Vec<u8> {
-    /// Where the addresses of IPv4 begin, and the segment of TCP; in this, what is acknowledged, the checksum, and the
-    /// time stamp, by which an old segment is known.
+    /// Where the addresses of IPv4 begin, and the segment of TCP; in this, what is acknowledged,
+    /// the checksum, and the time stamp, by which an old segment is known.
     const ADDRESSES: usize = 26;
     const SEGMENT: usize = 34;
     const NUMBER: usize = 42;
@@ -331,7 +332,8 @@ fn is_called_a_bound(counts: ZeroCopyCounts, words: &str) {
     assert!(html.contains("keeps what the first one says of copying"), "the reason");
 }
 
-/// Measures with `sendpath run`, and listens in its sink until some packets have passed, or from then on.
+/// Measures with `sendpath run`, and listens in its sink until some packets have passed, or from
+/// then on.
 fn captured_run(is_first: bool, is_json: bool) -> io::Result<()> {
     /// Far fewer than pass in a second.
     const PACKETS: u64 = 1000;
@@ -370,8 +372,8 @@ fn captured_run(is_first: bool, is_json: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Enters the network namespace of another process's sink, and of an ordinary user's the one in which that is allowed.
-/// No other thread has begun yet.
+/// Enters the network namespace of another process's sink, and of an ordinary user's the one in
+/// which that is allowed. No other thread has begun yet.
 fn enter_sink(pid: u32) -> io::Result<()> {
     let own = |namespace: &str| fs::read_link(format!("/proc/self/ns/{namespace}"));
     let mut networks = Vec::new();
@@ -445,7 +447,8 @@ fn switch_off(command: u32) -> io::Result<Planted> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     let mut value = [command, 0];
     let mut request = request(SENDER, value.as_mut_ptr().cast());
-    // SAFETY: the request and the two words that it points to are live, and these commands read no more.
+    // SAFETY: the request and the two words that it points to are live, and these commands read no
+    // more.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -467,8 +470,8 @@ fn tap() -> io::Result<Planted> {
     Ok(Some(file.into()))
 }
 
-/// A veth pair to another namespace, where nobody's address belongs to somebody. The near end is a port of the bridge,
-/// or is not.
+/// A veth pair to another namespace, where nobody's address belongs to somebody. The near end is a
+/// port of the bridge, or is not.
 fn veth(is_port: bool) -> io::Result<Planted> {
     let sink = gettid();
     let somebody = || {

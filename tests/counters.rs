@@ -100,8 +100,8 @@ impl Worker {
 
 fn server_threads_alone() -> Result<(), Failed> {
     assert_eq!(nix::unistd::gettid(), nix::unistd::getpid(), "this has to be the main thread");
-    // As a bench has them: the client and the supervisor come first, then the counter, then the pool,
-    // and at some time Criterion's workers, which have nothing to do inside a window.
+    // As a bench has them: the client and the supervisor come first, then the counter, then the
+    // pool, and at some time Criterion's workers, which have nothing to do inside a window.
     let mut client = std::process::Command::new(std::env::current_exe()?)
         .arg("work")
         .stdin(Stdio::piped())
@@ -222,8 +222,8 @@ fn nothing_by_halves() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
-/// On a testbed: what Criterion's meter counts is what the server's own threads count, all of it and no
-/// more; four pairs, so that three threads of the pool are in it.
+/// On a testbed: what Criterion's meter counts is what the server's own threads count, all of it
+/// and no more; four pairs, so that three threads of the pool are in it.
 fn meter_agrees_with_threads() -> Result<(), Failed> {
     let mut testbed = Testbed::start(&Setup {
         topology: Topology::Loopback,

@@ -1,7 +1,8 @@
-//! With one receiver for all, nothing but the sending differs between the paths: the client makes the same calls
-//! for the same bytes, and its counters say the same.
+//! With one receiver for all, nothing but the sending differs between the paths: the client makes
+//! the same calls for the same bytes, and its counters say the same.
 //!
-//! This binary is the client of its own testbeds: it becomes the `sendpath` command, traced by `strace`.
+//! This binary is the client of its own testbeds: it becomes the `sendpath` command, traced by
+//! `strace`.
 
 mod common;
 
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
     common::main(trials)
 }
 
-/// Becomes the client, traced. Signals and exits are left out, as is what the calls carry beyond eight bytes.
+/// Becomes the client, traced. Signals and exits are left out, as is what the calls carry beyond
+/// eight bytes.
 fn traced_client() -> ExitCode {
     let error = Command::new("strace")
         .args(["-ff", "-qq", "-xx", "-s", "8", "-e", "signal=none", "-o"])
@@ -161,7 +163,8 @@ fn number(arguments: &str) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// What a pair's thread has to do, however often it is interrupted: bytes by call, and its requests in order.
+/// What a pair's thread has to do, however often it is interrupted: bytes by call, and its requests
+/// in order.
 #[derive(Debug, PartialEq)]
 struct Work {
     bytes: BTreeMap<String, u64>,
@@ -173,8 +176,8 @@ fn same_calls(receiver: Receiver) -> Result<(), Failed> {
     for workload in [Workload::Rr, Workload::Stream] {
         // A message arrives whole, so that one call receives it, with few exceptions.
         for payload_bytes in [64, 4096, 16 << 10] {
-            // Besides the messages the client receives what the server counted, at the end of the burst, and
-            // sends a last request for none.
+            // Besides the messages the client receives what the server counted, at the end of the
+            // burst, and sends a last request for none.
             let mut bytes = BTreeMap::from([("recvfrom".to_owned(), 8)]);
             *bytes.entry(call.to_owned()).or_default() += MESSAGES * payload_bytes as u64;
             let mut first: Option<(Work, f64)> = None;
@@ -242,8 +245,8 @@ fn in_flight_is_limited() -> Result<(), Failed> {
     Ok(())
 }
 
-/// How far a counter per message may differ between the paths, and what an event counts of each message at the
-/// most; an event that cannot be counted here is left out.
+/// How far a counter per message may differ between the paths, and what an event counts of each
+/// message at the most; an event that cannot be counted here is left out.
 const COUNTED: [(Event, f64, f64); 3] = [
     // The client waits once for each message.
     (Event::ContextSwitches, 0.05, 1.1),
@@ -251,8 +254,8 @@ const COUNTED: [(Event, f64, f64); 3] = [
     (Event::Instructions, 0.03, f64::INFINITY),
 ];
 
-/// At sizes at which a message arrives whole: over loopback the kernel cuts a large one of `zero_copy` into more
-/// packets, since a packet holds 17 pieces of memory.
+/// At sizes at which a message arrives whole: over loopback the kernel cuts a large one of
+/// `zero_copy` into more packets, since a packet holds 17 pieces of memory.
 fn same_counters() -> Result<(), Failed> {
     let mut testbed = testbed(PathBuf::from(PROGRAM))?;
     testbed.count(&COUNTED.map(|(event, ..)| event));

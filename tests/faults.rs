@@ -1,5 +1,5 @@
-//! Whatever fails on one side, the other ends soon, with an error that names the cause; and nothing is
-//! left behind.
+//! Whatever fails on one side, the other ends soon, with an error that names the cause; and nothing
+//! is left behind.
 
 mod common;
 
@@ -144,7 +144,8 @@ fn write_to_closed(path: &str, engine: &str) -> ExitCode {
     // SAFETY: nobody else sends on this connection.
     let sender = unsafe { sendpath::path::sender(way, socket, &vec![vec![512; 8]; 64], 64) };
     let mut sender = sender.expect("a sender");
-    // splice(2) and sendfile(2) have no MSG_NOSIGNAL, and their senders say so: a program in Rust ignores the signal.
+    // splice(2) and sendfile(2) have no MSG_NOSIGNAL, and their senders say so: a program in Rust
+    // ignores the signal.
     if matches!(path, SendPath::Splice | SendPath::File) {
         // SAFETY: to ignore a signal runs no code of this program.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.expect("a valid signal");
@@ -275,8 +276,8 @@ fn copies_are_counted() -> Result<(), Failed> {
     Ok(())
 }
 
-/// As when the process loses its CPUs while a burst runs: the server's threads cannot be unpinned after it, and
-/// the client's answer to that burst is still to come.
+/// As when the process loses its CPUs while a burst runs: the server's threads cannot be unpinned
+/// after it, and the client's answer to that burst is still to come.
 fn late_failure_in_order() -> Result<(), Failed> {
     let testbed = testbed(env!("CARGO_BIN_EXE_sendpath"))?;
     let mut other = testbed.open(case(PATHS[0], Workload::Rr))?;
@@ -360,7 +361,8 @@ fn drain_is_apart() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Kills one process of a run between anonymous namespaces. Both must go, and the namespaces with them.
+/// Kills one process of a run between anonymous namespaces. Both must go, and the namespaces with
+/// them.
 fn killed_leaves_nothing(victim: Side) -> Result<(), Failed> {
     // Before, inside and after bursts: the moments are spread by what the run has printed or done.
     for burst in [false, true] {

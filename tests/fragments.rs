@@ -1,4 +1,5 @@
-//! Packets and fragments of a message: what the kernel's tracepoint counts is what is worked out from the layout.
+//! Packets and fragments of a message: what the kernel's tracepoint counts is what is worked out
+//! from the layout.
 
 mod common;
 

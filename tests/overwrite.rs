@@ -1,5 +1,5 @@
-//! Whether a send was copied, told without the kernel's word: messages are overwritten after the call, and the
-//! receiver looks. And a kernel whose word is wrong is found out.
+//! Whether a send was copied, told without the kernel's word: messages are overwritten after the
+//! call, and the receiver looks. And a kernel whose word is wrong is found out.
 
 mod common;
 
@@ -182,7 +182,8 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
 fn bpf(command: libc::c_long, words: &[u32]) -> io::Result<i32> {
     let mut attributes = [0_u32; 32];
     attributes[..words.len()].copy_from_slice(words);
-    // SAFETY: the attributes are live and as long as the call is told; what they point to outlives it.
+    // SAFETY: the attributes are live and as long as the call is told; what they point to outlives
+    // it.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of_val(&attributes)) };
     if result < 0 {

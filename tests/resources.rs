@@ -119,7 +119,8 @@ fn allocations(case: Case, mode: Mode, messages: u64) -> Result<(u64, u64), Fail
 fn nothing_per_message(receiver: Receiver) -> Result<(), Failed> {
     for workload in [Workload::Rr, Workload::Stream] {
         for way in common::ways(Layout::Heap) {
-            // What receives by mapping is looked at once, and what a clock adds by the paths that are measured most.
+            // What receives by mapping is looked at once, and what a clock adds by the paths that
+            // are measured most.
             let is_studied = way.engine == Engine::Syscall && SendPath::STUDIED.contains(&way.path);
             if receiver == Receiver::Mmap && !is_studied {
                 continue;
@@ -135,8 +136,9 @@ fn nothing_per_message(receiver: Receiver) -> Result<(), Failed> {
                 }
                 let few = allocations(case, mode, 10)?;
                 let many = allocations(case, mode, 2000)?;
-                // Frames are decimal, and histograms sparse: longer bursts make some longer vectors, of
-                // which growing costs an allocation now and then. A message each would be 4,000 a burst.
+                // Frames are decimal, and histograms sparse: longer bursts make some longer
+                // vectors, of which growing costs an allocation now and then. A message each would
+                // be 4,000 a burst.
                 let slack = 200;
                 assert!(many.0 <= few.0 + slack, "{case}, {mode:?}: server {} then {}", few.0, many.0);
                 assert!(many.1 <= few.1 + slack, "{case}, {mode:?}: client {} then {}", few.1, many.1);

@@ -1,5 +1,5 @@
-//! The servers of `examples/` under load: 256 connections, of which some stop reading and one resets, and
-//! each byte of every message compared.
+//! The servers of `examples/` under load: 256 connections, of which some stop reading and one
+//! resets, and each byte of every message compared.
 //!
 //! `SENDPATH_TEST_MESSAGES=1000000` asks for more messages.
 
@@ -21,8 +21,8 @@ mod epoll_server;
 mod tokio_server;
 
 const CONNECTIONS: usize = 256;
-/// Those that stop reading. Together they hold more than an ordinary user may pin (8 MiB), so that the
-/// others are served by copying.
+/// Those that stop reading. Together they hold more than an ordinary user may pin (8 MiB), so that
+/// the others are served by copying.
 const STALLED: usize = 12;
 /// The others, but for one that resets.
 const WELL_BEHAVED: usize = CONNECTIONS - STALLED - 1;
@@ -123,7 +123,8 @@ struct Outcome {
     leaked: usize,
 }
 
-/// Runs the clients against a server, which is to end when all have gone but those that stopped reading.
+/// Runs the clients against a server, which is to end when all have gone but those that stopped
+/// reading.
 fn check(serve: impl FnOnce(TcpListener, Documents) -> Outcome + Send) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let leaked_before = leaked_bytes();

@@ -1,6 +1,8 @@
-//! The sender alone: nothing is copied on the way, everything is acknowledged, and what can go wrong is named.
+//! The sender alone: nothing is copied on the way, everything is acknowledged, and what can go
+//! wrong is named.
 //!
-//! `SENDPATH_SINK_MESSAGES=100000 cargo test --test sink nothing_is_copied` sends so many messages of each case.
+//! `SENDPATH_SINK_MESSAGES=100000 cargo test --test sink nothing_is_copied` sends so many messages
+//! of each case.
 
 mod common;
 
@@ -29,14 +31,16 @@ use sendpath::topology::Topology;
 
 /// The promise: what fails is an error within this.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A stall is told after 3 s, and a second later for each look at which a thread may have waited for a CPU.
+/// A stall is told after 3 s, and a second later for each look at which a thread may have waited
+/// for a CPU.
 const STALL_LIMIT: Duration = Duration::from_secs(9);
 const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
 const WORKLOADS: [Workload; 2] = [Workload::Rr, Workload::Stream];
 
 fn main() -> ExitCode {
     common::main(vec![
-        // First: the tests after it move this process to a user namespace, where nobody else is known.
+        // First: the tests after it move this process to a user namespace, where nobody else is
+        // known.
         Trial::ignorable_test("an_ordinary_user_needs_the_default_topology", ordinary_user_over_loopback),
         in_namespaces("text_and_json_say_that_the_sender_is_alone", said_to_be_alone),
         in_namespaces("a_counter_of_the_client_is_missing_with_a_reason", client_counters_are_missing),
@@ -116,8 +120,8 @@ fn nothing_is_copied() -> Result<(), Failed> {
                     assert_eq!(retransmitted_segments(&testbed)?, 0, "{case}");
                     Ok((sample, counts))
                 };
-                // The proof: one message in flight, and its completion is read before the next is sent. The completions
-                // of a message that took several calls may still be joined.
+                // The proof: one message in flight, and its completion is read before the next is
+                // sent. The completions of a message that took several calls may still be joined.
                 let (sample, counts) = sent(messages, Mode::Verify)?;
                 let copied = counts.copied().ok_or("no completions")?;
                 assert!(copied.is_none() || counts.sends > sample.messages, "{case}: {copied}, {counts}");
@@ -133,8 +137,8 @@ fn nothing_is_copied() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Listens at the bridge's port, and compares what it sees with what is printed, and with what a handshake would have
-/// left. A capture copies, so no path is zero-copy here.
+/// Listens at the bridge's port, and compares what it sees with what is printed, and with what a
+/// handshake would have left. A capture copies, so no path is zero-copy here.
 fn ordinary_segments() -> Result<(), Failed> {
     /// From `<linux/tcp.h>`.
     const TIMESTAMPS_AND_SACK: u8 = 1 | 2;
@@ -185,8 +189,9 @@ struct Segment {
     stamps_ms: Option<[u32; 2]>,
 }
 
-/// A packet socket that listens to everything at an interface of this namespace, and is told how a card would cut it
-/// ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html), `PACKET_VNET_HDR`).
+/// A packet socket that listens to everything at an interface of this namespace, and is told how a
+/// card would cut it ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html),
+/// `PACKET_VNET_HDR`).
 fn capture(interface: &str) -> io::Result<OwnedFd> {
     let result = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
     let everything = (libc::ETH_P_ALL as u16).to_be();
@@ -214,7 +219,8 @@ fn capture(interface: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The TCP segments that a capture has seen, in their order. Where its buffer was full, some are missing.
+/// The TCP segments that a capture has seen, in their order. Where its buffer was full, some are
+/// missing.
 fn captured(capture: &OwnedFd) -> Result<Vec<Segment>, Failed> {
     const VNET: usize = 10;
     const IP: usize = VNET + 14;
@@ -258,7 +264,8 @@ fn tcp_options(connection: &TcpStream) -> io::Result<u8> {
 }
 
 /// Has the kernel hand the peer's frames to another CPU (RPS,
-/// [scaling.rst](https://docs.kernel.org/networking/scaling.html)), as one with threads for that hands them to a thread.
+/// [scaling.rst](https://docs.kernel.org/networking/scaling.html)), as one with threads for that
+/// hands them to a thread.
 fn untold_cpu_time() -> Result<(), Failed> {
     let testbed = testbed()?;
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
@@ -268,7 +275,8 @@ fn untold_cpu_time() -> Result<(), Failed> {
     };
     let hand_over = |mask: u32| {
         testbed.within_sink(|| {
-            // A thread's own mounts: the files of this namespace's interfaces are in a sysfs that was mounted here.
+            // A thread's own mounts: the files of this namespace's interfaces are in a sysfs that
+            // was mounted here.
             let set = || -> io::Result<()> {
                 unshare(CloneFlags::CLONE_NEWNS)?;
                 mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
@@ -348,7 +356,8 @@ fn struck(name: &str, arguments: &'static str, named: &'static str) -> Trial {
         }
         for path in [SendPath::TwoCopy, SendPath::ZeroCopy] {
             for workload in WORKLOADS {
-                // A message is larger than the socket's buffer, which so fills; and an ordinary user may pin it.
+                // A message is larger than the socket's buffer, which so fills; and an ordinary
+                // user may pin it.
                 let buffers = Buffers::Fixed(256 << 10);
                 let testbed = testbed_with(SocketOptions { buffers, ..SocketOptions::default() })?;
                 let case = Case { threads: 2, ..case(path, workload, 1 << 20) };
@@ -475,12 +484,14 @@ fn killed_leaves_nothing() -> Result<(), Failed> {
     assert!(held.len() >= 2, "the server's own and the sink's: {held:?}");
     kill(Pid::from_raw(i32::try_from(server.id())?), Signal::SIGKILL)?;
     let killed = Instant::now();
-    // Both processes hold the pipe: its end is theirs. They have a minute to measure, so a test that hangs here ends.
+    // Both processes hold the pipe: its end is theirs. They have a minute to measure, so a test
+    // that hangs here ends.
     let mut text = String::new();
     errors.read_to_string(&mut text)?;
     server.wait()?;
     assert!(killed.elapsed() < LIMIT, "a process stayed for {:?}: {text}", killed.elapsed());
-    // A namespace that no process is in or holds is taken away by the kernel, with every link in it.
+    // A namespace that no process is in or holds is taken away by the kernel, with every link in
+    // it.
     for pid in processes() {
         let left: Vec<_> = namespaces(&pid).into_iter().filter(|netns| held.contains(netns)).collect();
         assert!(left.is_empty(), "process {pid} holds {left:?}");

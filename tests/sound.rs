@@ -1,4 +1,5 @@
-//! What no safe program can do with the library: have a sender send, or give back, memory of another owner.
+//! What no safe program can do with the library: have a sender send, or give back, memory of
+//! another owner.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +8,8 @@ use sendpath::case::Layout;
 use sendpath::message::Message;
 use sendpath::path::{FileSender, SendMessage, SpliceSender};
 
-/// Most of it is no program: it does not compile. The compiler's words are of the paths alone, without the command.
+/// Most of it is no program: it does not compile. The compiler's words are of the paths alone,
+/// without the command.
 #[cfg(not(feature = "cli"))]
 #[test]
 fn programs_that_would_break_memory_do_not_compile() {
@@ -21,8 +23,9 @@ fn connected() -> (TcpStream, TcpStream) {
     (listener.accept().expect("the connection").0, client)
 }
 
-/// A peer that says that it has what it has not: `splice` and `sendfile` have nobody else to ask. The sender is dropped
-/// with its bytes in the socket, and what is allocated next holds something else.
+/// A peer that says that it has what it has not: `splice` and `sendfile` have nobody else to ask.
+/// The sender is dropped with its bytes in the socket, and what is allocated next holds something
+/// else.
 fn lied_to(sender: impl SendMessage, mut client: TcpStream) {
     const BYTES: usize = 8 * 4000;
     let mut sender = sender;
@@ -61,7 +64,8 @@ fn lengths_that_no_memory_has_are_an_error() {
     assert!(FileSender::new(connected().0, &[wrapping]).is_err());
 }
 
-/// The same lie while the sender lives: it lends the message again, and what arrives are its own later bytes.
+/// The same lie while the sender lives: it lends the message again, and what arrives are its own
+/// later bytes.
 #[test]
 fn a_peer_that_lies_gets_later_bytes_of_the_same_sender() {
     let (server, mut client) = connected();

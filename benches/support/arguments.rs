@@ -1,5 +1,5 @@
-//! What Criterion's arguments ask for, as far as it has to be known before Criterion asks for a sample. Criterion reads
-//! them all itself, and refuses what it does not know.
+//! What Criterion's arguments ask for, as far as it has to be known before Criterion asks for a
+//! sample. Criterion reads them all itself, and refuses what it does not know.
 
 use std::time::Duration;
 

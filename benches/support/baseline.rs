@@ -1,4 +1,5 @@
-//! What Criterion's baselines do not remember: where they were measured. Kept beside them, a file for each name.
+//! What Criterion's baselines do not remember: where they were measured. Kept beside them, a file
+//! for each name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,8 @@ use sendpath::environment::Environment;
 /// By metric: one bench saves some, another the others.
 type Remembered = BTreeMap<String, Environment>;
 
-/// Remembers the surroundings with `--save-baseline NAME`; with `--baseline NAME` says in a line what differs.
+/// Remembers the surroundings with `--save-baseline NAME`; with `--baseline NAME` says in a line
+/// what differs.
 pub fn record_or_check(metric: &str, environment: &Environment, arguments: &[String]) {
     let home =
         std::env::var_os("CRITERION_HOME").map_or_else(|| PathBuf::from("target/criterion"), PathBuf::from);

@@ -10,11 +10,11 @@ use super::{Metric, Pairs};
 const INSTEAD: [Event; 2] = [Event::TaskClock, Event::RefCycles];
 
 impl Pairs<'_> {
-    /// Opens what can be opened of `events`, and says what cannot. Where one is missing, what there is instead
-    /// is opened too, under its own name.
+    /// Opens what can be opened of `events`, and says what cannot. Where one is missing, what there
+    /// is instead is opened too, under its own name.
     ///
-    /// All are to be opened before the first case, which makes the server's other threads. The client and the
-    /// supervisor, which are not to be counted, are there already.
+    /// All are to be opened before the first case, which makes the server's other threads. The
+    /// client and the supervisor, which are not to be counted, are there already.
     pub fn open_events(&mut self, events: &[Event]) -> Vec<(Event, EventMeter)> {
         self.counting = true;
         let mut meters = Vec::new();

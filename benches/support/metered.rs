@@ -1,4 +1,5 @@
-//! The pairs as the benches run them: as a sweep's, with a counter around each burst where one is given.
+//! The pairs as the benches run them: as a sweep's, with a counter around each burst where one is
+//! given.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use sendpath::sweep::Rig;
 
 use super::perf::EventMeter;
 
-/// The pairs, and what counts around each of their bursts. The count is put down as the server's, in the sample.
+/// The pairs, and what counts around each of their bursts. The count is put down as the server's,
+/// in the sample.
 pub struct Metered<'m, R> {
     pub rig: R,
     pub meter: Option<(Event, &'m EventMeter)>,

@@ -1,5 +1,6 @@
-//! What the benches share: the pairs that they run on, how a group's cases are measured before Criterion asks for them,
-//! and what they do where a case fails. A bench picks its groups, its settings and what is taken of a burst.
+//! What the benches share: the pairs that they run on, how a group's cases are measured before
+//! Criterion asks for them, and what they do where a case fails. A bench picks its groups, its
+//! settings and what is taken of a burst.
 
 #![allow(dead_code, reason = "each bench uses a part: the clock or the counters")]
 
@@ -32,8 +33,8 @@ use arguments::{Arguments, Mode};
 use metered::Metered;
 use perf::EventMeter;
 
-/// How much is measured of each case. Criterion calls it `sample_size` and `measurement_time`, and its options of these
-/// names change it.
+/// How much is measured of each case. Criterion calls it `sample_size` and `measurement_time`, and
+/// its options of these names change it.
 #[derive(Clone, Copy)]
 pub struct Sampling {
     /// Visits of each case. One is one sample.
@@ -74,7 +75,8 @@ pub struct Bench {
     pub throughput: Option<Throughput>,
 }
 
-/// Visits that `--quick` is likely to ask for: it doubles its iterations until they have taken a tenth of a second.
+/// Visits that `--quick` is likely to ask for: it doubles its iterations until they have taken a
+/// tenth of a second.
 const QUICK_VISITS: usize = 15;
 /// Criterion's warm-up is one call, which takes longer than this.
 const SHORTEST_WARM_UP: Duration = Duration::from_micros(1);
@@ -84,7 +86,8 @@ pub fn iterations_of(sample: &Sample) -> f64 {
     sample.messages as f64 / sample.pairs as f64
 }
 
-/// Reads the settings, has `run` measure the cases of `matrices` as the settings change them, and reports what failed.
+/// Reads the settings, has `run` measure the cases of `matrices` as the settings change them, and
+/// reports what failed.
 pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pairs, &[Matrix])) -> ExitCode {
     if !sendpath::report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
@@ -230,7 +233,8 @@ impl Pairs<'_> {
         self.bench_all(criterion, metric, &format!("{}/{}", metric.id, group.name), scale, &benches);
     }
 
-    /// Measures `benches` interleaved, as far as Criterion's filter lets them, and hands their samples to Criterion.
+    /// Measures `benches` interleaved, as far as Criterion's filter lets them, and hands their
+    /// samples to Criterion.
     pub fn bench_all<M: Measurement>(
         &mut self,
         criterion: &mut Criterion<M>,
@@ -358,8 +362,8 @@ struct Source<'v, R> {
 impl<R: Rig> Source<'_, R> {
     /// What `iterations` iterations come to by the next visit's bursts.
     ///
-    /// Criterion first asks for one iteration, to learn how long it takes by the wall clock: it is shown the next visit,
-    /// which the first sample then is. `--quick` goes by the wall clock, too.
+    /// Criterion first asks for one iteration, to learn how long it takes by the wall clock: it is
+    /// shown the next visit, which the first sample then is. `--quick` goes by the wall clock, too.
     fn answer(
         &mut self,
         iterations: u64,

@@ -1,10 +1,11 @@
-//! An event of the CPU or the kernel as Criterion's measurement: counted on the main thread, which is
-//! server thread 0, and on every thread that it makes later, which are the other server threads.
+//! An event of the CPU or the kernel as Criterion's measurement: counted on the main thread, which
+//! is server thread 0, and on every thread that it makes later, which are the other server threads.
 //!
 //! On x86-64 criterion-perf-events counts. It implements the measurement of Criterion 0.5, calls
-//! every event "cycles", and panics where one is missing: so this adapter hands its start and its end
-//! on to Criterion 0.8, gives each event its unit, and is made only after the event was seen to open.
-//! What perfcnt cannot name (`msr/tsc/`), and all of it on other CPUs, is counted by perf-event2.
+//! every event "cycles", and panics where one is missing: so this adapter hands its start and its
+//! end on to Criterion 0.8, gives each event its unit, and is made only after the event was seen to
+//! open. What perfcnt cannot name (`msr/tsc/`), and all of it on other CPUs, is counted by
+//! perf-event2.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,7 +31,8 @@ enum Counter {
 }
 
 impl EventMeter {
-    /// Opens the event for the calling thread, the main one, and for threads that it makes from now on.
+    /// Opens the event for the calling thread, the main one, and for threads that it makes from now
+    /// on.
     ///
     /// # Errors
     /// Why it cannot be counted, and what lifts that.

@@ -1,9 +1,9 @@
-//! One connection of a server that answers with documents from memory. The examples beside it differ
-//! in how they wait alone; this is what they have in common, and what a server does with a
+//! One connection of a server that answers with documents from memory. The examples beside it
+//! differ in how they wait alone; this is what they have in common, and what a server does with a
 //! [`SendQueue`].
 //!
-//! A request is the number of a document, in four bytes. The reply to it is a header of sixteen (the
-//! length of the document, the number of the reply, from 0) and the document. All numbers are
+//! A request is the number of a document, in four bytes. The reply to it is a header of sixteen
+//! (the length of the document, the number of the reply, from 0) and the document. All numbers are
 //! little-endian.
 
 use std::io::{self, Read};
@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use sendpath::path::{Mode, Progress, Reason, Refused, SendQueue};
 
-/// `one_copy/heap` is cheaper than `two_copy/heap` from this payload on, in bytes; 95 % interval 3239 to 8490.
-/// Measured on 2026-11-30, Linux 6.18, AMD EPYC:
-/// receiver sink, shape header, rr, 1 pair, paired, hot.
-/// By `sendpath tune --shape header --constant rust --time 3m --precision '30%'`.
+/// `one_copy/heap` is cheaper than `two_copy/heap` from this payload on, in bytes; 95 % interval
+/// 3239 to 8490. Measured on 2026-11-30, Linux 6.18, AMD EPYC: receiver sink, shape header, rr, 1
+/// pair, paired, hot. By
+/// `sendpath tune --shape header --constant rust --time 3m --precision '30%'`.
 pub const ONE_COPY_FROM_BYTES: usize = 5_659;
 
-/// The same of `zero_copy/page`. This is a placeholder: put what the command writes on your machine.
+/// The same of `zero_copy/page`. This is a placeholder: put what the command writes on your
+/// machine.
 pub const ZERO_COPY_FROM_BYTES: usize = 36_864;
 
 /// What a client that stops reading costs the server: so many replies, and so many bytes that the
@@ -33,7 +34,8 @@ const MOST_REPLIES_PER_TURN: usize = 64;
 
 const REQUEST_BYTES: usize = 4;
 
-/// What is served, by number. Sent without a copy, it is what the kernel reads: nobody writes to it.
+/// What is served, by number. Sent without a copy, it is what the kernel reads: nobody writes to
+/// it.
 pub type Documents = Arc<[Arc<[u8]>]>;
 
 /// A header and a document; or both in the first, and nothing in the second.
@@ -45,8 +47,8 @@ pub struct Connection {
     documents: Documents,
     /// Received, not answered. At most one call's worth.
     requests: Vec<u8>,
-    /// The reply that could not be sent, of which no byte has gone. Until it has, no request is read:
-    /// so the client is slowed down by TCP's own window, and the server's memory is bounded.
+    /// The reply that could not be sent, of which no byte has gone. Until it has, no request is
+    /// read: so the client is slowed down by TCP's own window, and the server's memory is bounded.
     waiting: Option<(Reply, Mode)>,
     /// Headers that came back, for the next replies.
     spare: Vec<Vec<u8>>,
@@ -73,8 +75,8 @@ pub enum Next {
 pub struct Report {
     /// Connections that are closed.
     pub closed: usize,
-    /// Replies that were packed into one buffer; gathered by the kernel, which copied them; and sent
-    /// with `MSG_ZEROCOPY`.
+    /// Replies that were packed into one buffer; gathered by the kernel, which copied them; and
+    /// sent with `MSG_ZEROCOPY`.
     pub replies: [u64; 3],
     /// Replies that were copied since their memory could not be pinned.
     pub copied_instead: u64,
@@ -94,8 +96,8 @@ impl Connection {
     pub fn new(stream: TcpStream, documents: Documents) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        // SAFETY: the stream comes from `accept` and is moved: it has no clone, and nobody else sends
-        // on it. Its descriptor is lent to wait for it alone.
+        // SAFETY: the stream comes from `accept` and is moved: it has no clone, and nobody else
+        // sends on it. Its descriptor is lent to wait for it alone.
         let queue = unsafe { SendQueue::new(stream) }.map_err(io::Error::other)?;
         Ok(Self {
             queue: queue.with_limits(MOST_IN_FLIGHT, MOST_PINNED_BYTES),
@@ -107,8 +109,8 @@ impl Connection {
         })
     }
 
-    /// Does what can be done without waiting, and says what to wait for. Called on any event: what it
-    /// was does not matter, since each call here says so itself.
+    /// Does what can be done without waiting, and says what to wait for. Called on any event: what
+    /// it was does not matter, since each call here says so itself.
     ///
     /// # Errors
     /// The connection is of no use: it was reset, or the client does not keep to the protocol.
@@ -133,15 +135,16 @@ impl Connection {
         self.queue.reap(|_, (header, _document), _| spare.push(header)).map_err(io::Error::other)
     }
 
-    /// Sends the reply that waits, and what is left of the one before. None: nothing waits any more.
+    /// Sends the reply that waits, and what is left of the one before. None: nothing waits any
+    /// more.
     fn send(&mut self) -> io::Result<Option<Next>> {
         loop {
             // First what fell short: the queue has kept it.
             match self.queue.advance().map_err(io::Error::other)? {
                 Progress::Whole => {}
                 Progress::WouldBlock => return Ok(Some(Next::Room)),
-                // The memory cannot be pinned: other connections may hold what there is for as long as
-                // their clients do not read. Copying needs nothing.
+                // The memory cannot be pinned: other connections may hold what there is for as long
+                // as their clients do not read. Copying needs nothing.
                 Progress::NoBuffers => {
                     self.report.copied_instead += 1;
                     self.queue.copy_rest();

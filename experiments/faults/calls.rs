@@ -35,9 +35,10 @@ macro_rules! calls {
     };
 }
 
-/// The calls that can fail, each with an error that it may have. Left out are those that cannot as they are made here (`exit`,
-/// `getpid`, `futex`, `rt_sigprocmask`, `getrandom`, `prlimit64` of a process's own limits), `close`, since one that is kept from
-/// happening leaves the descriptor open, as no failure does, and `brk`, which fails without an error number.
+/// The calls that can fail, each with an error that it may have. Left out are those that cannot as
+/// they are made here (`exit`, `getpid`, `futex`, `rt_sigprocmask`, `getrandom`, `prlimit64` of a
+/// process's own limits), `close`, since one that is kept from happening leaves the descriptor
+/// open, as no failure does, and `brk`, which fails without an error number.
 const CALLS: &[Call] = calls![
     SYS_read EIO,
     SYS_write EIO,
@@ -130,8 +131,9 @@ const CALLS: &[Call] = calls![
     SYS_vfork EAGAIN,
 ];
 
-/// A place that is left out: the standard library reads there, from a socket pair of its own, whether the peer's command could be
-/// executed. It waits for the command's end where it cannot read that, which does not happen.
+/// A place that is left out: the standard library reads there, from a socket pair of its own,
+/// whether the peer's command could be executed. It waits for the command's end where it cannot
+/// read that, which does not happen.
 const LEFT_OUT: (&str, &str, libc::c_long, u64) = (SERVER, "sendpath", libc::SYS_recvfrom, 1);
 
 /// A thread's call.
@@ -150,11 +152,12 @@ struct Counts {
 }
 
 impl Counts {
-    /// Which of its kind a call is, from 1; none where it is the loader's, or Rust's own at the start of the program or of
-    /// a thread: what cannot start ends as these have it, by SIGABRT.
+    /// Which of its kind a call is, from 1; none where it is the loader's, or Rust's own at the
+    /// start of the program or of a thread: what cannot start ends as these have it, by SIGABRT.
     fn count(&mut self, made: &Made) -> Option<(Key, u64)> {
         if !made.thread.ends_with(FORK) && !self.begun.contains(&(made.side, made.tid)) {
-            // The last call that Rust makes before a thread's own code gives it a stack for signals.
+            // The last call that Rust makes before a thread's own code gives it a stack for
+            // signals.
             if made.number == libc::SYS_sigaltstack && made.argument != 0 {
                 self.begun.insert((made.side, made.tid));
             }
@@ -266,7 +269,8 @@ fn fail_call(
     Ok(())
 }
 
-/// One run, with `answer` for each of its calls: how it ended, and what is wrong with the rows that it stored.
+/// One run, with `answer` for each of its calls: how it ended, and what is wrong with the rows that
+/// it stored.
 fn once(
     place: &Place,
     run: &str,

@@ -1,6 +1,7 @@
-//! Fails system calls of other processes: a seccomp filter hands the calls that are asked for to this process, which
-//! lets each go on or answers it with an error. See `seccomp_unotify(2)`. Unlike `ptrace(2)` it needs no tracer on each side,
-//! follows every thread and child, and says when the last of them is gone.
+//! Fails system calls of other processes: a seccomp filter hands the calls that are asked for to
+//! this process, which lets each go on or answers it with an error. See `seccomp_unotify(2)`.
+//! Unlike `ptrace(2)` it needs no tracer on each side, follows every thread and child, and says
+//! when the last of them is gone.
 
 use std::fs;
 use std::io;
@@ -42,8 +43,9 @@ pub struct Made {
     pub argument: u64,
 }
 
-/// Runs `command` to its end, and asks `answer` what each of its `calls` is to fail with. What it started has to be gone as
-/// well when `limit` is over; what is not is ended. Returns how it ended, if it did, and what else was still there.
+/// Runs `command` to its end, and asks `answer` what each of its `calls` is to fail with. What it
+/// started has to be gone as well when `limit` is over; what is not is ended. Returns how it ended,
+/// if it did, and what else was still there.
 pub fn run(
     mut command: Command,
     calls: &[Call],
@@ -176,7 +178,8 @@ fn made(request: &libc::seccomp_notif) -> Option<Made> {
     }
     let side = if words.next()? == b"client" { CLIENT } else { SERVER };
     let mut thread = field("Name:")?;
-    // The server is this process's child; one of its own has the same words until it becomes another program.
+    // The server is this process's child; one of its own has the same words until it becomes
+    // another program.
     if side == SERVER && field("PPid:")? != getpid().to_string() {
         thread += FORK;
     }

@@ -20,8 +20,9 @@ const ROUND_TRIPS: u64 = 50;
 /// Messages on a pair between two lines of progress.
 const CHUNK: u64 = 200_000;
 
-/// A filter in classic BPF, as `tc-bpf(8)` takes it: drops some of the frames that arrive, at random. It is in kernels that
-/// have no netem, and unlike a queue that overflows, it loses those of a round trip as well.
+/// A filter in classic BPF, as `tc-bpf(8)` takes it: drops some of the frames that arrive, at
+/// random. It is in kernels that have no netem, and unlike a queue that overflows, it loses those
+/// of a round trip as well.
 fn filter() -> String {
     const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
     let (load, jump_if_at_least, end) = (

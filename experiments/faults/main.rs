@@ -1,10 +1,13 @@
-//! What becomes of the suite when its surroundings fail: `cargo bench -p experiments --bench faults`, as root, by name alone.
+//! What becomes of the suite when its surroundings fail:
+//! `cargo bench -p experiments --bench faults`, as root, by name alone.
 //!
-//! Two network namespaces without a name, joined by a veth pair, with the client started by `--peer`. `calls` fails each
-//! system call that either side makes, once at each place (`calls.rs`); `strikes 200` kills and stops processes and cuts the
-//! link at random moments (`strikes.rs`); `lossy 100000000` verifies so many messages over a link that loses frames
-//! (`lossy.rs`). Words after `--` choose parts and numbers, as in `-- calls strikes 20 seed 7`; without any, all run.
-//! The last lines are the table of docs/book/src/evidence/faults.md. The exit code is 1 where anything in it is not 0.
+//! Two network namespaces without a name, joined by a veth pair, with the client started by
+//! `--peer`. `calls` fails each system call that either side makes, once at each place
+//! (`calls.rs`); `strikes 200` kills and stops processes and cuts the link at random moments
+//! (`strikes.rs`); `lossy 100000000` verifies so many messages over a link that loses frames
+//! (`lossy.rs`). Words after `--` choose parts and numbers, as in `-- calls strikes 20 seed 7`;
+//! without any, all run. The last lines are the table of docs/book/src/evidence/faults.md. The exit
+//! code is 1 where anything in it is not 0.
 
 mod calls;
 mod injector;

@@ -1,4 +1,5 @@
-//! Where the faults happen: two namespaces without a name, a veth pair between them, and what is left there after a run.
+//! Where the faults happen: two namespaces without a name, a veth pair between them, and what is
+//! left there after a run.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -32,7 +33,8 @@ const TRANSLATED: [(&str, &str); 5] = [
     ("SYS_sendto", "the client process ended"),
 ];
 
-/// The calling thread is in the server's namespace, another one stands in the client's. Both go with this process.
+/// The calling thread is in the server's namespace, another one stands in the client's. Both go
+/// with this process.
 pub struct Place {
     client_tid: Pid,
 }
@@ -53,8 +55,8 @@ pub struct Ended {
 }
 
 impl Place {
-    /// Makes the namespaces and the link. Every process that loses its parent becomes this process's child from now on,
-    /// so that none is overlooked.
+    /// Makes the namespaces and the link. Every process that loses its parent becomes this
+    /// process's child from now on, so that none is overlooked.
     pub fn make() -> anyhow::Result<Self> {
         set_child_subreaper(true).context("prctl(2) PR_SET_CHILD_SUBREAPER")?;
         let what = "unshare(2) CLONE_NEWNET: this takes root";
@@ -112,7 +114,8 @@ impl Place {
         Ok(command)
     }
 
-    /// What a run has left, looked for until nothing is or `until` has come. What still runs then is ended.
+    /// What a run has left, looked for until nothing is or `until` has come. What still runs then
+    /// is ended.
     pub fn left(&self, folder: &Folder, until: Instant) -> anyhow::Result<Vec<String>> {
         let mut left = Vec::new();
         while is_anything_below()? {
@@ -184,7 +187,8 @@ impl Ended {
         }
     }
 
-    /// Whether the cause is the call that failed: it says the call's name, or its error as C has it.
+    /// Whether the cause is the call that failed: it says the call's name, or its error as C has
+    /// it.
     pub fn names(&self, call: &str, errno: Errno) -> bool {
         let error = std::io::Error::from(errno).to_string();
         let cause = self.cause().unwrap_or_default();
@@ -220,7 +224,8 @@ pub fn done(program: &str, arguments: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this process has a child, ended ones taken away. No run whose end somebody waits for may be under way.
+/// Whether this process has a child, ended ones taken away. No run whose end somebody waits for may
+/// be under way.
 pub fn is_anything_below() -> nix::Result<bool> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

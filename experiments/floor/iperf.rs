@@ -1,4 +1,5 @@
-//! `stream` against `iperf3`, where that is installed: the same namespaces, congestion control and CPUs.
+//! `stream` against `iperf3`, where that is installed: the same namespaces, congestion control and
+//! CPUs.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

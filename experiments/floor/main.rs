@@ -1,14 +1,17 @@
 //! The suite's paths against the least code that moves the same bytes, interleaved in one run.
 //!
-//! `cargo bench -p experiments --bench floor`. There are five floors, with sockets set as the suite's, as many messages in turn and
-//! the same CPUs. Four have the same receiver, one contiguous buffer (`raw.rs`): `plain` sends one contiguous buffer by
-//! `send`; `pack` copies eight pieces together before, the least that `two_copy` can do; `iovec` sends eight pieces by
-//! `sendmsg`, the least that `one_copy` can do. These make the C library's calls; `in place` is `plain` without any
-//! function around a system call. The fifth sends into the sink, by each path's calls, and plays the peer as the suite
-//! does (`sink.rs`). Where `iperf3` is installed, `stream` runs against it.
+//! `cargo bench -p experiments --bench floor`. There are five floors, with sockets set as the
+//! suite's, as many messages in turn and the same CPUs. Four have the same receiver, one contiguous
+//! buffer (`raw.rs`): `plain` sends one contiguous buffer by `send`; `pack` copies eight pieces
+//! together before, the least that `two_copy` can do; `iovec` sends eight pieces by `sendmsg`, the
+//! least that `one_copy` can do. These make the C library's calls; `in place` is `plain` without
+//! any function around a system call. The fifth sends into the sink, by each path's calls, and
+//! plays the peer as the suite does (`sink.rs`). Where `iperf3` is installed, `stream` runs against
+//! it.
 //!
-//! A round runs each rival of a size and number of pairs once, in random order, each over new connections. Ratios
-//! are taken inside a round; the table has their median and quartiles. `-- 'KiB × 256' iperf3` chooses lines.
+//! A round runs each rival of a size and number of pairs once, in random order, each over new
+//! connections. Ratios are taken inside a round; the table has their median and quartiles.
+//! `-- 'KiB × 256' iperf3` chooses lines.
 
 mod iperf;
 #[path = "../ratios.rs"]

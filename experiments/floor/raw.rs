@@ -1,5 +1,6 @@
-//! The floors: the least code that makes round trips of `payload_bytes` on as many pairs, by the C library's calls.
-//! The client is this same executable, started in the client's network namespace ([`client`]).
+//! The floors: the least code that makes round trips of `payload_bytes` on as many pairs, by the C
+//! library's calls. The client is this same executable, started in the client's network namespace
+//! ([`client`]).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -21,7 +22,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// The variable that makes this executable a floor's client; its value is a [`Load`].
 pub const CLIENT: &str = "SENDPATH_FLOOR_CLIENT";
 
-/// What the server does to a message besides moving it. The client always receives into one contiguous buffer.
+/// What the server does to a message besides moving it. The client always receives into one
+/// contiguous buffer.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Floor {
     /// Nothing: one contiguous buffer, `send`.
@@ -30,8 +32,9 @@ pub enum Floor {
     Pack,
     /// Eight pieces, `sendmsg`.
     Iovec,
-    /// As [`Plain`](Self::Plain), with every system call made in place, on both sides. Those of the C library are
-    /// functions, and cancellation points: what a thread returns through after a system call is dear.
+    /// As [`Plain`](Self::Plain), with every system call made in place, on both sides. Those of the
+    /// C library are functions, and cancellation points: what a thread returns through after a
+    /// system call is dear.
     InPlace,
 }
 
@@ -51,7 +54,8 @@ pub struct Load {
     pub server: SocketAddr,
 }
 
-/// What came out: round trips on all pairs together, from the first request to the last byte received.
+/// What came out: round trips on all pairs together, from the first request to the last byte
+/// received.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Outcome {
     pub round_trips: u64,
@@ -239,7 +243,8 @@ fn send_pieces(fd: c_int, fields: &[Vec<u8>; 8], payload_bytes: usize) -> io::Re
             skip -= cut;
             iovec { iov_base: field[cut..].as_ptr().cast_mut().cast(), iov_len: field.len() - cut }
         });
-        // SAFETY: zero is a value for every field of msghdr; the iovecs are of live slices, which are only read.
+        // SAFETY: zero is a value for every field of msghdr; the iovecs are of live slices, which
+        // are only read.
         sent += moved(unsafe {
             let mut header: libc::msghdr = std::mem::zeroed();
             header.msg_iov = pieces.as_mut_ptr();
@@ -255,7 +260,8 @@ fn receive(fd: c_int, bytes: &mut [u8]) -> io::Result<bool> {
     let mut received = 0;
     while received < bytes.len() {
         let rest = &mut bytes[received..];
-        // SAFETY: the pointer and the length are those of a live slice that is borrowed for writing.
+        // SAFETY: the pointer and the length are those of a live slice that is borrowed for
+        // writing.
         match moved(unsafe { libc::recv(fd, rest.as_mut_ptr().cast(), rest.len(), 0) })? {
             0 => return Ok(false),
             bytes => received += bytes,

@@ -1,4 +1,5 @@
-//! The floor of the sink: the least code that sends messages to nobody and plays the peer, by the C library's calls.
+//! The floor of the sink: the least code that sends messages to nobody and plays the peer, by the C
+//! library's calls.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,8 +15,8 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use sendpath::case::{Engine, SendPath, Series};
 use sendpath::pair::SinkParts;
 
-/// Where a frame has its sequence number, the number of the acknowledgement, the checksum of TCP, and the time stamps: its
-/// own and the one that it echoes.
+/// Where a frame has its sequence number, the number of the acknowledgement, the checksum of TCP,
+/// and the time stamps: its own and the one that it echoes.
 const SEQUENCE: usize = 38;
 const ACKNOWLEDGED: usize = 42;
 const CHECKSUM: usize = 50;
@@ -29,7 +30,8 @@ const STALL: Duration = Duration::from_secs(2);
 /// A sender, its messages, and the peer that it plays.
 pub struct RawSender {
     way: Series,
-    /// The eight fields of each message. They live as long as the process, since the kernel may read them until then.
+    /// The eight fields of each message. They live as long as the process, since the kernel may
+    /// read them until then.
     messages: Vec<[iovec; 8]>,
     payload_bytes: usize,
     packed: Vec<u8>,
@@ -113,8 +115,8 @@ impl RawSender {
                 return Err(io::Error::last_os_error());
             }
             let start: *mut u8 = start.cast();
-            // As the suite: a page that was never written is a hole, and of holes the kernel sends one page of zeros.
-            // SAFETY: the mapping is as long as this, and nobody else has it.
+            // As the suite: a page that was never written is a hole, and of holes the kernel sends
+            // one page of zeros. SAFETY: the mapping is as long as this, and nobody else has it.
             unsafe { ptr::write_bytes(start, 1, bytes) };
             raw.messages = (0..messages)
                 .map(|place| {
@@ -196,8 +198,8 @@ impl RawSender {
         self.acknowledge_all()
     }
 
-    /// Acknowledges until everything has left, and nothing twice, as the suite does. Where an acknowledgement is lost,
-    /// the bench ends.
+    /// Acknowledges until everything has left, and nothing twice, as the suite does. Where an
+    /// acknowledgement is lost, the bench ends.
     fn acknowledge_all(&mut self) -> io::Result<()> {
         let mut since = None;
         for times in 1_u64.. {
@@ -354,14 +356,16 @@ impl RawSender {
             return Ok(());
         }
         let mut control = [0_u64; 16];
-        // SAFETY: zero is a value for every field of msghdr; the control buffer is live and as long as is said.
+        // SAFETY: zero is a value for every field of msghdr; the control buffer is live and as long
+        // as is said.
         moved(unsafe {
             let mut header: libc::msghdr = std::mem::zeroed();
             header.msg_control = control.as_mut_ptr().cast();
             header.msg_controllen = size_of_val(&control);
             libc::recvmsg(self.parts.connection.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE)
         })?;
-        // A header of two words, then `sock_extended_err`: the first and the last call of the range.
+        // A header of two words, then `sock_extended_err`: the first and the last call of the
+        // range.
         let [first, last] = [control[3] as u32, (control[3] >> 32) as u32];
         self.outstanding -= last.wrapping_sub(first) + 1;
         Ok(())
@@ -427,8 +431,8 @@ fn advance(fields: &mut [iovec; 8], mut gone: usize) -> usize {
     fields.len()
 }
 
-/// Hands over what was pushed, and waits for a completion; for no longer than the suite, since a limit is a timer of the
-/// kernel's at each wait. One that passes is no end.
+/// Hands over what was pushed, and waits for a completion; for no longer than the suite, since a
+/// limit is a timer of the kernel's at each wait. One that passes is no end.
 fn wait_for_one(ring: &IoUring) -> io::Result<()> {
     let limit = Timespec::from(Duration::from_millis(10));
     match ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit)) {
@@ -438,7 +442,8 @@ fn wait_for_one(ring: &IoUring) -> io::Result<()> {
 }
 
 fn send_pieces(fd: c_int, pieces: &[iovec], flags: c_int) -> io::Result<usize> {
-    // SAFETY: zero is a value for every field of msghdr; the iovecs are of live buffers, which are never freed.
+    // SAFETY: zero is a value for every field of msghdr; the iovecs are of live buffers, which are
+    // never freed.
     moved(unsafe {
         let mut header: libc::msghdr = std::mem::zeroed();
         header.msg_iov = pieces.as_ptr().cast_mut();

@@ -1,7 +1,8 @@
-//! How a comparison is written: for a terminal, a pull request, and two services that keep histories.
+//! How a comparison is written: for a terminal, a pull request, and two services that keep
+//! histories.
 //!
-//! What the two services take was read in their own source, and each rule below names the file that it is from:
-//! [bencher](https://github.com/bencherdev/bencher) and
+//! What the two services take was read in their own source, and each rule below names the file that
+//! it is from: [bencher](https://github.com/bencherdev/bencher) and
 //! [github-action-benchmark](https://github.com/benchmark-action/github-action-benchmark).
 
 use std::fmt::Write;
@@ -158,7 +159,8 @@ fn verdict(comparison: &Comparison) -> String {
     }
 }
 
-/// What a comment begins with, for a workflow to find the one that it is to replace. It is not shown.
+/// What a comment begins with, for a workflow to find the one that it is to replace. It is not
+/// shown.
 pub(crate) const MARKER: &str = "<!-- sendpath ab -->";
 
 /// A comment for a pull request where nothing could be compared.
@@ -214,9 +216,10 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
     text
 }
 
-/// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/) v0: the change's values, with the
-/// ends of their intervals. None where there would be no value in it: `bencher run` takes `{}` for a report without
-/// results (`lib/bencher_adapter/src/adapters/json/v0.rs`, `adapter_json_v0_empty`).
+/// [Bencher Metric Format](https://bencher.dev/docs/reference/bencher-metric-format/) v0: the
+/// change's values, with the ends of their intervals. None where there would be no value in it:
+/// `bencher run` takes `{}` for a report without results
+/// (`lib/bencher_adapter/src/adapters/json/v0.rs`, `adapter_json_v0_empty`).
 #[must_use]
 pub(crate) fn bencher(outcome: &Outcome) -> Option<Value> {
     let mut cases = Map::new();
@@ -233,8 +236,9 @@ pub(crate) fn bencher(outcome: &Outcome) -> Option<Value> {
 /// The slug of Bencher's measure, and what a value is multiplied by to be in that measure's unit.
 ///
 /// `throughput` and `latency` are built in, in operations per second and in nanoseconds
-/// (`lib/bencher_json/src/project/measure/built_in.rs`). An operation is one message. Of other slugs Bencher makes a
-/// measure without a unit, named like the slug; they are written as its own are, in words and hyphens.
+/// (`lib/bencher_json/src/project/measure/built_in.rs`). An operation is one message. Of other
+/// slugs Bencher makes a measure without a unit, named like the slug; they are written as its own
+/// are, in words and hyphens.
 fn bencher_measure(comparison: &Comparison) -> (&'static str, f64) {
     match comparison.metric {
         Metric::Throughput => ("throughput", 1e9 / (8.0 * comparison.payload_bytes as f64)),
@@ -244,9 +248,9 @@ fn bencher_measure(comparison: &Comparison) -> (&'static str, f64) {
     }
 }
 
-/// What github-action-benchmark takes: `customSmallerIsBetter` of metrics of which less is better, else
-/// `customBiggerIsBetter`, since one file has one direction. None where it would be empty: the action fails on that
-/// (`src/extract.ts`, `extractResult`: "No benchmark result was found").
+/// What github-action-benchmark takes: `customSmallerIsBetter` of metrics of which less is better,
+/// else `customBiggerIsBetter`, since one file has one direction. None where it would be empty: the
+/// action fails on that (`src/extract.ts`, `extractResult`: "No benchmark result was found").
 #[must_use]
 pub(crate) fn github_action_benchmark(outcome: &Outcome, direction: Direction) -> Option<Value> {
     let entries = outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == direction);

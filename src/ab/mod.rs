@@ -1,9 +1,10 @@
 //! Compares two builds of this program, case by case.
 //!
-//! A *block* starts three processes: the base, the change, and the base once more as the control. One at a time
-//! runs a burst; the others wait. Each round has a burst of all three within milliseconds, and the next round
-//! reverses their order (ABBA). At the end of the block all three end. New processes have new addresses and
-//! new connections, so the block is the unit of replication.
+//! A *block* starts three processes: the base, the change, and the base once more as the control.
+//! One at a time runs a burst; the others wait. Each round has a burst of all three within
+//! milliseconds, and the next round reverses their order (ABBA). At the end of the block all three
+//! end. New processes have new addresses and new connections, so the block is the unit of
+//! replication.
 
 pub(crate) mod build;
 pub(crate) mod format;
@@ -34,7 +35,8 @@ use worker::{Build, Worker};
 const ROUNDS: u64 = 10;
 /// A verdict takes this many blocks.
 const MIN_BLOCKS: usize = 3;
-/// No case is settled before this many: a look at fewer would more often be wrong than it saves time.
+/// No case is settled before this many: a look at fewer would more often be wrong than it saves
+/// time.
 const MIN_BLOCKS_TO_SETTLE: usize = 8;
 
 /// One of a block's three processes.
@@ -60,7 +62,8 @@ pub struct BlockPlan {
     pub time: Duration,
     /// No block starts after so many.
     pub blocks: Option<usize>,
-    /// How much worse a case may be, as far as the data can tell, without being a reason to object (0.02: 2 %).
+    /// How much worse a case may be, as far as the data can tell, without being a reason to object
+    /// (0.02: 2 %).
     pub margin: f64,
     /// Whether the threads' CPU time has the softirqs in it. If not, nothing is compared by it.
     pub cpu_time_is_whole: bool,
@@ -85,8 +88,8 @@ type Block = Rounds<Role, Sample>;
 /// Runs blocks until the plan's time or number of blocks is reached, or `interrupted` is set.
 ///
 /// # Errors
-/// A process that cannot be started, or has another [protocol](worker::PROTOCOL). A case that fails is in the
-/// outcome.
+/// A process that cannot be started, or has another [protocol](worker::PROTOCOL). A case that fails
+/// is in the outcome.
 pub fn run(
     base: &Build,
     change: &Build,
@@ -185,13 +188,14 @@ fn visit(
     Ok((length, rounds))
 }
 
-/// What of the error the last look may spend; and what each look before, which leaves out settled cases by throughput
-/// alone. Looks at mostly the same blocks agree, so that together they spend little more than one.
+/// What of the error the last look may spend; and what each look before, which leaves out settled
+/// cases by throughput alone. Looks at mostly the same blocks agree, so that together they spend
+/// little more than one.
 const FINAL_SHARE: f64 = 0.9;
 const EARLY_SHARE: f64 = 1.0 - FINAL_SHARE;
 
-/// Cases of which no more blocks are needed: by throughput they are better, worse or the same, so surely that
-/// looking again and again does not make it so.
+/// Cases of which no more blocks are needed: by throughput they are better, worse or the same, so
+/// surely that looking again and again does not make it so.
 fn settled(plan: &BlockPlan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<usize> {
     if blocks.values().all(|blocks| blocks.len() < MIN_BLOCKS_TO_SETTLE) {
         return Vec::new();
@@ -205,8 +209,8 @@ fn settled(plan: &BlockPlan, blocks: &BTreeMap<usize, Vec<Block>>) -> Vec<usize>
     (0..plan.cases.len()).filter(of_case).filter(enough).collect()
 }
 
-/// Compares all cases by all metrics. Their intervals are read together: in 95 of 100 runs where nothing differs, none
-/// of them all excludes 1.
+/// Compares all cases by all metrics. Their intervals are read together: in 95 of 100 runs where
+/// nothing differs, none of them all excludes 1.
 fn compare(
     plan: &BlockPlan,
     blocks: &BTreeMap<usize, Vec<Block>>,

@@ -108,8 +108,8 @@ pub(super) struct Options {
     /// Print what github-action-benchmark takes as customSmallerIsBetter: the times
     #[arg(long, group = "format")]
     github_action_benchmark: bool,
-    /// With --peer: the command that brings each build's own program over; {} is its path, here and there,
-    /// in this command and in --peer: 'scp {} bob:{}'
+    /// With --peer: the command that brings each build's own program over; {} is its path, here and
+    /// there, in this command and in --peer: 'scp {} bob:{}'
     #[arg(long, value_name = "COMMAND", value_parser = parse_words)]
     peer_copy: Option<Words>,
     /// Also write the throughputs, which it takes as customBiggerIsBetter, to FILE
@@ -160,8 +160,8 @@ fn default_matrix() -> Matrix {
     Matrix { x: ChartAxis::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
 }
 
-/// Builds, compares, prints. What keeps it from that is in the comment as well, where one is asked for: a workflow that
-/// posts it would else keep an old one.
+/// Builds, compares, prints. What keeps it from that is in the comment as well, where one is asked
+/// for: a workflow that posts it would else keep an old one.
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let interrupted = interrupt::catch()?;
     let error = match measure(options, &interrupted) {
@@ -260,8 +260,9 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     Ok(match conclude(&outcome) {
         _ if outcome.interrupted => INTERRUPTED,
         _ if !outcome.failures.is_empty() => NOT_MEASURED,
-        // `bencher run` drops the output of a command that fails (bencher's services/cli/src/bencher/sub/run/mod.rs,
-        // `generate_local_report`), and a workflow's step ends there before the next one reads the file.
+        // `bencher run` drops the output of a command that fails (bencher's
+        // services/cli/src/bencher/sub/run/mod.rs, `generate_local_report`), and a workflow's step
+        // ends there before the next one reads the file.
         _ if options.is_for_a_service() && !options.exit_code => DONE,
         Conclusion::Nothing | Conclusion::Undecided => UNDECIDED,
         Conclusion::Regression => FAILED,
@@ -269,8 +270,8 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     })
 }
 
-/// The builds' programs on the peer's machine: one each, or one for both if they are one. None where no copy was asked
-/// for.
+/// The builds' programs on the peer's machine: one each, or one for both if they are one. None
+/// where no copy was asked for.
 fn peer_copies(
     options: &Options,
     setup: &Setup,
@@ -307,7 +308,8 @@ fn check_peer_copy(options: &Options, setup: &Setup) -> Result<(), Error> {
     }
 }
 
-/// The cases without those that the limit of locked memory forbids, which are said on standard error.
+/// The cases without those that the limit of locked memory forbids, which are said on standard
+/// error.
 fn without_what_cannot_be_pinned(cases: Vec<Case>) -> Result<(Vec<Case>, Vec<LeftOut>), Error> {
     let mut left_out = Vec::new();
     let mut kept = Vec::new();

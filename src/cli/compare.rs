@@ -40,8 +40,8 @@ pub(super) struct Options {
     /// The folders of the sweeps: two, of which the second is compared with the first, or more
     #[arg(value_name = "DIR", num_args = 2.., required = true)]
     folders: Vec<PathBuf>,
-    /// How much worse a case's throughput may be, as far as the data can tell; of many machines, how much worse
-    /// a marked one may be
+    /// How much worse a case's throughput may be, as far as the data can tell; of many machines,
+    /// how much worse a marked one may be
     #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = parse_percent)]
     margin: f64,
     /// Exit with 1 where something is worse, and with 3 where it cannot be told

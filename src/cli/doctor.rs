@@ -26,7 +26,8 @@ Exit codes: 0 always, but 3 when something that --require names is unavailable; 
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
-    /// Exit with 3 if one of these checks is unavailable: a comma list of the names that are printed
+    /// Exit with 3 if one of these checks is unavailable: a comma list of the names that are
+    /// printed
     #[arg(long, value_name = "LIST")]
     require: Option<String>,
     /// Print one JSON object on stdout and nothing else

@@ -153,7 +153,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.to_string();
-            // What is wrong stands before the first empty line; what is missing on lines of its own.
+            // What is wrong stands before the first empty line; what is missing on lines of its
+            // own.
             let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
             let text = lines.join(" ");
             let text = text.trim_start_matches("error: ");

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-/// A command line of this program with `arguments`, quoted for a shell. It runs as it is pasted, in the folder that
-/// this process was started in.
+/// A command line of this program with `arguments`, quoted for a shell. It runs as it is pasted, in
+/// the folder that this process was started in.
 pub(super) fn next_command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
     let surroundings = Surroundings {
         called_as: env::args_os().next().unwrap_or_default().into(),
@@ -84,7 +84,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A folder with `bin/sendpath`, `other/sendpath` and `target/release/sendpath`, all executable.
+    /// A folder with `bin/sendpath`, `other/sendpath` and `target/release/sendpath`, all
+    /// executable.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for place in ["bin", "other", "target/release"] {

@@ -18,7 +18,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 /// Prints a line on standard error.
 pub(super) fn note(line: &str) {
-    // Where standard error cannot be written, there is no place left to say so, and what is measured still counts.
-    // Standard error is not buffered: one write is one piece.
+    // Where standard error cannot be written, there is no place left to say so, and what is
+    // measured still counts. Standard error is not buffered: one write is one piece.
     drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
 }

@@ -1,5 +1,5 @@
-//! What is shown on standard error while a command measures: a bar on a terminal, lines otherwise. Neither has colours,
-//! so that there is nothing for `NO_COLOR` to switch off.
+//! What is shown on standard error while a command measures: a bar on a terminal, lines otherwise.
+//! Neither has colours, so that there is nothing for `NO_COLOR` to switch off.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -25,8 +25,8 @@ impl Shown {
         Self { limit, bar }
     }
 
-    /// Moves the bar, and has it say what is done and how much time is left. Without a bar nothing is shown, and false
-    /// returned: it is for the caller to say which steps are worth a line.
+    /// Moves the bar, and has it say what is done and how much time is left. Without a bar nothing
+    /// is shown, and false returned: it is for the caller to say which steps are worth a line.
     pub(super) fn step(&self, elapsed: Duration, what: impl FnOnce() -> String) -> bool {
         let Some(bar) = &self.bar else { return false };
         bar.set_position(millis(elapsed));

@@ -62,8 +62,9 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     duration: Duration,
     /// Count what the pairs' threads do, on both sides: all, none, or a comma list of cycles,
-    /// instructions, branch-misses, l1d-load-misses, llc-load-misses, cache-references, cache-misses,
-    /// dtlb-load-misses, ref-cycles, task-clock, context-switches, cpu-migrations, page-faults
+    /// instructions, branch-misses, l1d-load-misses, llc-load-misses, cache-references,
+    /// cache-misses, dtlb-load-misses, ref-cycles, task-clock, context-switches, cpu-migrations,
+    /// page-faults
     #[arg(long, value_name = "LIST", default_value = "none", value_parser = parse_counters)]
     counters: CounterList,
     /// Print one JSON object on stdout and nothing else
@@ -83,7 +84,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated option.
+/// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated
+/// option.
 #[derive(Clone)]
 pub(super) struct CounterList(pub(super) Vec<Event>);
 
@@ -105,7 +107,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     note(format!("{case}\n{environment}").trim_end());
     let window = || measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case);
     let timed = window()?;
-    // Counting costs at every context switch, so what is timed is not counted, nor the other way round.
+    // Counting costs at every context switch, so what is timed is not counted, nor the other way
+    // round.
     let counted = if options.counters.0.is_empty() {
         None
     } else {
@@ -282,7 +285,8 @@ struct RunReport {
     server_cpu_untold: Option<String>,
     client_user_ns: Option<u64>,
     client_system_ns: Option<u64>,
-    /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a CPU.
+    /// Whether CPU time can be told apart between the sides: not where both ends of a pair share a
+    /// CPU.
     cpu_split_is_reliable: Option<bool>,
     /// The mean time of a request and its acknowledgement, where the sender injects both.
     injection_ns: Option<f64>,
@@ -307,7 +311,8 @@ struct RunReport {
     seen: Option<Seen>,
     /// How that contradicts what the kernel said.
     contradiction: Option<String>,
-    /// The share of the bytes that the client received by mapping pages, where it does that; it copied the others.
+    /// The share of the bytes that the client received by mapping pages, where it does that; it
+    /// copied the others.
     mapped_share: Option<f64>,
     /// Of layout `huge`: which kind of pages the messages of the pairs got.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -206,8 +206,8 @@ fn plan(options: &Options, axes: &Axes) -> Result<Plan, Error> {
     })
 }
 
-/// Leaves the cells that nobody receives out of `plan` where they cannot be had and were not asked for by name, and
-/// says why.
+/// Leaves the cells that nobody receives out of `plan` where they cannot be had and were not asked
+/// for by name, and says why.
 fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Option<String>, Error> {
     let is_alone = |cell: &Cell| cell.receiver == Receiver::Sink;
     let Some(&alone) = plan.cells.iter().find(|cell| is_alone(cell)) else { return Ok(None) };
@@ -223,8 +223,8 @@ fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Optio
     Ok(Some(error.to_string()))
 }
 
-/// Leaves the series that the profile has in some cells alone out of `plan` where it cannot be had: there are machines
-/// without huge pages.
+/// Leaves the series that the profile has in some cells alone out of `plan` where it cannot be had:
+/// there are machines without huge pages.
 fn without_huge_pages(testbed: &Testbed, plan: &mut Plan) {
     let Some((series, cell)) =
         plan.only_in.first().and_then(|only| Some((only.series, *only.cells.first()?)))
@@ -244,8 +244,8 @@ fn leave_out(plan: &mut Plan, unwanted: impl Fn(&OnlyIn) -> bool) {
     only_in.retain(|only| !unwanted(only));
 }
 
-/// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that cannot be looked at is
-/// left out: its cases say why.
+/// What makes the kernel copy on the ways that the plan's zero-copy messages take. A way that
+/// cannot be looked at is left out: its cases say why.
 fn copy_causes(testbed: &Testbed, plan: &Plan) -> CopyCauses {
     if plan.series.iter().all(|series| !series.path.is_zero_copy()) {
         return CopyCauses::default();
@@ -301,7 +301,8 @@ fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error
     Err(Error::Setting(format!("--resume: rows of two surroundings do not mix: {}", differ.join("; "))))
 }
 
-/// Measures, sums up, and says what comes next. `go_on` is what a command needs besides to go on with the sweep.
+/// Measures, sums up, and says what comes next. `go_on` is what a command needs besides to go on
+/// with the sweep.
 fn measure(
     plan: &Plan,
     options: &SweepOptions,
@@ -381,7 +382,8 @@ fn argument(folder: &Path) -> OsString {
     if looks_like_an_option { Path::new(".").join(folder).into() } else { folder.into() }
 }
 
-/// What is shown while it measures: a bar on a terminal; otherwise each case once, then each generation.
+/// What is shown while it measures: a bar on a terminal; otherwise each case once, then each
+/// generation.
 struct Lines<'a> {
     plan: &'a Plan,
     shown: Shown,

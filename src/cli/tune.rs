@@ -207,7 +207,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     note(environment.to_string().trim_end());
     note(&format!("  measured     {}, seed {seed}", plan.description()));
     let mut rig = PairRig::new(&setup, testbed);
-    // As long as a sweep's, and timed as a whole: what a clock read per message costs is not in them.
+    // As long as a sweep's, and timed as a whole: what a clock read per message costs is not in
+    // them.
     rig.set_bursts(Bursts::Whole(Duration::ZERO));
 
     let questions: Vec<Question> = plan.lines.iter().map(|line| line.question(plan.cell)).collect();
@@ -256,8 +257,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     })
 }
 
-/// What a card's driver may take for a fragment until the way is no longer ahead: at the sizes that were measured well
-/// above its threshold.
+/// What a card's driver may take for a fragment until the way is no longer ahead: at the sizes that
+/// were measured well above its threshold.
 fn bearable_ns<R: Rig>(lives: &RigLives<'_, R>, question: usize, answer: &Answer) -> Vec<(usize, f64)> {
     let Threshold::Found { high, .. } = answer.threshold else { return Vec::new() };
     let above = answer.measured.iter().filter(|measured| measured.bytes as f64 > 1.5 * high);

@@ -1,8 +1,9 @@
 //! `sendpath worker`: a process of a comparison, started by `sendpath ab`.
 //!
-//! The variable `SENDPATH_PLANT_SPIN_NS` makes each message of the first pair cost so many nanoseconds more to send. It
-//! is for `experiments/ab-campaign.sh`, which gives it to one of the two builds (`ab --change-env`) to see whether `ab`
-//! finds the cost. No other command reads it, and no help names it.
+//! The variable `SENDPATH_PLANT_SPIN_NS` makes each message of the first pair cost so many
+//! nanoseconds more to send. It is for `experiments/ab-campaign.sh`, which gives it to one of the
+//! two builds (`ab --change-env`) to see whether `ab` finds the cost. No other command reads it,
+//! and no help names it.
 
 use clap::Args;
 

@@ -1,8 +1,9 @@
-//! Frames that go by at a network interface, by a tracepoint of the kernel: how long each is, and how many fragments it
-//! has.
+//! Frames that go by at a network interface, by a tracepoint of the kernel: how long each is, and
+//! how many fragments it has.
 //!
-//! What number a tracepoint has, and where its fields stand, is in tracefs, which only root may read. It is mounted for
-//! this process alone (`fsmount(2)`), in no folder; the kernel takes it, and the events, away with their descriptors.
+//! What number a tracepoint has, and where its fields stand, is in tracefs, which only root may
+//! read. It is mounted for this process alone (`fsmount(2)`), in no folder; the kernel takes it,
+//! and the events, away with their descriptors.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -27,8 +28,9 @@ pub struct Frame {
     pub flow: u64,
 }
 
-/// A trace of frames, on all CPUs. To close it takes the kernel some milliseconds, and while it is open it costs every
-/// frame some nanoseconds: so it is opened once, and closed before anything is timed.
+/// A trace of frames, on all CPUs. To close it takes the kernel some milliseconds, and while it is
+/// open it costs every frame some nanoseconds: so it is opened once, and closed before anything is
+/// timed.
 pub struct Frames {
     samplers: Vec<Sampler>,
     fields: Fields,
@@ -38,8 +40,9 @@ pub struct Frames {
 const RING_BYTES: usize = 128 << 10;
 
 impl Frames {
-    /// Opens a trace, which is not started yet, of the frames that come in at `interfaces`: at the far end of a veth
-    /// pair, or over loopback. Of every namespace that has interfaces of these names.
+    /// Opens a trace, which is not started yet, of the frames that come in at `interfaces`: at the
+    /// far end of a veth pair, or over loopback. Of every namespace that has interfaces of these
+    /// names.
     ///
     /// # Errors
     /// Which call failed, and why: an ordinary user may not.
@@ -64,7 +67,8 @@ impl Frames {
             builder.any_pid().one_cpu(cpu).include_kernel().sample(SampleFlag::RAW).sample_period(1);
             match builder.build() {
                 Ok(counter) => {
-                    // SAFETY: the descriptor is the counter's, and the text ends with a zero and is only read.
+                    // SAFETY: the descriptor is the counter's, and the text ends with a zero and is
+                    // only read.
                     let result =
                         unsafe { ioctls::SET_FILTER(counter.as_raw_fd(), filter.as_ptr().cast_mut()) };
                     if result < 0 {

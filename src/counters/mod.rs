@@ -1,6 +1,6 @@
-//! What the CPU and the kernel can count of a thread, and how it is read: a [`ThreadCounters`] holds the
-//! groups of one thread, and a [`Reading`](crate::event::Reading) is a number or the reason why there is none.
-//! [`Frames`] are those that go by at an interface.
+//! What the CPU and the kernel can count of a thread, and how it is read: a [`ThreadCounters`]
+//! holds the groups of one thread, and a [`Reading`](crate::event::Reading) is a number or the
+//! reason why there is none. [`Frames`] are those that go by at an interface.
 
 mod frames;
 mod pmu;
@@ -14,8 +14,8 @@ pub use pmu::{CorePmu, Pmus};
 pub use reason::{Facts, Refusal, explain};
 pub use thread::ThreadCounters;
 
-/// Counts a moment of work with one event, and says why that cannot be done. A PMU that says 0 where it
-/// cannot be (some hypervisors have one) counts as none.
+/// Counts a moment of work with one event, and says why that cannot be done. A PMU that says 0
+/// where it cannot be (some hypervisors have one) counts as none.
 ///
 /// # Errors
 /// The reason, and what lifts it.

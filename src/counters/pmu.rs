@@ -41,8 +41,8 @@ impl Pmus {
         PMUS.get_or_try_init(|| Self::below(Path::new(DEVICES)))
     }
 
-    /// Those that a device tree lists. A core's PMU is called `cpu`, or has a file `cpus` that says which
-    /// CPUs are its (hybrid x86, ARM); what belongs to no core has a `cpumask` instead.
+    /// Those that a device tree lists. A core's PMU is called `cpu`, or has a file `cpus` that says
+    /// which CPUs are its (hybrid x86, ARM); what belongs to no core has a `cpumask` instead.
     ///
     /// # Errors
     /// As [`of_this_machine`](Self::of_this_machine).

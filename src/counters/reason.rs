@@ -35,7 +35,8 @@ pub struct Facts {
 
 impl Refusal {
     /// # Errors
-    /// What is known of the machine could not be read at this moment. It is read again the next time.
+    /// What is known of the machine could not be read at this moment. It is read again the next
+    /// time.
     pub(super) fn on_this_machine(event: Event, errno: Option<i32>, pmus: &Pmus) -> Result<Self> {
         static FACTS: OnceCell<(String, Facts)> = OnceCell::new();
         let root = Path::new("/");

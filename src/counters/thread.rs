@@ -40,8 +40,8 @@ impl Attributes for Numbered {
 }
 
 impl ThreadCounters {
-    /// As [`open`](Self::open), with this machine's PMUs. Where they cannot be looked up at this moment, no event is
-    /// counted, for that reason.
+    /// As [`open`](Self::open), with this machine's PMUs. Where they cannot be looked up at this
+    /// moment, no event is counted, for that reason.
     #[must_use]
     pub fn of_this_machine(events: &[Event]) -> Self {
         match Pmus::of_this_machine() {
@@ -54,8 +54,8 @@ impl ThreadCounters {
         }
     }
 
-    /// Opens `events` for the calling thread, each in the first group of its PMU that has room. What
-    /// cannot be opened is remembered with the reason.
+    /// Opens `events` for the calling thread, each in the first group of its PMU that has room.
+    /// What cannot be opened is remembered with the reason.
     #[must_use]
     pub fn open(events: &[Event], pmus: &Pmus) -> Self {
         let mut counters = Self { groups: Vec::new(), refused: BTreeMap::new() };
@@ -99,8 +99,8 @@ impl ThreadCounters {
         readings
     }
 
-    /// Opens one event on every PMU that has to count it. The error is the errno; none where there is no
-    /// PMU to ask.
+    /// Opens one event on every PMU that has to count it. The error is the errno; none where there
+    /// is no PMU to ask.
     fn add(&mut self, event: Event, pmus: &Pmus) -> Result<(), Option<i32>> {
         let open = |counters: &mut Self, pmu, builder: &mut Builder<'static>| {
             counters.place(event, pmu, builder).map_err(|error| error.raw_os_error().or(Some(libc::EINVAL)))
@@ -112,8 +112,8 @@ impl ThreadCounters {
             }
             CounterSource::Software => {
                 open(self, SOFTWARE, &mut builder(event)).or_else(|errno| match (event, errno) {
-                    // The task clock is a clock: it does not look at the mode, so that without the right to
-                    // count the kernel it counts the same.
+                    // The task clock is a clock: it does not look at the mode, so that without the
+                    // right to count the kernel it counts the same.
                     (Event::TaskClock, Some(libc::EACCES | libc::EPERM)) => {
                         let mut builder = builder(event);
                         builder.exclude_kernel(true).exclude_hv(true);

@@ -236,8 +236,9 @@ impl Files {
         })
     }
 
-    /// Two limits: the constant is zero-copy's (`zerocopy_fill_skb_from_iter` in net/core/datagram.c), the sysctl that of
-    /// sends that copy (`tcp_sendmsg_locked`) and of `splice(2)`. Neither says what the other is.
+    /// Two limits: the constant is zero-copy's (`zerocopy_fill_skb_from_iter` in
+    /// net/core/datagram.c), the sysctl that of sends that copy (`tcp_sendmsg_locked`) and of
+    /// `splice(2)`. Neither says what the other is.
     fn fragments(&self) -> Result<Check> {
         let name = "fragments";
         let sysctl = match self.read("/proc/sys/net/core/max_skb_frags")? {

@@ -197,7 +197,8 @@ pub(super) fn namespaces(setup: &Setup) -> [Check; 3] {
     with(made, [(VETH_COPY, Receiver::default()), (SINK, Receiver::Sink)].map(|way| copies(&testbed, way)))
 }
 
-/// Reaches a peer's client, and tries whether a zero-copy send to it is copied, and one into the sink.
+/// Reaches a peer's client, and tries whether a zero-copy send to it is copied, and one into the
+/// sink.
 pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
     let name = "peer";
     let testbed = match Testbed::start(setup) {

@@ -87,8 +87,8 @@ pub struct ExaminedClient {
     pub checks: Vec<Check>,
 }
 
-/// Looks at everything. The last checks try what they are about: they run a burst between two namespaces, or to a
-/// peer's client.
+/// Looks at everything. The last checks try what they are about: they run a burst between two
+/// namespaces, or to a peer's client.
 #[must_use]
 pub fn examine(setup: &Setup) -> Examined {
     let mut checks = examine_alone();

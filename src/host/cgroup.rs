@@ -1,6 +1,6 @@
 //! What the process's cgroup, and those above it, allow: CPU time and memory. Version 2
-//! ([cgroup-v2](https://docs.kernel.org/admin-guide/cgroup-v2.html)), and version 1 where a controller is
-//! mounted that way.
+//! ([cgroup-v2](https://docs.kernel.org/admin-guide/cgroup-v2.html)), and version 1 where a
+//! controller is mounted that way.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,12 @@ use super::file;
 use crate::environment::CgroupLimits;
 use crate::error::{Error, Result};
 
-/// A v1 memory limit at or above this stands for no limit: the kernel rounds the largest number to pages.
+/// A v1 memory limit at or above this stands for no limit: the kernel rounds the largest number to
+/// pages.
 const NO_LIMIT_BYTES: u64 = 1 << 62;
 
-/// The smallest limits on the way from the process's cgroup up to the root; read from the files below
-/// `root`.
+/// The smallest limits on the way from the process's cgroup up to the root; read from the files
+/// below `root`.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
@@ -45,7 +46,8 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Those in which `controller` may have a limit: version 2's, and version 1's that has the controller.
+    /// Those in which `controller` may have a limit: version 2's, and version 1's that has the
+    /// controller.
     fn of(root: &Path, controller: &str) -> Result<Vec<Self>> {
         let read = |path: &str| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
         let (cgroups, mounts) = (read("proc/self/cgroup")?, read("proc/self/mountinfo")?);
@@ -65,7 +67,8 @@ impl Hierarchy {
             };
             let mount = mounts.iter().find(fits)?;
             let top = root.join(mount.point.trim_start_matches('/'));
-            // A container may see its own cgroup at the mount point, under a path that it cannot see.
+            // A container may see its own cgroup at the mount point, under a path that it cannot
+            // see.
             let below = Path::new(path).strip_prefix(mount.root).unwrap_or(Path::new(""));
             let own = top.join(below);
             let folders = own.ancestors().take_while(|folder| folder.starts_with(&top));
@@ -130,8 +133,8 @@ impl Folder {
         Ok(bytes.filter(|bytes| *bytes < NO_LIMIT_BYTES))
     }
 
-    /// The limit without what is in use. Pages of files that nobody used lately count as free: the kernel
-    /// drops them when memory is asked for, as `MemAvailable` supposes too.
+    /// The limit without what is in use. Pages of files that nobody used lately count as free: the
+    /// kernel drops them when memory is asked for, as `MemAvailable` supposes too.
     fn memory_left_bytes(&self) -> Result<Option<u64>> {
         let used = self.read("memory.current", "memory.usage_in_bytes")?;
         let (limit, used) = (self.memory_bytes()?, used.and_then(|text| text.parse::<u64>().ok()));

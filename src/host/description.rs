@@ -12,7 +12,8 @@ use crate::error::Result;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
-/// Reads this machine, and the limits of this process; sysctls as the calling thread's namespace has them.
+/// Reads this machine, and the limits of this process; sysctls as the calling thread's namespace
+/// has them.
 ///
 /// # Errors
 /// A call that failed for a reason of this moment.
@@ -63,8 +64,8 @@ fn tuning(root: &Path) -> Result<Tuning> {
     })
 }
 
-/// `net.core.max_skb_frags`, which is the same for the whole machine and shown in its first network namespace alone: so
-/// what was once read is kept.
+/// `net.core.max_skb_frags`, which is the same for the whole machine and shown in its first network
+/// namespace alone: so what was once read is kept.
 ///
 /// # Errors
 /// The file could not be read at this moment.
@@ -79,7 +80,8 @@ pub(crate) fn max_skb_frags() -> Result<Option<u64>> {
     Ok(SEEN.get().copied())
 }
 
-/// What tells one boot of a kernel from all others, a random number; empty where the kernel does not say.
+/// What tells one boot of a kernel from all others, a random number; empty where the kernel does
+/// not say.
 ///
 /// # Errors
 /// The file could not be read at this moment.
@@ -103,8 +105,8 @@ pub(crate) fn smt(root: &Path) -> Result<Option<bool>> {
     Ok(active.map(|active| active == "1"))
 }
 
-/// The CPU's name from `/proc/cpuinfo`. ARM's has no name there: implementer and part stand for it, those of
-/// every kind of core.
+/// The CPU's name from `/proc/cpuinfo`. ARM's has no name there: implementer and part stand for it,
+/// those of every kind of core.
 fn cpu_model(root: &Path) -> Result<String> {
     let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
     let values = |key: &'static str| {

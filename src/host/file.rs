@@ -1,4 +1,5 @@
-//! The files that the kernel describes itself in. What it does not have is told from what could not be looked at.
+//! The files that the kernel describes itself in. What it does not have is told from what could not
+//! be looked at.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,13 +9,15 @@ use flate2::read::GzDecoder;
 
 use crate::error::{Error, Result};
 
-/// Whether an error is of this moment, and says nothing of what was asked for: too many open files, too little memory.
+/// Whether an error is of this moment, and says nothing of what was asked for: too many open files,
+/// too little memory.
 pub(crate) fn is_passing(errno: &io::Error) -> bool {
     let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EINTR, libc::EAGAIN];
     errno.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// What an answer holds; none where the kernel does not have it, or does not show it to this process.
+/// What an answer holds; none where the kernel does not have it, or does not show it to this
+/// process.
 ///
 /// # Errors
 /// [`File`](crate::path::Error::File) where the answer is a [passing](is_passing) error.
@@ -34,7 +37,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
     Ok(known("open(2)", path, fs::read_to_string(path))?.map(|text| text.trim().to_owned()))
 }
 
-/// What is in a folder, in order; nothing where there is no such folder. It is closed before anything in it is opened.
+/// What is in a folder, in order; nothing where there is no such folder. It is closed before
+/// anything in it is opened.
 ///
 /// # Errors
 /// As [`known`].
@@ -63,15 +67,16 @@ pub(crate) fn configuration(root: &Path) -> Result<Option<String>> {
     }
 }
 
-/// How many fragments a packet may have that the kernel makes of pages lent to it: its constant `MAX_SKB_FRAGS`. None
-/// where the configuration cannot be read, which alone says it.
+/// How many fragments a packet may have that the kernel makes of pages lent to it: its constant
+/// `MAX_SKB_FRAGS`. None where the configuration cannot be read, which alone says it.
 ///
 /// # Errors
 /// As [`known`].
 pub(crate) fn most_fragments(root: &Path, page_bytes: u64) -> Result<Option<u64>> {
     let Some(text) = configuration(root)? else { return Ok(None) };
     let set = text.lines().find_map(|line| line.strip_prefix("CONFIG_MAX_SKB_FRAGS=")?.parse().ok());
-    // Before it could be set (Linux 6.4) it was worked out, so that a packet holds 64 KiB anywhere in its pages.
+    // Before it could be set (Linux 6.4) it was worked out, so that a packet holds 64 KiB anywhere
+    // in its pages.
     let was_fixed = text.lines().any(|line| line == "CONFIG_NET=y");
     Ok(set.or_else(|| was_fixed.then_some(((64 << 10) / page_bytes + 1).max(16))))
 }

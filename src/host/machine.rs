@@ -15,8 +15,8 @@ pub fn soft(resource: Resource) -> String {
     getrlimit(resource).current.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string())
 }
 
-/// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or what
-/// the process's cgroup leaves if that is less. None where neither is known.
+/// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or
+/// what the process's cgroup leaves if that is less. None where neither is known.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
@@ -69,8 +69,8 @@ pub(crate) fn forbids_user_namespaces(root: &Path) -> Result<Option<&'static Use
     Ok(None)
 }
 
-/// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from the files
-/// below `root`.
+/// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from
+/// the files below `root`.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
@@ -84,8 +84,9 @@ pub fn is_virtual_machine(root: &Path) -> Result<bool> {
             .any(|name| product.contains(name)))
 }
 
-/// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it. `CAP_IPC_LOCK` counts
-/// for the whole machine alone: the kernel asks `capable()`, not `ns_capable()`.
+/// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it.
+/// `CAP_IPC_LOCK` counts for the whole machine alone: the kernel asks `capable()`, not
+/// `ns_capable()`.
 #[must_use]
 pub fn pinnable_bytes() -> Option<u64> {
     let limit = super::memlock_bytes();

@@ -1,4 +1,5 @@
-//! What the kernel tells of this machine, and the limits of the process and the cgroup that bear on what can be measured.
+//! What the kernel tells of this machine, and the limits of the process and the cgroup that bear on
+//! what can be measured.
 
 pub(crate) mod cgroup;
 mod description;

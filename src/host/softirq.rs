@@ -1,6 +1,7 @@
-//! Whether the time that a thread spends in softirqs is in its CPU time. There the kernel receives what the
-//! thread sent over loopback or veth, and copies zero-copy data after all. A kernel that accounts interrupt time
-//! by itself (`CONFIG_IRQ_TIME_ACCOUNTING`) takes it out of every thread's time.
+//! Whether the time that a thread spends in softirqs is in its CPU time. There the kernel receives
+//! what the thread sent over loopback or veth, and copies zero-copy data after all. A kernel that
+//! accounts interrupt time by itself (`CONFIG_IRQ_TIME_ACCOUNTING`) takes it out of every thread's
+//! time.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -17,20 +18,21 @@ use crate::error::{Error, Result};
 /// Options of a kernel that keeps softirq time out of threads' CPU time.
 const OPTIONS: [&str; 2] = ["CONFIG_IRQ_TIME_ACCOUNTING=y", "CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y"];
 
-/// How long a trial takes, and how many there are: some 10 ms in all. A trial is short, so that some of them run
-/// without another thread on the CPU.
+/// How long a trial takes, and how many there are: some 10 ms in all. A trial is short, so that
+/// some of them run without another thread on the CPU.
 const TRIAL: Duration = Duration::from_micros(100);
 const TRIALS: usize = 60;
-/// At or above the first share of a trial, all of its time is in the thread's CPU time. At or below the second,
-/// softirqs are left out: receiving takes some quarter of such a trial.
+/// At or above the first share of a trial, all of its time is in the thread's CPU time. At or below
+/// the second, softirqs are left out: receiving takes some quarter of such a trial.
 const ALL: f64 = 0.97;
 const PART: f64 = 0.90;
 
-/// Whether softirq time is in the threads' CPU time, by the kernel's configuration or else by a trial; none where
-/// neither can tell. Found out once in the life of the process.
+/// Whether softirq time is in the threads' CPU time, by the kernel's configuration or else by a
+/// trial; none where neither can tell. Found out once in the life of the process.
 ///
 /// # Errors
-/// A call that failed for a reason of this moment: what it would have told is asked for again the next time.
+/// A call that failed for a reason of this moment: what it would have told is asked for again the
+/// next time.
 pub(crate) fn in_cpu_time() -> Result<Option<bool>> {
     static KNOWN: OnceCell<Option<bool>> = OnceCell::new();
     KNOWN.get_or_try_init(|| Ok(configured(Path::new("/"))?.or(tried()?))).copied()
@@ -47,9 +49,10 @@ fn configured(root: &Path) -> Result<Option<bool>> {
     Ok(text.lines().any(|line| line.starts_with("CONFIG_")).then(|| !text.lines().any(apart)))
 }
 
-/// Sends packets to itself over loopback, which the kernel receives in a softirq of the same thread, and compares
-/// the thread's CPU time with the time that passed. Trials that only compute show whether the two agree at all
-/// here; a thread that shares its CPU has CPU time missing for another reason, so the best trial counts.
+/// Sends packets to itself over loopback, which the kernel receives in a softirq of the same
+/// thread, and compares the thread's CPU time with the time that passed. Trials that only compute
+/// show whether the two agree at all here; a thread that shares its CPU has CPU time missing for
+/// another reason, so the best trial counts.
 fn tried() -> Result<Option<bool>> {
     match try_once() {
         Ok(shares) => Ok(judge(shares)),
@@ -62,7 +65,8 @@ fn tried() -> Result<Option<bool>> {
 fn try_once() -> io::Result<(f64, f64)> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(socket.local_addr()?)?;
-    // Loopback delivers before send(2) returns; this only keeps a lost packet from hanging the trial.
+    // Loopback delivers before send(2) returns; this only keeps a lost packet from hanging the
+    // trial.
     socket.set_read_timeout(Some(Duration::from_millis(10)))?;
     let mut packet = [0; 64];
     let mut send = || {

@@ -30,8 +30,8 @@ fn sample(instance: &mut Instance<'_>, burst: Burst) -> Result<Sample> {
     Ok(Sample { elapsed_ns, messages: client.messages, pairs, server, client })
 }
 
-/// How long a burst of a long window is to be: its beginning and its end do not show in it, with many pairs on few
-/// CPUs either. `instance` has run a burst before.
+/// How long a burst of a long window is to be: its beginning and its end do not show in it, with
+/// many pairs on few CPUs either. `instance` has run a burst before.
 #[must_use]
 pub fn long_duration(instance: &Instance<'_>) -> Duration {
     /// Messages on each pair.
@@ -40,17 +40,17 @@ pub fn long_duration(instance: &Instance<'_>) -> Duration {
     Duration::from_millis(50).max(Duration::from_nanos((message_ns * MESSAGES) as u64))
 }
 
-/// How long a burst of a round is meant to take: long enough that its beginning and end do not show, so short that
-/// a round is over before the machine has changed.
+/// How long a burst of a round is meant to take: long enough that its beginning and end do not
+/// show, so short that a round is over before the machine has changed.
 const SHORT: Duration = Duration::from_millis(4);
 /// A burst is long enough for about this many messages on each pair.
 const SHORT_MESSAGES: f64 = 4.0;
-/// The lead-in is the burst's length by this. It is not timed: other paths ran on these CPUs since this one's last
-/// burst.
+/// The lead-in is the burst's length by this. It is not timed: other paths ran on these CPUs since
+/// this one's last burst.
 const LEAD_IN: f64 = 16.0;
 
-/// What a message takes on a pair, in nanoseconds: the median of three bursts of some milliseconds, so that one hiccup
-/// does not decide.
+/// What a message takes on a pair, in nanoseconds: the median of three bursts of some milliseconds,
+/// so that one hiccup does not decide.
 ///
 /// # Errors
 /// Whatever went wrong on either side.
@@ -63,8 +63,8 @@ pub fn probe_message_ns(instance: &mut Instance<'_>) -> Result<f64> {
     Ok(message_ns[1])
 }
 
-/// How long the short bursts of a round are to be where a message takes so long. All arms of a cell use the longest
-/// that any of them needs.
+/// How long the short bursts of a round are to be where a message takes so long. All arms of a cell
+/// use the longest that any of them needs.
 #[must_use]
 pub fn short_duration(message_ns: f64) -> Duration {
     SHORT.max(Duration::from_nanos((message_ns * SHORT_MESSAGES) as u64))
@@ -89,8 +89,8 @@ pub fn time_after_lead_in(instance: &mut Instance<'_>, duration: Duration, mode:
     sample(instance, Burst { lead_in_messages, extent: Extent::Time(duration), mode })
 }
 
-/// Runs one burst in which every byte is checked, and returns how many messages that were on all pairs together:
-/// none where the receiver keeps no bytes.
+/// Runs one burst in which every byte is checked, and returns how many messages that were on all
+/// pairs together: none where the receiver keeps no bytes.
 ///
 /// # Errors
 /// [`Error::Corrupt`](crate::error::Error::Corrupt), or whatever else went wrong on either side.
@@ -99,8 +99,8 @@ pub fn verify(instance: &mut Instance<'_>) -> Result<u64> {
     Ok(of_messages(instance, messages, Mode::Verify)?.client.verified_messages)
 }
 
-/// Brings a new instance to where its samples are alike: every byte of the buffers touched and checked,
-/// the congestion window open. Returns how many messages were checked.
+/// Brings a new instance to where its samples are alike: every byte of the buffers touched and
+/// checked, the congestion window open. Returns how many messages were checked.
 ///
 /// # Errors
 /// As [`verify`].

@@ -1,4 +1,5 @@
-//! Where the bytes of a message's fields lie: each field in an allocation of its own, or many in one mapping.
+//! Where the bytes of a message's fields lie: each field in an allocation of its own, or many in
+//! one mapping.
 
 use std::alloc::{self, handle_alloc_error};
 use std::fmt;
@@ -40,15 +41,16 @@ enum Owner {
     Arena(Arc<Arena>),
 }
 
-// SAFETY: a field owns its bytes: no other field has them, and the mapping that they may lie in hands each byte to one
-// field.
+// SAFETY: a field owns its bytes: no other field has them, and the mapping that they may lie in
+// hands each byte to one field.
 unsafe impl Send for Field {}
 // SAFETY: a shared field is only read.
 unsafe impl Sync for Field {}
 
 impl Field {
-    /// A field in an allocation of its own, zeroed. For [`Layout::Page`] that is a mapping, of which the kernel joins no
-    /// pages to huge ones, whatever the machine's or the allocator's settings are.
+    /// A field in an allocation of its own, zeroed. For [`Layout::Page`] that is a mapping, of
+    /// which the kernel joins no pages to huge ones, whatever the machine's or the allocator's
+    /// settings are.
     pub(crate) fn zeroed(bytes: usize, layout: Layout) -> Self {
         if layout == Layout::Heap {
             let allocation = NonNull::from(Box::leak(vec![0; bytes].into_boxed_slice()));
@@ -124,8 +126,8 @@ impl fmt::Display for Pages {
     }
 }
 
-/// One mapping that holds the fields of many messages: what `io_uring` registers, what huge pages are for, and what can be
-/// a file.
+/// One mapping that holds the fields of many messages: what `io_uring` registers, what huge pages
+/// are for, and what can be a file.
 #[derive(Debug)]
 pub struct Arena {
     start: NonNull<u8>,
@@ -139,15 +141,17 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-/// Where the fields of some messages lie in an arena: how many bytes they take, and at which byte each begins.
+/// Where the fields of some messages lie in an arena: how many bytes they take, and at which byte
+/// each begins.
 struct Plan {
     bytes: usize,
     offsets: Vec<Vec<usize>>,
 }
 
 impl Plan {
-    /// With `is_file`, the fields of a message follow each other without a gap. Two messages share no line of a cache. None
-    /// where all of it is more than a process can address: nothing here may wrap.
+    /// With `is_file`, the fields of a message follow each other without a gap. Two messages share
+    /// no line of a cache. None where all of it is more than a process can address: nothing here
+    /// may wrap.
     fn new(messages: &[Vec<usize>], layout: Layout, is_file: bool) -> Option<Self> {
         let mut end: usize = 0;
         let mut place = |fields: &Vec<usize>| {
@@ -198,7 +202,8 @@ impl Arena {
         Ok(Self { start: ordinary_pages(bytes)?, bytes, pages: Pages::Ordinary, file: None })
     }
 
-    /// Of the administrator's pool, or else joined by the kernel. Looked at afterwards: the kernel joins pages when it can.
+    /// Of the administrator's pool, or else joined by the kernel. Looked at afterwards: the kernel
+    /// joins pages when it can.
     fn huge(bytes: usize) -> io::Result<Self> {
         let huge = huge_page_bytes()?.ok_or_else(|| io::Error::other("the kernel has no huge pages"))?;
         let bytes = bytes.next_multiple_of(huge);
@@ -208,7 +213,8 @@ impl Arena {
         // Longer than needed by a huge page, so that one begins in it at the boundary.
         let whole = anonymous(bytes + huge, MapFlags::PRIVATE)?;
         let before = whole.as_ptr().align_offset(huge);
-        // SAFETY: the boundary lies in the mapping; what is given back before and after it nobody uses.
+        // SAFETY: the boundary lies in the mapping; what is given back before and after it nobody
+        // uses.
         let start = unsafe {
             let start = whole.add(before);
             if before > 0 {
@@ -218,7 +224,8 @@ impl Arena {
             start
         };
         let arena = Self { start, bytes, pages: Pages::HugeTransparent, file: None };
-        // SAFETY: the mapping is this arena's; the advice changes no byte of it, and each page is written to afterwards.
+        // SAFETY: the mapping is this arena's; the advice changes no byte of it, and each page is
+        // written to afterwards.
         unsafe {
             madvise(start.as_ptr().cast(), bytes, Advice::LinuxHugepage)?;
             for page in (0..bytes).step_by(page_bytes()) {
@@ -257,7 +264,8 @@ impl Arena {
         libc::iovec { iov_base: self.start.as_ptr().cast(), iov_len: self.bytes }
     }
 
-    /// The file behind the mapping. Who writes to it writes to the messages: it leaves this crate for no one.
+    /// The file behind the mapping. Who writes to it writes to the messages: it leaves this crate
+    /// for no one.
     pub(crate) fn as_file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
@@ -270,7 +278,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this arena's, and no field of it is left. An error would leave it mapped.
+        // SAFETY: the mapping is this arena's, and no field of it is left. An error would leave it
+        // mapped.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
@@ -284,13 +293,14 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
 /// A mapping of which the kernel joins no pages to huge ones.
 fn ordinary_pages(bytes: usize) -> io::Result<NonNull<u8>> {
     let start = anonymous(bytes, MapFlags::PRIVATE)?;
-    // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none at all refuses it.
+    // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none at
+    // all refuses it.
     let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
     Ok(start)
 }
 
-/// The size of a huge page, in bytes; none where the kernel has no huge pages, or does not say. Looked up once in the
-/// life of the process.
+/// The size of a huge page, in bytes; none where the kernel has no huge pages, or does not say.
+/// Looked up once in the life of the process.
 ///
 /// # Errors
 /// What `open(2)` of `/proc/meminfo` said, where it is there.
@@ -322,8 +332,8 @@ pub(crate) fn on_huge_pages(addresses: &[usize]) -> io::Result<bool> {
     Ok(addresses.iter().any(|&address| huge_bytes(&smaps, address) > 0))
 }
 
-/// How many bytes of the mapping that holds `address` lie on huge pages: those that the kernel joined, or all of a
-/// mapping from the reserved pool.
+/// How many bytes of the mapping that holds `address` lie on huge pages: those that the kernel
+/// joined, or all of a mapping from the reserved pool.
 fn huge_bytes(smaps: &str, address: usize) -> usize {
     let bytes = |key: &str| {
         let kib = about(smaps, address, key).and_then(|text| text.strip_suffix(" kB")?.parse::<usize>().ok());

@@ -1,5 +1,5 @@
-//! Faults that are planted on purpose, to show that the two processes notice. A fault wraps a path, so
-//! that a run without one carries nothing of it.
+//! Faults that are planted on purpose, to show that the two processes notice. A fault wraps a path,
+//! so that a run without one carries nothing of it.
 
 use std::net::TcpStream;
 use std::panic::resume_unwind;
@@ -35,14 +35,14 @@ pub enum FaultKind {
     Corrupt,
     /// The connection is reset.
     Reset,
-    /// Not a fault but a cost: from this message on, each takes so much longer to send, by spinning. The
-    /// server's to plant.
+    /// Not a fault but a cost: from this message on, each takes so much longer to send, by
+    /// spinning. The server's to plant.
     Slow {
         /// How much longer, in nanoseconds.
         spin_ns: u64,
     },
-    /// Not a fault but a cost: what a path needs after the last message takes so much longer, by spinning. The
-    /// server's to plant.
+    /// Not a fault but a cost: what a path needs after the last message takes so much longer, by
+    /// spinning. The server's to plant.
     SlowDrain {
         /// How much longer, in nanoseconds.
         spin_ns: u64,
@@ -54,8 +54,8 @@ impl FaultKind {
         if let Self::Slow { spin_ns } = self { spin(spin_ns) } else { Ok(()) }
     }
 
-    /// What the spin costs, in nanoseconds: the mean of `times`. More than was asked for, since it reads the
-    /// clock.
+    /// What the spin costs, in nanoseconds: the mean of `times`. More than was asked for, since it
+    /// reads the clock.
     #[doc(hidden)]
     #[must_use]
     pub fn cost_ns(self, times: u32) -> f64 {

@@ -1,4 +1,5 @@
-//! The frames that a peer would send: an acknowledgement, or a request that bears one. Bytes alone; no socket.
+//! The frames that a peer would send: an acknowledgement, or a request that bears one. Bytes alone;
+//! no socket.
 
 use std::net::SocketAddrV4;
 

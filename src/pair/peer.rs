@@ -26,7 +26,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// What the name of a program begins with that was brought over for one comparison. No other may be removed.
+    /// What the name of a program begins with that was brought over for one comparison. No other
+    /// may be removed.
     pub const COPY_PREFIX: &str = "sendpath-peer-";
 
     /// Reads a command as a shell takes it apart: `ssh bob sendpath client`.

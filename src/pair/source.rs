@@ -1,5 +1,5 @@
-//! Which messages a pair sends, and how many may be in flight: the same for every path, so that nothing but the
-//! sending differs between them.
+//! Which messages a pair sends, and how many may be in flight: the same for every path, so that
+//! nothing but the sending differs between them.
 
 use super::Mode;
 use crate::case::{Case, Engine, Layout, Receiver, SendPath, Source, Workload};
@@ -9,16 +9,17 @@ use crate::message::{huge_page_bytes, page_bytes};
 use crate::sample::Side;
 use crate::topology::cache;
 
-/// So many bytes of a pair's stream may be in flight: more than a local link or a wire of 100 Gb/s and 80 µs
-/// takes to stay busy, and no more than a core's own caches hold.
+/// So many bytes of a pair's stream may be in flight: more than a local link or a wire of 100 Gb/s
+/// and 80 µs takes to stay busy, and no more than a core's own caches hold.
 const IN_FLIGHT_BYTES: usize = 1 << 20;
-/// A stream of small messages has no more of them in flight. Twice this would gain nothing: a request is asked
-/// for every half of them.
+/// A stream of small messages has no more of them in flight. Twice this would gain nothing: a
+/// request is asked for every half of them.
 const MOST_IN_FLIGHT: usize = 256;
 /// The unit in which a cache holds memory.
 const LINE_BYTES: usize = 64;
 
-/// How many messages of a pair may be in flight, from request to receipt. The client asks for no more.
+/// How many messages of a pair may be in flight, from request to receipt. The client asks for no
+/// more.
 #[must_use]
 pub fn in_flight_messages(case: &Case) -> usize {
     match case.workload {
@@ -35,9 +36,9 @@ pub(super) fn most_in_flight(case: &Case, mode: Mode) -> u64 {
 
 /// How many messages a pair sends in turn.
 ///
-/// `hot`: as many as may be in flight, so that `zero_copy` finds one that the kernel has let go of; and two at
-/// the least, so that it can reap the completions of both at once. `cold`: so many that those of all pairs
-/// together fill twice the machine's last-level caches.
+/// `hot`: as many as may be in flight, so that `zero_copy` finds one that the kernel has let go of;
+/// and two at the least, so that it can reap the completions of both at once. `cold`: so many that
+/// those of all pairs together fill twice the machine's last-level caches.
 ///
 /// # Errors
 /// The size of the caches could not be read at this moment.
@@ -77,7 +78,8 @@ fn cache_bytes(fields: &[usize]) -> usize {
     fields.iter().map(|bytes| bytes.next_multiple_of(LINE_BYTES).max(LINE_BYTES)).sum()
 }
 
-/// Bytes of memory that the fields of a message take, with what the allocator and the layouts on pages add.
+/// Bytes of memory that the fields of a message take, with what the allocator and the layouts on
+/// pages add.
 fn memory_bytes(fields: &[usize], layout: Layout) -> usize {
     /// What the allocator keeps beside a block, and what a message keeps of each field.
     const BESIDE: usize = 64;
@@ -124,11 +126,12 @@ pub fn buffer_bytes(case: &Case, side: Side) -> Result<usize> {
     Ok(case.threads * pair)
 }
 
-/// Pages that the largest call of a case pins at once. None of the paths that pin nothing, and of registered buffers,
-/// which are locked once and as a whole.
+/// Pages that the largest call of a case pins at once. None of the paths that pin nothing, and of
+/// registered buffers, which are locked once and as a whole.
 ///
-/// The kernel counts the whole pages of a call and two more, since the ends may lie anywhere in theirs:
-/// `mm_account_pinned_pages` in `net/core/skbuff.c`, `io_notif_account_mem` in `io_uring/notif.h`.
+/// The kernel counts the whole pages of a call and two more, since the ends may lie anywhere in
+/// theirs: `mm_account_pinned_pages` in `net/core/skbuff.c`, `io_notif_account_mem` in
+/// `io_uring/notif.h`.
 fn pinned_pages(case: &Case) -> Option<usize> {
     let pins_each_call = case.path.is_zero_copy() && case.engine != Engine::UringFixed;
     let turn = case.shape.messages(case.payload_bytes);
@@ -140,8 +143,8 @@ fn pinned_pages(case: &Case) -> Option<usize> {
     pins_each_call.then_some(largest_bytes / page_bytes() + 2)
 }
 
-/// Why `RLIMIT_MEMLOCK` forbids a case; none where it does not. A case whose calls fit one at a time is allowed: a
-/// call that finds the limit used up waits.
+/// Why `RLIMIT_MEMLOCK` forbids a case; none where it does not. A case whose calls fit one at a
+/// time is allowed: a call that finds the limit used up waits.
 #[must_use]
 pub fn pin_problem(case: &Case) -> Option<String> {
     pin_problem_under(host::pinnable_bytes()?, case)
@@ -191,7 +194,8 @@ mod tests {
     fn a_limit_of_locked_memory_forbids_what_one_call_pins_beyond_it() {
         let case =
             |path, payload_bytes| Case { path, payload_bytes, layout: Layout::Page, ..Case::default() };
-        // Whole pages of the call and two more: 16 pages hold 14 of payload and what is less than a page.
+        // Whole pages of the call and two more: 16 pages hold 14 of payload and what is less than a
+        // page.
         let limit = 16 * page_bytes() as u64;
         for (payload_bytes, is_forbidden) in [
             (64, false),

@@ -15,8 +15,8 @@ use crate::message::Message;
 /// From the moment that a value is given to a queue until it is given back, and for good if it is
 /// never dropped:
 /// - [`pieces`](Self::pieces), [`piece`](Self::piece) and [`io_slices`](Self::io_slices) show the
-///   same memory each time, however often the value is moved. What lies in the value itself, such as
-///   `[u8; N]`, does not qualify;
+///   same memory each time, however often the value is moved. What lies in the value itself, such
+///   as `[u8; N]`, does not qualify;
 /// - [`total_bytes`](Self::total_bytes) and [`io_slices`](Self::io_slices) agree with the pieces;
 /// - the memory stays allocated, and *nobody* writes to it: not through another handle, another
 ///   mapping or a file either.
@@ -107,8 +107,9 @@ unsafe impl<A: Buffers, B: Buffers> Buffers for (A, B) {
 }
 
 /// A piece for each field.
-// SAFETY: a message owns its fields, lends them for writing only where it is borrowed for that itself, and their memory is
-// none of its own. That of a file in memory leaves this crate for no one.
+// SAFETY: a message owns its fields, lends them for writing only where it is borrowed for that
+// itself, and their memory is none of its own. That of a file in memory leaves this crate for no
+// one.
 unsafe impl Buffers for Message {
     fn pieces(&self) -> usize {
         self.fields()

@@ -1,5 +1,5 @@
-//! Which cells are visited next. It goes by what the comparisons spread and what a life costs, and never by which path
-//! is ahead: a choice by sign would favour one.
+//! Which cells are visited next. It goes by what the comparisons spread and what a life costs, and
+//! never by which path is ahead: a choice by sign would favour one.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::results::stats::Effect;
 const EVEN_LIVES: usize = 4;
 /// No cell is left with fewer lives, as far as the time allows, and none is precise before.
 const LEAST_LIVES: usize = 8;
-/// So many cells at least, if there are as many, are visited in a generation: other cells lie between the visits of
-/// one.
+/// So many cells at least, if there are as many, are visited in a generation: other cells lie
+/// between the visits of one.
 const LEAST_CELLS: usize = 4;
 
-/// Cells of which lives are to be had next, by their numbers; none where nothing is left to be measured. `left` is the
-/// time that there is.
+/// Cells of which lives are to be had next, by their numbers; none where nothing is left to be
+/// measured. `left` is the time that there is.
 pub(super) fn next_cells(cells: &[CellState], left: Duration) -> Vec<usize> {
     let open: Vec<usize> = (0..cells.len()).filter(|&cell| !cells[cell].done).collect();
     let lives = |cell: usize| cells[cell].lives;
@@ -31,8 +31,8 @@ pub(super) fn next_cells(cells: &[CellState], left: Duration) -> Vec<usize> {
     if !short.is_empty() && short.iter().map(owed).sum::<Duration>() >= left {
         return short;
     }
-    // The variance of a mean over lives falls most for the time where its spread is large, its lives are few and cheap:
-    // Neyman's allocation (Cochran, Sampling Techniques, 5.5).
+    // The variance of a mean over lives falls most for the time where its spread is large, its
+    // lives are few and cheap: Neyman's allocation (Cochran, Sampling Techniques, 5.5).
     let spreads = spreads(cells);
     let need = |&cell: &usize| {
         let cost = cells[cell].cost.of_life(super::VISITS_PER_LIFE).unwrap_or_default().as_secs_f64();
@@ -44,8 +44,9 @@ pub(super) fn next_cells(cells: &[CellState], left: Duration) -> Vec<usize> {
     by_need
 }
 
-/// Which cells are as precise as was asked for: the interval of each path against the baseline, as it would be printed of
-/// a sweep that was not resumed and whose controls are quiet, is narrower from end to end than `precision`.
+/// Which cells are as precise as was asked for: the interval of each path against the baseline, as
+/// it would be printed of a sweep that was not resumed and whose controls are quiet, is narrower
+/// from end to end than `precision`.
 pub(super) fn precise(cells: &[CellState], precision: f64) -> Vec<bool> {
     let effects = effects(cells);
     let family = Family::of(&effects.iter().flatten().copied().collect::<Vec<_>>(), 1);

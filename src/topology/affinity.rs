@@ -48,8 +48,8 @@ pub fn pin(cpus: &[usize]) -> Result<()> {
 
 /// The calling thread's CPUs, in ascending order.
 fn affinity() -> io::Result<Vec<usize>> {
-    // nix's, rustix's and glibc's fixed masks end at CPU 1023. The kernel refuses a mask that is shorter than
-    // its own with EINVAL.
+    // nix's, rustix's and glibc's fixed masks end at CPU 1023. The kernel refuses a mask that is
+    // shorter than its own with EINVAL.
     let mut words = vec![0; 1024 / WORD_BITS];
     loop {
         match get_affinity(&mut words) {
@@ -80,7 +80,8 @@ fn numbers(words: &[Word]) -> Vec<usize> {
 }
 
 fn get_affinity(words: &mut [Word]) -> io::Result<()> {
-    // SAFETY: the kernel writes at most as many bytes as the slice, which is borrowed for writing, has.
+    // SAFETY: the kernel writes at most as many bytes as the slice, which is borrowed for writing,
+    // has.
     let result =
         unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(words), words.as_mut_ptr()) };
     Errno::result(result).map(drop).map_err(Into::into)

@@ -9,11 +9,12 @@ use once_cell::sync::OnceCell;
 use crate::error::Result;
 use crate::host::file;
 
-/// What is assumed of the last-level caches together where the kernel does not describe them: more than most
-/// machines of one socket have.
+/// What is assumed of the last-level caches together where the kernel does not describe them: more
+/// than most machines of one socket have.
 const ASSUMED_BYTES: usize = 256 << 20;
 
-/// Bytes of all last-level caches of the machine together. Looked up once in the life of the process.
+/// Bytes of all last-level caches of the machine together. Looked up once in the life of the
+/// process.
 ///
 /// # Errors
 /// A file that could not be read at this moment: that is no cache without a description.

@@ -8,8 +8,8 @@ use crate::environment::Core;
 use crate::error::Result;
 use crate::host::file;
 
-/// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below `root`.
-/// A CPU of which the kernel says nothing is a core of its own.
+/// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below
+/// `root`. A CPU of which the kernel says nothing is a core of its own.
 ///
 /// # Errors
 /// A file that could not be read at this moment.

@@ -1,5 +1,5 @@
-//! The driver, the offloads and the queues of a network port, by `SIOCETHTOOL` (see `netdevice(7)` and
-//! `<linux/ethtool.h>`). Any user may ask for these.
+//! The driver, the offloads and the queues of a network port, by `SIOCETHTOOL` (see `netdevice(7)`
+//! and `<linux/ethtool.h>`). Any user may ask for these.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -71,7 +71,8 @@ impl Ethtool {
         (rings[0], coalesce[0], channels[0]) = (GET_RINGS, GET_COALESCE, GET_CHANNELS);
         let says = |words: &mut [u32]| self.request(port, words).is_ok();
         let queues = Queues {
-            // What may be set comes first, in four words; then what is, in the same order: receive, mini, jumbo, send.
+            // What may be set comes first, in four words; then what is, in the same order: receive,
+            // mini, jumbo, send.
             ring_packets: says(&mut rings).then_some((rings[5], rings[8])),
             coalesced_us: says(&mut coalesce).then_some((coalesce[1], coalesce[5])),
             // The most of receive, send, other and combined; then what there is.
@@ -82,8 +83,8 @@ impl Ethtool {
         Ok((queues.ring_packets.is_some() || !queues.interrupt_cpus.is_empty()).then_some(queues))
     }
 
-    /// Has the kernel fill a command's structure, which is all 32-bit words or bytes and begins with the
-    /// command.
+    /// Has the kernel fill a command's structure, which is all 32-bit words or bytes and begins
+    /// with the command.
     fn request(&self, port: &str, words: &mut [u32]) -> io::Result<()> {
         let needed_words = match words.first() {
             Some(&GET_DRIVER_INFO) => DRIVER_INFO_BYTES / 4,
@@ -102,15 +103,15 @@ impl Ethtool {
         }
         let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_data: words.as_mut_ptr().cast() };
         let mut request = libc::ifreq { ifr_name: name, ifr_ifru };
-        // SAFETY: the request is live, its name ends in a zero byte, and its data are as long as the
-        // command's structure, which is the most that the kernel writes.
+        // SAFETY: the request is live, its name ends in a zero byte, and its data are as long as
+        // the command's structure, which is the most that the kernel writes.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
         Errno::result(result).map(drop).map_err(Into::into)
     }
 }
 
-/// The CPUs that a port's interrupts may go to, in the order of the interrupts' numbers; read from the files below
-/// `root`. A virtio port's interrupts belong to the PCI device that it sits on.
+/// The CPUs that a port's interrupts may go to, in the order of the interrupts' numbers; read from
+/// the files below `root`. A virtio port's interrupts belong to the PCI device that it sits on.
 fn interrupt_cpus(root: &Path, port: &str) -> Result<Vec<String>> {
     let device = root.join("sys/class/net").join(port).join("device");
     let mut entries = file::entries(&device.join("msi_irqs"))?;

@@ -17,8 +17,8 @@ pub struct Found {
     pub answer: Answer,
     /// What the kernel said of the way's zero-copy sends.
     pub zero_copy: ZeroCopyCounts,
-    /// What a card's driver may take for a fragment until the way is no longer ahead, in nanoseconds: by size, well above
-    /// the threshold.
+    /// What a card's driver may take for a fragment until the way is no longer ahead, in
+    /// nanoseconds: by size, well above the threshold.
     pub bearable_ns: Vec<(usize, f64)>,
 }
 
@@ -198,7 +198,8 @@ fn copied(of_way: &[&Found]) -> Option<String> {
     Some(format!("the kernel copied {copied} {words}"))
 }
 
-/// Of what a way is held against, what is the hardest to beat: the last threshold, if there are thresholds for all.
+/// Of what a way is held against, what is the hardest to beat: the last threshold, if there are
+/// thresholds for all.
 fn hardest<'f>(of_way: &[&'f Found]) -> (&'f Found, Threshold) {
     let rank = |found: &Found| match found.answer.threshold {
         _ if found.answer.failed.is_some() => (3, 0.0),
@@ -216,8 +217,8 @@ fn hardest<'f>(of_way: &[&'f Found]) -> (&'f Found, Threshold) {
     (hardest, hardest.answer.threshold)
 }
 
-/// The answers as constants of a program. `surroundings` are lines that say when, where and how it was measured; they
-/// stand in each constant's comment.
+/// The answers as constants of a program. `surroundings` are lines that say when, where and how it
+/// was measured; they stand in each constant's comment.
 #[must_use]
 pub fn constants(found: &[Found], language: Language, surroundings: &[String]) -> String {
     let ways = ways(found);
@@ -370,14 +371,11 @@ zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4 KiB on (9
         assert_eq!(
             constants(&all, Language::Rust, &surroundings),
             "\
-// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that was measured.
-// Measured on 2026-01-02.
-// By sendpath tune * /
-// No ONE_COPY_FROM_BYTES.
+// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that
+// was measured. Measured on 2026-01-02. By sendpath tune * / No ONE_COPY_FROM_BYTES.
 
-/// zero_copy/page is cheaper than two_copy/heap and one_copy/heap from this payload on, in bytes; 95 % interval 65000 to 69000.
-/// Measured on 2026-01-02.
-/// By sendpath tune * /
+/// zero_copy/page is cheaper than two_copy/heap and one_copy/heap from this payload on, in bytes;
+/// 95 % interval 65000 to 69000. Measured on 2026-01-02. By sendpath tune * /
 pub const ZERO_COPY_FROM_BYTES: usize = 67_000;
 "
         );

@@ -1,8 +1,9 @@
 //! From which size on a way to send pays: the search for the sizes at which two ways cost the same.
 //!
-//! What is measured is a *life*, as in a sweep: new instances of two arms, ten rounds in random order, and of those one
-//! number, the median log ratio. A sweep measures given sizes; here, what was measured says which size is next.
-//! docs/book/src/tune.md has the method and how often it is wrong.
+//! What is measured is a *life*, as in a sweep: new instances of two arms, ten rounds in random
+//! order, and of those one number, the median log ratio. A sweep measures given sizes; here, what
+//! was measured says which size is next. docs/book/src/tune.md has the method and how often it is
+//! wrong.
 
 mod curve;
 pub mod format;
@@ -22,8 +23,8 @@ pub use rig_lives::{FragmentCost, Question, RigLives};
 use search::{Look, Next, Search};
 pub use search::{Measured, Range, Reason, Threshold};
 
-/// After so many failures a question is given up: each may take a deadline of some seconds, and the others need that
-/// time.
+/// After so many failures a question is given up: each may take a deadline of some seconds, and the
+/// others need that time.
 const MAX_FAILURES: u32 = 3;
 
 /// One life that is to be had of a question's two arms.
@@ -37,8 +38,8 @@ pub struct Asked {
 
 /// What is measured: the real pairs, or a simulation of them in tests.
 pub trait Lives {
-    /// One life of each that is asked for, side by side. Of each, how much better the arm was than the baseline, on a log
-    /// scale; or why there is no such number.
+    /// One life of each that is asked for, side by side. Of each, how much better the arm was than
+    /// the baseline, on a log scale; or why there is no such number.
     fn live(&mut self, asked: &[Asked]) -> Vec<Result<f64, String>>;
 
     /// The time since it was made.
@@ -96,8 +97,9 @@ struct State {
     failed: Option<String>,
 }
 
-/// Looks for the threshold of each question, given by the range of its sizes, until all are as precise as was asked for,
-/// `time` is over, or `interrupted` is set; then the lives that were begun are finished first.
+/// Looks for the threshold of each question, given by the range of its sizes, until all are as
+/// precise as was asked for, `time` is over, or `interrupted` is set; then the lives that were
+/// begun are finished first.
 pub fn tune(
     lives: &mut impl Lives,
     questions: &[Range],

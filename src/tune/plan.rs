@@ -5,7 +5,8 @@ use std::fmt;
 use super::{Question, Range};
 use crate::case::{Cell, Engine, Layout, SendPath, Series, Shape};
 
-/// The fields of a message in which a threshold for fields is looked for, but the last: these have the size in question.
+/// The fields of a message in which a threshold for fields is looked for, but the last: these have
+/// the size in question.
 const EQUAL_FIELDS: usize = 7;
 /// The last field: large enough that it is gathered, whatever the others are.
 const LAST_FIELD_BYTES: usize = 64 << 10;
@@ -129,8 +130,9 @@ fn of_fields(cell: Cell, bytes: usize) -> Cell {
     Cell { payload_bytes: EQUAL_FIELDS * bytes + LAST_FIELD_BYTES, shape, ..cell }
 }
 
-/// What is looked for of some ways: of each, from which payload on it beats [`baseline`]; of one that sends without a copy
-/// from which on it beats `one_copy`, too, if that is among them; and of a hybrid its threshold.
+/// What is looked for of some ways: of each, from which payload on it beats [`baseline`]; of one
+/// that sends without a copy from which on it beats `one_copy`, too, if that is among them; and of
+/// a hybrid its threshold.
 #[must_use]
 pub fn lines(ways: &[Series]) -> Vec<Line> {
     let whole = || ways.iter().copied().filter(|way| !way.path.has_threshold() && *way != baseline());

@@ -1,10 +1,12 @@
-//! Which size is measured next, and what can be said of what was measured. Pure: it neither measures nor draws lots.
+//! Which size is measured next, and what can be said of what was measured. Pure: it neither
+//! measures nor draws lots.
 //!
-//! A search begins with *posts*: sizes eight times apart, each measured in two lives, which show on which side of 0 the
-//! log ratio is. Between the last post at which the arm loses and the first from which on it pays, one size after the
-//! other is measured: each at an end of the present interval, where it shrinks it most. The interval is Fieller's, of a
-//! parabola through what lies in the surroundings; and since a parabola does not bend as every cost does, the interval
-//! holds those of narrower surroundings as well.
+//! A search begins with *posts*: sizes eight times apart, each measured in two lives, which show on
+//! which side of 0 the log ratio is. Between the last post at which the arm loses and the first
+//! from which on it pays, one size after the other is measured: each at an end of the present
+//! interval, where it shrinks it most. The interval is Fieller's, of a parabola through what lies
+//! in the surroundings; and since a parabola does not bend as every cost does, the interval holds
+//! those of narrower surroundings as well.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,8 +24,8 @@ const POST_FACTOR: usize = 8;
 const POST_LIVES: usize = 2;
 /// Of fewer lives at a size it cannot be told which lie far out.
 const MIN_CLIPPED: usize = 4;
-/// Of the first look at a post, the chance that it takes noise for a side. A look at k lives more has this by the square
-/// of k + 1, so that all together have less than twice as much.
+/// Of the first look at a post, the chance that it takes noise for a side. A look at k lives more
+/// has this by the square of k + 1, so that all together have less than twice as much.
 const POST_ERROR: f64 = 0.03;
 /// The surroundings that the curve is fitted in, to either side, on the logarithm of the size.
 const SURROUNDINGS: f64 = 1.5;
@@ -33,10 +35,11 @@ const NARROWER: [f64; 3] = [0.7, 0.35, 0.18];
 const NARROWER_LIVES: usize = 8;
 /// A fit takes so many different sizes.
 const SIZES: usize = 4;
-/// Fewer lives in the surroundings say too little about their own spread: a search that stopped at them would stop where
-/// the spread happens to look small.
+/// Fewer lives in the surroundings say too little about their own spread: a search that stopped at
+/// them would stop where the spread happens to look small.
 const LEAST_LIVES: usize = 14;
-/// How far from the estimate the first sizes between two posts are, and how far the next ones may be at most.
+/// How far from the estimate the first sizes between two posts are, and how far the next ones may
+/// be at most.
 const FIRST_STEP: f64 = 0.5;
 const LONGEST_STEP: f64 = 0.7;
 
@@ -134,8 +137,8 @@ impl fmt::Display for Reason {
 pub struct Measured {
     /// The size.
     pub bytes: usize,
-    /// How many times as fast as the baseline the arm was, with its 95 % interval by the spread that is usual among all
-    /// sizes.
+    /// How many times as fast as the baseline the arm was, with its 95 % interval by the spread
+    /// that is usual among all sizes.
     pub ratio: Estimate,
     /// Lives.
     pub lives: usize,
@@ -180,7 +183,8 @@ impl Search {
         Self { range, posts: range.posts(), lives: BTreeMap::new() }
     }
 
-    /// Takes in what a life measured: how much better the arm was than the baseline, on a log scale.
+    /// Takes in what a life measured: how much better the arm was than the baseline, on a log
+    /// scale.
     pub(super) fn add(&mut self, bytes: usize, log_ratio: f64) {
         self.lives.entry(bytes).or_default().push(log_ratio);
     }
@@ -203,8 +207,8 @@ impl Search {
         self.lives.keys().map(measured).collect()
     }
 
-    /// The largest post below one at which the arm loses, at which it pays all the same: there is more than one
-    /// crossing.
+    /// The largest post below one at which the arm loses, at which it pays all the same: there is
+    /// more than one crossing.
     pub(super) fn pays_below(&self) -> Option<usize> {
         let spread = self.spread();
         let sides: Vec<Side> = self.posts.iter().map(|&bytes| self.side(bytes, &spread)).collect();
@@ -294,8 +298,8 @@ impl Search {
         if below > above { high } else { low }
     }
 
-    /// The fit between two posts that are `width` apart, around what `straight` says and then around what it says
-    /// itself.
+    /// The fit between two posts that are `width` apart, around what `straight` says and then
+    /// around what it says itself.
     fn fit(&self, straight: f64, width: f64) -> Option<Fit> {
         let (mut at, mut radius) = (straight, width);
         let mut fit = None;
@@ -329,7 +333,8 @@ impl Search {
         None
     }
 
-    /// The fit in surroundings of `radius`; none where there are too few lives or sizes in them, or all to one side.
+    /// The fit in surroundings of `radius`; none where there are too few lives or sizes in them, or
+    /// all to one side.
     fn fit_within(&self, at: f64, radius: f64, least_lives: usize) -> Option<Fit> {
         let near = || {
             self.lives
@@ -351,8 +356,8 @@ impl Search {
         self.lives.get(&bytes).map_or(&[], Vec::as_slice)
     }
 
-    /// What is usual among lives at the same size: the spread of one, as a standard error. By the median distance from
-    /// their mean, so that a few that lie far out do not decide it.
+    /// What is usual among lives at the same size: the spread of one, as a standard error. By the
+    /// median distance from their mean, so that a few that lie far out do not decide it.
     fn spread(&self) -> Effect {
         let mut distances = Vec::new();
         let mut degrees = 0.0;
@@ -370,8 +375,8 @@ impl Search {
         Effect { log_mean: 0.0, standard_error, instances: 1, degrees_of_freedom }
     }
 
-    /// The mean at a size, as sure as `spread` lets it be, or less where its own lives differ more. Where there are enough
-    /// to tell, what lies far out counts as if it lay at the border.
+    /// The mean at a size, as sure as `spread` lets it be, or less where its own lives differ more.
+    /// Where there are enough to tell, what lies far out counts as if it lay at the border.
     fn effect(&self, bytes: usize, spread: &Effect) -> Effect {
         let mut lives = self.at(bytes).to_vec();
         let instances = lives.len();
@@ -411,7 +416,8 @@ impl Search {
     }
 }
 
-/// Where the curve through some surroundings passes 0, from which size to which they go, and how many lives are in them.
+/// Where the curve through some surroundings passes 0, from which size to which they go, and how
+/// many lives are in them.
 struct Fit {
     root: Root,
     from: f64,

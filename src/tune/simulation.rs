@@ -1,7 +1,8 @@
-//! A thousand simulated searches of each kind: how often is the interval wrong, and what would a grid of sizes take?
+//! A thousand simulated searches of each kind: how often is the interval wrong, and what would a
+//! grid of sizes take?
 //!
-//! What is simulated is a life: the log ratio that it gives. The search is the real one. How a life comes about of bursts
-//! is tested in `rig_lives`.
+//! What is simulated is a life: the log ratio that it gives. The search is the real one. How a life
+//! comes about of bursts is tested in `rig_lives`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -28,18 +29,19 @@ enum Machine {
     Calm,
     /// The same, and one life in seven is eight times as noisy.
     Hit,
-    /// The same as calm, and for some lives at a time the ratio is shifted: by a third of a life's noise, correlated by
-    /// 0.8 with the life before.
+    /// The same as calm, and for some lives at a time the ratio is shifted: by a third of a life's
+    /// noise, correlated by 0.8 with the life before.
     Drifting,
 }
 
 /// What an arm gains on the baseline, by size.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
-    /// Both cost a fixed part and a part by the byte, and they cost the same at the crossing. At small sizes the arm
-    /// costs 16 to 57 % more, at large ones 26 to 45 % less.
+    /// Both cost a fixed part and a part by the byte, and they cost the same at the crossing. At
+    /// small sizes the arm costs 16 to 57 % more, at large ones 26 to 45 % less.
     Costs,
-    /// The same with a step of 4 % at some size up to 1.8 times above or below the crossing, as where fields pass a page.
+    /// The same with a step of 4 % at some size up to 1.8 times above or below the crossing, as
+    /// where fields pass a page.
     Step,
     /// As costs, with a slope that is less than half as steep below the crossing as above it.
     Bend,
@@ -208,8 +210,8 @@ fn the_interval_of_a_planted_crossing_covers_it() {
     }
 }
 
-/// The lives of a grid, eight times the size being cut into so many steps, with so many lives at each; and what the same
-/// fit says of them.
+/// The lives of a grid, eight times the size being cut into so many steps, with so many lives at
+/// each; and what the same fit says of them.
 fn grid(steps: i32, lives: u32) -> (usize, f64) {
     let mut halves = Vec::new();
     let mut taken = 0;

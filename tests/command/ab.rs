@@ -1,4 +1,5 @@
-//! The commands `ab`, `compare` and `history`: verdicts and exit codes, formats, faults, and what is left behind.
+//! The commands `ab`, `compare` and `history`: verdicts and exit codes, formats, faults, and what
+//! is left behind.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +59,8 @@ fn ab(arguments: &str) -> Command {
 
 /// A program that answers as a worker does, with numbers that are given.
 struct Fake {
-    /// Nanoseconds for a message: the first process has the first, the next process the next, and so on in turn.
+    /// Nanoseconds for a message: the first process has the first, the next process the next, and
+    /// so on in turn.
     message_ns: Vec<u64>,
 }
 
@@ -168,7 +170,8 @@ fn exit_codes() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether two values are the same, their numbers to nine digits: the last ones differ between processors.
+/// Whether two values are the same, their numbers to nine digits: the last ones differ between
+/// processors.
 fn alike(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -186,7 +189,8 @@ fn alike(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Compares an output with its file in tests/golden/ab. `SENDPATH_BLESS=1 cargo test --test command ab` writes the files.
+/// Compares an output with its file in tests/golden/ab.
+/// `SENDPATH_BLESS=1 cargo test --test command ab` writes the files.
 fn golden(name: &str, text: &str) -> Result<(), Failed> {
     let path = Path::new("tests/golden/ab").join(name);
     if std::env::var_os("SENDPATH_BLESS").is_some() {
@@ -241,7 +245,8 @@ fn documented() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What Bencher's adapter takes: `JsonV0Results` of `lib/bencher_adapter/src/adapters/json/v0.rs`, and `JsonNewMetric`.
+/// What Bencher's adapter takes: `JsonV0Results` of `lib/bencher_adapter/src/adapters/json/v0.rs`,
+/// and `JsonNewMetric`.
 type BencherResults = BTreeMap<String, BTreeMap<String, BencherMetric>>;
 
 #[derive(Deserialize)]
@@ -252,7 +257,8 @@ struct BencherMetric {
     upper_value: Option<f64>,
 }
 
-/// What github-action-benchmark takes: `BenchmarkResult` of its `src/extract.ts`, which copies these keys and no others.
+/// What github-action-benchmark takes: `BenchmarkResult` of its `src/extract.ts`, which copies
+/// these keys and no others.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "that they are there, and of these types, is what is tested")]
@@ -264,9 +270,9 @@ struct BenchmarkResult {
     extra: Option<String>,
 }
 
-/// Both services take what a command printed only if it exits with 0: `bencher run` by its own rule (`is_success` in
-/// `generate_local_report`, services/cli/src/bencher/sub/run/mod.rs), github-action-benchmark since a workflow's step
-/// ends there.
+/// Both services take what a command printed only if it exits with 0: `bencher run` by its own rule
+/// (`is_success` in `generate_local_report`, services/cli/src/bencher/sub/run/mod.rs),
+/// github-action-benchmark since a workflow's step ends there.
 fn taken_by_a_service(output: &Output) -> Result<String, Failed> {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -280,7 +286,8 @@ fn services() -> Result<(), Failed> {
     let bencher: BencherResults = serde_json::from_str(&taken_by_a_service(&slower("--bencher")?)?)?;
     assert_eq!(bencher.len(), 2);
     for (case, measures) in &bencher {
-        // Built in, with these slugs and units: `create_measure!` in lib/bencher_json/src/project/measure/built_in.rs.
+        // Built in, with these slugs and units: `create_measure!` in
+        // lib/bencher_json/src/project/measure/built_in.rs.
         let value = |measure: &str| measures.get(measure).map(|metric| metric.value);
         assert!(value("latency").is_some_and(|ns| (1200.0..1202.0).contains(&ns)), "{case}");
         // One pair, so that a message takes what a round trip takes.
@@ -317,8 +324,8 @@ fn nothing_for_a_service() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The comment of a run that exits with `code`. It says what standard error says, and has the marker by which a workflow
-/// finds the one before it.
+/// The comment of a run that exits with `code`. It says what standard error says, and has the
+/// marker by which a workflow finds the one before it.
 fn comment_on_failure(output: &Output, code: i32, word: &str) -> Result<(), Failed> {
     let (text, comment) = (stderr(output), String::from_utf8(output.stdout.clone())?);
     assert_eq!(output.status.code(), Some(code), "{word}: {text}");
@@ -437,7 +444,8 @@ fn real_workers() -> Result<(), Failed> {
     let json: Value = serde_json::from_slice(&output.stdout)?;
     assert_eq!(json["outcome"]["blocks"], 4, "{json}");
     let comparisons = json["outcome"]["comparisons"].as_array().ok_or("no comparisons")?;
-    // A 99th percentile takes more round trips than a busy machine makes in a block, so that it may be left out.
+    // A 99th percentile takes more round trips than a busy machine makes in a block, so that it may
+    // be left out.
     for (size, metric) in [("64B", "throughput"), ("64B", "p50"), ("4096B", "throughput"), ("4096B", "p50")] {
         let case = format!("rr/two_copy/heap/{size}/1T/free");
         let found = comparisons.iter().filter(|found| found["case"] == *case && found["metric"] == metric);
@@ -452,7 +460,8 @@ fn real_workers() -> Result<(), Failed> {
             "{comparison}"
         );
     }
-    // Which verdicts these are is up to the machine. The exit code has to be the one that follows from them.
+    // Which verdicts these are is up to the machine. The exit code has to be the one that follows
+    // from them.
     let margin = json["outcome"]["margin"].as_f64().ok_or("no margin")?;
     let may_be_worse = |comparison: &Value| {
         comparison["metric"] == "throughput"
@@ -590,7 +599,8 @@ fn left(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
         .collect())
 }
 
-/// A package whose program is a fake worker. Its number is in a package beside it, which it depends on.
+/// A package whose program is a fake worker. Its number is in a package beside it, which it depends
+/// on.
 const FAKE: &str = r#"
 use std::io::BufRead;
 
@@ -653,7 +663,8 @@ fn revisions() -> Result<(), Failed> {
         let json = serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {text}"))?;
         Ok((output.status.code(), json, text))
     };
-    // The change's files are older than the checkout of the base, so that cargo alone would not build them.
+    // The change's files are older than the checkout of the base, so that cargo alone would not
+    // build them.
     write_number(repository.path(), 1200)?;
     let (code, json, text) = ab("HEAD")?;
     assert_eq!(code, Some(1), "{json}");
@@ -683,7 +694,8 @@ fn broken_revision() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits until the pipe has something to read, or until all who could write to it are gone; gives what was read.
+/// Waits until the pipe has something to read, or until all who could write to it are gone; gives
+/// what was read.
 fn read_soon(pipe: &mut fs::File) -> Result<Vec<u8>, Failed> {
     let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], PollTimeout::from(60_000u16))?;
     assert_eq!(ready, 1, "nothing for 60 s");
@@ -749,9 +761,9 @@ fn sweep(out: &Path, sizes: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Copies a sweep without the sizes in `without`. Its samples become those of six generations. A message took the
-/// first of `message_ns` in every even generation, and the second in every odd one; all other columns are those of
-/// the first generation.
+/// Copies a sweep without the sizes in `without`. Its samples become those of six generations. A
+/// message took the first of `message_ns` in every even generation, and the second in every odd
+/// one; all other columns are those of the first generation.
 fn copy_sweep(from: &Path, to: &Path, without: &[&str], message_ns: [u64; 2]) -> Result<(), Failed> {
     fs::create_dir_all(to)?;
     fs::copy(from.join("environment.json"), to.join("environment.json"))?;

@@ -181,7 +181,8 @@ fn numbers(text: &str) -> (Vec<f64>, String) {
     (numbers, words.join(" "))
 }
 
-/// The times of a line such as `mean 18.1 \u{b5}s, p50 17.5 \u{b5}s`, each behind its name, in nanoseconds.
+/// The times of a line such as `mean 18.1 \u{b5}s, p50 17.5 \u{b5}s`, each behind its name, in
+/// nanoseconds.
 fn times_ns(line: &str, names: &[&str]) -> Result<Vec<f64>, Failed> {
     let parts: Vec<&str> = line.split(", ").collect();
     assert_eq!(parts.len(), names.len(), "{line}");

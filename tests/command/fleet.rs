@@ -1,4 +1,5 @@
-//! Many sweeps of many machines: which are called out of the ordinary, from which files, in what memory.
+//! Many sweeps of many machines: which are called out of the ordinary, from which files, in what
+//! memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -137,7 +138,8 @@ fn summaries() -> Result<(), Failed> {
     fs::write(&summary, &altered)?;
     let value = |digest: &Digest| digest.cases[0].measures[0].1.value;
     assert!((value(&Digest::read(&folder)?) - 123_456.0).abs() < 1e-9);
-    // Not where rows were added since, nor where it cannot be read, nor where an earlier version wrote it.
+    // Not where rows were added since, nor where it cannot be read, nor where an earlier version
+    // wrote it.
     let rows = fs::read_to_string(&samples)?;
     let last = rows.lines().last().ok_or("no rows")?;
     fs::write(&samples, format!("{rows}{last}\n"))?;
@@ -203,8 +205,8 @@ fn page() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The bar for hundreds of sweeps is in `experiments/fleet.rs`. Here it is that the rows of all are never in memory
-/// together.
+/// The bar for hundreds of sweeps is in `experiments/fleet.rs`. Here it is that the rows of all are
+/// never in memory together.
 fn memory() -> Result<(), Failed> {
     let into = tempfile::tempdir()?;
     let size = Size { lives: 8, rounds: 10, bins: 100 };

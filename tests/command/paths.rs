@@ -39,7 +39,8 @@ pub fn trials() -> Vec<Trial> {
                         Err(error) if pins(way) && size == "16M" => {
                             beyond_memlock(&error)?;
                         }
-                        // Nor, as one, the memory of all messages on pages of their own, beside the ring's.
+                        // Nor, as one, the memory of all messages on pages of their own, beside the
+                        // ring's.
                         Err(error) if engine == Engine::UringFixed && size == "4097" => {
                             beyond_memlock(&error)?;
                         }
@@ -50,7 +51,8 @@ pub fn trials() -> Vec<Trial> {
             }));
             let case = of_way.clone();
             trials.push(in_namespaces(&format!("shapes/{name}"), move || {
-                // A header before a body, as many fields as there may be, sizes of all kinds, and a trace.
+                // A header before a body, as many fields as there may be, sizes of all kinds, and a
+                // trace.
                 for (shape, receiver) in [
                     ("header", "buffer"),
                     ("fields:64", "mmap"),

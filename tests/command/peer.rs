@@ -1,4 +1,5 @@
-//! A client that a command starts or reaches: whatever goes wrong with it is said within ten seconds, and nothing is left.
+//! A client that a command starts or reaches: whatever goes wrong with it is said within ten
+//! seconds, and nothing is left.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -248,8 +249,8 @@ fn nothing_is_left() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Connects to `address` until told to stop, again and again, and says this and that. Counts the connections, and the
-/// bytes that came back.
+/// Connects to `address` until told to stop, again and again, and says this and that. Counts the
+/// connections, and the bytes that came back.
 fn storm(address: SocketAddr, stop: &AtomicBool, connected: &AtomicU64, answered: &AtomicU64) {
     const SAID: [&[u8]; 6] =
         [&[], &[1, 0, 0, 0, 0, 0, 0, 0], &[7; 19], &[0; 20], &[7; 64], b"GET / HTTP/1.1\r\n\r\n"];
@@ -386,7 +387,8 @@ fn doctor_examines_both() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Something else is said on the control line while it measures: in a burst, or between two of them.
+/// Something else is said on the control line while it measures: in a burst, or between two of
+/// them.
 fn no_frame_is_named() -> Result<(), Failed> {
     for delay in ["0.3", "0.35", "0.4"] {
         let peer =
@@ -440,8 +442,9 @@ fn cut_wire() -> Result<Completion, Failed> {
 
 const NO_NAMESPACES: &str = "ip, nsenter or unshare is missing, or namespaces are forbidden";
 
-/// A run between two namespaces that this test makes, with nothing but `unshare`, `nsenter` and `ip`: as two machines would
-/// have it. `meanwhile` is what the shell does first. None where there cannot be any.
+/// A run between two namespaces that this test makes, with nothing but `unshare`, `nsenter` and
+/// `ip`: as two machines would have it. `meanwhile` is what the shell does first. None where there
+/// cannot be any.
 fn in_namespaces(options: &str, meanwhile: &str) -> Result<Option<Output>, Failed> {
     let is_root = nix::unistd::geteuid().is_root();
     let unshare = if is_root { "unshare --net" } else { "unshare --map-root-user --net" };

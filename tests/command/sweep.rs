@@ -1,4 +1,5 @@
-//! `sendpath sweep` and `sendpath report`, as a person calls them: what is on disk after whatever end.
+//! `sendpath sweep` and `sendpath report`, as a person calls them: what is on disk after whatever
+//! end.
 
 #![allow(clippy::unnecessary_wraps, reason = "a trial returns a result")]
 
@@ -55,7 +56,8 @@ fn read(folder: &Path) -> Result<StoredSweep, Failed> {
     Ok(store::read(folder)?)
 }
 
-/// What a sweep is told to end after as many generations as it takes at least: seven, one of which is counted.
+/// What a sweep is told to end after as many generations as it takes at least: seven, one of which
+/// is counted.
 const SHORTEST: &str = "--time 10m --precision 100%";
 
 /// A short sweep, and where it lies.
@@ -113,8 +115,8 @@ fn ends_when_precise() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Starts a long sweep and returns when it has measured something. The lines that follow on standard error come from
-/// the thread, when it is over.
+/// Starts a long sweep and returns when it has measured something. The lines that follow on
+/// standard error come from the thread, when it is over.
 fn started(out: &Path) -> Result<(Child, JoinHandle<Vec<String>>), Failed> {
     let mut child =
         sweep("--time 10m --precision 0.01%", out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
@@ -147,7 +149,8 @@ fn interrupted() -> Result<(), Failed> {
     let (start, time) = command.split_once("--time=").ok_or_else(|| format!("no time is left: {command}"))?;
     let (seconds, end) = time.split_once('s').ok_or("no unit")?;
     assert!(seconds.parse::<u64>()? <= 600, "{command}");
-    // A variable that was set for all commands of the shell does not keep the printed one from running.
+    // A variable that was set for all commands of the shell does not keep the printed one from
+    // running.
     let resume = |more: &str| pasted(&format!("export SENDPATH_SIZES=64,4K; {start}--time=1s{end} {more}"));
     let output = resume("")?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -185,8 +188,9 @@ fn killed() -> Result<(), Failed> {
 fn failing_case() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("sweep");
-    // 64 pairs take more descriptors than there are, one pair does not. With this seed so many of the failures follow
-    // each other that the connections of half-opened instances would fill the listener's queue.
+    // 64 pairs take more descriptors than there are, one pair does not. With this seed so many of
+    // the failures follow each other that the connections of half-opened instances would fill the
+    // listener's queue.
     let command = format!(
         "ulimit -n 60; exec {} sweep --netns loopback --receiver buffer --size 64 --threads 1,64 --path two_copy,one_copy --placement free \
          --counters none {SHORTEST} --seed 4 --out {}",
@@ -248,8 +252,8 @@ fn without_io_uring() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Where a sink cannot be had, as over loopback without root, one line says why, and the rest is measured. Asked for by
-/// name it is an error there.
+/// Where a sink cannot be had, as over loopback without root, one line says why, and the rest is
+/// measured. Asked for by name it is an error there.
 fn both_ways() -> Result<(), Failed> {
     let few = |more: &str| {
         let folder = tempfile::tempdir()?;

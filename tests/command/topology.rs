@@ -62,8 +62,8 @@ fn split_needs_two_cpus() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs a script in a network and mount namespace of its own, so that what it makes under /run/netns is
-/// seen by nobody else. `$SENDPATH` and `$SETUP` are the two programs.
+/// Runs a script in a network and mount namespace of its own, so that what it makes under
+/// /run/netns is seen by nobody else. `$SENDPATH` and `$SETUP` are the two programs.
 fn lasting(name: &str, script: impl Into<String>) -> Trial {
     let script = script.into();
     Trial::ignorable_test(name, move || {
@@ -145,8 +145,9 @@ for bad in 'up --mtu' 'up --mtu x' 'up --nic a' 'up --nic a a' 'down x' 'sideway
 done
 "#;
 
-// A bridge stands in for sit0, tunl0, gre0 and their like: where those modules are loaded, the kernel makes such a
-// device in every namespace, and as with a bridge, it cannot be moved to another.
+// A bridge stands in for sit0, tunl0, gre0 and their like: where those modules are loaded, the
+// kernel makes such a device in every namespace, and as with a bridge, it cannot be moved to
+// another.
 const IMMOVABLE: &str = r#"
 ip link add port_a type veth peer name port_b
 for arguments in '' '--nic port_a port_b'; do
@@ -161,8 +162,8 @@ ip link show port_a
 ip link show port_b
 "#;
 
-// `settings` prints what a port has to have again: not the carrier, and not what the kernel makes by itself.
-// port_a is up; port_b is down, and has an MTU and an address all the same.
+// `settings` prints what a port has to have again: not the carrier, and not what the kernel makes
+// by itself. port_a is up; port_b is down, and has an MTU and an address all the same.
 const CONFIGURED_PORTS: &str = r#"
 ip link add port_a type veth peer name far_a
 ip link add port_b mtu 1300 type veth peer name far_b

@@ -32,7 +32,8 @@ fn claim(text: &str, rows: usize) -> Claim {
     Claim { text: text.to_owned(), rows: (0..rows).map(|row| format!("case-{row}")).collect() }
 }
 
-/// Throughput against size on logarithmic axes: four lines, one of them dashed, one with a gap in its band.
+/// Throughput against size on logarithmic axes: four lines, one of them dashed, one with a gap in
+/// its band.
 fn throughput() -> Figure {
     let gbps = |path: usize, bytes: f64| {
         let (fixed_ns, ns_per_kib) = [(9_000.0, 85.0), (9_300.0, 60.0), (14_000.0, 66.0)][path];
@@ -81,7 +82,8 @@ fn tail() -> Figure {
     }
 }
 
-/// Ratios close to 1, on a logarithmic axis that spans no decade; a lone point; a value that no axis can show.
+/// Ratios close to 1, on a logarithmic axis that spans no decade; a lone point; a value that no
+/// axis can show.
 fn ratio() -> Figure {
     let ratios = [0.962, 0.971, 0.984, 0.997, 1.013, 1.042, 1.071, 1.088];
     let points = SIZES.iter().zip(ratios).enumerate();

@@ -1,5 +1,6 @@
-//! A generated fleet: sweeps of machines that differ from each other by a few percent, for tests and for
-//! `experiments/fleet.rs`. Each is a folder as `sendpath sweep` leaves it, rows and summary.
+//! A generated fleet: sweeps of machines that differ from each other by a few percent, for tests
+//! and for `experiments/fleet.rs`. Each is a folder as `sendpath sweep` leaves it, rows and
+//! summary.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,8 @@ pub struct Size {
     pub bins: u64,
 }
 
-/// Makes the folder of one sweep of `host`, whose messages all take `slower` times as long as they otherwise would.
+/// Makes the folder of one sweep of `host`, whose messages all take `slower` times as long as they
+/// otherwise would.
 pub fn sweep(into: &Path, host: &str, slower: f64, seed: u64, size: Size) -> Result<PathBuf> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let normal = |rng: &mut ChaCha8Rng, deviation: f64| {

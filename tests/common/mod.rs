@@ -23,7 +23,8 @@ pub fn clean(mut command: Command) -> Command {
     command
 }
 
-/// Has `command` run where `io_uring_setup(2)` fails with `errno`, as under a container's seccomp filter.
+/// Has `command` run where `io_uring_setup(2)` fails with `errno`, as under a container's seccomp
+/// filter.
 pub fn forbid_io_uring(command: &mut Command, errno: i32) {
     use std::os::unix::process::CommandExt;
 
@@ -75,8 +76,8 @@ static NO_NAMESPACES: LazyLock<Option<String>> = LazyLock::new(|| {
     (!output.status.success()).then(|| stderr(&output)).filter(|text| refused(text))
 });
 
-/// Whether this machine has what a way to send takes; says once what is missing. A test that is told that nothing may be
-/// skipped finds that out for itself.
+/// Whether this machine has what a way to send takes; says once what is missing. A test that is
+/// told that nothing may be skipped finds that out for itself.
 pub fn is_offered(way: Series) -> bool {
     static ANSWERS: Mutex<Vec<(Engine, bool)>> = Mutex::new(Vec::new());
     if way.engine == Engine::Syscall || std::env::var_os("SENDPATH_TEST_NO_SKIP").is_some() {
@@ -133,7 +134,8 @@ pub fn skip(reason: &str) -> Result<Completion, Failed> {
     Ok(Completion::ignored_with(reason.trim()))
 }
 
-/// Whether an error says that an ordinary user may not lock so much memory. For root it would be a fault.
+/// Whether an error says that an ordinary user may not lock so much memory. For root it would be a
+/// fault.
 pub fn is_beyond_memlock(error: &str) -> bool {
     !is_root() && error.contains("RLIMIT_MEMLOCK")
 }
@@ -150,7 +152,8 @@ pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
     if is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
 }
 
-/// As [`main`], the trials of many modules, each with its module's name, by which they can be chosen.
+/// As [`main`], the trials of many modules, each with its module's name, by which they can be
+/// chosen.
 pub fn of_modules<const N: usize>(modules: [(&str, Vec<Trial>); N]) -> ExitCode {
     let named = |(module, trials): (&str, Vec<Trial>)| {
         trials.into_iter().map(|trial| trial.with_kind(module)).collect::<Vec<_>>()

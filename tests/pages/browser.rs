@@ -58,7 +58,8 @@ fn works(page: &Page, width: u32, scheme: &str) -> Result<Completion, Failed> {
     show(page, width, scheme, WATCH, &checks)
 }
 
-/// Shows the page and lets axe look for what keeps people out: <https://github.com/dequelabs/axe-core>.
+/// Shows the page and lets axe look for what keeps people out:
+/// <https://github.com/dequelabs/axe-core>.
 fn accessible(page: &Page, width: u32, scheme: &str) -> Result<Completion, Failed> {
     let Some(file) = std::env::var_os(AXE) else {
         return skip(&format!("{AXE} does not name axe.min.js, which npm's axe-core has"));
@@ -68,8 +69,8 @@ fn accessible(page: &Page, width: u32, scheme: &str) -> Result<Completion, Faile
     show(page, width, scheme, &axe.replace("</script", "<\\/script"), AUDIT)
 }
 
-/// Shows the page in a frame of its own, since a window has a least width. `inside` runs before all else in the page,
-/// `outside` beside it; what that writes into `result` is the outcome.
+/// Shows the page in a frame of its own, since a window has a least width. `inside` runs before all
+/// else in the page, `outside` beside it; what that writes into `result` is the outcome.
 fn show(page: &Page, width: u32, scheme: &str, inside: &str, outside: &str) -> Result<Completion, Failed> {
     let Some(chromium) = chromium() else { return skip(crate::chromium::NONE) };
     let html = render(page)?;

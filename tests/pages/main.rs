@@ -1,4 +1,5 @@
-//! What a page of stored data says, and how it looks in a browser and on paper. Nothing is measured here.
+//! What a page of stored data says, and how it looks in a browser and on paper. Nothing is measured
+//! here.
 
 #[path = "../common/chromium.rs"]
 mod chromium;

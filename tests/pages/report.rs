@@ -161,7 +161,8 @@ fn study_a() -> Result<(), Failed> {
     Ok(())
 }
 
-/// `SENDPATH_BLESS=1 cargo test --test pages report` takes what comes out as what is expected from now on.
+/// `SENDPATH_BLESS=1 cargo test --test pages report` takes what comes out as what is expected from
+/// now on.
 fn golden() -> Result<(), Failed> {
     let folder = Path::new("tests/golden/sweep");
     let sweep = store::read(folder)?;
@@ -232,7 +233,8 @@ fn columns_are_explained() -> Result<(), Failed> {
     Ok(())
 }
 
-/// No row at all, one path alone, one that failed throughout, a stream: each has a page, and no claim without rows.
+/// No row at all, one path alone, one that failed throughout, a stream: each has a page, and no
+/// claim without rows.
 fn odd_sweeps() -> Result<(), Failed> {
     let all = study_a_records();
     let one: Vec<Record> =
@@ -278,7 +280,8 @@ fn report(folder: &Path) -> Command {
     command
 }
 
-/// The table of study A as it was, and once more with other receiver, other source and every time doubled.
+/// The table of study A as it was, and once more with other receiver, other source and every time
+/// doubled.
 fn receivers() -> Result<(), Failed> {
     let mut records = study_a_records();
     let others: Vec<Record> = records
@@ -396,7 +399,8 @@ fn timed_of(series: &[Series], shape: Shape, ns: impl Fn(Case) -> Option<f64>, s
 }
 
 fn first_sentences() -> Result<(), Failed> {
-    // Over veth zero-copy takes a quarter longer; alone it copies nothing, and pays for large messages.
+    // Over veth zero-copy takes a quarter longer; alone it copies nothing, and pays for large
+    // messages.
     let ns = |case: Case| {
         let kib = case.payload_bytes as f64 / 1024.0;
         let alone = case.receiver == Receiver::Sink;
@@ -462,7 +466,8 @@ fn first_sentences() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A card's driver that takes more for a fragment than `zero_copy` saves by one makes `one_copy` the faster one.
+/// A card's driver that takes more for a fragment than `zero_copy` saves by one makes `one_copy`
+/// the faster one.
 fn fragment_cost() -> Result<(), Failed> {
     let ns = |case: Case| {
         let kib = case.payload_bytes as f64 / 1024.0;
@@ -515,7 +520,8 @@ fn fragment_cost() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A series that some sizes alone have takes no part in what is said of all of them, and has a sentence of its own.
+/// A series that some sizes alone have takes no part in what is said of all of them, and has a
+/// sentence of its own.
 fn series_of_some_cells() -> Result<(), Failed> {
     let huge = Series::new(SendPath::ZeroCopy, Layout::Huge);
     let ordinary = Series::new(SendPath::ZeroCopy, Layout::Page);
@@ -590,7 +596,8 @@ fn other_ways() -> Result<(), Failed> {
     assert!(read.manifest.plan.cells.iter().all(|cell| cell.shape == shape));
     let page = page(&path)?;
 
-    // Two engines of zero_copy are equally fast at the largest size: the path is what is to be used.
+    // Two engines of zero_copy are equally fast at the largest size: the path is what is to be
+    // used.
     for part in ["; not copied): two_copy up to ", "zero_copy from there, "] {
         assert!(page.headline.contains(part), "{}", page.headline);
     }
@@ -633,8 +640,9 @@ fn row(generation: u64, arm: Arm, sample: Sample) -> Record {
     Record { generation, round: 0, position: 0, arm, timed: true, outcome: Ok(sample) }
 }
 
-/// Rows of three paths in cells of 64 B, 1 KiB and so on: by which logarithm `one_copy` and `zero_copy` are faster than
-/// `two_copy` in each, how much visits differ, and how many visits there are.
+/// Rows of three paths in cells of 64 B, 1 KiB and so on: by which logarithm `one_copy` and
+/// `zero_copy` are faster than `two_copy` in each, how much visits differ, and how many visits
+/// there are.
 fn generated(gains: &[[f64; 2]], spread: f64, visits: u64, mut seed: u64) -> Vec<Record> {
     // A generator as plain as it gets: the numbers only have to differ.
     let mut noise = || {
@@ -780,8 +788,9 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A square names one path if, by the verdicts, it is better than each; several with `=` if all are the same; several
-/// with `≈` if they are no further than 5 % apart, or than the margin; and none else.
+/// A square names one path if, by the verdicts, it is better than each; several with `=` if all are
+/// the same; several with `≈` if they are no further than 5 % apart, or than the margin; and none
+/// else.
 fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Failed> {
     let title = format!("By {} ", metric.name());
     let map = page.maps.iter().find(|map| map.title.starts_with(&title)).ok_or(title)?;
@@ -828,7 +837,8 @@ fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Fa
     Ok(())
 }
 
-/// Two paths differ by half a percent up to 1 KiB, and noise hides it; from 16 KiB on one is a tenth faster.
+/// Two paths differ by half a percent up to 1 KiB, and noise hides it; from 16 KiB on one is a
+/// tenth faster.
 fn close_paths() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let gains = [[-0.005, -0.3], [0.004, -0.3], [0.1, -0.3]];

@@ -1,5 +1,5 @@
-//! Imports run one way: no two modules beside each other use each other, however long the way around is. Between crates
-//! the compiler sees to that.
+//! Imports run one way: no two modules beside each other use each other, however long the way
+//! around is. Between crates the compiler sees to that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,8 +26,8 @@ fn module(file: &Path) -> Module {
     names.filter(|name| !["mod", "lib", "main"].contains(&name.as_str())).collect()
 }
 
-/// The paths that a text uses, from `crate` on: `use crate::{a, b::{C, d}}` is `a`, `b::C` and `b::d`. Tests at the end of a
-/// file may use what they like.
+/// The paths that a text uses, from `crate` on: `use crate::{a, b::{C, d}}` is `a`, `b::C` and
+/// `b::d`. Tests at the end of a file may use what they like.
 fn used(text: &str, module: &[String]) -> Vec<Module> {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();

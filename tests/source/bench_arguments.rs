@@ -1,4 +1,5 @@
-//! What the benches read from Criterion's arguments, so that they measure ahead what Criterion will ask for.
+//! What the benches read from Criterion's arguments, so that they measure ahead what Criterion will
+//! ask for.
 
 #[path = "../../benches/support/arguments.rs"]
 #[allow(dead_code, reason = "the benches call the rest")]

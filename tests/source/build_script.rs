@@ -1,4 +1,5 @@
-//! `build.rs` in a repository of its own: the revision in the program is right, and nothing is built twice.
+//! `build.rs` in a repository of its own: the revision in the program is right, and nothing is
+//! built twice.
 
 use std::error::Error;
 use std::fs;

@@ -1,5 +1,6 @@
-//! The targets of `fuzz/` for a few seconds each, without libFuzzer: on its seeds, on what random changes make of them,
-//! and on random bytes. `SENDPATH_FUZZ_SECONDS` makes it longer, and `SENDPATH_FUZZ_SEED` repeats a run.
+//! The targets of `fuzz/` for a few seconds each, without libFuzzer: on its seeds, on what random
+//! changes make of them, and on random bytes. `SENDPATH_FUZZ_SECONDS` makes it longer, and
+//! `SENDPATH_FUZZ_SEED` repeats a run.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
@@ -26,7 +27,8 @@ fn note(bytes: usize) {
     let _ = LARGEST_BYTES.try_with(|largest| largest.set(largest.get().max(bytes)));
 }
 
-// SAFETY: hands every call on to the system's allocator, unchanged; noting a size allocates nothing.
+// SAFETY: hands every call on to the system's allocator, unchanged; noting a size allocates
+// nothing.
 unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
@@ -55,7 +57,8 @@ unsafe impl GlobalAlloc for Noting {
 #[global_allocator]
 static NOTING: Noting = Noting;
 
-/// What may be asked for at once: a frame of the control protocol at its longest, and some for each byte of the input.
+/// What may be asked for at once: a frame of the control protocol at its longest, and some for each
+/// byte of the input.
 fn allowed_bytes(input: &[u8]) -> usize {
     (1 << 20) + 64 * input.len()
 }

@@ -1,9 +1,10 @@
-//! What has to hold of any bytes that are read from outside: of the error queue, the control protocol, `samples.csv`,
-//! shapes and trace files. The targets of `fuzz/`, whose library this file is, call these functions with what libFuzzer
-//! finds, and `fuzz.rs` beside this file with random bytes.
+//! What has to hold of any bytes that are read from outside: of the error queue, the control
+//! protocol, `samples.csv`, shapes and trace files. The targets of `fuzz/`, whose library this file
+//! is, call these functions with what libFuzzer finds, and `fuzz.rs` beside this file with random
+//! bytes.
 //!
-//! Each panics where something does not hold, and says whether anything could be read of its input, so that a test knows
-//! which inputs are worth changing further.
+//! Each panics where something does not hold, and says whether anything could be read of its input,
+//! so that a test knows which inputs are worth changing further.
 
 use std::collections::BTreeSet;
 
@@ -19,12 +20,14 @@ use sendpath::settings::trace;
 /// Longer inputs are passed over: they take longer and say nothing new.
 const LONGEST_EVENTS: usize = 512;
 const LONGEST_TEXT: usize = 1 << 16;
-/// Lists of sizes live as long as the process (see [`Shape`]), so a long run needs memory for each that it found.
+/// Lists of sizes live as long as the process (see [`Shape`]), so a long run needs memory for each
+/// that it found.
 const LONGEST_SHAPE: usize = 512;
 /// 256 messages stand for a trace. Each of its 32 lists may be rounded up.
 const MOST_MESSAGES: usize = 256 + 32;
 
-/// Reads `input` as control data of the error queue, and then as sends and notifications, which are booked.
+/// Reads `input` as control data of the error queue, and then as sends and notifications, which are
+/// booked.
 ///
 /// # Panics
 /// Where a notification is not read, or not booked, as it should be.
@@ -97,8 +100,9 @@ impl Ledger {
         self.first_call.wrapping_add(self.calls.len() as u32)
     }
 
-    /// Books a notification, and says whether all its calls were outstanding. One with others than those is booked for
-    /// none, and after it no other is; a range that ends before it starts has none.
+    /// Books a notification, and says whether all its calls were outstanding. One with others than
+    /// those is booked for none, and after it no other is; a range that ends before it starts has
+    /// none.
     fn completed(&mut self, notification: Notification) -> bool {
         let Notification { first, last, copied } = notification;
         let next = self.next_call();
@@ -169,7 +173,8 @@ fn book(input: &mut Input<'_>) -> bool {
                 in_flight.finish();
                 None
             }
-            // Near the calls that were made: the newest, those before it, and one that is still to be made.
+            // Near the calls that were made: the newest, those before it, and one that is still to
+            // be made.
             1 => {
                 let [back, more] = input.array();
                 let first = ledger.next_call().wrapping_sub(u32::from(back % 32));
@@ -214,7 +219,8 @@ fn book(input: &mut Input<'_>) -> bool {
     was_taken
 }
 
-/// Reads `input` as the greeting and as frames of the control protocol, of either process, and as the body of one.
+/// Reads `input` as the greeting and as frames of the control protocol, of either process, and as
+/// the body of one.
 ///
 /// # Panics
 /// Where a frame that was read is not the same after it was written and read again.
@@ -244,8 +250,8 @@ pub fn control(input: &[u8]) -> bool {
 /// Reads `input` as `samples.csv`, and as rows below its header.
 ///
 /// # Panics
-/// Where a row that was read is not the same after it was written and read again, or a last line that is torn does more
-/// than to be left out.
+/// Where a row that was read is not the same after it was written and read again, or a last line
+/// that is torn does more than to be left out.
 #[must_use]
 pub fn samples_csv(input: &[u8]) -> bool {
     if input.len() > LONGEST_TEXT {
@@ -289,7 +295,8 @@ fn rewrite(header: &[u8], records: &[Record], input: &[u8]) {
     }
 }
 
-/// What is to be read of a record that was written: a histogram is coarser than it was, and an error has no line breaks.
+/// What is to be read of a record that was written: a histogram is coarser than it was, and an
+/// error has no line breaks.
 fn as_written((record, again): (&Record, &Record)) -> Record {
     let mut record = record.clone();
     match (&mut record.outcome, &again.outcome) {

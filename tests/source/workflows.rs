@@ -1,5 +1,5 @@
-//! What the workflow `ab` does in its steps: its own scripts, run as a runner runs them, with stand-ins for the programs
-//! that they call.
+//! What the workflow `ab` does in its steps: its own scripts, run as a runner runs them, with
+//! stand-ins for the programs that they call.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,8 @@ fn step(name: &str) -> String {
     script.join("\n") + "\n"
 }
 
-/// A folder for a runner: programs that stand in for others, a checkout, and the files that a runner gives a step.
+/// A folder for a runner: programs that stand in for others, a checkout, and the files that a
+/// runner gives a step.
 struct Runner {
     folder: TempDir,
 }
@@ -87,7 +88,8 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A checkout whose base branch has gone on since the branch left it, and the two commits of the base.
+/// A checkout whose base branch has gone on since the branch left it, and the two commits of the
+/// base.
 fn branched(runner: &Runner) -> (String, String) {
     runner.git("init --quiet --initial-branch main");
     runner.git("commit --quiet --allow-empty --message fork");

@@ -6,8 +6,8 @@ use std::ops::AddAssign;
 #[cfg(feature = "full")]
 use crate::format;
 
-/// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned, and what
-/// the completions said.
+/// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned,
+/// and what the completions said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Copies {
@@ -64,7 +64,8 @@ pub struct ZeroCopyCounts {
     pub sent_bytes: u64,
     /// Calls whose completion arrived.
     pub completions: u64,
-    /// Messages read from the error queue, each of which completes a range of calls; or notifications of `io_uring`.
+    /// Messages read from the error queue, each of which completes a range of calls; or
+    /// notifications of `io_uring`.
     pub notifications: u64,
     /// Completions that say the kernel copied.
     pub copied: u64,
@@ -72,8 +73,9 @@ pub struct ZeroCopyCounts {
     pub copied_bytes: u64,
     /// Calls that were refused with `ENOBUFS` and made again.
     pub enobufs: u64,
-    /// Whether the kernel stacks the notifications, as `io_uring`'s does from Linux 6.10 on. A send that is added to a
-    /// packet which another one began then says *copied*, whether it was copied or not (`io_link_skb`).
+    /// Whether the kernel stacks the notifications, as `io_uring`'s does from Linux 6.10 on. A send
+    /// that is added to a packet which another one began then says *copied*, whether it was copied
+    /// or not (`io_link_skb`).
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
     pub stacked: bool,
 }
@@ -92,18 +94,20 @@ pub enum CopiedBound {
 }
 
 impl ZeroCopyCounts {
-    /// The share of completions that say the kernel copied; none before the first completion. It is a count or a bound:
-    /// see [`copied_is_bound`](Self::copied_is_bound).
+    /// The share of completions that say the kernel copied; none before the first completion. It is
+    /// a count or a bound: see [`copied_is_bound`](Self::copied_is_bound).
     #[must_use]
     pub fn copied_share(&self) -> Option<f64> {
         (self.completions > 0).then(|| self.copied as f64 / self.completions as f64)
     }
 
-    /// Whether [`copied_share`](Self::copied_share) is a bound, and on which side; none before the first completion.
+    /// Whether [`copied_share`](Self::copied_share) is a bound, and on which side; none before the
+    /// first completion.
     ///
-    /// The kernel joins the notifications of neighbouring calls that wait in the error queue without comparing what they
-    /// say of copying, and keeps what the first one says (`skb_zerocopy_notify_extend`). So where there are fewer
-    /// notifications than completions, any share may err on both sides, and 0 and 1 as well.
+    /// The kernel joins the notifications of neighbouring calls that wait in the error queue
+    /// without comparing what they say of copying, and keeps what the first one says
+    /// (`skb_zerocopy_notify_extend`). So where there are fewer notifications than completions, any
+    /// share may err on both sides, and 0 and 1 as well.
     #[must_use]
     pub fn copied_is_bound(&self) -> Option<CopiedBound> {
         let bound = match self {
@@ -197,24 +201,27 @@ impl fmt::Display for CopiedShare {
 }
 
 #[cfg(feature = "full")]
-/// What a receiver found in messages whose every byte the sender changed right after the call that sent them had
-/// returned. A test of whether they were copied that does not ask the kernel.
+/// What a receiver found in messages whose every byte the sender changed right after the call that
+/// sent them had returned. A test of whether they were copied that does not ask the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Seen {
-    /// Bytes that came as they had been sent: they were copied, or read by a device, before they were changed.
+    /// Bytes that came as they had been sent: they were copied, or read by a device, before they
+    /// were changed.
     pub old_bytes: u64,
     /// Bytes that came as they had been changed to: until then, the memory was shared.
     pub new_bytes: u64,
-    /// Of the latter, those of messages that the kernel had let go of before they were changed: none, if it keeps
-    /// its word. It lets go by a completion, or on the other paths by the call's return.
+    /// Of the latter, those of messages that the kernel had let go of before they were changed:
+    /// none, if it keeps its word. It lets go by a completion, or on the other paths by the call's
+    /// return.
     pub late_bytes: u64,
 }
 
 #[cfg(feature = "full")]
 impl Seen {
-    /// What contradicts the kernel's word on the sends of the same path, `None` for the paths without completions.
-    /// `is_local`: from one end to the other, no device reads the sender's memory but CPUs of this machine.
+    /// What contradicts the kernel's word on the sends of the same path, `None` for the paths
+    /// without completions. `is_local`: from one end to the other, no device reads the sender's
+    /// memory but CPUs of this machine.
     #[must_use]
     pub fn contradiction(&self, kernel: Option<&ZeroCopyCounts>, is_local: bool) -> Option<String> {
         let of_bytes = self.old_bytes + self.new_bytes;

@@ -1,4 +1,5 @@
-//! What can be counted of a thread, and what was: plain data. [`counters`](crate::counters) does the counting.
+//! What can be counted of a thread, and what was: plain data. [`counters`](crate::counters) does
+//! the counting.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,8 @@ pub enum Event {
     CacheMisses,
     /// Loads that missed the data TLB.
     DtlbLoadMisses,
-    /// The time stamp counter while the thread runs (`msr/tsc/`): cycles of constant rate. x86 alone.
+    /// The time stamp counter while the thread runs (`msr/tsc/`): cycles of constant rate. x86
+    /// alone.
     RefCycles,
     /// CPU time, in nanoseconds.
     #[serde(rename = "task_clock_ns")]
@@ -85,8 +87,8 @@ impl Event {
         }
     }
 
-    /// Events that are related to each other share a group, so that they are counted over the same time;
-    /// small groups find room on the PMU where large ones do not.
+    /// Events that are related to each other share a group, so that they are counted over the same
+    /// time; small groups find room on the PMU where large ones do not.
     #[must_use]
     pub fn companions(self) -> u8 {
         match self {
@@ -161,8 +163,8 @@ pub enum Reading {
 pub type Readings = BTreeMap<Event, Reading>;
 
 impl Reading {
-    /// The count, extrapolated to the whole time where it is [`scaled`](Self::is_scaled). None where it
-    /// never got onto the PMU, though it reads as zero.
+    /// The count, extrapolated to the whole time where it is [`scaled`](Self::is_scaled). None
+    /// where it never got onto the PMU, though it reads as zero.
     #[must_use]
     pub fn value(&self) -> Option<u64> {
         match *self {
@@ -192,8 +194,8 @@ impl Reading {
         }
     }
 
-    /// Joins what several PMUs counted of one thread: it ran on one kind of core or the other, never on
-    /// both at once, so the times that they counted for add up.
+    /// Joins what several PMUs counted of one thread: it ran on one kind of core or the other,
+    /// never on both at once, so the times that they counted for add up.
     #[must_use]
     pub fn across_pmus(self, other: Self) -> Self {
         match (self, other) {
@@ -208,8 +210,8 @@ impl Reading {
         }
     }
 
-    /// Joins what was counted of two threads, or over two windows. What is missing of one is missing of
-    /// both: a part is not the sum.
+    /// Joins what was counted of two threads, or over two windows. What is missing of one is
+    /// missing of both: a part is not the sum.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         match (self, other) {

@@ -1,4 +1,5 @@
-//! How sizes, numbers, times and percentages are written for people: one rule for each, wherever it is printed.
+//! How sizes, numbers, times and percentages are written for people: one rule for each, wherever it
+//! is printed.
 
 /// A size in binary units, to three significant digits: `64 B`, `4 KiB`, `9.77 KiB`, `1 MiB`.
 #[must_use]
@@ -11,14 +12,16 @@ pub fn bytes(bytes: f64) -> String {
     format!("{} {unit}", significant(scaled, 3))
 }
 
-/// A size that is an estimate, with one decimal at most and none from 100 on: `812 B`, `9.1 KiB`, `195 KiB`.
+/// A size that is an estimate, with one decimal at most and none from 100 on: `812 B`, `9.1 KiB`,
+/// `195 KiB`.
 #[must_use]
 pub fn rough_bytes(bytes: f64) -> String {
     let (number, unit) = rough_size(bytes);
     format!("{number} {unit}")
 }
 
-/// A range of such sizes, with the unit once where both ends have it: `4.8 to 11.7 KiB`, `812 B to 1.3 KiB`.
+/// A range of such sizes, with the unit once where both ends have it: `4.8 to 11.7 KiB`,
+/// `812 B to 1.3 KiB`.
 #[must_use]
 pub fn rough_bytes_range(low: f64, high: f64) -> String {
     let ((low, unit), (high, high_unit)) = (rough_size(low), rough_size(high));
@@ -56,8 +59,8 @@ pub fn number_with_interval(value: f64, interval: Option<(f64, f64)>) -> String 
     }
 }
 
-/// `value` with `significant` digits, zeros included, and never as a power of ten. Digits before the point are not
-/// rounded away.
+/// `value` with `significant` digits, zeros included, and never as a power of ten. Digits before
+/// the point are not rounded away.
 #[must_use]
 pub fn digits(value: f64, significant: i32) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -102,7 +105,8 @@ pub fn share(share: f64) -> String {
     }
 }
 
-/// A ratio as a difference, to a hundredth of a percent below ten percent and to a tenth above: `+2.14 %`, `-12.3 %`.
+/// A ratio as a difference, to a hundredth of a percent below ten percent and to a tenth above:
+/// `+2.14 %`, `-12.3 %`.
 #[must_use]
 pub fn difference(ratio: f64) -> String {
     let percent = (ratio - 1.0) * 100.0;

@@ -1,8 +1,10 @@
-//! Into how many packets and fragments the kernel cuts a message, worked out from how it is sent and where it lies.
+//! Into how many packets and fragments the kernel cuts a message, worked out from how it is sent
+//! and where it lies.
 //!
-//! A *packet* is what TCP hands to the link in one piece (an skb, up to 64 KiB: the link cuts it into segments). A
-//! *fragment* is a piece of memory in it, which a card's driver maps one by one; the headers, a piece more for each packet,
-//! are not counted. The rules are those of `net/ipv4/tcp.c`, and what each path comes to:
+//! A *packet* is what TCP hands to the link in one piece (an skb, up to 64 KiB: the link cuts it
+//! into segments). A *fragment* is a piece of memory in it, which a card's driver maps one by one;
+//! the headers, a piece more for each packet, are not counted. The rules are those of
+//! `net/ipv4/tcp.c`, and what each path comes to:
 //!
 //! | path | a fragment is |
 //! |---|---|
@@ -11,12 +13,12 @@
 //! | the same, `uring_fixed` | what a field has of a page, of a huge page too (`io_sg_from_iter`) |
 //! | `splice`, `file` | what a field has of an ordinary page (`skb_splice_from_iter`) |
 //!
-//! A packet ends after as many whole segments as 64 KiB hold, and where it has all the fragments that it may have. `splice`
-//! and `file` hand over 16 pieces at a time and say that more is to come: what is no whole segment then waits for them, and
-//! what is leaves, as a runt.
+//! A packet ends after as many whole segments as 64 KiB hold, and where it has all the fragments
+//! that it may have. `splice` and `file` hand over 16 pieces at a time and say that more is to
+//! come: what is no whole segment then waits for them, and what is leaves, as a runt.
 //!
-//! Worked out is what happens with an open window on a connection that has nothing else to send. `docs/book/src/sink.md` says
-//! how that was held against counts.
+//! Worked out is what happens with an open window on a connection that has nothing else to send.
+//! `docs/book/src/sink.md` says how that was held against counts.
 
 use std::collections::VecDeque;
 
@@ -25,15 +27,19 @@ use strum::{Display, EnumString};
 
 use crate::case::{Case, Engine, Layout, SendPath, Workload};
 
-/// Fragments that a packet may have, where the kernel was not built with another `CONFIG_MAX_SKB_FRAGS`.
+/// Fragments that a packet may have, where the kernel was not built with another
+/// `CONFIG_MAX_SKB_FRAGS`.
 pub const MAX_SKB_FRAGS: usize = 17;
-/// Larger messages may have to wait for room in the socket's buffer, which cuts them where the acknowledgements come.
+/// Larger messages may have to wait for room in the socket's buffer, which cuts them where the
+/// acknowledgements come.
 pub const MOST_BYTES: usize = 1 << 20;
 
-/// The largest packet, and what TCP sets aside of it for the headers (`GSO_LEGACY_MAX_SIZE`, `MAX_TCP_HEADER`).
+/// The largest packet, and what TCP sets aside of it for the headers (`GSO_LEGACY_MAX_SIZE`,
+/// `MAX_TCP_HEADER`).
 const MAX_PACKET_BYTES: usize = 65536;
 const MAX_HEADER_BYTES: usize = 320;
-/// The block that copies are put into, and how much of it must be left for the next (`sk_page_frag_refill`).
+/// The block that copies are put into, and how much of it must be left for the next
+/// (`sk_page_frag_refill`).
 const COPY_BLOCK_BYTES: usize = 32 << 10;
 const LEAST_ROOM_BYTES: usize = 32;
 /// Pieces that `splice_to_socket` sends with one call.
@@ -124,8 +130,8 @@ pub enum Unknown {
     Large,
 }
 
-/// Packets and fragments of a case's messages, lying where such messages are expected to lie: of those that were made,
-/// [`worked_out`] takes the addresses.
+/// Packets and fragments of a case's messages, lying where such messages are expected to lie: of
+/// those that were made, [`worked_out`] takes the addresses.
 ///
 /// # Errors
 /// Why they cannot be worked out.
@@ -133,7 +139,8 @@ pub fn expected(case: &Case, wire: &Wire) -> Result<Fragments, Unknown> {
     worked_out(case, &expected_places(case, wire), wire)
 }
 
-/// Packets and fragments of `messages`, each the places of its fields, that are sent in turn as `case` says.
+/// Packets and fragments of `messages`, each the places of its fields, that are sent in turn as
+/// `case` says.
 ///
 /// # Errors
 /// Why they cannot be worked out.
@@ -215,7 +222,8 @@ impl<'a> Queue<'a> {
         self.end = None;
     }
 
-    /// Copies `bytes` into blocks of the allocator. What it had is free again when a message begins.
+    /// Copies `bytes` into blocks of the allocator. What it had is free again when a message
+    /// begins.
     fn copy(&mut self, mut bytes: usize) {
         let block_bytes = COPY_BLOCK_BYTES.max(self.wire.page_bytes);
         let (mut block, mut used) = (0, 0);
@@ -251,7 +259,8 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Adds `bytes` that lie in `folio` from `start` on to the packet, and to the next ones when it is full.
+    /// Adds `bytes` that lie in `folio` from `start` on to the packet, and to the next ones when it
+    /// is full.
     fn add(&mut self, folio: usize, mut start: usize, mut bytes: usize) {
         while bytes > 0 {
             if self.open_bytes == self.wire.packet_bytes() || self.open.len() == self.wire.max_skb_frags {
@@ -280,7 +289,8 @@ impl<'a> Queue<'a> {
         self.open_bytes = 0;
     }
 
-    /// The whole segments of the packet leave, since more is to come (`MSG_MORE`); the rest waits for it.
+    /// The whole segments of the packet leave, since more is to come (`MSG_MORE`); the rest waits
+    /// for it.
     fn push_whole_segments(&mut self) {
         let mut leaving = self.open_bytes / self.wire.mss_bytes * self.wire.mss_bytes;
         self.packets += usize::from(leaving > 0);

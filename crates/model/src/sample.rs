@@ -14,8 +14,8 @@ pub use crate::counts::{CopiedBound, CopiedShare, Copies, Seen, ZeroCopyCounts};
 /// One timed burst.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// From the first request to the last byte received, on the client's clock. What a path needs after that is
-    /// the server's `drain_ns`.
+    /// From the first request to the last byte received, on the client's clock. What a path needs
+    /// after that is the server's `drain_ns`.
     pub elapsed_ns: u64,
     /// Messages on all pairs together.
     pub messages: u64,
@@ -45,8 +45,9 @@ pub struct SideReport {
     pub start_ns: u64,
     /// When the last pair was done.
     pub end_ns: u64,
-    /// The longest time that a pair took for what its path needs after the client has received the last byte:
-    /// of `zero_copy`, its completions. The server's, on its own clock; no part of the timed window.
+    /// The longest time that a pair took for what its path needs after the client has received the
+    /// last byte: of `zero_copy`, its completions. The server's, on its own clock; no part of the
+    /// timed window.
     pub drain_ns: u64,
     /// How long the pairs took, each from its own start to its own end, all together.
     pub pairs_ns: u64,
@@ -54,15 +55,16 @@ pub struct SideReport {
     pub user_ns: u64,
     /// CPU time in the kernel, all pairs' threads together.
     pub system_ns: u64,
-    /// Why `user_ns` and `system_ns` are not all that this side's CPUs spent, where they are not: a thread of the kernel
-    /// works for it, and its time is not told. They are no measurement then.
+    /// Why `user_ns` and `system_ns` are not all that this side's CPUs spent, where they are not: a
+    /// thread of the kernel works for it, and its time is not told. They are no measurement then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_untold: Option<String>,
     /// What the kernel said of zero-copy sends; the server's, for that path alone.
     pub zero_copy: Option<ZeroCopyCounts>,
     /// What this side's end of the path copied.
     pub copies: Copies,
-    /// TCP segments that the kernel sent more than once; the server's. None where that was not recorded.
+    /// TCP segments that the kernel sent more than once; the server's. None where that was not
+    /// recorded.
     pub retransmitted_segments: Option<u64>,
     /// What the threads counted of themselves, where that was asked for; all pairs together.
     pub counters: Readings,
@@ -70,7 +72,8 @@ pub struct SideReport {
     pub round_trips: Option<RoundTrips>,
     /// Messages of which every byte was checked.
     pub verified_messages: u64,
-    /// What the client found in messages that were overwritten right after they were sent, where that was done.
+    /// What the client found in messages that were overwritten right after they were sent, where
+    /// that was done.
     pub seen: Option<Seen>,
 }
 

@@ -16,10 +16,11 @@ const ALL_BYTES: usize = 16 << 20;
 pub(super) const BURST: Burst =
     Burst { lead_in_messages: 0, extent: Extent::Messages(4), mode: Mode::Overwrite };
 
-/// Whether the client can find out what a message of `case` holds once it has been overwritten: it keeps the bytes, and
-/// all of the message fits the sockets' buffers.
+/// Whether the client can find out what a message of `case` holds once it has been overwritten: it
+/// keeps the bytes, and all of the message fits the sockets' buffers.
 pub(super) fn is_possible(case: &Case, effective: &Effective) -> bool {
-    // Of the buffers, as the kernel reports them, half is its own bookkeeping, and half of the rest is kept free.
+    // Of the buffers, as the kernel reports them, half is its own bookkeeping, and half of the rest
+    // is kept free.
     let Effective { server_socket, client_socket, .. } = effective;
     let room_bytes = server_socket.send_buffer_bytes.min(client_socket.recv_buffer_bytes) / 4;
     let Case { payload_bytes, threads, receiver, shape, .. } = *case;

@@ -1,4 +1,5 @@
-//! Cases that the client receives: their connections are those that it has made, and it asks for each message.
+//! Cases that the client receives: their connections are those that it has made, and it asks for
+//! each message.
 
 use std::mem;
 use std::net::TcpStream;
@@ -18,7 +19,8 @@ use crate::path::{Observe, send_all};
 use crate::sample::{Side, SideReport};
 
 impl Testbed {
-    /// Has the client connect, takes its connections, and makes the senders while the client makes its receivers.
+    /// Has the client connect, takes its connections, and makes the senders while the client makes
+    /// its receivers.
     pub(super) fn open_to_client(
         &self,
         threads: &mut Threads,
@@ -92,22 +94,23 @@ fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
     let sender = &mut **sender;
     if burst.lead_in_messages > 0 {
         let lead_in = send_messages(connection, sender, case, burst.mode, next_sequence)?;
-        // The lead-in's completions are no part of the window: the client begins it when they are reaped.
+        // The lead-in's completions are no part of the window: the client begins it when they are
+        // reaped.
         send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
     let before = Counted::read(connection, sender);
     let mut report =
         metered(&mut end.counting, || send_messages(connection, sender, case, burst.mode, next_sequence))?;
-    // The client may check its last message now. On a shared CPU that work would otherwise come before this
-    // thread's last steps, and be timed.
+    // The client may check its last message now. On a shared CPU that work would otherwise come
+    // before this thread's last steps, and be timed.
     send_all(connection, &report.messages.to_le_bytes())?;
     before.report(connection, sender, case, &mut report);
     restore(sender, burst.mode)?;
     Ok(report)
 }
 
-/// Sends as many messages as each request asks for, until one asks for none; then waits until the kernel has let
-/// go of the last.
+/// Sends as many messages as each request asks for, until one asks for none; then waits until the
+/// kernel has let go of the last.
 fn send_messages(
     connection: &TcpStream,
     sender: &mut dyn Observe,
@@ -121,8 +124,9 @@ fn send_messages(
     let start_ns = monotonic_ns()?;
     loop {
         let messages = receive_request(connection)?;
-        // The client asks for no more than may be in flight, and for none when it has all. What it says may be a
-        // stranger's word: it bounds the work here, and which of this sender's own bytes a lie would get.
+        // The client asks for no more than may be in flight, and for none when it has all. What it
+        // says may be a stranger's word: it bounds the work here, and which of this sender's own
+        // bytes a lie would get.
         if messages > in_flight {
             return Err(Error::Protocol(format!(
                 "the client asked for {messages} messages at a time, and at most {in_flight} may be in flight"

@@ -1,16 +1,21 @@
-//! Which messages the kernel may still read, by what the completion queue says of each send. No ring is needed for it.
+//! Which messages the kernel may still read, by what the completion queue says of each send. No
+//! ring is needed for it.
 //!
-//! A send has a number, which travels through the ring as its user data. What comes back under that number:
+//! A send has a number, which travels through the ring as its user data. What comes back under that
+//! number:
 //!
-//! - one *answer*: how many bytes it took, or an errno. `IORING_CQE_F_MORE` on it says that a notification is to come;
-//! - for a zero-copy send one *notification* (`IORING_CQE_F_NOTIF`): the kernel no longer reads the memory. It says
-//!   whether the bytes were copied after all. It may come before the answers of other sends, after them, and, where the
-//!   send was made by a worker of the kernel, before the answer of its own.
+//! - one *answer*: how many bytes it took, or an errno. `IORING_CQE_F_MORE` on it says that a
+//!   notification is to come;
+//! - for a zero-copy send one *notification* (`IORING_CQE_F_NOTIF`): the kernel no longer reads the
+//!   memory. It says whether the bytes were copied after all. It may come before the answers of
+//!   other sends, after them, and, where the send was made by a worker of the kernel, before the
+//!   answer of its own.
 //!
-//! A send that failed has a notification too, as a rule, and is over with it. One that was cancelled, since the send
-//! before it in the chain fell short, is *not* announced to have one by its answer, and has it all the same (seen on
-//! Linux 6.18). It read no memory, so its answer is its end, and the notification is only let pass. So messages are
-//! told by number and never by counting what arrives.
+//! A send that failed has a notification too, as a rule, and is over with it. One that was
+//! cancelled, since the send before it in the chain fell short, is *not* announced to have one by
+//! its answer, and has it all the same (seen on Linux 6.18). It read no memory, so its answer is
+//! its end, and the notification is only let pass. So messages are told by number and never by
+//! counting what arrives.
 
 use crate::counts::ZeroCopyCounts;
 use crate::path::error::CompletionError;
@@ -18,13 +23,14 @@ use crate::path::error::CompletionError;
 /// The sends that are not over, and the messages that they read.
 #[derive(Debug)]
 pub(super) struct Flight {
-    /// Those from `first` to before `next`, each at the place that is its number modulo the length, a power of two. It
-    /// grows where more are in flight.
+    /// Those from `first` to before `next`, each at the place that is its number modulo the length,
+    /// a power of two. It grows where more are in flight.
     calls: Box<[Call]>,
     /// The oldest send that is not over; where all are over, the next.
     first: u64,
     next: u64,
-    /// By message: its sends that are not over, and one for each time that it is gathered and not yet sent whole.
+    /// By message: its sends that are not over, and one for each time that it is gathered and not
+    /// yet sent whole.
     holds: Box<[u32]>,
     /// Sends without an answer.
     unanswered: usize,
@@ -45,8 +51,8 @@ struct Call {
 impl Flight {
     pub(super) fn new(messages: usize) -> Self {
         Self {
-            // As much as a ring of messages needs where nothing falls short. More are rarely in flight, and what is
-            // small stays in the cache.
+            // As much as a ring of messages needs where nothing falls short. More are rarely in
+            // flight, and what is small stays in the cache.
             calls: vec![Call::default(); (messages + 1).min(1024).next_power_of_two()].into(),
             first: 0,
             next: 0,
@@ -276,7 +282,8 @@ mod tests {
             sends in prop::collection::vec((0usize..4, 0usize..4), 1..40), order: Vec<prop::sample::Index>,
         ) {
             let mut flight = Flight::new(4);
-            // What is to come: the answer, then the notification, of each; by kind 0 none, 3 an unannounced one.
+            // What is to come: the answer, then the notification, of each; by kind 0 none, 3 an
+            // unannounced one.
             let mut events = Vec::new();
             let mut open = Vec::new();
             for &(message, kind) in &sends {

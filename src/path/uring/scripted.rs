@@ -1,4 +1,5 @@
-//! Queues that answer from a script: the sends go to the wire of a [`Script`], which also says what each may move.
+//! Queues that answer from a script: the sends go to the wire of a [`Script`], which also says what
+//! each may move.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -50,7 +51,8 @@ struct State {
     chains: Vec<Vec<Entry>>,
 }
 
-// SAFETY: the pointers in entries lead to memory that the sender keeps as long as they are not notified.
+// SAFETY: the pointers in entries lead to memory that the sender keeps as long as they are not
+// notified.
 unsafe impl Send for State {}
 
 /// The scripted queues. Clones share the script.
@@ -99,7 +101,8 @@ impl ScriptedQueues {
         }
     }
 
-    /// Sends that are taken are not carried out, as where a buffer is full, until this is called with false.
+    /// Sends that are taken are not carried out, as where a buffer is full, until this is called
+    /// with false.
     pub fn stick(&self, is_stuck: bool) {
         let mut state = self.state();
         state.is_stuck = is_stuck;
@@ -240,7 +243,8 @@ impl State {
 
 /// The bytes that an entry sends.
 fn bytes(entry: &Entry) -> Vec<u8> {
-    // SAFETY: `push` was promised that the memory stays as long as the send is open, and only such are read.
+    // SAFETY: `push` was promised that the memory stays as long as the send is open, and only such
+    // are read.
     let range = |start: *const u8, bytes| unsafe { std::slice::from_raw_parts(start, bytes) }.to_vec();
     match entry.payload {
         Payload::Bytes { start, bytes } => range(start, bytes),

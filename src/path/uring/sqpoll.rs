@@ -1,5 +1,5 @@
-//! The kernel's polling thread of a ring (`IORING_SETUP_SQPOLL`), and its CPU time. It makes the calls that the sender
-//! would make else, so what it costs belongs to the sender.
+//! The kernel's polling thread of a ring (`IORING_SETUP_SQPOLL`), and its CPU time. It makes the
+//! calls that the sender would make else, so what it costs belongs to the sender.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -20,7 +20,8 @@ const RETRY: Duration = Duration::from_millis(1);
 /// One polling thread.
 #[derive(Debug)]
 pub(super) struct PollThread {
-    /// [`schedstat`](https://docs.kernel.org/scheduler/sched-stats.html): time on a CPU, time waited, turns.
+    /// [`schedstat`](https://docs.kernel.org/scheduler/sched-stats.html): time on a CPU, time
+    /// waited, turns.
     schedstat: PathBuf,
 }
 
@@ -31,7 +32,8 @@ impl PollThread {
     /// The file that could not be read, or that did not say it.
     pub(super) fn of_ring(fd: RawFd) -> Result<Self> {
         let path = format!("/proc/self/fdinfo/{fd}");
-        // The file says nothing of a ring that is busy at that moment, and a thread takes its name when it first runs.
+        // The file says nothing of a ring that is busy at that moment, and a thread takes its name
+        // when it first runs.
         let mut own = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -49,8 +51,8 @@ impl PollThread {
                 break;
             }
         }
-        // In a namespace of process ids, the file says the id outside of it. The threads of that name do not say which
-        // ring is theirs.
+        // In a namespace of process ids, the file says the id outside of it. The threads of that
+        // name do not say which ring is theirs.
         let task = own.ok_or_else(|| Error::Data {
             path,
             problem:

@@ -1,4 +1,5 @@
-//! What is measured: one [`Case`], the [`Cell`] of cases that are compared, and the [`Matrix`] that a bench walks.
+//! What is measured: one [`Case`], the [`Cell`] of cases that are compared, and the [`Matrix`] that
+//! a bench walks.
 
 use std::fmt;
 
@@ -115,8 +116,8 @@ impl Case {
     /// Holds the numbers to the ranges that a case can have, and refuses what does not go together.
     ///
     /// # Errors
-    /// [`CaseError::SizeOutOfRange`], [`CaseError::Threads`], [`CaseError::ShapeAndSize`], [`CaseError::Engine`],
-    /// [`CaseError::Layout`].
+    /// [`CaseError::SizeOutOfRange`], [`CaseError::Threads`], [`CaseError::ShapeAndSize`],
+    /// [`CaseError::Engine`], [`CaseError::Layout`].
     pub fn check(&self) -> Result<(), CaseError> {
         parse_payload_bytes(&self.payload_bytes.to_string())?;
         parse_threads(&self.threads.to_string())?;
@@ -192,8 +193,9 @@ impl Cell {
 }
 
 impl Situation {
-    /// What every threshold depends on, in words that need no glossary: `one connection, request/response, data in cache`.
-    /// Where the two ends run follows where it is not the default.
+    /// What every threshold depends on, in words that need no glossary:
+    /// `one connection, request/response, data in cache`. Where the two ends run follows where it
+    /// is not the default.
     #[must_use]
     pub fn in_words(self, threads: usize) -> String {
         let connections =
@@ -248,8 +250,8 @@ impl Case {
 }
 
 impl fmt::Display for Case {
-    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`; receiver, source, shape, engine and threshold follow
-    /// where they are not the default: `…/paired/matched/cold`.
+    /// The case's id, as in `rr/zero_copy/page/65536B/4T/paired`; receiver, source, shape, engine
+    /// and threshold follow where they are not the default: `…/paired/matched/cold`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { workload, path, layout, payload_bytes, threads, placement, .. } = self;
         write!(f, "{workload}/{path}/{layout}/{payload_bytes}B/{threads}T/{placement}")?;
@@ -268,8 +270,8 @@ pub enum ChartAxis {
 }
 
 impl ChartAxis {
-    /// Where a case stands on the axis, in an id of Criterion's: `K064`, or `04` pairs. Criterion sorts ids as texts,
-    /// and its charts have room for some twenty letters.
+    /// Where a case stands on the axis, in an id of Criterion's: `K064`, or `04` pairs. Criterion
+    /// sorts ids as texts, and its charts have room for some twenty letters.
     #[must_use]
     pub fn id(self, case: &Case) -> String {
         match self {
@@ -279,8 +281,9 @@ impl ChartAxis {
     }
 }
 
-/// A size in an id of Criterion's: the unit and three digits, as in `B064`, `K256` and `M001`, and decimals where the
-/// size is no multiple of the unit. The order of such texts is the order of the sizes.
+/// A size in an id of Criterion's: the unit and three digits, as in `B064`, `K256` and `M001`, and
+/// decimals where the size is no multiple of the unit. The order of such texts is the order of the
+/// sizes.
 fn size_id(bytes: usize) -> String {
     let (letter, unit) = match bytes {
         0..1000 => ('B', 1),
@@ -295,7 +298,8 @@ fn size_id(bytes: usize) -> String {
 /// The cases of one chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// What the cases have in common, as in `04` pairs or `K064`; what departs from the default axes follows.
+    /// What the cases have in common, as in `04` pairs or `K064`; what departs from the default
+    /// axes follows.
     pub name: String,
     /// Series after series, each along the x axis.
     pub cases: Vec<Case>,
@@ -321,12 +325,13 @@ pub struct Matrix {
     pub receivers: Vec<Receiver>,
     /// Which messages are sent.
     pub sources: Vec<Source>,
-    /// How they are cut into fields. One that brings its own payload size takes the place of `payload_bytes`.
+    /// How they are cut into fields. One that brings its own payload size takes the place of
+    /// `payload_bytes`.
     pub shapes: Vec<Shape>,
 }
 
-/// The four series of the default matrix: the studies' three paths on the heap, and `zero_copy` with
-/// fields that keep a 64 KiB message within the kernel's 17 fragments.
+/// The four series of the default matrix: the studies' three paths on the heap, and `zero_copy`
+/// with fields that keep a 64 KiB message within the kernel's 17 fragments.
 const DEFAULT_SERIES: [Series; 4] = [
     Series::new(SendPath::TwoCopy, Layout::Heap),
     Series::new(SendPath::OneCopy, Layout::Heap),
@@ -454,8 +459,8 @@ impl Matrix {
 
     /// Replaces each axis that `axes` sets.
     ///
-    /// Paths alone keep the series of those paths, and a path that has none lies on the heap; with layouts, engines or
-    /// thresholds every product that there is is measured.
+    /// Paths alone keep the series of those paths, and a path that has none lies on the heap; with
+    /// layouts, engines or thresholds every product that there is is measured.
     #[must_use]
     pub fn overridden(mut self, axes: &Axes) -> Self {
         fn replace<T: Clone>(axis: &mut Vec<T>, list: Option<&Vec<T>>) {
@@ -503,11 +508,13 @@ pub struct Axes {
 }
 
 impl Axes {
-    /// Refuses lists of which something that was asked for would not be measured: a path that has none of the engines and
-    /// layouts, a threshold without a path that has one, a size that no shape takes, a shape that takes none of the sizes.
+    /// Refuses lists of which something that was asked for would not be measured: a path that has
+    /// none of the engines and layouts, a threshold without a path that has one, a size that no
+    /// shape takes, a shape that takes none of the sizes.
     ///
     /// # Errors
-    /// [`CaseError::Engine`], [`CaseError::Layout`], [`CaseError::NoHybrid`], [`CaseError::ShapeAndSize`].
+    /// [`CaseError::Engine`], [`CaseError::Layout`], [`CaseError::NoHybrid`],
+    /// [`CaseError::ShapeAndSize`].
     pub fn check(&self) -> Result<(), CaseError> {
         for &path in self.paths.iter().flatten() {
             let engines = self.engines.as_deref().unwrap_or(&[Engine::Syscall]);
@@ -543,8 +550,8 @@ impl Axes {
         Ok(())
     }
 
-    /// The series that these axes make of `default`.
-    /// The case of who takes one at a time: the first of each list, and the default of what is not given.
+    /// The series that these axes make of `default`. The case of who takes one at a time: the first
+    /// of each list, and the default of what is not given.
     #[must_use]
     pub fn case(&self) -> Case {
         fn first<T: Copy>(list: Option<&Vec<T>>, default: T) -> T {
@@ -744,7 +751,8 @@ mod tests {
                 for series in group.cases.chunk_by(|one, other| one.series() == other.series()) {
                     assert!(series.iter().map(id).is_sorted(), "{:?}", group.name);
                 }
-                // Criterion's smallest chart has 94 pixels for a label: these letters, and up to `rtt/` before them.
+                // Criterion's smallest chart has 94 pixels for a label: these letters, and up to
+                // `rtt/` before them.
                 assert!(group.cases.iter().all(|case| group.name.len() + 1 + id(case).len() <= 17));
             }
         }

@@ -1,4 +1,5 @@
-//! The words in which a choice is made: a path, a layout, a receiver, and what else a measurement differs in.
+//! The words in which a choice is made: a path, a layout, a receiver, and what else a measurement
+//! differs in.
 //!
 //! Pure: nothing here opens a socket, reads a file or needs a privilege.
 
@@ -87,11 +88,11 @@ axis! {
         Hybrid,
         /// As `hybrid`, with `MSG_ZEROCOPY`. A message without a larger field is copied.
         HybridZero,
-        /// `vmsplice` of the fields into a pipe, `splice` from it to the socket. Nothing says when the kernel has let go
-        /// of the memory: the receiver's word alone does.
+        /// `vmsplice` of the fields into a pipe, `splice` from it to the socket. Nothing says when
+        /// the kernel has let go of the memory: the receiver's word alone does.
         Splice,
-        /// `sendfile` from a memfd in which the fields lie one after the other. As for `splice`, the receiver's word
-        /// alone says when the memory may be written again.
+        /// `sendfile` from a memfd in which the fields lie one after the other. As for `splice`,
+        /// the receiver's word alone says when the memory may be written again.
         File,
     }
 }
@@ -115,7 +116,8 @@ axis! {
     Workload = "workload" {
         /// An 8-byte request, the whole message back; one in flight.
         Rr,
-        /// Messages back to back; the client asks for more when half of what is in flight has arrived.
+        /// Messages back to back; the client asks for more when half of what is in flight has
+        /// arrived.
         Stream,
     }
 }
@@ -143,16 +145,18 @@ axis! {
         Syscall,
         /// By `io_uring`: `SEND`, `SENDMSG`, `SENDMSG_ZC`.
         Uring,
-        /// By `io_uring`, from registered buffers, which are not pinned anew for each send: `zero_copy` alone.
+        /// By `io_uring`, from registered buffers, which are not pinned anew for each send:
+        /// `zero_copy` alone.
         UringFixed,
-        /// By `io_uring`, whose kernel thread takes the sends from the queue: no system call hands them over.
+        /// By `io_uring`, whose kernel thread takes the sends from the queue: no system call hands
+        /// them over.
         UringSqpoll,
     }
 }
 
 axis! {
-    /// How the client takes the bytes in: the same for every path that is compared, because how bytes are
-    /// received has nothing to do with how they were sent.
+    /// How the client takes the bytes in: the same for every path that is compared, because how
+    /// bytes are received has nothing to do with how they were sent.
     #[derive(Default)]
     Receiver = "receiver" {
         /// `recv` into one contiguous buffer.
@@ -166,9 +170,11 @@ axis! {
         Discard,
         /// `TCP_ZEROCOPY_RECEIVE`: whole pages are mapped, what else there is is copied.
         Mmap,
-        /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the others.
+        /// As the sender sends, the protocol as a whole: `unpack` for `two_copy`, `fields` for the
+        /// others.
         Matched,
-        /// Nobody: the sender alone. Its frames are dropped uncopied, and acknowledged all the same.
+        /// Nobody: the sender alone. Its frames are dropped uncopied, and acknowledged all the
+        /// same.
         Sink,
     }
 }
@@ -212,7 +218,8 @@ impl Source {
 }
 
 impl Receiver {
-    /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver is itself.
+    /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver
+    /// is itself.
     #[must_use]
     pub fn for_path(self, path: SendPath) -> Self {
         match (self, path) {
@@ -233,7 +240,8 @@ impl SendPath {
         matches!(self, Self::Hybrid | Self::HybridZero)
     }
 
-    /// Whether its sends bear `MSG_ZEROCOPY`, so that the kernel says of each whether it copied after all.
+    /// Whether its sends bear `MSG_ZEROCOPY`, so that the kernel says of each whether it copied
+    /// after all.
     #[must_use]
     pub fn is_zero_copy(self) -> bool {
         matches!(self, Self::ZeroCopy | Self::HybridZero)

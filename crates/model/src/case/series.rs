@@ -20,7 +20,8 @@ pub struct Series {
     pub layout: Layout,
     /// How the path's call is made.
     pub engine: Engine,
-    /// The hybrid paths copy fields of fewer bytes. [`DEFAULT_COPY_BELOW_BYTES`] for the others, which do not look at it.
+    /// The hybrid paths copy fields of fewer bytes. [`DEFAULT_COPY_BELOW_BYTES`] for the others,
+    /// which do not look at it.
     pub copy_below_bytes: usize,
 }
 
@@ -83,8 +84,8 @@ impl Series {
     }
 }
 
-/// How a series is written down: a path and a layout, as it was before there were engines and thresholds, and with a name
-/// for each where one of the two departs from the default.
+/// How a series is written down: a path and a layout, as it was before there were engines and
+/// thresholds, and with a name for each where one of the two departs from the default.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]

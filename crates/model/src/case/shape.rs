@@ -53,7 +53,8 @@ impl Shape {
         super::matrix::parse_separated(text, ';', str::parse)
     }
 
-    /// The payload that the shape brings with it, in bytes; of a trace the mean. None where it is given beside it.
+    /// The payload that the shape brings with it, in bytes; of a trace the mean. None where it is
+    /// given beside it.
     #[must_use]
     pub fn own_payload_bytes(self) -> Option<usize> {
         match self {
@@ -67,7 +68,8 @@ impl Shape {
         }
     }
 
-    /// The sizes of the fields, in bytes, of each of the messages that are sent in turn: one, but for a trace.
+    /// The sizes of the fields, in bytes, of each of the messages that are sent in turn: one, but
+    /// for a trace.
     #[must_use]
     pub fn messages(self, payload_bytes: usize) -> Vec<Vec<usize>> {
         let equal = |fields: usize| {
@@ -90,7 +92,8 @@ impl Shape {
         self.messages(payload_bytes).iter().map(|fields| fields.iter().sum()).max().unwrap_or_default()
     }
 
-    /// Holds a payload to what the shape can hold: a byte in each field, and its own size where it has one.
+    /// Holds a payload to what the shape can hold: a byte in each field, and its own size where it
+    /// has one.
     ///
     /// # Errors
     /// [`CaseError::ShapeAndSize`].
@@ -120,7 +123,8 @@ fn spread(lists: &[(usize, Vec<usize>)]) -> Vec<Vec<usize>> {
     places.into_iter().map(|(_, list)| lists[list].1.clone()).collect()
 }
 
-/// How many messages stand for each list: the weights themselves where their sum is small, else by their shares.
+/// How many messages stand for each list: the weights themselves where their sum is small, else by
+/// their shares.
 fn counts(lists: &[(usize, Vec<usize>)]) -> Vec<usize> {
     let weights: usize = lists.iter().map(|(weight, _)| weight).sum();
     let share = |weight: usize| (weight as f64 * TRACE_MESSAGES as f64 / weights as f64).round() as usize;
@@ -215,7 +219,8 @@ impl TryFrom<String> for Shape {
     }
 }
 
-// A case is small and copied all over. So the lists that were given live as long as the program, each once.
+// A case is small and copied all over. So the lists that were given live as long as the program,
+// each once.
 static SIZES: Known<usize> = Mutex::new(BTreeSet::new());
 static TRACES: Known<(usize, Vec<usize>)> = Mutex::new(BTreeSet::new());
 

@@ -43,8 +43,8 @@ pub enum CopyCause {
         /// The port.
         device: String,
     },
-    /// Somebody has added a port to the sink's bridge, and every frame is flooded to it. The kernel copies it if a
-    /// socket or a process takes it in there.
+    /// Somebody has added a port to the sink's bridge, and every frame is flooded to it. The kernel
+    /// copies it if a socket or a process takes it in there.
     BridgePort {
         /// The port.
         device: String,
@@ -57,9 +57,9 @@ pub enum CopyCause {
 }
 
 impl CopyCause {
-    /// Whether the completions may say *not copied* all the same: the copy is made without telling them. Without
-    /// scatter-gather that is so for a packet of several segments, which the kernel copies as it cuts it
-    /// (`skb_segment`).
+    /// Whether the completions may say *not copied* all the same: the copy is made without telling
+    /// them. Without scatter-gather that is so for a packet of several segments, which the kernel
+    /// copies as it cuts it (`skb_segment`).
     #[must_use]
     pub fn is_unseen(&self) -> bool {
         matches!(self, Self::ReceiverXdp { .. } | Self::NoScatterGather { .. } | Self::EncryptedMemory { .. })
@@ -152,7 +152,8 @@ impl fmt::Display for CopyCause {
     }
 }
 
-/// The causes that were found on each of the ways that messages take. None of a way that was not looked at.
+/// The causes that were found on each of the ways that messages take. None of a way that was not
+/// looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyCauses {
     /// On the link to a receiver.
@@ -170,8 +171,8 @@ impl CopyCauses {
     }
 }
 
-/// Those of `found` that explain what was copied: all of them, unless it is known that nothing was; then those that the
-/// completions do not show.
+/// Those of `found` that explain what was copied: all of them, unless it is known that nothing was;
+/// then those that the completions do not show.
 #[must_use]
 pub fn that_explain(copied: CopiedShare, found: Vec<CopyCause>) -> Vec<CopyCause> {
     found.into_iter().filter(|cause| !copied.is_none() || cause.is_unseen()).collect()

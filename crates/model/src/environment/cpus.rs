@@ -34,15 +34,16 @@ impl From<StoredCore> for Core {
     }
 }
 
-/// The CPUs that this process uses. Pairs fill cores before siblings: the first CPU of every core comes
-/// before the second CPU of any.
+/// The CPUs that this process uses. Pairs fill cores before siblings: the first CPU of every core
+/// comes before the second CPU of any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Core>", into = "Vec<Core>")]
 pub struct Cpus {
     cores: Vec<Core>,
     /// All CPUs, in the order in which pairs are dealt to them.
     dealt: Vec<usize>,
-    /// The server's and the client's CPU of each pair under [`Placement::Split`], until they repeat.
+    /// The server's and the client's CPU of each pair under [`Placement::Split`], until they
+    /// repeat.
     split: Vec<(usize, usize)>,
 }
 
@@ -136,8 +137,8 @@ fn ranks(cores: &[&Core]) -> Vec<Vec<usize>> {
     (0..most).map(|rank| cores.iter().filter_map(|core| core.cpus.get(rank).copied()).collect()).collect()
 }
 
-/// Cuts the cores into halves, one for the servers and one for the clients; on every node by itself where
-/// the node has two cores, so that a pair's two ends share their memory.
+/// Cuts the cores into halves, one for the servers and one for the clients; on every node by itself
+/// where the node has two cores, so that a pair's two ends share their memory.
 fn split(cores: &[&Core]) -> Vec<(usize, usize)> {
     if let [core] = cores {
         let (servers, clients) = core.cpus.split_at(core.cpus.len() / 2);
@@ -159,7 +160,8 @@ fn split(cores: &[&Core]) -> Vec<(usize, usize)> {
     let pairs = |rank: usize| {
         halves.iter().filter(move |halves| rank < halves.0.len().max(halves.1.len())).flat_map(
             move |(servers, clients)| {
-                // Where cores are unlike, one half may have no CPU of this rank: its last one serves again.
+                // Where cores are unlike, one half may have no CPU of this rank: its last one
+                // serves again.
                 let of = |half: &'_ [Vec<usize>]| half[rank.min(half.len() - 1)].clone();
                 together(&of(servers), &of(clients))
             },

@@ -84,10 +84,12 @@ pub struct Interface {
     /// Which of the offloads that the paths depend on are on; none where the kernel does not say.
     #[serde(default)]
     pub offloads: Option<Offloads>,
-    /// Its queueing discipline (`tc qdisc`), `noqueue` where it has none; none where the kernel does not say.
+    /// Its queueing discipline (`tc qdisc`), `noqueue` where it has none; none where the kernel
+    /// does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qdisc: Option<String>,
-    /// Its rings, queues and interrupts; none where there are none, as of veth, or the kernel does not say.
+    /// Its rings, queues and interrupts; none where there are none, as of veth, or the kernel does
+    /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Queues>,
 }
@@ -109,13 +111,14 @@ impl Interface {
     }
 }
 
-/// How a network port hands packets over, as `ethtool -g`, `-c` and `-l` and `/proc/interrupts` show it. What the driver
-/// does not say is none.
+/// How a network port hands packets over, as `ethtool -g`, `-c` and `-l` and `/proc/interrupts`
+/// show it. What the driver does not say is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queues {
     /// Packets that the receive and the transmit ring hold.
     pub ring_packets: Option<(u32, u32)>,
-    /// How long the port waits for more packets before it interrupts, in microseconds: received and sent ones.
+    /// How long the port waits for more packets before it interrupts, in microseconds: received and
+    /// sent ones.
     pub coalesced_us: Option<(u32, u32)>,
     /// Queues: those that receive, send, and do both.
     pub queues: Option<(u32, u32, u32)>,
@@ -143,7 +146,8 @@ impl fmt::Display for Queues {
     }
 }
 
-/// The link of the cases that nobody receives, and a connection's settings, read back from the kernel.
+/// The link of the cases that nobody receives, and a connection's settings, read back from the
+/// kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkLink {
     /// The end that connections leave by. The other end is the only port of a bridge.
@@ -154,8 +158,8 @@ pub struct SinkLink {
     pub mss_bytes: u32,
     /// A data socket.
     pub socket: EffectiveSocket,
-    /// Whether what the kernel does with acknowledgements is in the sender's CPU time, as it was tried; none in data of
-    /// versions before this was asked. Where it is not, no CPU time is told.
+    /// Whether what the kernel does with acknowledgements is in the sender's CPU time, as it was
+    /// tried; none in data of versions before this was asked. Where it is not, no CPU time is told.
     #[serde(default)]
     pub acknowledged_in_cpu_time: Option<bool>,
     /// Whether every case goes this way, so that the link between the two processes carries none.

@@ -20,9 +20,9 @@ pub struct Machine {
     /// What the process's cgroups allow.
     #[serde(default)]
     pub cgroup: CgroupLimits,
-    /// Whether a thread's CPU time includes what it spent in softirqs, where the kernel receives packets and
-    /// veth copies zero-copy data. Where it does not, or where that is not known (none), CPU times do not
-    /// compare.
+    /// Whether a thread's CPU time includes what it spent in softirqs, where the kernel receives
+    /// packets and veth copies zero-copy data. Where it does not, or where that is not known
+    /// (none), CPU times do not compare.
     #[serde(default)]
     pub softirq_in_cpu_time: Option<bool>,
     /// `RLIMIT_MEMLOCK`.
@@ -47,9 +47,11 @@ pub struct Tuning {
     pub governors: Vec<String>,
     /// The CPU's vulnerabilities by name, and what the kernel says of each.
     pub vulnerabilities: BTreeMap<String, String>,
-    /// How devices reach memory: the types of the IOMMU's groups, each once; empty where there is no IOMMU.
+    /// How devices reach memory: the types of the IOMMU's groups, each once; empty where there is
+    /// no IOMMU.
     pub iommu: Vec<String>,
-    /// How many fragments a packet of zero-copy sends may have: the kernel's constant `MAX_SKB_FRAGS`.
+    /// How many fragments a packet of zero-copy sends may have: the kernel's constant
+    /// `MAX_SKB_FRAGS`.
     pub most_fragments: Option<u64>,
     /// `net.core.max_skb_frags`, the limit of the other paths. It says nothing of the constant.
     pub max_skb_frags: Option<u64>,
@@ -92,8 +94,8 @@ impl fmt::Display for Tuning {
 }
 
 impl Machine {
-    /// What limits the memory of zero-copy sends. Of the other limits, what they do is described elsewhere (the sockets'
-    /// buffers), or bears on no number (open files).
+    /// What limits the memory of zero-copy sends. Of the other limits, what they do is described
+    /// elsewhere (the sockets' buffers), or bears on no number (open files).
     pub(super) fn pinned_memory(&self) -> String {
         let optmem = self.sysctls.iter().find(|(name, _)| name.ends_with("optmem_max"));
         format!("memlock {}, optmem_max {}", self.memlock, optmem.map_or("unknown", |(_, value)| value))

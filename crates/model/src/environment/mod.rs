@@ -1,5 +1,5 @@
-//! The surroundings of a measurement as plain data: what they are, not what was asked for. Nothing here
-//! opens a socket or asks the kernel.
+//! The surroundings of a measurement as plain data: what they are, not what was asked for. Nothing
+//! here opens a socket or asks the kernel.
 
 pub mod copy_cause;
 mod cpus;
@@ -21,7 +21,8 @@ pub use machine::{CgroupLimits, ClientMachine, Machine, Program, Tuning};
 /// Machine, limits and settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The machine that the server runs on, and the client with it unless [`Effective::client`] says otherwise.
+    /// The machine that the server runs on, and the client with it unless [`Effective::client`]
+    /// says otherwise.
     #[serde(flatten)]
     pub machine: Machine,
     /// Where pairs run, in words: a line for each placement that is measured.
@@ -76,7 +77,8 @@ impl EffectiveSocket {
 }
 
 impl Effective {
-    /// Whether nothing but CPUs of this machine reads what is sent: veth or loopback, and no network card.
+    /// Whether nothing but CPUs of this machine reads what is sent: veth or loopback, and no
+    /// network card.
     #[must_use]
     pub fn stays_in_memory(&self) -> bool {
         self.is_one_machine() && self.server_link.is_in_memory() && self.client_link.is_in_memory()
@@ -88,8 +90,9 @@ impl Effective {
         self.client.as_ref().is_none_or(|client| client.is_the_servers)
     }
 
-    /// The CPUs that the pairs' ends of one side are dealt to, and how. Where the client has CPUs of its own,
-    /// [`Placement::Split`] is as [`Placement::Paired`] for each side: the two ends of a pair share no CPU anyway.
+    /// The CPUs that the pairs' ends of one side are dealt to, and how. Where the client has CPUs
+    /// of its own, [`Placement::Split`] is as [`Placement::Paired`] for each side: the two ends of
+    /// a pair share no CPU anyway.
     #[must_use]
     pub fn dealt(&self, placement: Placement, side: Side) -> (&Cpus, Placement) {
         let own = if placement == Placement::Split { Placement::Paired } else { placement };
@@ -146,7 +149,8 @@ impl Effective {
 }
 
 impl Environment {
-    /// Whether CPU time includes what was spent in softirqs, on both sides; none where that is not known of one.
+    /// Whether CPU time includes what was spent in softirqs, on both sides; none where that is not
+    /// known of one.
     #[must_use]
     pub fn softirq_in_cpu_time(&self) -> Option<bool> {
         let server = self.machine.softirq_in_cpu_time;
@@ -156,8 +160,8 @@ impl Environment {
         }
     }
 
-    /// What differs between the two so that their numbers do not compare. Each entry names both values. What only one of
-    /// them has recorded is not said to differ.
+    /// What differs between the two so that their numbers do not compare. Each entry names both
+    /// values. What only one of them has recorded is not said to differ.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let facts = |of: &Self| {

@@ -1,7 +1,8 @@
 //! Figures as pictures: SVG for the page and for papers, PNG for slides, all by the same strokes.
 //!
-//! A [`Drawing`] decides what goes where, in design pixels; a [`Canvas`] draws it through one of plotters'
-//! backends. In SVG, colours are written as sentinels and then replaced by CSS variables or by colours.
+//! A [`Drawing`] decides what goes where, in design pixels; a [`Canvas`] draws it through one of
+//! plotters' backends. In SVG, colours are written as sentinels and then replaced by CSS variables
+//! or by colours.
 
 mod axis;
 mod canvas;

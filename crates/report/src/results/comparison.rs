@@ -1,4 +1,5 @@
-//! What a comparison of two sides gives: plain data, the same for two stored sweeps and for two builds.
+//! What a comparison of two sides gives: plain data, the same for two stored sweeps and for two
+//! builds.
 
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use super::verdict::Verdict;
 pub struct Outcome {
     /// Blocks that were measured to their end.
     pub blocks: usize,
-    /// How much worse a case may be, as far as the data can tell, without being a reason to object (0.02: 2 %).
+    /// How much worse a case may be, as far as the data can tell, without being a reason to object
+    /// (0.02: 2 %).
     pub margin: f64,
     /// A comparison for each case and metric.
     pub comparisons: Vec<Comparison>,
@@ -21,7 +23,8 @@ pub struct Outcome {
     pub left_out: Vec<LeftOut>,
     /// Whether Ctrl-C or SIGTERM ended it early.
     pub interrupted: bool,
-    /// Whether the threads' CPU time has the softirqs in it, on both sides. If not, nothing is compared by it.
+    /// Whether the threads' CPU time has the softirqs in it, on both sides. If not, nothing is
+    /// compared by it.
     #[serde(skip)]
     pub cpu_time_is_whole: bool,
 }
@@ -53,8 +56,9 @@ pub struct Comparison {
     pub payload_bytes: usize,
     /// What is compared.
     pub metric: Metric,
-    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time. With an interval over
-    /// blocks that is so wide that in 95 of 100 runs all intervals of the run hold.
+    /// How much better the change is: above 1 is more throughput, shorter times, less CPU time.
+    /// With an interval over blocks that is so wide that in 95 of 100 runs all intervals of the run
+    /// hold.
     pub gain: Estimate,
     /// What the gain is not below, with 95 % confidence in this case alone.
     pub lower_bound: f64,

@@ -1,23 +1,25 @@
-//! Many comparisons that are read together: what each may borrow from the others, and what it owes to their number.
+//! Many comparisons that are read together: what each may borrow from the others, and what it owes
+//! to their number.
 //!
-//! Borrowed is how noisy a comparison is: a few instances estimate their own spread badly, and the spreads of all cells
-//! together say what is usual ([`moderate`], the empirical Bayes of Smyth, *Linear models and empirical Bayes methods*,
-//! 2004).
+//! Borrowed is how noisy a comparison is: a few instances estimate their own spread badly, and the
+//! spreads of all cells together say what is usual ([`moderate`], the empirical Bayes of Smyth,
+//! *Linear models and empirical Bayes methods*, 2004).
 //!
-//! Owed is the width of the intervals. Who looks at many and picks those that exclude 1 picks some that do so by chance.
-//! [`Family::of`] selects by Benjamini and Hochberg's procedure and prints every interval at the confidence that
-//! Benjamini and Yekutieli's *False discovery rate-adjusted multiple confidence intervals* (2005) takes for so many
-//! selected of so many: then exactly those that were selected exclude 1, so that the verdict can be read off the
-//! interval. By one metric, on average at most 5 % of a sweep's intervals that exclude 1 do so by chance, and 5 % of
-//! them do not cover the truth; and where nothing differs, at most 5 % of sweeps have one.
+//! Owed is the width of the intervals. Who looks at many and picks those that exclude 1 picks some
+//! that do so by chance. [`Family::of`] selects by Benjamini and Hochberg's procedure and prints
+//! every interval at the confidence that Benjamini and Yekutieli's *False discovery rate-adjusted
+//! multiple confidence intervals* (2005) takes for so many selected of so many: then exactly those
+//! that were selected exclude 1, so that the verdict can be read off the interval. By one metric,
+//! on average at most 5 % of a sweep's intervals that exclude 1 do so by chance, and 5 % of them do
+//! not cover the truth; and where nothing differs, at most 5 % of sweeps have one.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
 use statrs::function::gamma::digamma;
 
 use super::stats::Effect;
 
-/// What share of a sweep's calls may be false, on average over sweeps; what share of `ab`'s runs may call anything where
-/// nothing differs.
+/// What share of a sweep's calls may be false, on average over sweeps; what share of `ab`'s runs
+/// may call anything where nothing differs.
 pub const ERROR: f64 = 0.05;
 
 /// Comparisons that are read together.
@@ -39,24 +41,26 @@ impl Family {
         Self { confidence: 1.0 - selected as f64 * each }
     }
 
-    /// Of so many comparisons where not one false call is wanted among all of them in 95 of 100 runs: Bonferroni's. Who
-    /// looks more than once gives each look a `share` of the error.
+    /// Of so many comparisons where not one false call is wanted among all of them in 95 of 100
+    /// runs: Bonferroni's. Who looks more than once gives each look a `share` of the error.
     #[must_use]
     pub fn without_a_false_call(comparisons: usize, share: f64) -> Self {
         Self { confidence: 1.0 - share * ERROR / comparisons.max(1) as f64 }
     }
 }
 
-/// What of the error a look may spend. Who looks, and goes on where it is undecided, has as many chances as looks: the
-/// first spends most, and later ones less and less. All of them together spend no more than [`ERROR`], however many.
+/// What of the error a look may spend. Who looks, and goes on where it is undecided, has as many
+/// chances as looks: the first spends most, and later ones less and less. All of them together
+/// spend no more than [`ERROR`], however many.
 fn error_of(look: u32) -> f64 {
     /// The sum of one by the cube of each number is 1.202.
     const FIRST: f64 = 0.83;
     FIRST * ERROR / f64::from(look.max(1)).powi(3)
 }
 
-/// Moves each effect's standard error towards what is usual among them, as far as the few instances of each leave it
-/// open, and adds to its degrees of freedom what that is worth: never more than all of them have together.
+/// Moves each effect's standard error towards what is usual among them, as far as the few instances
+/// of each leave it open, and adds to its degrees of freedom what that is worth: never more than
+/// all of them have together.
 pub fn moderate<'a>(effects: impl Iterator<Item = &'a mut Effect>) {
     let mut effects: Vec<&mut Effect> = effects.collect();
     let variance = |effect: &Effect| effect.standard_error.powi(2) * effect.instances as f64;
@@ -83,12 +87,14 @@ pub fn moderate<'a>(effects: impl Iterator<Item = &'a mut Effect>) {
 #[derive(Clone, Copy, Debug)]
 struct Prior {
     variance: f64,
-    /// How much it is worth, in degrees of freedom; infinite where the variances differ by no more than chance.
+    /// How much it is worth, in degrees of freedom; infinite where the variances differ by no more
+    /// than chance.
     degrees: f64,
 }
 
 impl Prior {
-    /// Of variances with their degrees of freedom, by the moments of their logarithms; none of fewer than three.
+    /// Of variances with their degrees of freedom, by the moments of their logarithms; none of
+    /// fewer than three.
     fn of(variances: impl Iterator<Item = (f64, f64)>) -> Option<Self> {
         let points: Vec<(f64, f64)> = variances
             .map(|(variance, degrees)| {
@@ -111,8 +117,8 @@ impl Prior {
     }
 }
 
-/// The second derivative of the logarithm of the gamma function, of a positive number: by its recurrence up to where the
-/// asymptotic series is exact (Abramowitz and Stegun, 6.4.6 and 6.4.12).
+/// The second derivative of the logarithm of the gamma function, of a positive number: by its
+/// recurrence up to where the asymptotic series is exact (Abramowitz and Stegun, 6.4.6 and 6.4.12).
 fn trigamma(mut x: f64) -> f64 {
     let mut sum = 0.0;
     while x < 8.0 {
@@ -204,7 +210,8 @@ mod tests {
 
     #[test]
     fn trigamma_is_what_the_tables_say() {
-        // Abramowitz and Stegun, table 6.1: at 1 it is pi squared by 6, at one half pi squared by 2.
+        // Abramowitz and Stegun, table 6.1: at 1 it is pi squared by 6, at one half pi squared by
+        // 2.
         for (x, value) in [(1.0, 1.644_934_066_8), (0.5, 4.934_802_200_5), (10.0, 0.105_166_335_7)] {
             assert!((trigamma(x) - value).abs() < 1e-8, "{x}: {}", trigamma(x));
             assert!((inverse_trigamma(value) - x).abs() < 1e-6 * x, "{value}");

@@ -1,8 +1,8 @@
 //! Many machines that measured the same: which of them are out of the ordinary.
 //!
-//! What is ordinary is said by the machines themselves: in each case the median over machines, and a spread that is
-//! theirs too, from the median distance to it. Neither moves when fewer than half of the machines are out of the
-//! ordinary. Pure.
+//! What is ordinary is said by the machines themselves: in each case the median over machines, and
+//! a spread that is theirs too, from the median distance to it. Neither moves when fewer than half
+//! of the machines are out of the ordinary. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -90,7 +90,8 @@ pub struct FleetCase {
     pub metric: Metric,
     /// The median over machines: Gb/s, or ns.
     pub typical: f64,
-    /// How much the machines differ: a standard deviation, as a share of the median (0.02: 2 %). None of too few.
+    /// How much the machines differ: a standard deviation, as a share of the median (0.02: 2 %).
+    /// None of too few.
     pub spread: Option<f64>,
     /// Each machine's, in the order of [`Fleet::machines`], as far as it measured the case.
     pub machines: Vec<Deviation>,
@@ -101,10 +102,12 @@ pub struct FleetCase {
 pub struct Deviation {
     /// The machine, by its place in [`Fleet::machines`].
     pub machine: usize,
-    /// Its own number, with its interval over instances, or over sweeps where there are three or more.
+    /// Its own number, with its interval over instances, or over sweeps where there are three or
+    /// more.
     pub measure: Measure,
-    /// How much better it is than the median over machines, with the interval that the verdict is read off: as wide as
-    /// machines differ, and as the number of machines and cases asks for. None where there are too few machines.
+    /// How much better it is than the median over machines, with the interval that the verdict is
+    /// read off: as wide as machines differ, and as the number of machines and cases asks for. None
+    /// where there are too few machines.
     pub gain: Option<Estimate>,
     /// What is read off it. A call marks a machine that is out of the ordinary.
     pub verdict: Verdict,
@@ -127,8 +130,8 @@ impl Fleet<'_> {
         self.machines.len() >= MIN_MACHINES
     }
 
-    /// The machine that is nearest to the median in all that it measured: what the others are held against where it
-    /// is asked how they are made.
+    /// The machine that is nearest to the median in all that it measured: what the others are held
+    /// against where it is asked how they are made.
     #[must_use]
     pub fn most_ordinary(&self) -> Option<&Machine<'_>> {
         let mut distances: Vec<(f64, usize)> = vec![(0.0, 0); self.machines.len()];
@@ -186,8 +189,9 @@ fn cases(machines: &[Machine<'_>]) -> Vec<FleetCase> {
         .into_iter()
         .map(|subject| fleet_case(subject, found.get(&subject).map_or(&[][..], Vec::as_slice)))
         .collect();
-    // To mark a machine is to say that something is wrong with it, so that not one is to be marked by chance. (A bound on
-    // the share of false marks would let a machine that is rightly marked in all its cases pay for another.)
+    // To mark a machine is to say that something is wrong with it, so that not one is to be marked
+    // by chance. (A bound on the share of false marks would let a machine that is rightly marked in
+    // all its cases pay for another.)
     let compared = cases.iter().map(|(_, effects)| effects.len()).sum();
     let Family { confidence } = Family::without_a_false_call(compared, 1.0);
     for (case, effects) in &mut cases {
@@ -239,7 +243,8 @@ impl Own {
         let (measure, standard_error) = match (sweeps.as_slice(), Effect::of(&logs)) {
             ([], _) => return None,
             ([(measure, standard_error)], _) => (*measure, *standard_error),
-            // The spread between sweeps has the machine's drift in it, which no interval inside a sweep has.
+            // The spread between sweeps has the machine's drift in it, which no interval inside a
+            // sweep has.
             (_, Some(effect)) => {
                 let ratio = effect.ratio();
                 (
@@ -269,7 +274,8 @@ fn standard_error(measure: Measure, instances: u64) -> f64 {
     (high / low).ln() / 2.0 / unit.half_width(CONFIDENCE)
 }
 
-/// The case without its verdicts, and how far each machine is from the median; nothing of that where there are too few.
+/// The case without its verdicts, and how far each machine is from the median; nothing of that
+/// where there are too few.
 fn fleet_case((case, metric): Subject, found: &[(usize, Own)]) -> (FleetCase, Vec<Effect>) {
     let logs: Vec<f64> = found.iter().map(|(_, own)| own.log).collect();
     let deviations = deviations(&logs, &found.iter().map(|(_, own)| own.standard_error).collect::<Vec<_>>());
@@ -290,20 +296,21 @@ fn fleet_case((case, metric): Subject, found: &[(usize, Own)]) -> (FleetCase, Ve
     (case, deviations.map(|(_, effects)| effects).unwrap_or_default())
 }
 
-/// How far each machine is from the median of all, beside how much machines differ: the spread, and an effect for each.
-/// `logs` are the machines' numbers on a log scale, `own` their own standard errors. None of too few machines, or of
-/// numbers that do not spread.
+/// How far each machine is from the median of all, beside how much machines differ: the spread, and
+/// an effect for each. `logs` are the machines' numbers on a log scale, `own` their own standard
+/// errors. None of too few machines, or of numbers that do not spread.
 ///
-/// By the median distance, the distance of one machine from the median has as heavy a tail as Student's t with half as
-/// many degrees of freedom as there are machines: the half that lies nearest makes the spread. The unit test simulates
-/// that.
+/// By the median distance, the distance of one machine from the median has as heavy a tail as
+/// Student's t with half as many degrees of freedom as there are machines: the half that lies
+/// nearest makes the spread. The unit test simulates that.
 fn deviations(logs: &[f64], own: &[f64]) -> Option<(f64, Vec<Effect>)> {
     let machines = logs.len();
     let (centre, spread) = centre_and_spread(logs)?;
     if machines < MIN_MACHINES || spread == 0.0 {
         return None;
     }
-    // The spread has the noise of the usual sweep in it. A machine that was measured worse than that owes more.
+    // The spread has the noise of the usual sweep in it. A machine that was measured worse than
+    // that owes more.
     let usual = median(&mut own.to_vec())?.powi(2);
     let effect = |(log, own): (&f64, &f64)| Effect {
         log_mean: log - centre,
@@ -323,8 +330,9 @@ mod tests {
 
     const CASES: usize = 14;
 
-    /// Fleets that differ by 3 % from machine to machine in all cases alike, and by 1 % in each; `odd` machines are slower
-    /// by `slower` on a log scale. How many machines were marked in each fleet, among the ordinary and among the odd.
+    /// Fleets that differ by 3 % from machine to machine in all cases alike, and by 1 % in each;
+    /// `odd` machines are slower by `slower` on a log scale. How many machines were marked in each
+    /// fleet, among the ordinary and among the odd.
     fn marked(machines: usize, odd: usize, slower: f64, repeats: usize) -> Vec<(usize, usize)> {
         let mut rng = ChaCha8Rng::seed_from_u64(machines as u64);
         let (of_machine, of_case) = (Normal::new(0.0, 0.03).unwrap(), Normal::new(0.0, 0.01).unwrap());
@@ -335,7 +343,8 @@ mod tests {
             let noisy: Vec<bool> = (0..machines).map(|_| rng.random_bool(0.1)).collect();
             let mut effects = Vec::new();
             for _ in 0..CASES {
-                // One machine in ten was measured so badly that its own error is as large as the fleet's spread.
+                // One machine in ten was measured so badly that its own error is as large as the
+                // fleet's spread.
                 let own: Vec<f64> = noisy.iter().map(|noisy| if *noisy { 0.03 } else { 0.003 }).collect();
                 let logs: Vec<f64> = levels
                     .iter()
@@ -389,7 +398,8 @@ mod tests {
 
     #[test]
     fn the_median_and_the_spread_are_those_of_the_machines() {
-        // By hand: median 0.03, distances 0.03 0.02 0.01 0 0.01 0.02 0.97, their median 0.02, by 1.4826 and 7 / 6.2.
+        // By hand: median 0.03, distances 0.03 0.02 0.01 0 0.01 0.02 0.97, their median 0.02, by
+        // 1.4826 and 7 / 6.2.
         let logs = [0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 1.0];
         let (spread, effects) = deviations(&logs, &[0.001; 7]).unwrap();
         assert!((spread - 0.033_478).abs() < 1e-5, "{spread}");

@@ -58,7 +58,8 @@ pub struct Manifest {
     pub no_sink: Option<String>,
 }
 
-/// Of a cell that nobody receives: what a request and an acknowledgement cost with no message between.
+/// Of a cell that nobody receives: what a request and an acknowledgement cost with no message
+/// between.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Injection {
     /// The cell.
@@ -156,8 +157,8 @@ impl Plan {
     }
 }
 
-/// Whether the CPU time that the kernel books to a thread is known to include the softirqs that ran in its place. Data
-/// from elsewhere, which have no environment, are taken as they are.
+/// Whether the CPU time that the kernel books to a thread is known to include the softirqs that ran
+/// in its place. Data from elsewhere, which have no environment, are taken as they are.
 #[must_use]
 pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
     manifest.environment.as_ref().is_none_or(|environment| environment.softirq_in_cpu_time() == Some(true))

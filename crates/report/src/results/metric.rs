@@ -19,8 +19,8 @@ pub enum Metric {
     P50,
     /// The round trip that 99 of 100 do not exceed.
     P99,
-    /// CPU time of both sides' threads per payload byte. Of both: which side the kernel books a cost to depends on
-    /// where the two run.
+    /// CPU time of both sides' threads per payload byte. Of both: which side the kernel books a
+    /// cost to depends on where the two run.
     CpuPerByte,
 }
 
@@ -61,7 +61,8 @@ impl Metric {
         }
     }
 
-    /// Its name in files and for services: the column of `summary.csv` that holds it, unit included.
+    /// Its name in files and for services: the column of `summary.csv` that holds it, unit
+    /// included.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
@@ -100,8 +101,8 @@ impl Metric {
         }
     }
 
-    /// What became of the value itself: a gain (above 1 is better) is a ratio above 1 of throughput, and one below 1
-    /// of a time.
+    /// What became of the value itself: a gain (above 1 is better) is a ratio above 1 of
+    /// throughput, and one below 1 of a time.
     #[must_use]
     pub fn change(self, gain: Estimate) -> Estimate {
         match self.direction() {
@@ -119,8 +120,8 @@ impl Metric {
         }
     }
 
-    /// The difference that does not matter in a sweep (0.02: 2 %). Tails vary more, and nobody chooses a path for a
-    /// tenth of them.
+    /// The difference that does not matter in a sweep (0.02: 2 %). Tails vary more, and nobody
+    /// chooses a path for a tenth of them.
     #[must_use]
     pub fn margin(self) -> f64 {
         match self {
@@ -129,8 +130,8 @@ impl Metric {
         }
     }
 
-    /// The difference that does not matter between two builds: a gate says of everything above it that it is worse, if
-    /// the data do.
+    /// The difference that does not matter between two builds: a gate says of everything above it
+    /// that it is worse, if the data do.
     #[must_use]
     pub fn least_difference(self) -> f64 {
         match self {
@@ -139,8 +140,8 @@ impl Metric {
         }
     }
 
-    /// A verdict in words that fit the metric, read off the interval of a gain: `faster`, `same within 2 %`,
-    /// `undecided: -5.0 % to +6.0 %`.
+    /// A verdict in words that fit the metric, read off the interval of a gain: `faster`,
+    /// `same within 2 %`, `undecided: -5.0 % to +6.0 %`.
     #[must_use]
     pub fn verdict(self, verdict: Verdict, gain: Estimate, margin: f64) -> String {
         match (verdict, self) {

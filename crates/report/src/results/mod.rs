@@ -1,16 +1,18 @@
 //! What was measured, as it lies on disk, and what follows from it. Nothing here needs a socket.
 //!
-//! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what `environment.json` holds,
-//! [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a row of it.
+//! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what
+//! `environment.json` holds, [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a
+//! row of it.
 //!
-//! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms, [`stats`] makes an effect
-//! of many observations, [`family`] says what many effects allow to be said together, and [`verdict`] reads a verdict
-//! off an interval. [`tail`] has the quantiles, and [`states`]
-//! tells the machine's slow visits from the others. [`analysis`] applies them to a whole sweep. [`ladder`] cuts it
-//! into cells that differ in size alone, [`cost_model`] fits costs to them,
-//! and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as `summary.csv`. [`compare`] holds
-//! one sweep against another; [`comparison`] is what comes of that, and of two builds that `ab` measured. Of many sweeps
-//! [`digest`] keeps a few numbers each, and [`fleet`] says which machine is out of the ordinary.
+//! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms,
+//! [`stats`] makes an effect of many observations, [`family`] says what many effects allow to be
+//! said together, and [`verdict`] reads a verdict off an interval. [`tail`] has the quantiles, and
+//! [`states`] tells the machine's slow visits from the others. [`analysis`] applies them to a whole
+//! sweep. [`ladder`] cuts it into cells that differ in size alone, [`cost_model`] fits costs to
+//! them, and [`crossing`] finds the size from which a path pays; [`summary`] writes it out as
+//! `summary.csv`. [`compare`] holds one sweep against another; [`comparison`] is what comes of
+//! that, and of two builds that `ab` measured. Of many sweeps [`digest`] keeps a few numbers each,
+//! and [`fleet`] says which machine is out of the ordinary.
 
 pub mod analysis;
 pub mod compare;

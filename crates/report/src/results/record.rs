@@ -17,8 +17,8 @@ pub struct Record {
     pub position: u64,
     /// What was measured.
     pub arm: Arm,
-    /// Whether the burst's time counts. One whose threads carried counters is slower by them, so that its
-    /// counters count and its time does not.
+    /// Whether the burst's time counts. One whose threads carried counters is slower by them, so
+    /// that its counters count and its time does not.
     pub timed: bool,
     /// The burst, or why there is none.
     pub outcome: Result<Sample, String>,

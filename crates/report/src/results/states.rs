@@ -1,7 +1,8 @@
-//! The machine's two states. On a shared host a CPU is slower for some part of a second, by a tenth or more, and that
-//! changes the ratio of two paths, not only their times. Where a sweep met both states, the verdict is on the usual
-//! one, and the ratio in the other stands beside it where it differs. They are not put together by their shares: a
-//! sweep's share of slow visits is known much worse than its ratios, and its error would be most of the interval.
+//! The machine's two states. On a shared host a CPU is slower for some part of a second, by a tenth
+//! or more, and that changes the ratio of two paths, not only their times. Where a sweep met both
+//! states, the verdict is on the usual one, and the ratio in the other stands beside it where it
+//! differs. They are not put together by their shares: a sweep's share of slow visits is known much
+//! worse than its ratios, and its error would be most of the interval.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,8 +16,9 @@ pub type Visit = (Cell, u64, u64);
 const LEAST_VISITS: usize = 3;
 /// States that are nearer to each other are not told apart: the levels' noise would make them.
 const LEAST_DISTANCE: f64 = 0.07;
-/// How far apart the states have to be for their spread (Ashman, Bird and Zepf, *Detecting bimodality in astronomical
-/// datasets*, 1994, who take 2): the two halves of one normal distribution have 2.7.
+/// How far apart the states have to be for their spread (Ashman, Bird and Zepf, *Detecting
+/// bimodality in astronomical datasets*, 1994, who take 2): the two halves of one normal
+/// distribution have 2.7.
 const LEAST_SEPARATION: f64 = 3.0;
 
 /// Which visits found the machine in the state that is not the usual one.
@@ -30,9 +32,11 @@ pub struct States {
 }
 
 impl States {
-    /// Of each visit's level: the mean logarithm of the times of baseline and control, which do not know how the other
-    /// paths did. (The baseline is in the ratio, too: a border between levels that noise alone can pass would favour a
-    /// side, so that the two states have to lie well apart.) The cells' levels are laid over each other by their medians. Without two states, all is usual.
+    /// Of each visit's level: the mean logarithm of the times of baseline and control, which do not
+    /// know how the other paths did. (The baseline is in the ratio, too: a border between levels
+    /// that noise alone can pass would favour a side, so that the two states have to lie well
+    /// apart.) The cells' levels are laid over each other by their medians. Without two states, all
+    /// is usual.
     #[must_use]
     pub fn of(levels: &[(Visit, f64)]) -> Self {
         let mut by_cell: HashMap<Cell, Vec<f64>> = HashMap::new();
@@ -101,8 +105,8 @@ pub struct OtherState {
 }
 
 impl OtherState {
-    /// The effect in the other state, if it differs from `usual` by more than `margin`, and by more than chance.
-    /// `observations` has one for each life that met it.
+    /// The effect in the other state, if it differs from `usual` by more than `margin`, and by more
+    /// than chance. `observations` has one for each life that met it.
     #[must_use]
     pub fn of(states: &States, usual: &Effect, observations: &[f64], margin: f64) -> Option<Self> {
         let effect = Effect::of(observations)?;

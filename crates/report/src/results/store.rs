@@ -67,7 +67,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a sweep that was read, to go on with it: notes the command line, and cuts off a torn last line.
+    /// Opens a sweep that was read, to go on with it: notes the command line, and cuts off a torn
+    /// last line.
     ///
     /// # Errors
     /// [`Error::Data`] where the samples are compressed; [`Error::File`].
@@ -101,7 +102,8 @@ impl Store {
         self.write_lines(records.iter().map(columns::write))
     }
 
-    /// Keeps what injections cost and where heaps lay, beside what is known; writes nothing where nothing is new.
+    /// Keeps what injections cost and where heaps lay, beside what is known; writes nothing where
+    /// nothing is new.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -168,8 +170,8 @@ impl Manifest {
 /// Reads a sweep.
 ///
 /// # Errors
-/// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be read;
-/// [`Error::File`].
+/// [`Error::Data`] where the folder is no sweep, is of a newer schema, or has a row that cannot be
+/// read; [`Error::File`].
 pub fn read(folder: &Path) -> Result<StoredSweep> {
     let manifest = read_manifest(folder)?;
     let (path, bytes) = samples(folder)?;
@@ -210,8 +212,9 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     manifest(&text).map_err(|problem| data(&path, problem))
 }
 
-/// How many bytes a sweep's samples have, uncompressed, without reading them. Of compressed samples it is what their
-/// last four bytes say (ISIZE, RFC 1952), which is all of a file with one member; of others it is too little.
+/// How many bytes a sweep's samples have, uncompressed, without reading them. Of compressed samples
+/// it is what their last four bytes say (ISIZE, RFC 1952), which is all of a file with one member;
+/// of others it is too little.
 #[must_use]
 pub fn samples_bytes(folder: &Path) -> Option<u64> {
     if let Ok(metadata) = fs::metadata(folder.join(SAMPLES)) {
@@ -224,8 +227,9 @@ pub fn samples_bytes(folder: &Path) -> Option<u64> {
     Some(u64::from(u32::from_le_bytes(size)))
 }
 
-/// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none `samples.csv.gz`, which may
-/// have several members, as files have that were compressed one by one and then joined.
+/// The rows of a sweep, and the file that has them: `samples.csv`, or where there is none
+/// `samples.csv.gz`, which may have several members, as files have that were compressed one by one
+/// and then joined.
 fn samples(folder: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let plain = folder.join(SAMPLES);
     match fs::read(&plain) {
@@ -306,7 +310,8 @@ fn data(path: &Path, problem: String) -> Error {
     Error::Data { path: path.display().to_string(), problem }
 }
 
-/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old one.
+/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old
+/// one.
 ///
 /// # Errors
 /// [`Error::File`].

@@ -13,8 +13,8 @@ pub(super) struct DrawnAxis {
 }
 
 impl DrawnAxis {
-    /// `values` are what is to be seen, `measured` those with a tick where [`Kind`] wants it so, and
-    /// `extent_px` is what a label takes along the axis.
+    /// `values` are what is to be seen, `measured` those with a tick where [`Kind`] wants it so,
+    /// and `extent_px` is what a label takes along the axis.
     pub(super) fn new(
         scale: &Scale,
         values: &[f64],
@@ -55,8 +55,8 @@ impl DrawnAxis {
         axis
     }
 
-    /// What lies between the ticks of a logarithmic axis: 1, 2 and 5 of each decade, where they have no label and are
-    /// not too many.
+    /// What lies between the ticks of a logarithmic axis: 1, 2 and 5 of each decade, where they
+    /// have no label and are not too many.
     fn minor_values(&self) -> Vec<f64> {
         let (low, high) = self.range;
         let length = (self.px.1 - self.px.0).abs();
@@ -76,8 +76,8 @@ impl DrawnAxis {
         self.px.0 + share.clamp(0.0, 1.0) * (self.px.1 - self.px.0)
     }
 
-    /// Ascending values worth a tick: multiples of 1, 2 or 5; on a logarithmic axis 1, 2 and 5 of each
-    /// decade, or where these are too many, powers of ten with equal distances.
+    /// Ascending values worth a tick: multiples of 1, 2 or 5; on a logarithmic axis 1, 2 and 5 of
+    /// each decade, or where these are too many, powers of ten with equal distances.
     fn round_values(&self) -> Vec<f64> {
         let room = ((self.px.1 - self.px.0).abs() / 44.0).clamp(2.0, 8.0);
         let power = |exponent: i32| 10f64.powi(exponent);

@@ -12,8 +12,9 @@ use super::Look;
 use crate::error::{Error, Result};
 
 /// Okabe and Ito's colours without black and yellow, on light paper and on dark: told apart by
-/// colour-blind readers as well (<https://jfly.uni-koeln.de/color/>). There are no more than these six that all readers
-/// tell apart, so those that follow differ from them and from each other by their markers as well.
+/// colour-blind readers as well (<https://jfly.uni-koeln.de/color/>). There are no more than these
+/// six that all readers tell apart, so those that follow differ from them and from each other by
+/// their markers as well.
 pub(in crate::report) const PALETTE: [[u32; 2]; 14] = [
     [0x00_72B2, 0x3F_A7E5],
     [0xD5_5E00, 0xF0_7A3C],
@@ -90,8 +91,8 @@ static FONT_READY: LazyLock<bool> = LazyLock::new(|| {
     styles.into_iter().all(|style| register_font(FONT, style, UBUNTU_LIGHT).is_ok())
 });
 
-/// Makes the font known to plotters, which has none of its own: whoever draws with it in the same program,
-/// as Criterion does in the benches, has to call this first. False if the font is none.
+/// Makes the font known to plotters, which has none of its own: whoever draws with it in the same
+/// program, as Criterion does in the benches, has to call this first. False if the font is none.
 #[must_use]
 pub fn ready_font() -> bool {
     *FONT_READY
@@ -217,7 +218,8 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         if self.vector {
             return draw(&text.words, text.anchor, at(&text.at));
         }
-        // The bitmap backend sets letters too high, and the first of a word too near to the one before.
+        // The bitmap backend sets letters too high, and the first of a word too near to the one
+        // before.
         let words = || text.words.split_whitespace();
         let width = |word| style(HPos::Left).font.box_size(word).map_or(0, |(width, _)| width.cast_signed());
         let gap = to_unit(text.em * 0.3);

@@ -24,7 +24,8 @@ pub(super) struct Drawing<'a> {
     legend: Vec<(f64, f64)>,
     /// Whether the legend stands beside the lines' ends.
     beside: bool,
-    /// Whether intervals are bars, and each line stands a little beside the others: where bands would hide each other.
+    /// Whether intervals are bars, and each line stands a little beside the others: where bands
+    /// would hide each other.
     bars: bool,
     /// The frame's words.
     texts: Vec<Text>,
@@ -40,7 +41,8 @@ impl<'a> Drawing<'a> {
             return Err(Error::Report { what: format!("drawing {}", figure.id), cause });
         }
         let narrow = look == Look::Narrow;
-        // Letters on paper are 9 points high or more: the page is as wide as the paper there, with its margins.
+        // Letters on paper are 9 points high or more: the page is as wide as the paper there, with
+        // its margins.
         let (width, plot_height, em, hit_px) = match look {
             Look::File => (860.0, 330.0, 14.0, 0.0),
             Look::Wide => (800.0, 300.0, 14.0, 10.5),
@@ -171,7 +173,8 @@ impl<'a> Drawing<'a> {
         let mut order: Vec<usize> = (0..ends.len()).collect();
         order.sort_by(|a, b| ends[*a].total_cmp(&ends[*b]));
         self.legend = ends.iter().map(|end| (x.px.1 + 16.0, *end)).collect();
-        // Down where they are too close; then all up again by half of what the tight ones were pushed.
+        // Down where they are too close; then all up again by half of what the tight ones were
+        // pushed.
         let mut free = f64::NEG_INFINITY;
         for &index in &order {
             free = self.legend[index].1.max(free + gap);
@@ -285,8 +288,8 @@ impl<'a> Drawing<'a> {
         canvas.text(&Text { words, at, em: self.em, ink: Ink::Text, anchor: HPos::Left })
     }
 
-    /// Invisible discs over the points, large enough for a finger, which say the points' numbers. A picture's first
-    /// is the one that Tab stops at; the page's script goes on from there.
+    /// Invisible discs over the points, large enough for a finger, which say the points' numbers. A
+    /// picture's first is the one that Tab stops at; the page's script goes on from there.
     pub(super) fn hit_circles(&self, index: usize) -> String {
         let (Some((x, y)), line) = (&self.axes, self.lines[index]) else { return String::new() };
         let aside = self.aside_px(index);
