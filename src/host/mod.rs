@@ -2,13 +2,13 @@
 //! what can be measured.
 
 pub(crate) mod cgroup;
-mod description;
 pub(crate) mod file;
 mod machine;
 pub(crate) mod softirq;
+mod surroundings;
 
 pub use crate::pinning::{has_capability, memlock, memlock_bytes, sysctl};
-pub use description::{boot_id, host_name, machine};
-pub(crate) use description::{max_skb_frags, smt};
 pub use machine::{available_memory_bytes, is_virtual_machine, pinnable_bytes, soft};
 pub(crate) use machine::{forbids_user_namespaces, with_limit_remedy};
+pub use surroundings::{boot_id, host_name, machine};
+pub(crate) use surroundings::{max_skb_frags, smt};

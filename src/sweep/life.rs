@@ -5,10 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::plan::Orders;
-use super::{Cost, Rig, VISITS_PER_LIFE};
+use super::{Cost, Rig};
 use crate::error::{Error, Result};
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
 use crate::sample::Sample;
+
+/// Visits that the instances of a cell live for.
+pub const VISITS_PER_LIFE: u64 = 5;
+/// Rounds that the instances of a cell live for.
+pub const ROUNDS: u64 = ROUNDS_PER_VISIT * VISITS_PER_LIFE;
 
 /// What a life is for.
 #[derive(Clone, Copy)]

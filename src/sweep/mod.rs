@@ -34,13 +34,10 @@ use crate::results::stats::Effect;
 use crate::results::store::Plan;
 use life::{Kind, Life, Visited};
 
+pub use life::{ROUNDS, VISITS_PER_LIFE};
 pub use rig::{Bursts, Found, PairRig, Rig};
 pub use visits::{Visit, Visits};
 
-/// Visits that the instances of a cell live for.
-pub const VISITS_PER_LIFE: u64 = 5;
-/// Rounds that the instances of a cell live for.
-pub const ROUNDS: u64 = ROUNDS_PER_VISIT * VISITS_PER_LIFE;
 /// A failed arm is tried again in the next life, because the cause may pass: a shortage of memory,
 /// a busy machine. After this many failures in a row it is left alone, because each may take a
 /// deadline of some seconds, and the other arms need that time.

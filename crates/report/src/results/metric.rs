@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::stats::Estimate;
-use super::verdict::Verdict;
+use super::verdict::{self, Verdict};
 use crate::format;
 
 /// What paths are compared by.
@@ -125,8 +125,8 @@ impl Metric {
     #[must_use]
     pub fn margin(self) -> f64 {
         match self {
-            Self::P99 => 0.1,
-            Self::Throughput | Self::P50 | Self::CpuPerByte => 0.02,
+            Self::P99 => verdict::SAME_P99,
+            Self::Throughput | Self::P50 | Self::CpuPerByte => verdict::SAME,
         }
     }
 
@@ -135,8 +135,8 @@ impl Metric {
     #[must_use]
     pub fn least_difference(self) -> f64 {
         match self {
-            Self::P99 => 0.02,
-            Self::Throughput | Self::P50 | Self::CpuPerByte => 0.005,
+            Self::P99 => verdict::SAME_BUILD_P99,
+            Self::Throughput | Self::P50 | Self::CpuPerByte => verdict::SAME_BUILD,
         }
     }
 

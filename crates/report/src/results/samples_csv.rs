@@ -349,9 +349,11 @@ impl<'row> Fields<'row> {
             seen.map(|[old_bytes, new_bytes, late_bytes]| Seen { old_bytes, new_bytes, late_bytes });
         self.once_ended();
         let Copies { mapped_bytes, .. } = &mut client.copies;
-        let mut mapped = (case.receiver == Receiver::Mmap).then_some([*mapped_bytes]);
+        let maps = case.receiver == Receiver::Mmap;
+        let mut mapped = maps.then_some([*mapped_bytes]);
         self.numbers(["client_mapped_bytes"], &mut mapped)?;
-        *mapped_bytes = mapped.map_or(0, |[bytes]| bytes);
+        // Another receiver maps nothing, whatever a row says.
+        *mapped_bytes = mapped.filter(|_| maps).map_or(0, |[bytes]| bytes);
         Ok(())
     }
 
@@ -563,6 +565,13 @@ pub(crate) mod tests {
         record.arm.case.receiver = Receiver::Mmap;
         record.outcome.as_mut().unwrap().client.copies.mapped_bytes = 12288;
         assert_eq!(read(&row(&record)), Ok(record));
+        let others = self::record();
+        assert_ne!(others.arm.case.receiver, Receiver::Mmap);
+        assert_eq!(
+            read(&with("client_mapped_bytes", "5")),
+            Ok(others),
+            "it maps nothing, whatever the row says"
+        );
     }
 
     #[test]

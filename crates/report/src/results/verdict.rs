@@ -4,6 +4,15 @@ use serde::Serialize;
 
 use super::stats::Estimate;
 
+/// Two paths are the same where they differ by less; in p99 by less than [`SAME_P99`].
+pub(super) const SAME: f64 = 0.02;
+/// The 99th percentile is seldom known better.
+pub(super) const SAME_P99: f64 = 0.1;
+/// Two builds are the same where they differ by less; in p99 by less than [`SAME_BUILD_P99`].
+pub(super) const SAME_BUILD: f64 = 0.005;
+/// As of two paths.
+pub(super) const SAME_BUILD_P99: f64 = 0.02;
+
 /// What a comparison says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "snake_case")]
