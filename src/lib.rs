@@ -60,15 +60,15 @@
 //!
 //! - `cli` (default): the `sendpath` command, and all that measures, judges and reports. A program
 //!   that wants the paths alone sets `default-features = false`, and then builds `io-uring`,
-//!   `libc`, `once_cell`, `rustix`, `strum` and `thiserror`.
+//!   `libc`, `once_cell`, `rustix`, `sendpath-model` (the words), `strum` and `thiserror`.
 //! - `bytes`: `bytes::Bytes` is one of the [`path::Buffers`].
 //! - `serde`: `Serialize` and `Deserialize` for the words in [`case`] and the counts of [`path`].
 //!   Part of `cli`.
 //!
 //! # The modules
 //!
-//! Each may use those above it. `tests/architecture.rs` has the whole table, and holds every file
-//! to it.
+//! No two modules use each other, which `tests/source/architecture.rs` looks for. The plain data
+//! lie in the crate `sendpath-model`, what judges and draws in `sendpath-report`.
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and
 //!   `Matrix`.

@@ -44,8 +44,9 @@ impl Process {
     pub(crate) fn start_without_terminal(command: &mut Command) -> io::Result<Self> {
         // Not setsid(2): a session of its own is another group to a scheduler that groups by
         // session (autogroup, sched(7)), and then a client on this machine is woken later than the
-        // built-in one: 6 % of a round trip of 64 bytes. SAFETY: open(2), ioctl(2) and close(2) may
-        // be called between fork(2) and execve(2); the path is a literal.
+        // built-in one: 6 % of a round trip of 64 bytes.
+        // SAFETY: open(2), ioctl(2) and close(2) may be called between fork(2) and execve(2); the
+        // path is a literal.
         unsafe {
             command.pre_exec(|| {
                 give_up_terminal();

@@ -321,9 +321,11 @@ impl<P: Part> Settings<P> {
     /// A variable that is no text.
     pub fn from_variables() -> Result<Self> {
         let matches = Self::augment_args(Command::new("")).no_binary_name(true).try_get_matches_from([""; 0]);
-        matches
-            .and_then(|matches| Self::from_arg_matches(&matches))
-            .map_err(|error| Error::Setting(error.to_string()))
+        matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|error| {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            Error::Setting(line.trim_start_matches("error: ").to_owned())
+        })
     }
 
     /// What was given by options, and not by variables.

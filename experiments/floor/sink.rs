@@ -116,7 +116,8 @@ impl RawSender {
             }
             let start: *mut u8 = start.cast();
             // As the suite: a page that was never written is a hole, and of holes the kernel sends
-            // one page of zeros. SAFETY: the mapping is as long as this, and nobody else has it.
+            // one page of zeros.
+            // SAFETY: the mapping is as long as this, and nobody else has it.
             unsafe { ptr::write_bytes(start, 1, bytes) };
             raw.messages = (0..messages)
                 .map(|place| {

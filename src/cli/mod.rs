@@ -99,8 +99,9 @@ where
         + Into<&'static str>,
 {
     let values = T::VARIANTS.iter().map(|&value| {
-        let about = value.get_documentation().unwrap_or_default().trim_end_matches('.');
-        PossibleValue::new(value.into()).help(about)
+        // A line break of the source is none of the help.
+        let about = value.get_documentation().unwrap_or_default().replace('\n', " ");
+        PossibleValue::new(value.into()).help(about.trim_end_matches('.').to_owned())
     });
     PossibleValuesParser::new(values).try_map(|word| word.parse())
 }

@@ -125,7 +125,8 @@ impl Plan {
             )));
         }
         let has_payloads = lines.iter().any(|line| matches!(line, Line::Payload { .. }));
-        if !has_payloads && options.cases.given(Setting::Shapes).is_some() {
+        // A variable may be set for other commands; it decides nothing here.
+        if !has_payloads && options.cases.options_alone().given(Setting::Shapes).is_some() {
             let text = format!(
                 "--shape: the threshold of hybrid is looked for with messages of {}",
                 plan::FIELD_SHAPE
@@ -133,11 +134,10 @@ impl Plan {
             return Err(Error::Setting(text));
         }
         if has_payloads && cell.shape.own_payload_bytes().is_some() {
-            let text = format!(
-                "--shape {}: it has a size of its own, and the size is what is looked for",
-                cell.shape
-            );
-            return Err(Error::Setting(text + ": take equal, header or fields:N"));
+            let given = options.cases.given(Setting::Shapes).map(ToString::to_string).unwrap_or_default();
+            return Err(Error::Setting(format!(
+                "{given}: it has a size of its own, and the size is what is looked for: take equal, header or fields:N"
+            )));
         }
         let range = |line: &Line| line.range(cell.shape, options.from, options.to, options.precision);
         let ranges: Vec<Range> = lines.iter().map(range).collect::<Result<_>>()?;

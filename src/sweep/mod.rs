@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::results::metric::Metric;
 use crate::results::observation::observe;
-use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
+use crate::results::record::{Arm, Record};
 use crate::results::stats::Effect;
 use crate::results::store::Plan;
 use life::{Kind, Life, Visited};

@@ -371,11 +371,14 @@ zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4 KiB on (9
         assert_eq!(
             constants(&all, Language::Rust, &surroundings),
             "\
-// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that
-// was measured. Measured on 2026-01-02. By sendpath tune * / No ONE_COPY_FROM_BYTES.
+// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that was measured.
+// Measured on 2026-01-02.
+// By sendpath tune * /
+// No ONE_COPY_FROM_BYTES.
 
-/// zero_copy/page is cheaper than two_copy/heap and one_copy/heap from this payload on, in bytes;
-/// 95 % interval 65000 to 69000. Measured on 2026-01-02. By sendpath tune * /
+/// zero_copy/page is cheaper than two_copy/heap and one_copy/heap from this payload on, in bytes; 95 % interval 65000 to 69000.
+/// Measured on 2026-01-02.
+/// By sendpath tune * /
 pub const ZERO_COPY_FROM_BYTES: usize = 67_000;
 "
         );

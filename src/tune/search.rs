@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::curve::{Curve, FAR, Root};
 use crate::error::{Error, Result};
 use crate::format;
-use crate::results::stats::{Effect, Estimate, median};
+use crate::results::stats::{Effect, Estimate, median, spread_around};
 
 /// A post is so many times as large as the one before.
 const POST_FACTOR: usize = 8;
@@ -371,7 +371,7 @@ impl Search {
             degrees += free;
         }
         let degrees_of_freedom = f64::max(degrees, 1.0);
-        let standard_error = 1.4826 * median(&mut distances).unwrap_or_default();
+        let standard_error = spread_around(&distances).unwrap_or_default();
         Effect { log_mean: 0.0, standard_error, instances: 1, degrees_of_freedom }
     }
 

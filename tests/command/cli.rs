@@ -121,7 +121,7 @@ fn help_is_a_manual_with_examples() -> Result<(), Failed> {
 }
 
 /// Set to anything, the golden texts are written anew instead of compared:
-/// `SENDPATH_TEST_BLESS=1 cargo test --test command cli golden`.
+/// `SENDPATH_TEST_BLESS=1 cargo test --test command golden`.
 const BLESS: &str = "SENDPATH_TEST_BLESS";
 
 fn helps_are_golden() -> Result<(), Failed> {

@@ -1,5 +1,4 @@
-// The list of slices that a message keeps is not lent: another slice in it would outlive its
-// memory.
+// The list of slices that a message keeps is not lent: another slice in it would outlive its memory.
 #![forbid(unsafe_code)]
 
 use std::io::IoSliceMut;

@@ -1,5 +1,4 @@
-// That nobody else sends with MSG_ZEROCOPY on a connection cannot be checked: who says so writes
-// unsafe.
+// That nobody else sends with MSG_ZEROCOPY on a connection cannot be checked: who says so writes unsafe.
 #![forbid(unsafe_code)]
 
 use std::net::TcpStream;

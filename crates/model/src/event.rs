@@ -1,4 +1,4 @@
-//! What can be counted of a thread, and what was: plain data. [`counters`](crate::counters) does
+//! What can be counted of a thread, and what was: plain data. The counters do
 //! the counting.
 
 use std::collections::BTreeMap;

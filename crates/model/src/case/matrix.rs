@@ -550,8 +550,8 @@ impl Axes {
         Ok(())
     }
 
-    /// The series that these axes make of `default`. The case of who takes one at a time: the first
-    /// of each list, and the default of what is not given.
+    /// The case of who takes one at a time: the first of each list, and the default of what is not
+    /// given.
     #[must_use]
     pub fn case(&self) -> Case {
         fn first<T: Copy>(list: Option<&Vec<T>>, default: T) -> T {
@@ -575,6 +575,7 @@ impl Axes {
         }
     }
 
+    /// The series that these axes make of `default`.
     fn series(&self, default: &[Series]) -> Vec<Series> {
         fn push(series: &mut Vec<Series>, one: Series) {
             if one.check().is_ok() && !series.contains(&one) {

@@ -17,13 +17,23 @@ use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, median};
 use crate::results::verdict::Verdict;
-use crate::sample::Side;
+use crate::sample::{Side, ZeroCopyCounts};
 
 /// What is said to a question, and whether that is an answer.
 type Said = (bool, Claim);
 
-/// A quantity of an arm, and what the field calls it.
-type Quantity = (&'static str, fn(&ArmResult) -> Option<f64>);
+/// What the field calls a quantity, whether it is worth a word beside what is usual, and what it is
+/// of an arm.
+type Quantity = (&'static str, fn(f64, f64) -> bool, fn(&ArmResult) -> Option<f64>);
+
+/// More than half as much again, and more than next to nothing.
+const STANDS_OUT: fn(f64, f64) -> bool = |here, usual| here > 1.5 * usual && here - usual > 0.05;
+
+/// A count of zero-copy sends by message; `none` of who sends none.
+fn by_message(arm: &ArmResult, none: f64, count: fn(ZeroCopyCounts) -> u64) -> Option<f64> {
+    let Some(counts) = arm.zero_copy else { return Some(none) };
+    (arm.copied_messages > 0).then(|| count(counts) as f64 / arm.copied_messages as f64)
+}
 
 const TWO_COPY: Series = Series::new(SendPath::TwoCopy, Layout::Heap);
 const ONE_COPY: Series = Series::new(SendPath::OneCopy, Layout::Heap);
@@ -337,21 +347,25 @@ impl Facts<'_> {
     /// explains nothing.
     fn explained(&self, arm: &ArmResult, is_longer: bool) -> Said {
         const QUANTITIES: [Quantity; 5] = [
-            ("context switches of the server per message (the scheduler)", |arm| {
+            ("context switches of the server per message (the scheduler)", STANDS_OUT, |arm| {
                 Some(arm.counted.per_message(Side::Server, Event::ContextSwitches)?.value)
             }),
-            ("page faults of the server per message (the memory manager)", |arm| {
+            ("page faults of the server per message (the memory manager)", STANDS_OUT, |arm| {
                 Some(arm.counted.per_message(Side::Server, Event::PageFaults)?.value)
             }),
-            ("LLC load misses of the server per message (the last level cache)", |arm| {
+            ("LLC load misses of the server per message (the last level cache)", STANDS_OUT, |arm| {
                 Some(arm.counted.per_message(Side::Server, Event::LlcLoadMisses)?.value)
             }),
-            ("sendmsg calls per message (it lies on more pages than one packet takes)", |arm| {
-                Some(arm.zero_copy.map_or(1.0, |counts| counts.sends as f64 / arm.copied_messages as f64))
-            }),
-            ("sends refused with ENOBUFS per message (the limit of memory that may be pinned)", |arm| {
-                Some(arm.zero_copy.map_or(0.0, |counts| counts.enobufs as f64 / arm.copied_messages as f64))
-            }),
+            (
+                "sendmsg calls per message (it lies on more pages than one packet takes)",
+                |here, _| here > 1.05,
+                |arm| by_message(arm, 1.0, |counts| counts.sends),
+            ),
+            (
+                "sends refused with ENOBUFS per message (the limit of memory that may be pinned)",
+                |here, _| here > 0.01,
+                |arm| by_message(arm, 0.0, |counts| counts.enobufs),
+            ),
         ];
         let others = || {
             let case = arm.arm.case;
@@ -360,14 +374,14 @@ impl Facts<'_> {
                 !other.arm.control && its.cell() == case.cell() && its.path != case.path
             })
         };
-        let stands_out = |(name, of): &Quantity| {
+        let stands_out = |(name, is_notable, of): &Quantity| {
             let (here, usual) = (of(arm)?, median(&mut others().filter_map(of).collect::<Vec<_>>())?);
             let text = format!(
                 "Measured with it: {name}: {}, against {} in the median of the other paths.",
                 number(here),
                 number(usual)
             );
-            (here > 1.5 * usual && here - usual > 0.05).then_some(text)
+            is_notable(here, usual).then_some(text)
         };
         if let Some(text) = QUANTITIES.iter().find_map(stands_out).filter(|_| is_longer) {
             let rows = std::iter::once(arm).chain(others()).map(|arm| case_row(arm.arm)).collect();

@@ -1,7 +1,7 @@
 //! The columns of `samples.csv`: raw integers, each with its unit in its name.
 //! docs/book/src/format.md explains them.
 //!
-//! [`Fields::record`] goes through a record column by column: it is the one list of names, of how
+//! `Fields::record` goes through a record column by column: it is the one list of names, of how
 //! each is written, and of how it is read.
 
 use std::fmt::{Display, from_fn};
