@@ -30,7 +30,8 @@ const WELL_BEHAVED: usize = CONNECTIONS - STALLED - 1;
 const BATCH: usize = 32;
 const HEADER_BYTES: usize = 16;
 
-/// Most are small; the others are the 64 KiB that both servers send with `MSG_ZEROCOPY`.
+/// Most are packed, some are gathered; the others are the 64 KiB that both servers send with
+/// `MSG_ZEROCOPY`.
 const LARGE: u32 = 31;
 const LARGE_BYTES: usize = 65536;
 
@@ -49,7 +50,7 @@ fn documents() -> Documents {
         };
         (0..bytes).map(|_| byte()).collect()
     };
-    let small = (0..LARGE as usize).map(|number| 200 + number * number * 8).collect::<Vec<_>>();
+    let small = (0..LARGE as usize).map(|number| 200 + number * number * 20).collect::<Vec<_>>();
     small.into_iter().chain([LARGE_BYTES]).map(&mut document).collect()
 }
 

@@ -15,14 +15,15 @@ use std::time::Duration;
 use sendpath::path::{Mode, Progress, Reason, Refused, SendQueue};
 
 /// `one_copy/heap` is cheaper than `two_copy/heap` from this payload on, in bytes; 95 % interval
-/// 3239 to 8490. Measured on 2026-11-30, Linux 6.18, AMD EPYC: receiver sink, shape header, rr, 1
-/// pair, paired, hot. By
-/// `sendpath tune --shape header --constant rust --time 3m --precision '30%'`.
-pub const ONE_COPY_FROM_BYTES: usize = 5_659;
+/// 11218 to 12339. Measured on 2026-12-01, Linux 6.18, Intel Xeon at 2.60 GHz: receiver sink, shape
+/// header, rr, 1 pair, paired, hot. By `sendpath tune --shape header --time 70s --constant rust`.
+/// Put what it writes on your machine.
+pub const ONE_COPY_FROM_BYTES: usize = 11_939;
 
-/// The same of `zero_copy/page`. This is a placeholder: put what the command writes on your
-/// machine.
-pub const ZERO_COPY_FROM_BYTES: usize = 36_864;
+/// `zero_copy/page` is cheaper than `two_copy/heap` and `one_copy/heap` from this payload on, in
+/// bytes; 95 % interval 29843 to 32711. By the same command. A card's driver moves it upwards:
+/// `--fragment-cost`.
+pub const ZERO_COPY_FROM_BYTES: usize = 30_976;
 
 /// What a client that stops reading costs the server: so many replies, and so many bytes that the
 /// kernel holds of them. The documents themselves are shared.
