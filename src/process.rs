@@ -115,8 +115,10 @@ impl Process {
         }
         // Nothing is left to kill where it is gone: that is what was wanted.
         drop(self.child.kill());
-        let group = i32::try_from(self.child.id()).unwrap_or_default();
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        // Never 0, which would be the caller's own group.
+        if let Ok(group @ 1..) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 

@@ -235,15 +235,15 @@ impl Facts<'_> {
             let arms = [few.arm(series)?, many.arm(series)?];
             let [before, after] = arms.map(|arm| arm.counted.per_message(Side::Server, Event::LlcLoadMisses));
             let (before, after) = (before?, after?);
-            let said = match (before.interval, after.interval) {
-                (Some((_, high)), Some((low, _))) if low > high => "more with more pairs",
-                (Some((low, _)), Some((_, high))) if high < low => "fewer with more pairs",
-                (Some(_), Some(_)) => "the intervals overlap, so the data cannot say",
-                _ => "without intervals the data cannot say whether that is a difference",
+            let (answers, said) = match (before.interval, after.interval) {
+                (Some((_, high)), Some((low, _))) if low > high => (true, "more with more pairs"),
+                (Some((low, _)), Some((_, high))) if high < low => (true, "fewer with more pairs"),
+                (Some(_), Some(_)) => (false, "the intervals overlap, so the data cannot say"),
+                _ => (false, "without intervals the data cannot say whether that is a difference"),
             };
             let name = words::series(series, Copied::of(arms.into_iter()));
             let text = format!("{name} {} and {}: {said}", words::measure(before), words::measure(after));
-            Some((said.ends_with("pairs"), text, arms.map(|arm| case_row(arm.arm)).into()))
+            Some((answers, text, arms.map(|arm| case_row(arm.arm)).into()))
         });
         together(parts, |said| {
             format!(
