@@ -110,6 +110,7 @@ fn sweep(
         heap_pages: Vec::new(),
         fragments: std::collections::BTreeMap::new(),
         no_sink: None,
+        load: None,
     };
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("sweep");

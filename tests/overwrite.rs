@@ -160,6 +160,7 @@ fn contradiction_behind_xdp(program: i32) -> Result<(), Box<dyn std::error::Erro
         heap_pages: Vec::new(),
         fragments: std::collections::BTreeMap::new(),
         no_sink: None,
+        load: None,
         copy_causes: sendpath::environment::CopyCauses::default(),
         environment: Some(environment::read(&setup, testbed.effective(), &[case.placement])?),
         checks: Vec::new(),

@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         );
     }
     let page = history(&sweeps, options.by);
-    store::replace(&options.out, render(&page)?.as_bytes())?;
+    store::replace(&options.out, render(&page, true)?.as_bytes())?;
     print(&format!("{}\n{}\n", page.headline, options.out.display()))?;
     Ok(DONE)
 }

@@ -1,23 +1,28 @@
 //! `sendpath report`: a page, figures and answers from a sweep's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::DONE;
 use super::output::{note, print};
 use super::sweep::parse_fragment_cost;
 use crate::error::Error;
+use crate::report::page::{Page, Trust};
 use crate::report::{self, Look};
-use crate::results::analysis::analyse_stored;
-use crate::results::{store, summary};
+use crate::results::analysis::{Analysis, analyse_stored};
+use crate::results::decision::Decision;
+use crate::results::store::{self, SCHEMA, StoredSweep};
+use crate::results::summary;
 
 const AFTER_HELP: &str = "\
 Examples:
   sendpath report target-reports/20261120T133000Z-0123456789ab-host
   sendpath report --open target-reports/reference
   sendpath report target-reports/reference --fragment-cost 80ns
+  sendpath report --json target-reports/reference
 
 Reads environment.json and samples.csv (or samples.csv.gz) and changes neither. Writes summary.csv,
 report.html (one file, which needs no network) and each figure as SVG and PNG into the same folder;
@@ -26,7 +31,7 @@ earlier ones are replaced.
 Exit codes: 0 written, 1 a file could not be written, 2 bad input: no sweep, another schema, a row that
 cannot be read. A last line without an end, as a kill leaves it, is left out with a warning.";
 
-/// Make a page of a sweep: the verdict, figures, tables, six questions answered
+/// Make a page of a sweep: the decision, figures, tables, six questions answered
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Options {
@@ -37,6 +42,13 @@ pub(super) struct Options {
     /// sender alone; summary.csv stays as measured
     #[arg(long, value_name = "TIME", value_parser = parse_fragment_cost)]
     fragment_cost: Option<f64>,
+    /// A row for each case and each comparison in the page as well, and links to those that a
+    /// sentence rests on
+    #[arg(long)]
+    full: bool,
+    /// Print the decision as JSON
+    #[arg(long)]
+    json: bool,
     /// Show the page in a browser (by xdg-open)
     #[arg(long)]
     open: bool,
@@ -46,8 +58,9 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep = store::read(&options.folder)?;
     let analysis = analyse_stored(&sweep.manifest, &sweep.records);
-    let page = report::page_with(&sweep, &analysis, options.fragment_cost.unwrap_or_default());
+    let fragment_ns = options.fragment_cost.unwrap_or_default();
     store::replace(&options.folder.join(summary::SUMMARY), &summary::csv(&sweep, &analysis)?)?;
+    let (page, path) = write_page(&options.folder, &sweep, &analysis, fragment_ns, options.full)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
         store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;
@@ -56,14 +69,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         report::png(figure, &new)?;
         std::fs::rename(&new, &path).map_err(Error::file("rename(2)", &path))?;
     }
-    let path = options.folder.join("report.html");
-    store::replace(&path, report::render(&page)?.as_bytes())?;
     // After all is written: on a full disk the error comes first, since a torn line follows from
     // it.
     for warning in &sweep.warnings {
         note(&format!("sendpath: {warning}"));
     }
-    print(&format!("{}\n{}\n", page.headline, path.display()))?;
+    print(&if options.json {
+        json(&sweep, &analysis, fragment_ns)?
+    } else {
+        format!("{}\n{}\n", page.headline, path.display())
+    })?;
     if options.open {
         let opened = Command::new("xdg-open")
             .arg(&path)
@@ -76,4 +91,37 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
     }
     Ok(DONE)
+}
+
+/// Writes the page into the sweep's folder, and says where.
+pub(super) fn write_page(
+    folder: &Path,
+    sweep: &StoredSweep,
+    analysis: &Analysis,
+    fragment_ns: f64,
+    full: bool,
+) -> anyhow::Result<(Page, PathBuf)> {
+    let page = report::page_with(sweep, analysis, fragment_ns);
+    let path = folder.join("report.html");
+    store::replace(&path, report::render(&page, full)?.as_bytes())?;
+    Ok((page, path))
+}
+
+/// What a program is told of a sweep: the decision, which terminal and page draw.
+#[derive(Serialize)]
+struct Told<'a> {
+    schema: u32,
+    headline: String,
+    trust: Option<Trust>,
+    decisions: Vec<Decision>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+/// The decision as JSON, with the words of the page's first lines.
+pub(super) fn json(sweep: &StoredSweep, analysis: &Analysis, fragment_ns: f64) -> anyhow::Result<String> {
+    let Page { headline, trust, warnings, .. } = report::page_with(sweep, analysis, fragment_ns);
+    let decisions = report::decisions(&sweep.manifest, analysis, fragment_ns);
+    let told = Told { schema: SCHEMA, headline, trust, decisions, warnings: &warnings };
+    Ok(serde_json::to_string_pretty(&told)? + "\n")
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
-use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, run, word};
+use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, report, run, word};
 use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
@@ -19,10 +19,12 @@ use crate::environment::{CopyCauses, Environment};
 use crate::error::Error;
 use crate::event::Event;
 use crate::host;
+use crate::host::load::LoadWatch;
 use crate::measure::environment;
 use crate::pair::Testbed;
 use crate::program;
 use crate::random;
+use crate::report::terminal;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, OnlyIn, Plan, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
@@ -39,7 +41,8 @@ Examples:
   sendpath sweep --path one_copy,hybrid --copy-below 1K,4K --shape 'header;24,512K'
   sendpath sweep --size 64K --threads 1,2 --placement paired,split --precision 0.5%
   sendpath sweep --resume target-reports/20261120T133000Z-0123456789ab-host --time 5m
-  sendpath report target-reports/…                the page, from the folder that sweep prints
+  sendpath sweep --table                          a row for each case as well
+  sendpath report --open target-reports/…         the page, and each figure as SVG and PNG
 
 Profiles:
   quick     64 B to 1 MiB, rr, paired, 1 pair: to a receiver (buffer), at 64 and 256 KiB with 4 pairs
@@ -90,6 +93,15 @@ pub(super) struct Options {
     /// What is counted, on both sides: all, none or a comma list (see run --help)
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
     counters: super::run::CounterList,
+    /// Print a row for each case as well
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
+    /// Print the decision as JSON, and nothing else
+    #[arg(long)]
+    json: bool,
+    /// Write no page (report.html)
+    #[arg(long)]
+    no_report: bool,
     #[command(flatten)]
     matrix: Settings<settings::Matrix>,
     #[command(flatten)]
@@ -146,6 +158,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         store::refuse_existing(&folder)?;
     }
     let interrupted = interrupt::catch()?;
+    // Before anything of our own runs.
+    let load = LoadWatch::begin()?;
+    if let Some(load) = &load
+        && let Some(busy) = load.so_far()?.busy_in_words()
+    {
+        note(&format!("  busy         {busy}: differences will be hard to see; let it come to rest first"));
+    }
 
     let checks = doctor::examine(&setup).checks;
     let (events, not_counted) = match &resumed {
@@ -183,6 +202,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             heap_pages: Vec::new(),
             fragments: BTreeMap::new(),
             no_sink,
+            load: None,
         };
         (Store::create(&folder, &manifest)?, Vec::new())
     };
@@ -191,7 +211,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let sweep_options = SweepOptions { limit, events };
     note(&format!("  folder       {}", store.folder().display()));
     let (rig, go_on) = (PairRig::new(&setup, testbed), options.setup.as_options());
-    measure(&plan, &sweep_options, rig, &mut store, &records, &interrupted, &go_on)
+    let end = End { load, go_on: &go_on, options };
+    measure(&plan, &sweep_options, rig, &mut store, &records, &interrupted, &end)
+}
+
+/// What is to be done when it is over.
+struct End<'a> {
+    load: Option<LoadWatch>,
+    /// What a command needs besides to go on with the sweep.
+    go_on: &'a [String],
+    options: &'a Options,
 }
 
 fn plan(options: &Options, axes: &Axes) -> Result<Plan, Error> {
@@ -301,8 +330,7 @@ fn same_surroundings(manifest: &Manifest, now: &Environment) -> Result<(), Error
     Err(Error::Setting(format!("--resume: rows of two surroundings do not mix: {}", differ.join("; "))))
 }
 
-/// Measures, sums up, and says what comes next. `go_on` is what a command needs besides to go on
-/// with the sweep.
+/// Measures, sums up, and says what came of it.
 fn measure(
     plan: &Plan,
     options: &SweepOptions,
@@ -310,7 +338,7 @@ fn measure(
     store: &mut Store,
     records: &[Record],
     interrupted: &AtomicBool,
-    go_on: &[String],
+    after: &End<'_>,
 ) -> anyhow::Result<u8> {
     let mut lines = Lines { plan, shown: Shown::new(options.limit), first: None, generation: None };
     let mut used = Duration::ZERO;
@@ -328,6 +356,12 @@ fn measure(
     });
     drop(lines);
     // Whatever ended it, what is there is summed up.
+    let load = after
+        .load
+        .as_ref()
+        .map(LoadWatch::so_far)
+        .transpose()
+        .and_then(|load| load.map_or(Ok(()), |load| Ok(store.keep_load(load)?)));
     let folder = store.folder();
     let summed = store::read(folder).and_then(|read| {
         let analysis = analyse_stored(&read.manifest, &read.records);
@@ -336,8 +370,17 @@ fn measure(
     });
     // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
+    load?;
     let (read, analysis) = summed?;
-    let printed = print(&summary::table(&read.manifest, &analysis));
+    let Options { table, json, no_report, .. } = after.options;
+    let page =
+        if *no_report { None } else { Some(report::write_page(folder, &read, &analysis, 0.0, false)?.1) };
+    let answer = match (json, table) {
+        (true, _) => report::json(&read, &analysis, 0.0)?,
+        (_, true) => summary::table(&read.manifest, &analysis) + "\n" + &terminal(&read.manifest, &analysis),
+        _ => terminal(&read.manifest, &analysis),
+    };
+    let printed = print(&answer);
     let failures: Vec<_> = analysis
         .cells
         .iter()
@@ -356,7 +399,7 @@ fn measure(
             let left = options.limit.saturating_sub(used).as_secs().max(1);
             let arguments =
                 ["sweep".into(), "--resume".into(), argument(folder), format!("--time={left}s").into()];
-            let arguments = arguments.into_iter().chain(go_on.iter().map(OsString::from));
+            let arguments = arguments.into_iter().chain(after.go_on.iter().map(OsString::from));
             note(&format!("interrupted: what was measured is kept; to go on:\n{}", next_command(arguments)));
         }
         StopReason::Time => note("the time is over"),
@@ -367,8 +410,17 @@ fn measure(
     }
     printed?;
     let rows = read.records.len();
-    let next = next_command(["report".into(), argument(folder)]);
-    print(&format!("{rows} rows in {}\n{next}\n", folder.display()))?;
+    let place = match &page {
+        Some(page) => format!("page: {}", page.display()),
+        None => next_command(["report".into(), argument(folder)]),
+    };
+    // A program that reads the answer finds nothing else in it.
+    let place = format!("{rows} rows in {}\n{place}", folder.display());
+    if *json {
+        note(&place)
+    } else {
+        print(&format!("{place}\n"))?
+    }
     Ok(match end {
         StopReason::Interrupted => INTERRUPTED,
         _ if failures.is_empty() => DONE,

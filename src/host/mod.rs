@@ -3,6 +3,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod file;
+pub(crate) mod load;
 mod machine;
 pub(crate) mod softirq;
 mod surroundings;

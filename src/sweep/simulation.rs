@@ -19,7 +19,7 @@ use crate::case::{Case, Cell, Layout, SendPath, Series};
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
 use crate::results::analysis::{Analysis, SeriesOutcome, analyse};
-use crate::results::crossing::{Crossing, Place};
+use crate::results::crossing::{Crossing, Known, Place};
 use crate::results::metric::Metric;
 use crate::results::record::{Arm, Record};
 use crate::results::store::Plan;
@@ -519,7 +519,11 @@ fn the_interval_of_a_planted_crossing_covers_it() {
             .filter(|comparison| {
                 comparison.metric == Metric::Throughput && comparison.series.path == SendPath::OneCopy
             })
-            .map(|found| (found.cell.payload_bytes, found.outcome.as_ref().unwrap().effect))
+            .map(|found| {
+                let bytes = found.cell.payload_bytes as f64;
+                let ratio = found.outcome.as_ref().unwrap().effect.ratio();
+                Known { bytes, ratio, other_ns: 5_000.0 + 0.1 * bytes }
+            })
             .collect();
         let Crossing { low, high, .. } = Crossing::of(&points).unwrap();
         covered += u32::from(low <= Place::At(300.0) && Place::At(300.0) <= high);

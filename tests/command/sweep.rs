@@ -91,11 +91,19 @@ fn whole() -> Result<(), Failed> {
     let summary = fs::read_to_string(out.join("summary.csv"))?;
     assert_eq!(summary.lines().count(), 1 + 2 * 3, "a row for each case and each control:\n{summary}");
 
-    let next = String::from_utf8(output.stdout)?;
-    let output = pasted(next.lines().last().ok_or("no next command")?)?;
+    let shown = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(
+        lines.len() <= 15 && lines.iter().all(|line| line.chars().count() <= 80 || line.contains('/')),
+        "{shown}"
+    );
+    assert!(shown.contains("to a receiver") && shown.contains("sure: "), "{shown}");
+    let page = out.join("report.html");
+    assert_eq!(lines.last().copied(), Some(format!("page: {}", page.display()).as_str()), "{shown}");
+    let html = fs::read_to_string(page)?;
+    assert!(html.contains("To a receiver") && html.len() < 400_000);
+    let output = report(&out);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let page = fs::read_to_string(out.join("report.html"))?;
-    assert!(page.contains("On this machine") && page.len() < 1_500_000);
     assert!(out.join("fig1-throughput-1T.svg").exists() && out.join("fig1-throughput-1T.png").exists());
     assert_eq!(sendpath::report::dangling(&sendpath::report::page(&sweep)), [""; 0]);
     Ok(())
@@ -281,7 +289,7 @@ fn both_ways() -> Result<(), Failed> {
         return Ok(());
     }
     assert_eq!((cells, sweep.manifest.injections.len()), (2, 2), "{text}");
-    assert!(page.headline.starts_with("Sending alone"), "{}", page.headline);
+    assert!(page.headline.starts_with("Sender alone"), "{}", page.headline);
     for record in sweep.records.iter().filter(|record| alone(record.arm.case.receiver)) {
         let sample = record.outcome.as_ref().map_err(Clone::clone)?;
         assert_eq!((sample.client.user_ns, sample.client.copies), Default::default());

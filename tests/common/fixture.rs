@@ -1,8 +1,8 @@
 //! A page with everything in it that a report may have to show: for unit tests and for the browser.
 
 use sendpath::report::page::{
-    Claim, Column, DecisionMap, Entry, Figure, Kind, Line, Page, Point, Question, Scale, Section, Square,
-    Table, TableRow,
+    Claim, Column, DecisionMap, Entry, Figure, Kind, Line, Page, Point, Question, Scale, Section, Span,
+    Square, Strip, Table, TableRow, Trust,
 };
 
 /// What a careless host name or path could bring in.
@@ -30,6 +30,37 @@ fn line(label: &str, style: usize, dashed: bool, points: Vec<Point>) -> Line {
 
 fn claim(text: &str, rows: usize) -> Claim {
     Claim { text: text.to_owned(), rows: (0..rows).map(|row| format!("case-{row}")).collect() }
+}
+
+/// Where a size stands between the smallest and the largest.
+fn percent(bytes: f64) -> f64 {
+    100.0 * (bytes / SIZES[0]).ln() / (SIZES[7] / SIZES[0]).ln()
+}
+
+/// Every kind of part, with a crossing whose place is not sure.
+fn strip(label: &str) -> Strip {
+    let span = |from: f64, to: f64, kind: &str, style: Option<usize>, text: &str, begins: &str| Span {
+        from: percent(from),
+        width: percent(to) - percent(from),
+        kind: kind.to_owned(),
+        style,
+        text: text.to_owned(),
+        begins: begins.to_owned(),
+        tip: format!("{text}, {from} to {to} bytes {HOSTILE}"),
+    };
+    Strip {
+        label: label.to_owned(),
+        note: "MSG_ZEROCOPY is copied here".to_owned(),
+        text: "pack+send to 4K, then MSG_ZEROCOPY".to_owned(),
+        spans: vec![
+            span(SIZES[0], SIZES[2], "close", None, "pack+send ≈ writev", ""),
+            span(SIZES[2], 12_000.0, "best", Some(0), "pack+send", "1K"),
+            span(12_000.0, SIZES[5], "best", Some(1), "writev", "12K"),
+            span(SIZES[5], SIZES[6], "open", None, "undecided", ""),
+            span(SIZES[6], SIZES[7], "gap", None, "not measured", ""),
+        ],
+        unsure: vec![(percent(9_000.0), percent(15_000.0) - percent(9_000.0))],
+    }
 }
 
 /// Throughput against size on logarithmic axes: four lines, one of them dashed, one with a gap in
@@ -235,6 +266,12 @@ pub fn page() -> Page {
         commands: vec!["sendpath sweep --profile quick".to_owned(), format!("sendpath report {HOSTILE}")],
         headline: "On this machine, use two_copy below 16 KiB and one_copy above; zero_copy never pays."
             .to_owned(),
+        strips: vec![strip("sender alone"), strip("to a receiver, 4 connections")],
+        strip_ticks: SIZES.iter().map(|&size| (percent(size), format!("{size}B"))).collect(),
+        trust: Some(Trust {
+            mark: "limited".to_owned(),
+            text: format!("sure: 3 of 4 comparisons; {HOSTILE}"),
+        }),
         verdict: vec![
             claim(
                 "One_copy is faster than two_copy from 16 KiB on: by 4.2 % at 64 KiB (95 %: 3.6 to 4.8 %).",
@@ -252,7 +289,7 @@ pub fn page() -> Page {
         ],
         figures: vec![throughput(), tail(), ratio(), cost(), nothing()],
         not_drawn: Some(format!("Not drawn, since they were not counted: cycles ({HOSTILE}).")),
-        maps: vec![map("By throughput"), map("By 99th percentile of the round trip")],
+        maps: vec![map("By throughput"), map("By p99 round trip")],
         cost_model: Section {
             method:
                 "A line through the medians of time per message against size, by least squares on ratios; \

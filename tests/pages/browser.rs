@@ -73,7 +73,7 @@ fn accessible(page: &Page, width: u32, scheme: &str) -> Result<Completion, Faile
 /// else in the page, `outside` beside it; what that writes into `result` is the outcome.
 fn show(page: &Page, width: u32, scheme: &str, inside: &str, outside: &str) -> Result<Completion, Failed> {
     let Some(chromium) = chromium() else { return skip(crate::chromium::NONE) };
-    let html = render(page)?;
+    let html = render(page, true)?;
     let (head, rest) = html.split_once("<head>").ok_or("the page has no head")?;
     let watched = format!("{head}<head><script>{inside}</script>{rest}");
     let outer = format!(
@@ -144,7 +144,17 @@ function run(view) {
   check(doc.documentElement.scrollWidth <= view.innerWidth, `${doc.documentElement.scrollWidth} px wide: overflows`);
   same(view.performance.getEntriesByType("resource").map(entry => entry.name), [], "requests");
   same(plain(doc.querySelector("h1").textContent), page.headline, "headline");
-  check(doc.querySelector("h1").getBoundingClientRect().bottom < 700, "the headline is not on the first screen");
+  const height = width < 640 ? 844 : 800;
+  for (const what of ["h1", ".strips", ".trust", "figure.lead svg"]) {
+    const seen = [...doc.querySelectorAll(what)].filter(visible);
+    check(seen.length > 0, `no ${what}`);
+    if (page.title.startsWith("sendpath on")) {
+      check(seen.every(one => one.getBoundingClientRect().bottom <= height), `${what} ends below the first screen`);
+    }
+  }
+  same([...doc.querySelectorAll(".bar span")].map(span => plain(span.textContent)),
+    page.strips.flatMap(strip => strip.spans.map(span => span.text)), "strips");
+  doc.querySelectorAll("details").forEach(details => { details.open = true; });
 
   const shown = (figure, point) => (!figure.x.log || point.x > 0) && (!figure.y.log || point.y > 0);
   for (const figure of page.figures) {
@@ -157,7 +167,7 @@ function run(view) {
     same(got.map(group => [group.dataset.series, group.querySelectorAll(".hit").length]),
       wanted.filter(([, points]) => points > 0), `${figure.id}: series and points`);
     for (const text of pictures[0].querySelectorAll("text")) {
-      const [inner, outer] = [text.getBoundingClientRect(), doc.documentElement.getBoundingClientRect()];
+      const [inner, outer] = [text.getBoundingClientRect(), pictures[0].getBoundingClientRect()];
       check(inner.left >= outer.left - 1 && inner.right <= outer.right + 1 || text.textContent.length > 60,
         `${figure.id}: cut text: ${text.textContent}`);
     }
@@ -208,7 +218,7 @@ function run(view) {
   check(notes.every(note => note.scrollHeight <= note.clientHeight + 1), "a note in a map is cut");
   same(doc.querySelectorAll(".question.open").length, page.questions.filter(q => !q.answered).length, "open questions");
 
-  const tables = [...doc.querySelectorAll("main > section > .box table.data")];
+  const tables = [...doc.querySelectorAll("main > details > .box table.data")];
   for (const data of [page.cost_model.table, page.copy_ledger.table, page.comparisons, page.cases]) {
     const table = tables.find(table => table.tBodies[0].rows[0].id === data.rows[0].id);
     check(table, `no table with row ${data.rows[0].id}`);

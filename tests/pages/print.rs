@@ -25,12 +25,32 @@ pub fn trials() -> Vec<Trial> {
         trial("a_page_with_all_that_is_hard_to_print_loses_nothing", || Ok(crate::fixture::page()), LETTER),
         trial("a_sweep_s_page_loses_nothing_on_letter", measured, LETTER),
         trial("a_sweep_s_page_loses_nothing_on_a4", measured, A4),
+        Trial::ignorable_test("a_default_minute_s_page_is_short_and_light", is_short),
     ]
 }
 
 /// The page of a stored sweep.
 fn measured() -> Result<Page, Failed> {
     Ok(sendpath::report::page(&sendpath::results::store::read(Path::new("tests/golden/sweep"))?))
+}
+
+/// The page that a sweep writes by itself, without a row for each case.
+fn is_short() -> Result<Completion, Failed> {
+    let sweep = sendpath::results::store::read(Path::new("target-reports/reference"))?;
+    let html = render(&sendpath::report::page(&sweep), false)?;
+    assert!(html.len() <= 400_000, "{} bytes", html.len());
+    let Some(chromium) = chromium() else { return skip(crate::chromium::NONE) };
+    if program(&["pdftotext"]).is_none() {
+        return skip("no pdftotext in PATH: poppler-utils has it");
+    }
+    let folder = tempfile::tempdir()?;
+    let (path, pdf) = (folder.path().join("page.html"), folder.path().join("page.pdf"));
+    std::fs::write(&path, html)?;
+    let to = format!("--print-to-pdf={}", pdf.display());
+    crate::chromium::open(&chromium, folder.path(), &["--no-pdf-header-footer", &to], &path)?;
+    let sheets = poppler("pdftotext", &["-raw"], &pdf)?.matches('\u{c}').count();
+    assert!((1..=8).contains(&sheets), "{sheets} sheets");
+    Ok(Completion::Completed)
 }
 
 fn prints(page: &Page, paper: &str) -> Result<Completion, Failed> {
@@ -40,7 +60,7 @@ fn prints(page: &Page, paper: &str) -> Result<Completion, Failed> {
     }
     let folder = tempfile::tempdir()?;
     let (html, pdf) = (folder.path().join("page.html"), folder.path().join("page.pdf"));
-    std::fs::write(&html, render(page)?.replace("</head>", &format!("{paper}</head>")))?;
+    std::fs::write(&html, render(page, true)?.replace("</head>", &format!("{paper}</head>")))?;
     let to = format!("--print-to-pdf={}", pdf.display());
     crate::chromium::open(&chromium, folder.path(), &["--no-pdf-header-footer", &to], &html)?;
 

@@ -15,7 +15,7 @@ use sendpath::case::{
 use sendpath::environment::CopyCauses;
 use sendpath::event::{Event, Reading};
 use sendpath::fragments::{Fragments, FragmentsSource, Told};
-use sendpath::report::page::{Line, Page};
+use sendpath::report::page::{Claim, Line, Page};
 use sendpath::results::analysis::CellResult;
 use sendpath::results::manifest::{Manifest, OnlyIn, Plan, Program, SCHEMA};
 use sendpath::results::metric::Metric;
@@ -30,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
     vec![
         anywhere("of_study_a_zero_copy_wins_in_0_of_8_cells", study_a),
         anywhere("a_stored_sweep_gives_the_stored_summary_and_page", golden),
+        anywhere("a_path_that_is_best_between_two_sizes_is_named", between_two_sizes),
+        anywhere("headlines_are_read_at_a_glance", short_headlines),
         anywhere("each_column_is_explained_in_format_md", columns_are_explained),
         anywhere("odd_sweeps_have_a_page_too", odd_sweeps),
         anywhere("receivers_and_sources_are_never_mixed", receivers),
@@ -140,6 +142,7 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
         heap_pages: Vec::new(),
         fragments: std::collections::BTreeMap::new(),
         no_sink: None,
+        load: None,
     };
     let folder = into.join("sweep");
     let mut store = Store::create(&folder, &manifest)?;
@@ -170,7 +173,7 @@ fn golden() -> Result<(), Failed> {
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
     let summary = summary::csv(&sweep, &analysis)?;
     for (name, found) in
-        [("summary.csv", summary), ("report.html", sendpath::report::render(&page)?.into_bytes())]
+        [("summary.csv", summary), ("report.html", sendpath::report::render(&page, true)?.into_bytes())]
     {
         let path = folder.join(name);
         if std::env::var_os("SENDPATH_BLESS").is_some() {
@@ -183,6 +186,51 @@ fn golden() -> Result<(), Failed> {
             return Err(format!("{name}, line {}:\n{found}\ninstead of\n{expected}", line + 1).into());
         }
         assert_eq!(found.len(), expected.len(), "{name}");
+    }
+    Ok(())
+}
+
+/// A minute on two CPUs of a Xeon, the sender alone: two_copy is the fastest at 8 KiB and zero_copy
+/// at 64 KiB, but from 15 to 45 KiB it is one_copy, where no size was measured. Sweeps of before
+/// 2026-12 said "zero_copy from 21 KiB".
+fn between_two_sizes() -> Result<(), Failed> {
+    let folder = Path::new("tests/golden/xeon-minute");
+    let sweep = store::read(folder)?;
+    let page = page(folder)?;
+    assert_eq!(page.headline, "Sender alone: pack+send to 15K, writev to 45K, then MSG_ZEROCOPY.");
+    let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
+    let shown = sendpath::report::terminal(&sweep.manifest, &analysis);
+    let strip = "sender alone   64B ─pack+send─ ~15K ─writev─ ~45K ─MSG_ZEROCOPY─ 1M  2.7× writev";
+    assert!(shown.lines().any(|line| line == strip), "{shown}");
+    assert!(shown.lines().count() <= 13 && shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let crossing = page.questions.iter().flat_map(|question| &question.answer);
+    assert!(
+        crossing.clone().any(|claim| claim.text.contains("faster than two_copy from 14.")),
+        "{:?}",
+        page.questions
+    );
+    Ok(())
+}
+
+fn short_headlines() -> Result<(), Failed> {
+    let all = study_a_records();
+    let mut failed = all.clone();
+    for record in &mut failed {
+        record.outcome = Err("sendmsg(2): it never works".to_owned());
+    }
+    let one: Vec<Record> = all.iter().take(1).cloned().collect();
+    let mut folders: Vec<PathBuf> =
+        ["tests/golden/sweep", "tests/golden/xeon-minute", "target-reports/reference", "target-reports/ways"]
+            .map(PathBuf::from)
+            .into();
+    let made = [tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?];
+    for (records, into) in [all, failed, one].iter().zip(&made) {
+        folders.push(stored(records, into.path())?);
+    }
+    for folder in folders {
+        let headline = page(&folder)?.headline;
+        let words = headline.split_whitespace().count();
+        assert!((3..=25).contains(&words), "{}: {words} words: {headline}", folder.display());
     }
     Ok(())
 }
@@ -253,14 +301,14 @@ fn odd_sweeps() -> Result<(), Failed> {
     for (records, word) in [(one, "not in this sweep"), (failed, "it never works"), (stream, "stream")] {
         let folder = tempfile::tempdir()?;
         let page = page(&stored(&records, folder.path())?)?;
-        assert!(sendpath::report::render(&page)?.contains(word), "{word}");
+        assert!(sendpath::report::render(&page, true)?.contains(word), "{word}");
     }
     let folder = tempfile::tempdir()?;
     let path = stored(&all, folder.path())?;
     let samples = std::fs::read_to_string(path.join("samples.csv"))?;
     std::fs::write(path.join("samples.csv"), format!("{}\n", samples.lines().next().ok_or("no header")?))?;
     let page = page(&path)?;
-    assert!(sendpath::report::render(&page)?.contains("cannot say"), "{}", page.headline);
+    assert!(sendpath::report::render(&page, true)?.contains("cannot say"), "{}", page.headline);
     Ok(())
 }
 
@@ -351,7 +399,6 @@ fn copied_shares() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let page = page(&stored(&records, folder.path())?)?;
     let given = "zero_copy: 0 % to 100 % copied, by case; zero_copy, page: 0 % copied";
-    assert!(page.headline.contains(given), "{}", page.headline);
     let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
     assert!(verdict.iter().any(|text| text.contains(given)), "{verdict:?}");
     Ok(())
@@ -418,16 +465,13 @@ fn first_sentences() -> Result<(), Failed> {
         Ok((page, headline))
     };
     let (page, both) = headline(&timed(ns, 0.001))?;
-    for part in [
-        "Sending alone (one connection, request/response, data in cache; not copied): two_copy up to 19.7 KiB (95 %: 19.7 to 19.7 KiB; past 64 KiB at 236 ns a fragment), zero_copy from there, 2.2 \
-         times as fast as \
-         one_copy at 256 KiB. Alone, zero_copy is faster than one_copy from 23.9 KiB (95 %: 23.9 to 23.9 KiB; past 64 KiB at 116 ns a fragment). \
-         To a receiver (one connection, request/response, data in cache) the kernel copies it after all: zero_copy takes ",
-        " longer than the best other path at every size from 64 B to 256 KiB; use two_copy up to 14.2 KiB (95 \
-         %: 14.2 to 14.2 KiB), one_copy from there, ",
-    ] {
-        assert!(both.contains(part), "{both}");
-    }
+    // Costs are straight in bytes here, so each crossing is where the lines cross.
+    assert_eq!(
+        both,
+        "Sender alone: pack+send to 18K, writev to 35K, then MSG_ZEROCOPY. To a receiver: pack+send to 18K, then writev."
+    );
+    let notes: Vec<&str> = page.strips.iter().map(|strip| strip.note.as_str()).collect();
+    assert_eq!(notes, ["MSG_ZEROCOPY: 0 % copied", "MSG_ZEROCOPY: 100 % copied"]);
     let titles: Vec<&str> = page.figures.iter().map(|figure| figure.title.as_str()).collect();
     for figure in &page.figures {
         let alone = figure.title.ends_with("sender alone");
@@ -445,24 +489,17 @@ fn first_sentences() -> Result<(), Failed> {
         assert!(page.maps.iter().any(|map| map.title.ends_with(way)), "{way}");
     }
 
-    let (_, undecided) = headline(&timed(|case| ns(case).map(|_| 5000.0), 0.5))?;
-    let start = "Sending alone (one connection, request/response, data in cache; not copied): the data cannot say which of two_copy, one_copy and zero_copy is \
-                 the fastest from 64 B to \
-                 256 KiB. To a receiver (one connection, request/response, data in cache) the kernel copies it after all; the data cannot say which of two_copy, \
-                 one_copy and \
-                 zero_copy is the fastest from 64 B to 256 KiB. Sweeps with --size 64,4K,64K,256K --threads 1 \
-                 --receiver sink --time ";
-    assert!(undecided.starts_with(start), "{undecided}");
+    let (doubtful, undecided) = headline(&timed(|case| ns(case).map(|_| 5000.0), 0.5))?;
+    assert_eq!(undecided, "Sender alone: undecided at every size. To a receiver: undecided at every size.");
+    let advice = |claim: &&Claim| claim.text.contains("would settle what is undecided");
+    let advice = doubtful.verdict.iter().find(advice).ok_or("no advice")?;
+    let start = "Sweeps with --size 64,4K,64K,256K --threads 1 --receiver sink --time ";
+    assert!(advice.text.starts_with(start), "{advice:?}");
     let (_, received) =
         headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Buffer), 0.001))?;
-    assert!(
-        received.starts_with(
-            "On this machine, by throughput with 1 pair (request/response, data in cache, paired): use "
-        ),
-        "{received}"
-    );
+    assert_eq!(received, "To a receiver: pack+send to 18K, then writev.");
     let (_, alone) = headline(&timed(|case| ns(case).filter(|_| case.receiver == Receiver::Sink), 0.001))?;
-    assert!(alone.starts_with("Sending alone") && !alone.contains("receiver"), "{alone}");
+    assert_eq!(alone, "Sender alone: pack+send to 18K, writev to 35K, then MSG_ZEROCOPY.");
     Ok(())
 }
 
@@ -483,11 +520,10 @@ fn fragment_cost() -> Result<(), Failed> {
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
     let (free, dear) = (page(&path)?, sendpath::report::page_with(&sweep, &analysis, 150.0));
     assert_eq!(sendpath::report::dangling(&dear), [""; 0]);
-    let start = "Sending alone (one connection, request/response, data in cache, 150 ns a fragment added; not copied): ";
-    assert!(dear.headline.starts_with(start), "{}", dear.headline);
     // At 64 KiB, zero_copy saves 2,440 ns and has 21 fragments more.
-    let faster = |page: &Page| page.headline.contains(" one_copy to ");
-    assert!(!faster(&free) && faster(&dear), "{}\n{}", free.headline, dear.headline);
+    assert_eq!(free.strips[0].text, "pack+send to 18K, writev to 35K, then MSG_ZEROCOPY");
+    let begins = |page: &Page| page.strips[0].spans.last().map(|span| span.from);
+    assert!(begins(&dear) > begins(&free) && dear.headline.contains("MSG_ZEROCOPY"), "{}", dear.headline);
     let received = |page: &Page| page.headline.split_once("To a receiver").map(|(_, rest)| rest.to_owned());
     assert_eq!(received(&free), received(&dear), "there a fragment costs what it costs");
     assert!(dear.warnings.iter().any(|warning| warning.contains("--fragment-cost")), "{:?}", dear.warnings);
@@ -598,10 +634,7 @@ fn other_ways() -> Result<(), Failed> {
 
     // Two engines of zero_copy are equally fast at the largest size: the path is what is to be
     // used.
-    for part in ["; not copied): two_copy up to ", "zero_copy from there, "] {
-        assert!(page.headline.contains(part), "{}", page.headline);
-    }
-    assert!(page.headline.len() < 1500, "{}", page.headline);
+    assert!(page.headline.contains("pack+send to "), "{}", page.headline);
     assert!(page.verdict.iter().any(|claim| claim.text.contains("shape header")), "{:?}", page.verdict);
 
     let drawn = page.figures.iter().find(|figure| figure.id.starts_with("fig1-throughput")).ok_or("none")?;
@@ -750,8 +783,7 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
                     .flat_map(|line| &line.points)
                     .filter(|point| point.row == row.id)
                     .collect();
-                let percent = |ratio: f64| (ratio - 1.0) * 100.0;
-                let drawn = Some((percent(outcome.ratio.low), percent(outcome.ratio.high)));
+                let drawn = Some((outcome.ratio.low, outcome.ratio.high));
                 assert!(
                     !points.is_empty() && points.iter().all(|point| point.interval == drawn),
                     "{points:?}"
@@ -788,9 +820,8 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A square names one path if, by the verdicts, it is better than each; several with `=` if all are
-/// the same; several with `≈` if they are no further than 5 % apart, or than the margin; and none
-/// else.
+/// A square names one path if, by the verdicts, it is better than each; several with `≈` if they are
+/// no further than 5 % apart, or than the margin; and none else.
 fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Failed> {
     let title = format!("By {} ", metric.name());
     let map = page.maps.iter().find(|map| map.title.starts_with(&title)).ok_or(title)?;
@@ -816,22 +847,22 @@ fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Fa
     };
     let best = paths.into_iter().find(beats_all);
     assert_eq!(square.style.is_some(), best.is_some(), "{square:?}");
+    let name = |path: SendPath| match path {
+        SendPath::TwoCopy => "pack+send",
+        SendPath::OneCopy => "writev",
+        _ => "MSG_ZEROCOPY",
+    };
     if let Some(best) = best {
-        assert_eq!(square.text, best.to_string());
+        assert_eq!(square.text, name(best));
         return Ok(());
     }
-    let (sign, margin) = if square.text.contains(" = ") { (" = ", metric.margin()) } else { (" ≈ ", 0.05) };
-    let named: Vec<&str> = square.text.split(sign).filter(|name| !name.is_empty()).collect();
-    let named: Vec<SendPath> =
-        paths.into_iter().filter(|path| named.contains(&path.to_string().as_str())).collect();
+    let named: Vec<&str> = square.text.split(" ≈ ").collect();
+    let named: Vec<SendPath> = paths.into_iter().filter(|path| named.contains(&name(*path))).collect();
     for (index, one) in named.iter().enumerate() {
         for other in &named[..index] {
-            let margin = f64::max(margin, metric.margin());
+            let margin = f64::max(0.05, metric.margin());
             assert!(is(*one, *other, Verdict::Same, margin), "{one} {other}: {square:?}");
-            let words = ratio(*one, *other)
-                .map(|ratio| metric.verdict(Verdict::of(ratio, metric.margin()), ratio, metric.margin()));
-            let words = words.ok_or("no comparison")?;
-            assert!(square.note.contains(&format!("{words} ({one} against {other})")), "{square:?}: {words}");
+            assert!(square.note.contains("within "), "{square:?}");
         }
     }
     Ok(())
@@ -843,17 +874,20 @@ fn close_paths() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let gains = [[-0.005, -0.3], [0.004, -0.3], [0.1, -0.3]];
     let page = page(&stored(&generated(&gains, 0.05, 12, 1), folder.path())?)?;
-    let start = "On this machine, by throughput with 1 pair (request/response, data in cache, paired): two_copy and one_copy are within 5 % \
-                 of each other up to 1 KiB (take two_copy, the simpler), use one_copy at 16 KiB, ";
-    assert!(page.headline.starts_with(start), "{}", page.headline);
-    let (_, settled) = page
-        .headline
-        .split_once(" A sweep with --size 64,1K --threads 1 --receiver buffer --time ")
-        .ok_or(page.headline.clone())?;
+    let start = "To a receiver: pack+send or writev to ";
+    assert!(
+        page.headline.starts_with(start) && page.headline.ends_with(", then writev."),
+        "{}",
+        page.headline
+    );
+    let claims = page.verdict.iter().map(|claim| claim.text.as_str()).collect::<Vec<_>>();
+    let (_, settled) = claims
+        .iter()
+        .find_map(|text| text.split_once("A sweep with --size 64,1K --threads 1 --receiver buffer --time "))
+        .ok_or("no advice")?;
     let (time, _) = settled.split_once(" would settle what is undecided").ok_or("no end")?;
     assert!(humantime::parse_duration(time)?.as_secs() >= 20, "{time}");
-    let claims = page.verdict.iter().map(|claim| claim.text.as_str()).collect::<Vec<_>>();
-    assert!(claims[0].contains(" Faster than two_copy: one_copy from "), "{claims:?}");
+    assert!(claims[0].contains("differ by less than 5 %"), "{claims:?}");
     let question =
         page.questions.iter().find(|question| question.text.contains("one-copy outperform")).ok_or("none")?;
     assert!(

@@ -169,7 +169,7 @@ impl Cell {
 }
 
 /// What cells have in common that may stand in one chart: all but the size and the number of pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Situation {
     /// What a pair does.
     pub workload: Workload,

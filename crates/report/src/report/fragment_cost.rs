@@ -3,10 +3,10 @@
 
 use super::figures::{by_size, representative};
 use super::page::{Claim, Figure, Kind, Line, Point, Scale};
-use super::winners::versus;
 use super::words::{self, Copied, Ways, by_fragment, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, list, significant};
+use crate::results::decision::versus;
 use crate::results::fragment_cost::bearable;
 use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
@@ -54,12 +54,22 @@ pub(super) fn claims(ladders: &[Ladder<'_>]) -> Vec<Claim> {
     claims
 }
 
-fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
+/// At which sizes a way without a copy is ahead of those with one while nobody receives, and what a
+/// fragment may cost until it is not; with the path that then is as fast.
+fn ahead(ladder: &Ladder<'_>) -> Option<(Series, Vec<(usize, Estimate, Series)>)> {
     let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
-    let ahead: Vec<_> = against_copying(ladder, series)
-        .into_iter()
-        .filter(|(_, cost, _)| cost.value > 0.0 && cost.value.is_finite())
-        .collect();
+    let of_all = against_copying(ladder, series).into_iter();
+    Some((series, of_all.filter(|(_, cost, _)| cost.value > 0.0 && cost.value.is_finite()).collect()))
+}
+
+/// What a fragment may cost, in nanoseconds, by size.
+pub(super) fn bearable_by_size(ladder: &Ladder<'_>) -> Option<Vec<(usize, f64)>> {
+    let (_, ahead) = ahead(ladder)?;
+    Some(ahead.into_iter().map(|(size, cost, _)| (size, cost.value)).collect())
+}
+
+fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
+    let (series, ahead) = ahead(ladder)?;
     let fragments = |size: usize, of: Series| {
         let arm = ladder.arms(of).find(|arm| arm.arm.case.payload_bytes == size)?;
         Some(significant(arm.fragments_per_message?, 3))

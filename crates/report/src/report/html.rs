@@ -12,12 +12,13 @@ use super::plots::{self, Look, PALETTE};
 use crate::error::{Error, Result};
 use crate::format;
 
-/// Sets `page` as an HTML document.
+/// Sets `page` as an HTML document: `full` with a row for each case and each comparison, which is
+/// most of it, and with links from each sentence to the rows that it rests on.
 ///
 /// # Errors
 ///
 /// Where a figure cannot be drawn.
-pub fn render(page: &Page) -> Result<String> {
+pub fn render(page: &Page, full: bool) -> Result<String> {
     let failed = |error: minijinja::Error| Error::Report {
         what: "report.html".to_owned(),
         cause: error.display_debug_info().to_string(),
@@ -30,10 +31,16 @@ pub fn render(page: &Page) -> Result<String> {
     environment.add_filter("prose", |text: &str| Value::from_safe_string(line_breaks::prose(text)));
     environment.add_filter("command", |text: &str| Value::from_safe_string(line_breaks::command(text)));
     environment.add_template("report.html", include_str!("templates/report.html")).map_err(failed)?;
-    let pictures = page.figures.iter().map(Picture::of).collect::<Result<Vec<_>>>()?;
+    let pictures = page
+        .figures
+        .iter()
+        .enumerate()
+        .map(|(index, figure)| Picture::of(figure, index == 0 && !page.strips.is_empty()))
+        .collect::<Result<Vec<_>>>()?;
     let colours = |scheme: usize| PALETTE.map(|both| format!("#{:06X}", both[scheme])).to_vec();
     let context = context! {
         page => Serde(page),
+        full,
         pictures => pictures.into_iter().map(Picture::into_value).collect::<Vec<_>>(),
         light => colours(0),
         dark => colours(1),
@@ -59,10 +66,11 @@ struct Data {
 }
 
 impl Picture {
-    fn of(figure: &Figure) -> Result<Self> {
+    /// The first figure of a sweep is drawn for a phone as well.
+    fn of(figure: &Figure, leads: bool) -> Result<Self> {
         Ok(Self {
             wide: plots::svg(figure, Look::Wide)?,
-            narrow: plots::svg(figure, Look::Narrow)?,
+            narrow: if leads { plots::svg(figure, Look::Narrow)? } else { String::new() },
             data: Data::of(figure),
             left_out: plots::left_out(figure),
             empty: figure.lines.iter().all(|line| line.points.is_empty()),
@@ -106,7 +114,7 @@ impl Data {
 fn cell(scale: &Scale, number: Option<f64>) -> Entry {
     let entry = |number| match scale.kind {
         Kind::Bytes => value(format::bytes(number), number),
-        Kind::Number | Kind::Count => value(format::significant(number, 5), number),
+        Kind::Number | Kind::Count | Kind::Ratio => value(format::significant(number, 5), number),
     };
     found(number.map(entry), "no interval")
 }
@@ -118,12 +126,12 @@ mod tests {
 
     #[test]
     fn the_same_page_is_set_the_same_way() {
-        assert_eq!(render(&fixture::page()).unwrap(), render(&fixture::page()).unwrap());
+        assert_eq!(render(&fixture::page(), true).unwrap(), render(&fixture::page(), true).unwrap());
     }
 
     #[test]
     fn hostile_text_stays_text() {
-        let html = render(&fixture::page()).unwrap();
+        let html = render(&fixture::page(), true).unwrap();
         assert_eq!(html.matches("<script").count(), 1);
         assert_eq!(html.matches("</script").count(), 1);
         assert!(!html.contains("<b>&amp;"));
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched() {
-        let html = render(&fixture::page()).unwrap().replace("http://www.w3.org/2000/svg", "");
+        let html = render(&fixture::page(), true).unwrap().replace("http://www.w3.org/2000/svg", "");
         for word in ["http:", "https:", "src=", "url(", "@import"] {
             assert!(!html.contains(word), "{word}");
         }
@@ -140,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_empty_cell_gives_its_reason_and_an_open_question_shows_itself() {
-        let html = render(&fixture::page()).unwrap();
+        let html = render(&fixture::page(), true).unwrap();
         assert!(
             html.contains(r#"<td class="n void" title="ENOENT: this machine has no such counter"></td>"#)
         );
@@ -152,7 +160,7 @@ mod tests {
         let mut page = fixture::page();
         let tail = page.figures[1].clone();
         page.figures.extend((6..=8).map(|n| Figure { id: format!("fig{n}"), ..tail.clone() }));
-        let bytes = render(&page).unwrap().len();
+        let bytes = render(&page, true).unwrap().len();
         assert!(bytes < 1_500_000, "{bytes}");
     }
 
@@ -164,6 +172,6 @@ mod tests {
         page.verdict.clear();
         page.warnings.clear();
         page.cases.rows.clear();
-        assert!(render(&page).unwrap().contains("No rows."));
+        assert!(render(&page, true).unwrap().contains("No rows."));
     }
 }

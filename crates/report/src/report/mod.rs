@@ -5,6 +5,7 @@ mod columns;
 mod figures;
 mod fleet;
 mod fragment_cost;
+mod glance;
 mod headline;
 mod history;
 mod html;
@@ -32,8 +33,10 @@ pub use plots::{Look, png, ready_font, svg};
 use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::{Analysis, analyse_stored};
 use crate::results::cost_model::Fit;
+use crate::results::decision::Decision;
 use crate::results::fragment_cost::with_fragment_cost;
 use crate::results::ladder::{Ladder, ladders};
+use crate::results::manifest::Manifest;
 use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
@@ -68,6 +71,8 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         fits: &fits,
         ways: &ways,
     };
+    let decided = glance::decided(&whole_ladders);
+    let (strips, strip_ticks) = glance::strips(&decided, &manifest.plan.series);
     let mut warnings = sweep.warnings.clone();
     warnings.extend(tables::contradictions(manifest, &analysis));
     warnings.extend(tables::sent_again(&analysis));
@@ -91,8 +96,11 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
             manifest.command.join(" "),
             format!("{} report {folder}{option}", program(&manifest.command)),
         ],
-        headline: facts.headline(),
-        verdict: facts.verdict(),
+        headline: glance::headline(&decided),
+        strips,
+        strip_ticks,
+        trust: Some(glance::trust(manifest, &analysis)),
+        verdict: facts.verdict(&decided),
         warnings,
         figures: {
             let of_sink = fragment_cost::figures(&all_ladders, &ways);
@@ -115,6 +123,22 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         environment: tables::environment(manifest),
         limits: limits(sweep, &facts),
     }
+}
+
+/// What a sweep says in at most fifteen lines of a terminal.
+#[must_use]
+pub fn terminal(manifest: &Manifest, measured: &Analysis) -> String {
+    let everywhere = measured.of_all_cells(&manifest.plan);
+    let ladders = ladders(&everywhere);
+    glance::terminal(&glance::decided(&ladders), &glance::trust(manifest, measured))
+}
+
+/// The decisions of a sweep, where a card's driver takes `fragment_ns` nanoseconds for each
+/// fragment: the list that terminal and page draw.
+#[must_use]
+pub fn decisions(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> Vec<Decision> {
+    let everywhere = with_fragment_cost(measured, fragment_ns).of_all_cells(&manifest.plan);
+    ladders(&everywhere).iter().map(Decision::of).collect()
 }
 
 /// The program as it was called, so that the next command runs where the last one did.

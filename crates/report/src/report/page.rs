@@ -10,8 +10,15 @@ pub struct Page {
     pub title: String,
     /// The command that made the data, and the one that made the page.
     pub commands: Vec<String>,
-    /// The answer in one sentence.
+    /// The answer in at most 25 words.
     pub headline: String,
+    /// The decision: a strip for each situation, all along one axis. Empty where the page is not
+    /// of one sweep.
+    pub strips: Vec<Strip>,
+    /// The sizes that were measured: where each stands on that axis, in percent, and its label.
+    pub strip_ticks: Vec<(f64, String)>,
+    /// How far to trust it; none where the page is not of one sweep.
+    pub trust: Option<Trust>,
     /// What the first screen says below the headline.
     pub verdict: Vec<Claim>,
     /// What the reader has to know before believing any of it: rows that failed, noise, a copied
@@ -37,6 +44,49 @@ pub struct Page {
     pub environment: Vec<(String, String)>,
     /// What these numbers cannot show.
     pub limits: Vec<String>,
+}
+
+/// Which way is the fastest from which size to which, in one situation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Strip {
+    /// The situation: `sender alone`.
+    pub label: String,
+    /// What else is to be known of it; may be empty.
+    pub note: String,
+    /// The strip in words.
+    pub text: String,
+    /// Its parts, by ascending size.
+    pub spans: Vec<Span>,
+    /// Where a part may end and the next begin: from where, and how wide, in percent.
+    pub unsure: Vec<(f64, f64)>,
+}
+
+/// Sizes of which the same is said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Span {
+    /// Where it begins on the axis, in percent.
+    pub from: f64,
+    /// How wide it is, in percent.
+    pub width: f64,
+    /// `best`, `close`, `open` or `gap`.
+    pub kind: String,
+    /// The [`Line::style`] of what is best.
+    pub style: Option<usize>,
+    /// What is said.
+    pub text: String,
+    /// The size where it begins, where that is an estimate.
+    pub begins: String,
+    /// The same with its numbers.
+    pub tip: String,
+}
+
+/// How far to trust a page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trust {
+    /// `good`, `limited` or `bad`.
+    pub mark: String,
+    /// Why.
+    pub text: String,
 }
 
 /// A sentence, and the rows that it rests on.
@@ -150,6 +200,8 @@ pub enum Kind {
     Bytes,
     /// Whole numbers; a tick at each that was measured.
     Count,
+    /// How many times as much: 0.5×, 1×, 2×.
+    Ratio,
 }
 
 /// A line of a chart.

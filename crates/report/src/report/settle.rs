@@ -1,10 +1,11 @@
 //! What would settle what is undecided: an estimate of the time that it takes, from the spread that
 //! was seen.
 
-use super::winners::{pairs_of, versus};
+use super::winners::pairs_of;
 use crate::case::{Case, Layout, SendPath, Series};
 use crate::in_order::distinct;
 use crate::results::analysis::CellResult;
+use crate::results::decision::versus;
 use crate::results::metric::Metric;
 use crate::results::stats::Estimate;
 use crate::results::verdict::Verdict;

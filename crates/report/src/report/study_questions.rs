@@ -5,7 +5,6 @@
 use super::headline::{Facts, claim, sizes_of};
 use super::page::{Claim, Question};
 use super::tables::model_row;
-use super::winners::{CLOSE, versus};
 use super::words::{self, Copied, case_row, comparison_row, pairs};
 use crate::case::{Layout, SendPath, Series};
 use crate::event::Event;
@@ -13,6 +12,7 @@ use crate::format::{bytes, difference, list, number, rough_difference, share, si
 use crate::results::analysis::{ArmResult, CellResult};
 use crate::results::cost_model::{crossing, standing};
 use crate::results::crossing::Place;
+use crate::results::decision::{CLOSE, versus};
 use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
 use crate::results::stats::{Effect, median};

@@ -8,8 +8,7 @@ use crate::case::{
 };
 use crate::environment::{Effective, Topology};
 use crate::format::{
-    bytes, difference_with_interval, list, number_with_interval, rough_bytes, rough_bytes_range, share,
-    significant,
+    bytes, difference_with_interval, number_with_interval, rough_bytes, rough_bytes_range, share, significant,
 };
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
@@ -160,24 +159,6 @@ pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) ->
     }
 }
 
-/// The simplest of some paths, to be used where they differ too little to be chosen by speed: what
-/// copies more has less to go wrong, and needs nothing of the kernel.
-pub(super) fn simplest(series: &[Series]) -> Option<Series> {
-    let rank = |path: SendPath| match path {
-        SendPath::TwoCopy => 0,
-        SendPath::OneCopy => 1,
-        SendPath::Hybrid => 2,
-        SendPath::ZeroCopy => 3,
-        SendPath::HybridZero => 4,
-        // Nothing but the receiver's word says when the memory may be written again.
-        SendPath::File => 5,
-        SendPath::Splice => 6,
-    };
-    series.iter().copied().min_by_key(|series| {
-        (rank(series.path), series.engine as usize, series.layout as usize, series.copy_below_bytes)
-    })
-}
-
 /// The pairs of a ladder, with the rest of what its cells have in common.
 pub(super) fn ladder(ladder: &Ladder<'_>) -> String {
     format!("{} ({}{})", pairs(ladder.threads), situation(ladder.situation), added_to(ladder))
@@ -229,14 +210,6 @@ impl Ways {
             Some(Topology::Named { .. } | Topology::Peer) | None => "",
         };
         Self { both: is_there(true) && is_there(false), over }
-    }
-
-    /// The way to a receiver, to begin a sentence: `Over veth to a local receiver`.
-    pub(super) fn to_a_receiver(&self) -> String {
-        match self.over.trim_start().strip_prefix("over ") {
-            Some(link) => format!("Over {link} to a local receiver"),
-            None => "To a receiver".to_owned(),
-        }
     }
 
     /// Receiver, source and shape, to follow a noun: ` with the sender alone`, ` with a receiver
@@ -320,11 +293,6 @@ impl Copied {
     /// Whether it is known that the kernel copied nothing.
     pub(super) fn is_none(self) -> bool {
         matches!(self, Self::Shares { most: 0.0, bound: CopiedBound::Exact | CopiedBound::Upper, .. })
-    }
-
-    /// Whether it is known that the kernel copied everything.
-    pub(super) fn is_all(self) -> bool {
-        matches!(self, Self::Shares { least: 1.0, bound: CopiedBound::Exact, .. })
     }
 
     /// The least and the greatest share, in words that say what they are, and with what follows:
@@ -412,47 +380,6 @@ fn own_style(series: Series) -> Option<usize> {
 /// Whether its line is dashed, with hollow markers: where the call is not a system call of its own.
 pub(super) fn is_dashed(series: Series) -> bool {
     series.engine != Engine::Syscall
-}
-
-/// Several series, those of one path together: `two_copy and zero_copy (heap and page)`.
-pub(super) fn together(series: &[Series]) -> String {
-    let paths = distinct(series.iter().map(|one| one.path));
-    let of_path = |path: SendPath| {
-        let alike: Vec<Series> = series.iter().copied().filter(|one| one.path == path).collect();
-        match alike[..] {
-            // Beside other paths a comma would not tell what belongs to what.
-            [one] if paths.len() > 1 && !variant(one).is_empty() => format!("{path} ({})", variant(one)),
-            [one] => plain(one),
-            [first, ..] => {
-                let same = |is_same: &dyn Fn(&Series) -> bool| alike.iter().all(is_same);
-                let layout = same(&|one| one.layout == first.layout);
-                let engine = same(&|one| one.engine == first.engine);
-                let below = same(&|one| one.copy_below_bytes == first.copy_below_bytes);
-                // What they have in common stands with the path, what they differ by in brackets.
-                let common = Series {
-                    layout: if layout { first.layout } else { Layout::Heap },
-                    engine: if engine { first.engine } else { Engine::Syscall },
-                    copy_below_bytes: if below { first.copy_below_bytes } else { DEFAULT_COPY_BELOW_BYTES },
-                    ..first
-                };
-                let differs = |one: &Series| {
-                    let layout = (!layout).then(|| one.layout.to_string());
-                    // Beside layouts, an engine is named where it is not the usual one.
-                    let engine =
-                        (!engine && (layout.is_none() || is_dashed(*one))).then(|| one.engine.to_string());
-                    let below = (!below).then(|| format!("below {}", bytes(one.copy_below_bytes as f64)));
-                    [layout, engine, below].into_iter().flatten().collect::<Vec<_>>().join(" ")
-                };
-                let differ = list(&alike.iter().map(differs).collect::<Vec<_>>());
-                match variant(common) {
-                    nothing if nothing.is_empty() => format!("{path} ({differ})"),
-                    common => format!("{path} ({common}: {differ})"),
-                }
-            }
-            [] => String::new(),
-        }
-    };
-    list(&paths.iter().copied().map(of_path).collect::<Vec<_>>())
 }
 
 /// What the words of a plan mean that the studies do not have: the word, and a sentence.
@@ -626,28 +553,6 @@ mod tests {
         let all = Copied::Shares { least: 1.0, most: 1.0, bound: CopiedBound::Exact };
         let zero = series(of(SendPath::HybridZero, Layout::Heap), all);
         assert_eq!(zero, "hybrid_zero (100 % copied)");
-    }
-
-    #[test]
-    fn series_of_one_path_are_named_together() {
-        let [two, one] = [SendPath::TwoCopy, SendPath::OneCopy].map(|path| of(path, Layout::Heap));
-        let [zero, page] = [Layout::Heap, Layout::Page].map(|layout| of(SendPath::ZeroCopy, layout));
-        for (series, name) in [
-            (&[zero, page][..], "zero_copy (heap and page)"),
-            (&[two, zero, page], "two_copy and zero_copy (heap and page)"),
-            (&[two, page], "two_copy and zero_copy (page)"),
-            (&[one, one.by(Engine::Uring)], "one_copy (syscall and uring)"),
-            (
-                &[page, page.by(Engine::Uring), page.by(Engine::UringFixed)],
-                "zero_copy (page: syscall, uring and uring_fixed)",
-            ),
-            (&[zero, page.by(Engine::Uring)], "zero_copy (heap and page uring)"),
-            (&[two, of(SendPath::File, Layout::Heap)], "two_copy and file"),
-        ] {
-            assert_eq!(together(series), name);
-        }
-        let hybrids = [1024, 65536].map(|bytes| of(SendPath::Hybrid, Layout::Heap).copying_below(bytes));
-        assert_eq!(together(&hybrids), "hybrid (below 1 KiB and below 64 KiB)");
     }
 
     #[test]

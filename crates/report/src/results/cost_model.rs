@@ -5,7 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::analysis::{CellResult, Measure, SeriesOutcome};
-use super::crossing::Crossing;
+use super::crossing::{Crossing, Known};
+use super::decision::versus;
 use super::fragment_cost;
 use super::ladder::{Ladder, message_ns};
 use super::metric::Metric;
@@ -220,8 +221,12 @@ pub fn standing<'a>(
 /// interval; none where fewer than two sizes have one.
 #[must_use]
 pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
-    let standing = standing(ladder, series, baseline).into_iter();
-    let points: Vec<_> = standing.filter_map(|(bytes, outcome)| Some((bytes, outcome?.effect))).collect();
+    let known = |cell: &&CellResult| {
+        let (ratio, ..) = versus(cell, Metric::Throughput, series, baseline)?;
+        let other_ns = message_ns(cell.arm(baseline)?)?.value;
+        Some(Known { bytes: cell.cell.payload_bytes as f64, ratio, other_ns })
+    };
+    let points: Vec<Known> = ladder.cells.iter().filter_map(known).collect();
     let found = Crossing::of(&points)?;
     Some(Crossing { moves: fragment_cost::moves(&found, ladder, series, baseline), ..found })
 }

@@ -56,6 +56,9 @@ pub struct Manifest {
     /// Why the cells that nobody receives were left out, where they were.
     #[serde(default)]
     pub no_sink: Option<String>,
+    /// What else the machine had to do; none where it was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
 }
 
 /// Of a cell that nobody receives: what a request and an acknowledgement cost with no message
@@ -86,6 +89,45 @@ const USUAL_MSS_BYTES: usize = 1448;
 pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
     let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
     expected(case, &wire).ok().map(|found| found.fragments_per_message)
+}
+
+/// What else a machine had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// The load average of the last minute before the sweep (`proc_loadavg(5)`): threads that ran
+    /// or wanted to.
+    pub before: f64,
+    /// CPUs that they share.
+    pub cpus: usize,
+    /// What share of the CPUs' time the hypervisor gave to others while it was measured
+    /// (`proc_stat(5)`, steal); none before it is known.
+    pub stolen_share: Option<f64>,
+}
+
+impl Load {
+    /// From so many waiting threads for each CPU on, a machine is busy.
+    const BUSY: f64 = 0.5;
+    /// From such a share of stolen time on, it is.
+    const STOLEN: f64 = 0.02;
+
+    /// That the machine was busy, and why; none where it was quiet.
+    #[must_use]
+    pub fn busy_in_words(&self) -> Option<String> {
+        let Self { before, cpus, stolen_share } = *self;
+        let cpus_in_words = if cpus == 1 { "1 CPU".to_owned() } else { format!("{cpus} CPUs") };
+        let stolen = stolen_share.filter(|share| *share >= Self::STOLEN);
+        match (before / cpus as f64 >= Self::BUSY, stolen) {
+            (true, None) => Some(format!("the machine was busy (load {before:.1} on {cpus_in_words})")),
+            (true, Some(share)) => Some(format!(
+                "the machine was busy (load {before:.1} on {cpus_in_words}, {:.0} % of their time stolen)",
+                share * 100.0
+            )),
+            (false, Some(share)) => {
+                Some(format!("the hypervisor gave {:.0} % of the CPUs' time to others", share * 100.0))
+            }
+            (false, None) => None,
+        }
+    }
 }
 
 impl Manifest {

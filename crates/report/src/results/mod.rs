@@ -19,6 +19,7 @@ pub mod compare;
 pub mod comparison;
 pub mod cost_model;
 pub mod crossing;
+pub mod decision;
 pub mod digest;
 pub mod family;
 pub mod fleet;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-pub use super::manifest::{HeapPages, Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
+pub use super::manifest::{HeapPages, Injection, Load, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
@@ -136,6 +136,15 @@ impl Store {
             }
         }
         if known.len() == before { Ok(()) } else { self.manifest.write(&self.folder) }
+    }
+
+    /// Keeps what else the machine had to do while it was measured.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn keep_load(&mut self, load: Load) -> Result<()> {
+        self.manifest.load = Some(load);
+        self.manifest.write(&self.folder)
     }
 
     fn write_lines(&mut self, lines: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
@@ -365,6 +374,7 @@ pub(crate) mod tests {
             heap_pages: Vec::new(),
             fragments: BTreeMap::new(),
             no_sink: None,
+            load: None,
         }
     }
 

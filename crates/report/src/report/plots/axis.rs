@@ -25,7 +25,7 @@ impl DrawnAxis {
         let usable = values.iter().filter(|value| value.is_finite() && (!scale.log || **value > 0.0));
         let (mut low, high) =
             usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
-        let number = scale.kind == Kind::Number;
+        let number = matches!(scale.kind, Kind::Number | Kind::Ratio);
         if !scale.log && number && low >= 0.0 && high - low > high * 0.3 {
             low = 0.0;
         }
@@ -119,7 +119,9 @@ fn enough_ticks(measured: &[f64], kind: Kind) -> Vec<f64> {
     let [low, high] = *measured else { return measured.to_vec() };
     let between: Vec<f64> = match kind {
         Kind::Bytes => (0..40).map(|power| f64::from(power).exp2()).collect(),
-        Kind::Count | Kind::Number => (0..12).map(|step| low.floor() + f64::from(step)).collect(),
+        Kind::Count | Kind::Number | Kind::Ratio => {
+            (0..12).map(|step| low.floor() + f64::from(step)).collect()
+        }
     };
     let mut between: Vec<f64> = between.into_iter().filter(|value| low < *value && *value < high).collect();
     if kind == Kind::Count && high - low > 12.0 {
@@ -134,6 +136,7 @@ fn enough_ticks(measured: &[f64], kind: Kind) -> Vec<f64> {
 pub(super) fn tick_label(value: f64, kind: Kind) -> String {
     match kind {
         Kind::Bytes => bytes(value),
+        Kind::Ratio => significant(value, 3) + "×",
         Kind::Count | Kind::Number => {
             let (scaled, suffix) = match value.abs() {
                 size if size >= 1e9 => (value / 1e9, "G"),

@@ -1,0 +1,402 @@
+//! The answer at a glance: the decision as a headline, as strips for the page, and as a few lines
+//! for a terminal. All three are drawn from one list of [`Decision`]s.
+
+use super::fragment_cost;
+use super::page::{Span, Strip, Trust};
+use super::words::{self, Copied};
+use crate::case::{Engine, Placement, Receiver, SendPath, Series, Shape, Source, Workload};
+use crate::format::{digits, share};
+use crate::in_order::{distinct, grouped};
+use crate::results::analysis::Analysis;
+use crate::results::decision::{Choice, Decision, Gain, Range, Standing};
+use crate::results::ladder::Ladder;
+use crate::results::manifest::{Load, Manifest};
+use crate::results::metric::Metric;
+use crate::results::verdict::Verdict;
+
+/// A headline is read at a glance: so many words at most.
+const HEADLINE_WORDS: usize = 25;
+/// A terminal's width, in columns.
+const COLUMNS: usize = 80;
+/// So many situations stand on a terminal; the others stand on the page.
+const SHOWN: usize = 6;
+
+/// The decisions of a sweep with the ladders that they were read off: the sender alone first.
+pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<(&'a Ladder<'a>, Decision)> {
+    let mut decided: Vec<_> = ladders.iter().map(|ladder| (ladder, Decision::of(ladder))).collect();
+    decided.sort_by_key(|(ladder, _)| ladder.situation.receiver != Receiver::Sink);
+    decided
+}
+
+/// What a choice is called by who knows the system calls.
+pub(super) fn choice(choice: Choice) -> String {
+    let path = match choice.path {
+        SendPath::TwoCopy => "pack+send",
+        SendPath::OneCopy => "writev",
+        SendPath::ZeroCopy => "MSG_ZEROCOPY",
+        SendPath::Hybrid => "hybrid",
+        SendPath::HybridZero => "hybrid+MSG_ZEROCOPY",
+        SendPath::Splice => "vmsplice",
+        SendPath::File => "sendfile",
+    };
+    match choice.engine {
+        Engine::Syscall => path.to_owned(),
+        engine => format!("{path}/{engine}"),
+    }
+}
+
+/// A size in the fewest letters: `64B`, `12K`, `1M`.
+pub(super) fn size(bytes: f64) -> String {
+    let (value, unit) = match bytes {
+        few if few < 1024.0 => (few, "B"),
+        some if some < 1_048_576.0 => (some / 1024.0, "K"),
+        many => (many / 1_048_576.0, "M"),
+    };
+    // Whole sizes as they are, a crossing to two digits.
+    let is_whole = (value - value.round()).abs() < 1e-6;
+    if is_whole || value >= 100.0 {
+        format!("{value:.0}{unit}")
+    } else {
+        format!("{}{unit}", digits(value, 2))
+    }
+}
+
+/// The situation in as few words as tell it from the others.
+fn label(decision: &Decision) -> String {
+    let situation = decision.situation;
+    let mut words = vec![match situation.receiver {
+        Receiver::Sink => "sender alone".to_owned(),
+        Receiver::Buffer => "to a receiver".to_owned(),
+        other => format!("to receiver {other}"),
+    }];
+    let mut also = |is_there: bool, word: String| {
+        if is_there {
+            words.push(word);
+        }
+    };
+    also(decision.threads != 1, format!("{} connections", decision.threads));
+    also(situation.workload == Workload::Stream, "stream".to_owned());
+    also(situation.source == Source::Cold, "cold data".to_owned());
+    also(situation.placement != Placement::Paired, situation.placement.to_string());
+    also(situation.shape != Shape::default(), format!("shape {}", situation.shape));
+    words.join(", ")
+}
+
+fn choices(choices: &[Choice], by: &str) -> String {
+    match choices {
+        [one, other] => format!("{}{by}{}", choice(*one), choice(*other)),
+        _ => "several alike".to_owned(),
+    }
+}
+
+/// What is said of a range, in a few words.
+fn said(standing: &Standing, by: &str) -> String {
+    match standing {
+        Standing::Best { choice: best, .. } => choice(*best),
+        Standing::Close { choices: alike, .. } => choices(alike, by),
+        Standing::Open { .. } => "undecided".to_owned(),
+        Standing::NotMeasured => "not measured".to_owned(),
+    }
+}
+
+/// `pack+send to 12K, writev to 48K, then MSG_ZEROCOPY`.
+fn phrase(decision: &Decision) -> String {
+    let Some((last, before)) = decision.ranges.split_last() else {
+        return "nothing could be compared".to_owned();
+    };
+    let end = said(&last.standing, " or ");
+    if before.is_empty() {
+        return match decision.sizes[..] {
+            [one] => format!("{end} at {}", size(one as f64)),
+            _ => format!("{end} at every size"),
+        };
+    }
+    let parts =
+        before.iter().map(|range| format!("{} to {}", said(&range.standing, " or "), size(range.to_bytes)));
+    format!("{}, then {end}", parts.collect::<Vec<_>>().join(", "))
+}
+
+/// The whole decision in a sentence, with its numbers.
+pub(super) fn sentence(decision: &Decision) -> String {
+    match decision.ranges[..] {
+        [] => phrase(decision),
+        ref ranges => ranges.iter().map(in_words).collect::<Vec<_>>().join(" · "),
+    }
+}
+
+/// The last range alone, where all are more than can be read.
+fn short_phrase(decision: &Decision) -> String {
+    match decision.ranges.last() {
+        Some(last) if decision.ranges.len() > 1 => {
+            format!("{} from {}", said(&last.standing, " or "), size(last.from_bytes))
+        }
+        _ => phrase(decision),
+    }
+}
+
+/// What is to be used, in at most 25 words: of the sender alone, and of the first receiver.
+pub(super) fn headline(decided: &[(&Ladder<'_>, Decision)]) -> String {
+    let first = |alone: bool| {
+        decided
+            .iter()
+            .map(|(_, decision)| decision)
+            .find(|one| (one.situation.receiver == Receiver::Sink) == alone)
+    };
+    let spoken_of: Vec<&Decision> = [true, false].into_iter().filter_map(first).collect();
+    let sentence = |decision: &Decision, phrase: fn(&Decision) -> String| {
+        let label = label(decision);
+        let (initial, rest) = label.split_at(1);
+        format!("{}{rest}: {}.", initial.to_uppercase(), phrase(decision))
+    };
+    let with = |phrase: fn(&Decision) -> String| {
+        spoken_of.iter().map(|decision| sentence(decision, phrase)).collect::<Vec<_>>()
+    };
+    let fits = |sentences: &[String]| sentences.join(" ").split_whitespace().count() <= HEADLINE_WORDS;
+    match spoken_of[..] {
+        [] => "Nothing was measured.".to_owned(),
+        [first, ..] => [
+            with(phrase),
+            vec![sentence(first, phrase)],
+            with(short_phrase),
+            vec![sentence(first, short_phrase)],
+        ]
+        .into_iter()
+        .find(|sentences| fits(sentences))
+        .unwrap_or_else(|| vec!["The strips below say which way is the fastest, by size.".to_owned()])
+        .join(" "),
+    }
+}
+
+/// By how much one is faster than the next: `2.7× writev`.
+fn ahead(gain: &Gain) -> String {
+    let ratio = gain.ratio.value;
+    let by = if ratio >= 1.5 {
+        format!("{}×", digits(ratio, 2))
+    } else {
+        format!("{} % over", digits((ratio - 1.0) * 100.0, 2))
+    };
+    format!("{by} {}", choice(gain.over))
+}
+
+/// `2.7× writev at 1M`.
+fn ahead_at(gain: &Gain) -> String {
+    format!("{} at {}", ahead(gain), size(gain.payload_bytes as f64))
+}
+
+/// Whether the kernel copied what a ladder's `MSG_ZEROCOPY` sends gave it; none where there are
+/// none.
+fn copied(ladder: &Ladder<'_>) -> Option<Copied> {
+    let arms = ladder.cells.iter().flat_map(|cell| &cell.arms);
+    let mut zero = arms.filter(|arm| !arm.arm.control && arm.arm.case.path == SendPath::ZeroCopy).peekable();
+    zero.peek()?;
+    Some(Copied::of(zero))
+}
+
+/// What the kernel did with `MSG_ZEROCOPY` there: `MSG_ZEROCOPY: about 100 % copied`.
+fn note(ladder: &Ladder<'_>) -> Option<String> {
+    copied(ladder).map(|copied| format!("MSG_ZEROCOPY: {copied}"))
+}
+
+/// From which size on a card's driver leaves zero-copy ahead, by what it takes for a fragment:
+/// `from 64K if its driver takes under 83 ns a page, from 256K under 262 ns`.
+fn with_a_card(ladder: &Ladder<'_>) -> Option<String> {
+    let ahead = fragment_cost::bearable_by_size(ladder)?;
+    let mut parts = ahead.iter().take(2).enumerate().map(|(index, (bytes, ns))| {
+        let takes = if index == 0 { "if its driver takes under" } else { "under" };
+        let page = if index == 0 { " a page" } else { "" };
+        format!("from {} {takes} {ns:.0} ns{page}", size(*bytes as f64))
+    });
+    let first = parts.next()?;
+    Some(parts.fold(first, |text, part| format!("{text}, {part}")))
+}
+
+/// Where a size stands between the smallest and the largest, in percent.
+fn place(bytes: f64, (smallest, largest): (f64, f64)) -> f64 {
+    if largest <= smallest { 0.0 } else { 100.0 * (bytes / smallest).ln() / (largest / smallest).ln() }
+}
+
+/// The strips of the page: one for each situation, all by one axis; and that axis' ticks.
+pub(super) fn strips(
+    decided: &[(&Ladder<'_>, Decision)],
+    series: &[Series],
+) -> (Vec<Strip>, Vec<(f64, String)>) {
+    let mut sizes: Vec<usize> =
+        decided.iter().flat_map(|(_, decision)| decision.sizes.iter().copied()).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let axis = match sizes[..] {
+        [] => return (Vec::new(), Vec::new()),
+        [first, .., last] => (first as f64, last as f64),
+        [one] => (one as f64, one as f64),
+    };
+    let strip = |(ladder, decision): &(&Ladder<'_>, Decision)| {
+        let within = decision.ranges.iter().filter_map(|range| range.begins_within_bytes);
+        Strip {
+            label: label(decision),
+            note: note(ladder).unwrap_or_default(),
+            text: phrase(decision),
+            spans: decision.ranges.iter().map(|range| span(range, axis, series)).collect(),
+            unsure: within
+                .map(|(low, high)| (place(low, axis), place(high, axis) - place(low, axis)))
+                .collect(),
+        }
+    };
+    let ticks = sizes.iter().map(|bytes| (place(*bytes as f64, axis), size(*bytes as f64))).collect();
+    (decided.iter().map(strip).collect(), ticks)
+}
+
+/// `writev, 10K to 46K: 25 % over pack+send at 16K; begins between 10K and 17K (95 %)`.
+fn in_words(range: &Range) -> String {
+    let begins = range.begins_within_bytes.map_or_else(String::new, |(low, high)| {
+        format!("; begins between {} and {} (95 %)", size(low), size(high))
+    });
+    let names =
+        |choices: &[Choice], by: &str| choices.iter().map(|one| choice(*one)).collect::<Vec<_>>().join(by);
+    let more = match &range.standing {
+        Standing::Best { gain, over_copying, .. } => {
+            distinct([gain, over_copying].into_iter().flatten().map(ahead_at)).join(", ")
+        }
+        Standing::Close { choices, share: within } => {
+            format!("{} differ by less than {}", names(choices, ", "), share(*within))
+        }
+        Standing::Open { choices } => {
+            format!("which is the fastest is not known: {}", names(choices, " or "))
+        }
+        Standing::NotMeasured => "no size between was measured".to_owned(),
+    };
+    let more = if more.is_empty() { more } else { format!(": {more}") };
+    let sizes = [range.from_bytes, range.to_bytes].map(size);
+    let sizes = if sizes[0] == sizes[1] { format!("at {}", sizes[0]) } else { sizes.join(" to ") };
+    format!("{}, {sizes}{more}{begins}", said(&range.standing, " ≈ "))
+}
+
+fn span(range: &Range, axis: (f64, f64), series: &[Series]) -> Span {
+    let (from, to) = (place(range.from_bytes, axis), place(range.to_bytes, axis));
+    let (kind, style) = match &range.standing {
+        Standing::Best { choice, .. } => {
+            let own = series.iter().find(|one| Choice::of(**one) == *choice).copied();
+            ("best", own.map(|one| words::style(one, series)))
+        }
+        Standing::Close { .. } => ("close", None),
+        Standing::Open { .. } => ("open", None),
+        Standing::NotMeasured => ("gap", None),
+    };
+    Span {
+        from,
+        width: if to > from { to - from } else { 100.0 },
+        kind: kind.to_owned(),
+        style,
+        text: said(&range.standing, " ≈ "),
+        begins: range.begins_within_bytes.map(|_| size(range.from_bytes)).unwrap_or_default(),
+        tip: in_words(range),
+    }
+}
+
+/// How far the sweep is to be trusted.
+pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
+    let baseline = manifest.plan.series.first();
+    let found = analysis.cells.iter().flat_map(|cell| &cell.comparisons);
+    let all: Vec<_> =
+        found.filter(|one| one.metric == Metric::Throughput && Some(&one.baseline) == baseline).collect();
+    let is_sure = |verdict: Verdict| verdict != Verdict::Undecided;
+    let sure = all.iter().filter(|one| one.outcome.as_ref().is_ok_and(|of| is_sure(of.verdict))).count();
+    let failed = analysis.arms().filter(|arm| arm.error.is_some()).count();
+    let widening = analysis.controls.get(&Metric::Throughput).map_or(1.0, |check| check.widening);
+    let mut parts = vec![if all.is_empty() {
+        "nothing was compared".to_owned()
+    } else {
+        format!("sure: {sure} of {} comparisons", all.len())
+    }];
+    if failed > 0 {
+        parts.push(format!("{failed} cases failed"));
+    }
+    if widening > 1.0 {
+        parts.push(format!("noise widened the intervals {} times", digits(widening, 2)));
+    }
+    let busy = manifest.load.as_ref().and_then(Load::busy_in_words);
+    let is_quiet = busy.is_none();
+    parts.extend(busy);
+    let open = 1.0 - sure as f64 / all.len().max(1) as f64;
+    let mark = match open {
+        _ if all.is_empty() => "bad",
+        open if open > 0.4 => "bad",
+        open if open > 0.05 || failed > 0 || widening > 1.0 || !is_quiet => "limited",
+        _ => "good",
+    };
+    Trust { mark: mark.to_owned(), text: parts.join("; ") }
+}
+
+/// What a terminal shows when a sweep is over: at most fifteen lines of 80 columns, without the
+/// place of the page.
+pub(super) fn terminal(decided: &[(&Ladder<'_>, Decision)], trust: &Trust) -> String {
+    let Some((_, first)) = decided.first() else { return "nothing was measured\n".to_owned() };
+    let (workload, source) = (first.situation.workload, first.situation.source);
+    let asked = match workload {
+        Workload::Rr => "one request at a time",
+        Workload::Stream => "messages back to back",
+    };
+    let mut lines = vec![format!("{asked}, {}; ~ where a size is estimated", source.in_words())];
+    let shown = &decided[..decided.len().min(SHOWN)];
+    let mut labels: Vec<String> = Vec::new();
+    for (index, (_, decision)) in shown.iter().enumerate() {
+        // What differs from the line above in the number of connections alone says that alone.
+        let is_alike = index > 0 && shown[index - 1].1.situation == decision.situation;
+        labels.push(if is_alike { format!(" {} connections", decision.threads) } else { label(decision) });
+    }
+    let width =
+        labels.iter().map(|label| label.chars().count() + 1).max().unwrap_or(0).clamp(15, COLUMNS / 2);
+    let mut add = |label: &str, words: Vec<String>| {
+        let mut line = format!("{label:width$}");
+        for word in words {
+            if line.chars().count() > width && line.chars().count() + word.chars().count() > COLUMNS {
+                lines.push(std::mem::replace(&mut line, " ".repeat(width)));
+            }
+            let is_first = line.chars().count() == width;
+            line += if is_first { word.trim_start() } else { &word };
+        }
+        lines.push(line);
+    };
+    for ((_, decision), label) in shown.iter().zip(&labels) {
+        add(label, strip_in_text(decision));
+    }
+    let copied: Vec<(String, &str)> = grouped(shown.iter().filter_map(|(ladder, decision)| {
+        let to = if decision.situation.receiver == Receiver::Sink { "alone" } else { "to a receiver" };
+        Some(((copied(ladder)?.to_string(), to), ()))
+    }))
+    .into_iter()
+    .map(|(found, _)| found)
+    .collect();
+    if !copied.is_empty() {
+        let each = copied.iter().map(|(copied, to)| format!("{copied} {to}")).collect::<Vec<_>>().join(", ");
+        add("MSG_ZEROCOPY", each.split(' ').enumerate().map(spaced).collect());
+    }
+    if let Some(card) = shown.iter().find_map(|(ladder, _)| with_a_card(ladder)) {
+        add("with a card", card.split(' ').enumerate().map(spaced).collect());
+    }
+    if decided.len() > shown.len() {
+        lines.push(format!("{} more situations stand on the page", decided.len() - shown.len()));
+    }
+    lines.push(trust.text.clone());
+    lines.join("\n") + "\n"
+}
+
+/// A word with the space before it.
+fn spaced((index, word): (usize, &str)) -> String {
+    if index == 0 { word.to_owned() } else { format!(" {word}") }
+}
+
+/// `64B ─pack+send─ ~12K ─writev─ ~48K ─MSG_ZEROCOPY─ 1M  2.7× writev`, in parts that stay together.
+fn strip_in_text(decision: &Decision) -> Vec<String> {
+    let Some(first) = decision.ranges.first() else { return vec!["nothing could be compared".to_owned()] };
+    let measured = |bytes: f64| decision.sizes.iter().any(|size| (*size as f64).total_cmp(&bytes).is_eq());
+    let part = |(index, range): (usize, &Range)| {
+        let from = if index == 0 { size(first.from_bytes) } else { String::new() };
+        let about = if measured(range.to_bytes) { "" } else { "~" };
+        format!("{from} ─{}─ {about}{}", said(&range.standing, "≈"), size(range.to_bytes))
+    };
+    let mut parts: Vec<String> = decision.ranges.iter().enumerate().map(part).collect();
+    if let Some(Range { standing: Standing::Best { gain: Some(gain), .. }, .. }) = decision.ranges.last() {
+        parts.push(format!("  {}", ahead(gain)));
+    }
+    parts
+}
