@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::not_looked_at;
-use crate::check::{Check, State};
+use super::check;
+use super::finding::Finding;
+use crate::check::Check;
 use crate::counters::Pmus;
 use crate::error::Result;
 use crate::host::{self, cgroup, file, smt};
@@ -46,201 +47,159 @@ impl Files {
         self.root.join(Path::new(path).strip_prefix("/").unwrap_or(Path::new(path)))
     }
 
-    fn number(&self, path: &str) -> Result<Option<u64>> {
-        Ok(self.read(path)?.and_then(|text| text.parse().ok()))
-    }
-
     pub(super) fn checks(&self, rights: &Rights) -> Vec<Check> {
-        let forced = rights.net_admin;
-        let at_least = |sysctl, least, why, forced| self.at_least(sysctl, least, why, forced);
-        let looked = [
-            ("paranoid", self.paranoid(rights.perfmon)),
-            ("machine", self.machine()),
-            ("user-namespaces", self.user_namespaces(rights.sys_admin)),
-            ("optmem", at_least("optmem", 65_536, "bounds the completions that wait unread", false)),
-            ("wmem", at_least("wmem", 2 << 20, "caps the 2 MiB send buffers that are asked for", forced)),
-            ("rmem", at_least("rmem", 2 << 20, "caps the 2 MiB receive buffers that are asked for", forced)),
-            ("smt", self.smt()),
-            ("hybrid", Pmus::below(&self.path("/sys/bus/event_source/devices")).map(|pmus| hybrid(&pmus))),
-            ("governor", self.governor()),
-            ("turbo", self.turbo()),
-            ("load", self.load()),
-            ("mitigations", self.mitigations()),
-            ("clock-source", self.clock_source()),
-            ("fragments", self.fragments()),
-            ("cgroup-cpu", self.cgroup_cpu()),
-            ("cgroup-memory", self.cgroup_memory()),
-        ];
-        let check = |(name, looked): (&str, Result<Check>)| {
-            looked.unwrap_or_else(|error| not_looked_at(name, &error))
+        CHECKS.iter().map(|(name, look)| check(name, look(self, rights))).collect()
+    }
+
+    fn paranoid(&self, rights: &Rights) -> Result<Finding> {
+        let Some(value) = self.read("/proc/sys/kernel/perf_event_paranoid")? else {
+            return Ok(Finding::unavailable("the kernel has no perf events"));
         };
-        looked.into_iter().map(check).collect()
-    }
-
-    fn paranoid(&self, perfmon: bool) -> Result<Check> {
-        let name = "paranoid";
-        Ok(match self.read("/proc/sys/kernel/perf_event_paranoid")? {
-            None => Check::new(name, State::Unavailable, "the kernel has no perf events", None),
-            Some(value) if perfmon => Check::ok(
-                name,
-                format!("kernel.perf_event_paranoid is {value}, which does not bind this process"),
-            ),
-            Some(value) if value.parse().is_ok_and(|value: i32| value <= 1) => {
-                Check::ok(name, format!("kernel.perf_event_paranoid is {value}"))
-            }
-            Some(value) => Check::new(
-                name,
-                State::Limited,
-                format!("kernel.perf_event_paranoid is {value}: events inside the kernel may not be counted"),
-                Some("sudo sysctl -w kernel.perf_event_paranoid=1"),
-            ),
-        })
-    }
-
-    fn machine(&self) -> Result<Check> {
-        Ok(if host::is_virtual_machine(&self.root)? {
-            let found = "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU";
-            Check::new("machine", State::Limited, found, None)
+        let found = format!("kernel.perf_event_paranoid is {value}");
+        Ok(if rights.perfmon {
+            Finding::ok(found + DOES_NOT_BIND)
+        } else if value.parse().is_ok_and(|value: i32| value <= 1) {
+            Finding::ok(found)
         } else {
-            Check::ok("machine", "no sign of a hypervisor")
+            Finding::limited(found + ": events inside the kernel may not be counted")
+                .lifted_by("sudo sysctl -w kernel.perf_event_paranoid=1")
         })
     }
 
-    fn user_namespaces(&self, sys_admin: bool) -> Result<Check> {
-        let name = "user-namespaces";
-        if sys_admin {
-            return Ok(Check::ok(name, "not needed: this process may make network namespaces without one"));
+    fn machine(&self) -> Result<Finding> {
+        Ok(if host::is_virtual_machine(&self.root)? {
+            Finding::limited(
+                "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU",
+            )
+        } else {
+            Finding::ok("no sign of a hypervisor")
+        })
+    }
+
+    fn user_namespaces(&self, rights: &Rights) -> Result<Finding> {
+        if rights.sys_admin {
+            return Ok(Finding::ok("not needed: this process may make network namespaces without one"));
         }
         Ok(match host::forbids_user_namespaces(&self.root)? {
-            Some(switch) => Check::new(
-                name,
-                State::Limited,
-                format!("{} is {}: only root can make namespaces", switch.name, switch.forbids),
-                Some(&switch.remedy()),
-            ),
-            None => Check::ok(name, "no switch forbids them to ordinary users"),
+            Some(switch) => Finding::limited(format!(
+                "{} is {}: only root can make namespaces",
+                switch.name, switch.forbids
+            ))
+            .lifted_by(switch.remedy()),
+            None => Finding::ok("no switch forbids them to ordinary users"),
         })
     }
 
-    fn at_least(&self, name: &str, least: u64, why: &str, forced: bool) -> Result<Check> {
-        let sysctl = format!("{name}_max");
-        let value = self.number(&format!("/proc/sys/net/core/{sysctl}"))?;
-        let found = |value: u64| format!("net.core.{sysctl} is {value}");
-        Ok(match value {
-            None => Check::ok(name, format!("net.core.{sysctl} is not shown in this namespace")),
-            Some(value) if value >= least => Check::ok(name, found(value)),
-            Some(value) if forced => {
-                Check::ok(name, format!("{}, which does not bind this process", found(value)))
-            }
-            Some(value) => Check::new(
-                name,
-                State::Limited,
-                format!("{}: {why}", found(value)),
-                Some(&format!("sudo sysctl -w net.core.{sysctl}={least}")),
-            ),
+    /// A sysctl of `net.core` that should be at least `least`, since it does what `why` says.
+    fn at_least(&self, sysctl: &str, least: u64, why: &str, is_forced: bool) -> Result<Finding> {
+        let path = format!("/proc/sys/net/core/{sysctl}");
+        let Some(value) = self.read(&path)?.and_then(|text| text.parse::<u64>().ok()) else {
+            return Ok(Finding::ok(format!("net.core.{sysctl} is not shown in this namespace")));
+        };
+        let found = format!("net.core.{sysctl} is {value}");
+        Ok(if value >= least {
+            Finding::ok(found)
+        } else if is_forced {
+            Finding::ok(found + DOES_NOT_BIND)
+        } else {
+            Finding::limited(format!("{found}: {why}"))
+                .lifted_by(format!("sudo sysctl -w net.core.{sysctl}={least}"))
         })
     }
 
-    fn smt(&self) -> Result<Check> {
+    fn smt(&self) -> Result<Finding> {
         Ok(match smt(&self.root)? {
-            Some(true) => Check::new(
-                "smt",
-                State::Limited,
+            Some(true) => Finding::limited(
                 "on: CPUs share cores, and what one does slows its sibling; pairs fill cores before siblings",
-                Some("echo off | sudo tee /sys/devices/system/cpu/smt/control"),
-            ),
-            Some(false) => Check::ok("smt", "off"),
-            None => Check::ok("smt", "the kernel lists no siblings"),
+            )
+            .lifted_by("echo off | sudo tee /sys/devices/system/cpu/smt/control"),
+            Some(false) => Finding::ok("off"),
+            None => Finding::ok("the kernel lists no siblings"),
         })
     }
 
-    fn governor(&self) -> Result<Check> {
-        let name = "governor";
+    fn hybrid(&self) -> Result<Finding> {
+        let pmus = Pmus::below(&self.path("/sys/bus/event_source/devices"))?;
+        if !pmus.is_hybrid() {
+            return Ok(Finding::ok("all cores are of one kind, as far as their PMUs say"));
+        }
+        let kinds: Vec<_> = pmus.cores.iter().map(|pmu| format!("{} ({})", pmu.name, pmu.cpus)).collect();
+        let last = &pmus.cores[pmus.cores.len() - 1].cpus;
+        let found = format!("{}: pairs on different kinds of core do not compare", kinds.join(" and "));
+        Ok(Finding::limited(found).lifted_by(format!("taskset -c {last} cargo bench")))
+    }
+
+    fn governor(&self) -> Result<Finding> {
         Ok(match self.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")? {
-            None => {
-                Check::new(name, State::Unavailable, "no cpufreq here: the frequency cannot be read", None)
-            }
-            Some(governor) if governor == "performance" => Check::ok(name, governor),
-            Some(governor) => Check::new(
-                name,
-                State::Limited,
-                format!("{governor}: the frequency follows the load"),
-                Some("echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"),
+            None => Finding::unavailable("no cpufreq here: the frequency cannot be read"),
+            Some(governor) if governor == "performance" => Finding::ok(governor),
+            Some(governor) => Finding::limited(governor + ": the frequency follows the load").lifted_by(
+                "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
             ),
         })
     }
 
-    fn turbo(&self) -> Result<Check> {
-        let name = "turbo";
-        let found = "on: the frequency depends on heat and on the other cores";
+    fn turbo(&self) -> Result<Finding> {
         for (path, on, off) in [
             ("/sys/devices/system/cpu/intel_pstate/no_turbo", "0", "1"),
             ("/sys/devices/system/cpu/cpufreq/boost", "1", "0"),
         ] {
             if let Some(value) = self.read(path)? {
                 return Ok(if value == on {
-                    Check::new(name, State::Limited, found, Some(&format!("echo {off} | sudo tee {path}")))
+                    Finding::limited("on: the frequency depends on heat and on the other cores")
+                        .lifted_by(format!("echo {off} | sudo tee {path}"))
                 } else {
-                    Check::ok(name, "off")
+                    Finding::ok("off")
                 });
             }
         }
-        Ok(Check::new(name, State::Unavailable, "no switch here: whether it is on is not known", None))
+        Ok(Finding::unavailable("no switch here: whether it is on is not known"))
     }
 
-    fn load(&self) -> Result<Check> {
+    fn load(&self) -> Result<Finding> {
         let text = self.read("/proc/loadavg")?.unwrap_or_default();
-        Ok(match text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()) {
-            Some(load) if load < 0.3 => Check::ok("load", format!("{load:.2} over the last minute")),
-            Some(load) => Check::new(
-                "load",
-                State::Limited,
-                format!(
-                    "{load:.2} over the last minute: other programs are running, or were until now: wait, or end them"
-                ),
-                None,
-            ),
-            None => Check::new("load", State::Unavailable, "no /proc/loadavg", None),
+        let Some(load) = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok()) else {
+            return Ok(Finding::unavailable("no /proc/loadavg"));
+        };
+        let found = format!("{load:.2} over the last minute");
+        Ok(if load < 0.3 {
+            Finding::ok(found)
+        } else {
+            Finding::limited(found + ": other programs are running, or were until now: wait, or end them")
         })
     }
 
-    fn mitigations(&self) -> Result<Check> {
+    fn mitigations(&self) -> Result<Finding> {
         let mut active = Vec::new();
         for path in file::entries(&self.path("/sys/devices/system/cpu/vulnerabilities"))? {
             if file::read(&path)?.is_some_and(|text| text.starts_with("Mitigation")) {
                 active.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
             }
         }
-        let found = match &active[..] {
+        Ok(Finding::ok(match &active[..] {
             [] => "none active".to_owned(),
             active => format!("active, and part of the cost of every system call: {}", active.join(", ")),
-        };
-        Ok(Check::ok("mitigations", found))
+        }))
     }
 
-    fn clock_source(&self) -> Result<Check> {
+    fn clock_source(&self) -> Result<Finding> {
         let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
         Ok(match self.read(path)? {
-            None => Check::new("clock-source", State::Unavailable, "the kernel does not say", None),
+            None => Finding::unavailable("the kernel does not say"),
             Some(slow) if ["hpet", "acpi_pm", "jiffies", "refined-jiffies"].contains(&slow.as_str()) => {
-                Check::new(
-                    "clock-source",
-                    State::Limited,
-                    format!(
-                        "{slow}: reading it takes a system call, and percentiles read it once a round trip"
-                    ),
-                    Some(&format!("echo tsc | sudo tee {path}")),
+                Finding::limited(
+                    slow + ": reading it takes a system call, and percentiles read it once a round trip",
                 )
+                .lifted_by(format!("echo tsc | sudo tee {path}"))
             }
-            Some(source) => Check::ok("clock-source", source),
+            Some(source) => Finding::ok(source),
         })
     }
 
     /// Two limits: the constant is zero-copy's (`zerocopy_fill_skb_from_iter` in
     /// net/core/datagram.c), the sysctl that of sends that copy (`tcp_sendmsg_locked`) and of
     /// `splice(2)`. Neither says what the other is.
-    fn fragments(&self) -> Result<Check> {
-        let name = "fragments";
+    fn fragments(&self) -> Result<Finding> {
         let sysctl = match self.read("/proc/sys/net/core/max_skb_frags")? {
             Some(most) => format!("net.core.max_skb_frags, {most}, is the limit of the other paths"),
             None => "net.core.max_skb_frags, the limit of the other paths, is not shown here".to_owned(),
@@ -248,72 +207,85 @@ impl Files {
         Ok(match file::most_fragments(&self.root, page_bytes() as u64)? {
             Some(most) => {
                 let cut = if most < 24 { "is cut in two" } else { "goes whole" };
-                let found = format!(
+                Finding::ok(format!(
                     "a packet of zero_copy has {most} fragments at the most (CONFIG_MAX_SKB_FRAGS): a 64 KiB message of \
                      the heap layout lies on up to 24, and {cut}. {sysctl}"
-                );
-                Check::ok(name, found)
+                ))
             }
-            None => Check::new(
-                name,
-                State::Unavailable,
-                format!(
-                    "how many fragments a packet of zero_copy may have is not known (CONFIG_MAX_SKB_FRAGS, 17 to 45): the \
-                     kernel's configuration cannot be read. {sysctl}"
-                ),
-                None,
-            ),
+            None => Finding::unavailable(format!(
+                "how many fragments a packet of zero_copy may have is not known (CONFIG_MAX_SKB_FRAGS, 17 to 45): the \
+                 kernel's configuration cannot be read. {sysctl}"
+            )),
         })
     }
 
-    fn cgroup_cpu(&self) -> Result<Check> {
-        let name = "cgroup-cpu";
+    fn cgroup_cpu(&self) -> Result<Finding> {
         Ok(match cgroup::limits(&self.root)?.cpus {
-            None => Check::ok(name, "no CPU quota"),
-            Some(cpus) => Check::new(
-                name,
-                State::Limited,
-                format!(
-                    "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it \
-                     is stopped until the next period"
-                ),
-                None,
-            ),
+            None => Finding::ok("no CPU quota"),
+            Some(cpus) => Finding::limited(format!(
+                "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it \
+                 is stopped until the next period"
+            )),
         })
     }
 
-    fn cgroup_memory(&self) -> Result<Check> {
-        let name = "cgroup-memory";
+    fn cgroup_memory(&self) -> Result<Finding> {
         let left = cgroup::memory_left_bytes(&self.root)?;
-        Ok(match cgroup::limits(&self.root)?.memory_bytes {
-            None => Check::ok(name, "no memory limit"),
-            Some(bytes) => {
-                let left =
-                    left.map_or_else(String::new, |left| format!(", of which {} MiB are left", left >> 20));
-                let found =
-                    format!("the limit is {} MiB{left}: a case that needs more is refused", bytes >> 20);
-                Check::new(name, State::Limited, found, None)
-            }
-        })
+        let Some(bytes) = cgroup::limits(&self.root)?.memory_bytes else {
+            return Ok(Finding::ok("no memory limit"));
+        };
+        let left = left.map_or_else(String::new, |left| format!(", of which {} MiB are left", left >> 20));
+        let found = format!("the limit is {} MiB{left}: a case that needs more is refused", bytes >> 20);
+        Ok(Finding::limited(found))
     }
 }
 
-fn hybrid(pmus: &Pmus) -> Check {
-    if pmus.is_hybrid() {
-        let kinds: Vec<_> = pmus.cores.iter().map(|pmu| format!("{} ({})", pmu.name, pmu.cpus)).collect();
-        let found = format!("{}: pairs on different kinds of core do not compare", kinds.join(" and "));
-        let last = &pmus.cores[pmus.cores.len() - 1].cpus;
-        Check::new("hybrid", State::Limited, found, Some(&format!("taskset -c {last} cargo bench")))
-    } else {
-        Check::ok("hybrid", "all cores are of one kind, as far as their PMUs say")
-    }
-}
+const DOES_NOT_BIND: &str = ", which does not bind this process";
+
+type Look = fn(&Files, &Rights) -> Result<Finding>;
+
+/// All of these checks by name, in the order in which they are listed.
+pub(super) const CHECKS: [(&str, Look); 16] = [
+    ("paranoid", Files::paranoid),
+    ("machine", |files, _| files.machine()),
+    ("user-namespaces", Files::user_namespaces),
+    ("optmem", |files, _| {
+        files.at_least("optmem_max", 65_536, "bounds the completions that wait unread", false)
+    }),
+    ("wmem", |files, rights| {
+        files.at_least(
+            "wmem_max",
+            2 << 20,
+            "caps the 2 MiB send buffers that are asked for",
+            rights.net_admin,
+        )
+    }),
+    ("rmem", |files, rights| {
+        files.at_least(
+            "rmem_max",
+            2 << 20,
+            "caps the 2 MiB receive buffers that are asked for",
+            rights.net_admin,
+        )
+    }),
+    ("smt", |files, _| files.smt()),
+    ("hybrid", |files, _| files.hybrid()),
+    ("governor", |files, _| files.governor()),
+    ("turbo", |files, _| files.turbo()),
+    ("load", |files, _| files.load()),
+    ("mitigations", |files, _| files.mitigations()),
+    ("clock-source", |files, _| files.clock_source()),
+    ("fragments", |files, _| files.fragments()),
+    ("cgroup-cpu", |files, _| files.cgroup_cpu()),
+    ("cgroup-memory", |files, _| files.cgroup_memory()),
+];
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::check::State;
 
     fn machine(files: &[(&str, &str)], every_right: bool) -> Vec<Check> {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! What this machine can and cannot measure, and what would make its numbers wrong.
 
 mod files;
+mod finding;
 mod live;
 
 use std::path::PathBuf;
@@ -10,60 +11,26 @@ use strum::VariantArray;
 
 pub use crate::check::{Check, State};
 use crate::environment::{ClientMachine, Interface};
-use crate::error::Error;
+use crate::error::Result;
 use crate::event::Event;
 use crate::pair::{Client, Setup};
 
 use files::{Files, Rights};
-
-/// A check of what could not be looked at, for a reason that says nothing of the machine.
-fn not_looked_at(name: &str, error: &Error) -> Check {
-    let remedy = (error.errno() == Some(libc::EMFILE)).then_some("ulimit -n 4096");
-    Check::new(name, State::Unavailable, format!("not looked at: {error}"), remedy)
-}
+use finding::Finding;
 
 /// The names of all checks, in the order of [`examine`].
 #[must_use]
 pub fn names() -> Vec<String> {
     let events = <Event as VariantArray>::VARIANTS.iter().map(ToString::to_string);
-    let others = OTHERS.iter().map(|name| (*name).to_owned());
-    events.chain(others).collect()
+    let files = files::CHECKS.iter().map(|(name, _)| *name);
+    let alone = live::ALONE.iter().map(|(name, _)| *name);
+    let others = files.chain(alone).chain(live::RINGS).chain(live::BETWEEN_ENDS);
+    events.chain(others.map(str::to_owned)).collect()
 }
 
-const OTHERS: [&str; 32] = [
-    "paranoid",
-    "machine",
-    "user-namespaces",
-    "optmem",
-    "wmem",
-    "rmem",
-    "smt",
-    "hybrid",
-    "governor",
-    "turbo",
-    "load",
-    "mitigations",
-    "clock-source",
-    "fragments",
-    "cgroup-cpu",
-    "cgroup-memory",
-    "memlock",
-    "cpus",
-    "softirq-time",
-    "zerocopy",
-    "mapped-receive",
-    "huge-pages",
-    "uring",
-    "uring-zerocopy",
-    "uring-report",
-    "uring-fixed",
-    "uring-sqpoll",
-    "namespaces",
-    "veth-copy",
-    "sink",
-    "peer",
-    "link-copy",
-];
+fn check(name: &str, looked: Result<Finding>) -> Check {
+    looked.unwrap_or_else(|error| Finding::not_looked_at(&error)).named(name)
+}
 
 /// What is known of the two ends of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -109,14 +76,7 @@ pub fn examine_alone() -> Vec<Check> {
     let mut checks = live::events();
     let rights = Rights::of_this_process();
     checks.extend(Files { root: PathBuf::from("/") }.checks(&rights));
-    checks.extend([
-        live::memlock(rights.ipc_lock),
-        live::cpus(),
-        live::softirq_time(),
-        live::zero_copy_socket(),
-        live::mapped_receive(),
-        live::huge_pages(),
-    ]);
+    checks.extend(live::ALONE.iter().map(|(name, look)| check(name, look(&rights))));
     checks.extend(live::rings());
     checks
 }
