@@ -113,7 +113,7 @@ impl<S: Socket + Send> Observe for FileSender<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::script::{self, Answered, Script};
+    use crate::path::tests::script::{self, Answered, Script};
 
     /// A sender whose messages have the lengths and the bytes of those that are given.
     #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]

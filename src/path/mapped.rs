@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::case::Layout;
     use crate::message::{Message, field_bytes};
-    use crate::path::script::{self, Script, Step, connected};
+    use crate::path::tests::script::{self, Script, Step, connected};
     use crate::path::{MessageSender, SendMessage};
 
     fn lengths(payload_bytes: usize) -> Vec<Vec<usize>> {

@@ -628,7 +628,7 @@ mod tests {
 
     use super::*;
     use crate::message::field_bytes;
-    use crate::path::script::{self, Completions, Script, Step};
+    use crate::path::tests::script::{self, Completions, Script, Step};
     use crate::path::{BufferReceiver, ReceiveMessage, leaked_bytes};
 
     fn zero_copy<S: Socket>(socket: S, messages: Vec<Message>) -> MessageSender<S> {

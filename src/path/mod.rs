@@ -43,8 +43,6 @@ pub mod message_sender;
 mod receipt;
 pub mod receivers;
 mod ring;
-#[cfg(test)]
-pub(crate) mod script;
 pub mod send_queue;
 pub mod socket;
 pub mod splice;
@@ -442,7 +440,9 @@ impl Wait {
 
 #[cfg(test)]
 mod tests {
-    use super::script::{Script, connected};
+    pub mod script;
+
+    use self::script::{Script, connected};
     use super::*;
     use strum::VariantArray;
 

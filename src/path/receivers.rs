@@ -227,7 +227,7 @@ impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
 mod tests {
     use super::*;
     use crate::message::field_bytes;
-    use crate::path::script;
+    use crate::path::tests::script;
 
     #[test]
     fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {

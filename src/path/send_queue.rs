@@ -665,7 +665,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::path::script::{Completions, Script, Step, connected};
+    use crate::path::tests::script::{Completions, Script, Step, connected};
 
     fn queue<B: Buffers>(script: &Script) -> SendQueue<B, Script> {
         // SAFETY: nobody else sends on the script.

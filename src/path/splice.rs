@@ -189,7 +189,7 @@ impl<S: Socket + Send> Observe for SpliceSender<S> {
 mod tests {
     use super::*;
     use crate::case::Layout;
-    use crate::path::script::{self, Script, connected};
+    use crate::path::tests::script::{self, Script, connected};
     use crate::path::{BufferReceiver, ReceiveMessage};
 
     /// A sender whose messages have the lengths and the bytes of those that are given.

@@ -81,8 +81,6 @@
 mod flight;
 mod queues;
 mod refused;
-#[cfg(test)]
-mod scripted;
 mod sqpoll;
 mod support;
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! The sender over scripted queues, and over the kernel's.
 
+mod scripted;
+
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::scripted::{Notify, ScriptedQueues};
+use self::scripted::{Notify, ScriptedQueues};
 use super::*;
 use crate::case::Layout;
 use crate::message::field_bytes;
-use crate::path::script::{self, Script, Step};
 use crate::path::socket::sealed::Sealed;
+use crate::path::tests::script::{self, Script, Step};
 use crate::path::{BufferReceiver, ReceiveMessage};
 
 const PAYLOAD_BYTES: usize = 80;

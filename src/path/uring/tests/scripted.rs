@@ -6,9 +6,9 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::queues::{Completion, Entry, Memory, Payload, Queues, Says};
+use super::super::queues::{Completion, Entry, Memory, Payload, Queues, Says};
 use crate::path::Socket;
-use crate::path::script::Script;
+use crate::path::tests::script::Script;
 
 /// When the notification of a zero-copy send comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

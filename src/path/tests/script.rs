@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{ptr, slice};
 
-use super::completion::{Notification, control_message, parse};
-use super::error::{Error, Result};
-use super::socket::sealed::Sealed;
-use super::socket::{MappedReceive, Mapping};
-use super::{Copies, Interest, Observe, Readiness, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts};
 use crate::case::Layout;
 use crate::message::{Message, MessageMut, page_bytes};
+use crate::path::completion::{Notification, control_message, parse};
+use crate::path::error::{Error, Result};
+use crate::path::socket::sealed::Sealed;
+use crate::path::socket::{MappedReceive, Mapping};
+use crate::path::{
+    Copies, Interest, Observe, Readiness, ReceiveMessage, SendMessage, Socket, ZeroCopyCounts,
+};
 
 /// The answer to one call that sends or receives. When the script is at its end, calls move all.
 #[derive(Clone, Copy, Debug)]
