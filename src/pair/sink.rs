@@ -404,39 +404,37 @@ impl SinkSocket {
 }
 
 impl Sealed for SinkSocket {
-    type Inner = TcpStream;
-
-    fn inner(&self) -> &TcpStream {
+    fn stream(&self) -> &TcpStream {
         &self.0.connection
     }
 }
 
 impl Socket for SinkSocket {
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.counted(self.0.connection.send(bytes))
+        self.counted(self.stream().send(bytes))
     }
 
     fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.counted(self.0.connection.send_vectored(slices))
+        self.counted(self.stream().send_vectored(slices))
     }
 
     // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: the caller keeps the same promise.
-        self.counted(unsafe { self.0.connection.send_zero_copy(slices) })
+        self.counted(unsafe { self.stream().send_zero_copy(slices) })
     }
 
     fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        self.counted(self.0.connection.splice_from(pipe, bytes, is_last))
+        self.counted(self.stream().splice_from(pipe, bytes, is_last))
     }
 
     fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        self.counted(self.0.connection.send_file(file, offset_bytes, bytes))
+        self.counted(self.stream().send_file(file, offset_bytes, bytes))
     }
 
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         if interest == Interest::Readable {
-            return self.0.connection.wait(interest, timeout);
+            return self.stream().wait(interest, timeout);
         }
         let since = Instant::now();
         let mut again = false;
@@ -445,7 +443,7 @@ impl Socket for SinkSocket {
             self.0.acknowledge(again).map_err(io::Error::other)?;
             again = true;
             let left = timeout.saturating_sub(since.elapsed());
-            let readiness = self.0.connection.wait(interest, left.min(LOOK_AGAIN))?;
+            let readiness = self.stream().wait(interest, left.min(LOOK_AGAIN))?;
             if readiness != Readiness::TimedOut || left.is_zero() {
                 return Ok(readiness);
             }

@@ -22,29 +22,21 @@ pub(crate) mod sealed {
     use std::net::TcpStream;
     use std::sync::Arc;
 
-    use super::Socket;
-
     /// Implemented here, and for the sockets of this crate's own.
     pub trait Sealed {
-        /// What makes the calls that this socket does not make itself.
-        type Inner: Socket;
-
-        fn inner(&self) -> &Self::Inner;
+        /// What the calls are made on that this socket does not make itself.
+        fn stream(&self) -> &TcpStream;
     }
 
-    /// Makes all of the calls itself.
     impl Sealed for TcpStream {
-        type Inner = Self;
-
-        fn inner(&self) -> &Self {
+        fn stream(&self) -> &TcpStream {
             self
         }
     }
 
-    impl<S: Socket> Sealed for Arc<S> {
-        type Inner = S;
-
-        fn inner(&self) -> &S {
+    /// Lets two owners use one socket: the path, and whoever must be able to shut it down.
+    impl Sealed for Arc<TcpStream> {
+        fn stream(&self) -> &TcpStream {
             self
         }
     }
@@ -176,12 +168,16 @@ impl MappedReceive {
 /// No other crate can implement it: the paths give memory to the kernel, and take it back by what a
 /// socket says.
 pub trait Socket: sealed::Sealed {
+    // The calls that move a message go straight to the kernel, by rustix: glibc's own are
+    // cancellation points, which in a process with threads costs some 20 ns a call, 1 % of a small
+    // round trip.
+
     /// [`send(2)`](https://man7.org/linux/man-pages/man2/send.2.html), without `SIGPIPE`.
     ///
     /// # Errors
     /// The call's errno.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner().send(bytes)
+        Ok(rustix::net::send(self.stream(), bytes, SendFlags::NOSIGNAL)?)
     }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html), without `SIGPIPE`.
@@ -189,7 +185,8 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.inner().send_vectored(slices)
+        let mut no_control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(self.stream(), slices, &mut no_control, SendFlags::NOSIGNAL)?)
     }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`,
@@ -204,8 +201,10 @@ pub trait Socket: sealed::Sealed {
     /// arrives. Otherwise the kernel sends what the memory holds by then, which may be data of
     /// another owner.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.inner().send_zero_copy(slices) }
+        // There is no unsafe block, since rustix, which has no name for the flag, takes it in a safe
+        // call.
+        let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
+        Ok(rustix::net::sendmsg(self.stream(), slices, &mut SendAncillaryBuffer::default(), flags)?)
     }
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
@@ -213,7 +212,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.inner().recv(bytes)
+        Ok(rustix::net::recv(self.stream(), bytes, RecvFlags::empty())?.0)
     }
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html) of at most `bytes` with
@@ -223,7 +222,14 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn discard(&self, bytes: usize) -> io::Result<usize> {
-        self.inner().discard(bytes)
+        // Not by rustix, which asks for a buffer.
+        let (fd, flags) = (self.stream().as_raw_fd(), libc::MSG_TRUNC);
+        let (nowhere, no_address) = (ptr::null_mut::<libc::c_void>(), ptr::null_mut::<libc::c_void>());
+        // SAFETY: on a stream socket of TCP, MSG_TRUNC has the kernel write no byte; and a write to
+        // the null pointer would fail with EFAULT. It asks for no address.
+        let result =
+            unsafe { libc::syscall(libc::SYS_recvfrom, fd, nowhere, bytes, flags, no_address, no_address) };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
 
     /// [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
@@ -231,7 +237,12 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.inner().recv_vectored(slices)
+        // `IoSliceMut` is guaranteed to have the layout of `iovec`.
+        let mut header = message_header();
+        header.msg_iov = slices.as_mut_ptr().cast();
+        header.msg_iovlen = slices.len() as _;
+        // SAFETY: the header points to live iovecs of slices that are borrowed for writing.
+        unsafe { receive_message(self.stream(), &mut header, 0) }
     }
 
     /// Maps room for so many bytes, whole pages, which [`receive_mapped`](Self::receive_mapped)
@@ -240,7 +251,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        self.inner().map_received(bytes)
+        Mapping::of(Some(self.stream().as_fd()), bytes)
     }
 
     /// `getsockopt(2)` with `TCP_ZEROCOPY_RECEIVE`: maps received pages; never blocks.
@@ -252,8 +263,26 @@ pub trait Socket: sealed::Sealed {
     /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing
     /// is borrowed: other pages take their place.
     unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.inner().receive_mapped(request) }
+        let mut length = size_of::<MappedReceive>() as libc::socklen_t;
+        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the
+        // part of a mapping that the request names, of which the caller promises that nobody reads
+        // it now.
+        let result = unsafe {
+            libc::getsockopt(
+                self.stream().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                TCP_ZEROCOPY_RECEIVE,
+                (&raw mut *request).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        // Nothing was mapped, whatever the request asked for.
+        let errno = io::Error::last_os_error();
+        (request.length, request.recv_skip_hint) = (0, 0);
+        Err(errno)
     }
 
     /// Takes one message off the error queue
@@ -263,7 +292,16 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno; `EAGAIN` when the queue is empty.
     fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
-        self.inner().recv_error_queue(control)
+        let mut header = message_header();
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = control.len() as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: no iovecs; the control buffer is a live slice, borrowed for writing.
+        unsafe { receive_message(self.stream(), &mut header, flags)? };
+        if header.msg_flags & libc::MSG_CTRUNC != 0 {
+            return Err(io::Error::other("the control message was truncated"));
+        }
+        Ok(header.msg_controllen as _)
     }
 
     /// Moves at most `bytes` from a pipe into the socket
@@ -273,7 +311,8 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        self.inner().splice_from(pipe, bytes, is_last)
+        let flags = SpliceFlags::MOVE | if is_last { SpliceFlags::empty() } else { SpliceFlags::MORE };
+        Ok(rustix::pipe::splice(pipe, None, self.stream(), None, bytes, flags)?)
     }
 
     /// Sends at most `bytes` of a file, from `offset_bytes` on
@@ -282,7 +321,8 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        self.inner().send_file(file, offset_bytes, bytes)
+        let mut offset_bytes = offset_bytes;
+        Ok(rustix::fs::sendfile(self.stream(), file, Some(&mut offset_bytes), bytes)?)
     }
 
     /// Allows `MSG_ZEROCOPY`
@@ -291,7 +331,19 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno; a kernel without the option says `ENOPROTOOPT` or `EOPNOTSUPP`.
     fn enable_zero_copy(&self) -> io::Result<()> {
-        self.inner().enable_zero_copy()
+        let on: libc::c_int = 1;
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the option's value is a live int of the length that is given.
+        let result = unsafe {
+            libc::setsockopt(
+                self.stream().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ZEROCOPY,
+                (&raw const on).cast(),
+                length,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// [`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html).
@@ -299,7 +351,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn shut_down(&self, how: Shutdown) -> io::Result<()> {
-        self.inner().shut_down(how)
+        self.stream().shutdown(how)
     }
 
     /// Sends a reset, forgets what is in the socket, and leaves it unconnected:
@@ -308,7 +360,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn reset(&self) -> io::Result<()> {
-        self.inner().reset()
+        Ok(rustix::net::connect_unspec(self.stream())?)
     }
 
     /// [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
@@ -316,12 +368,26 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
-        self.inner().wait(interest, timeout)
+        let events = match interest {
+            Interest::Readable => PollFlags::IN,
+            Interest::Writable => PollFlags::OUT,
+            // POLLERR is always reported, and it is how the error queue makes itself known.
+            Interest::Completion => PollFlags::empty(),
+        };
+        // One that no Timespec can hold is none.
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut fds = [PollFd::new(self.stream(), events)];
+        if poll(&mut fds, timeout.as_ref())? == 0 {
+            return Ok(Readiness::TimedOut);
+        }
+        let found = fds[0].revents();
+        let ready = interest == Interest::Completion || found.intersects(events);
+        Ok(if ready { Readiness::Ready } else { Readiness::ErrorPending })
     }
 
     /// The descriptor, for the calls that others make on the socket: a ring's.
     fn descriptor(&self) -> RawFd {
-        self.inner().descriptor()
+        self.stream().as_raw_fd()
     }
 
     /// Notes that a ring has sent so many bytes on this socket.
@@ -338,169 +404,27 @@ pub trait Socket: sealed::Sealed {
     }
 }
 
-// The calls that move a message go straight to the kernel, by rustix: glibc's own are cancellation
-// points, which in a process with threads costs some 20 ns a call, 1 % of a small round trip.
-impl Socket for TcpStream {
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
-    }
+impl Socket for TcpStream {}
 
-    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
-    }
-
-    // SAFETY: unsafe by the trait, whose promise the caller keeps: the kernel reads the slices
-    // after the call. There is no unsafe block, since rustix, which has no name for the flag, takes
-    // it in a safe call.
-    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
-        Ok(rustix::net::sendmsg(self, slices, &mut SendAncillaryBuffer::default(), flags)?)
-    }
-
-    fn recv(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(self, bytes, RecvFlags::empty())?.0)
-    }
-
-    fn discard(&self, bytes: usize) -> io::Result<usize> {
-        // Not by rustix, which asks for a buffer.
-        let nowhere = ptr::null_mut::<libc::c_void>();
-        let (flags, no_address) = (libc::MSG_TRUNC, ptr::null_mut::<libc::c_void>());
-        // SAFETY: on a stream socket of TCP, MSG_TRUNC has the kernel write no byte; and a write to
-        // the null pointer would fail with EFAULT. It asks for no address.
-        let result = unsafe {
-            libc::syscall(libc::SYS_recvfrom, self.as_raw_fd(), nowhere, bytes, flags, no_address, no_address)
-        };
-        usize::try_from(result).map_err(|_| io::Error::last_os_error())
-    }
-
-    fn recv_vectored(&self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // Not by rustix, which asks for the peer's address too: twice the price of the header.
-        // `IoSliceMut` is guaranteed to have the layout of `iovec`.
-        let mut header = message_header();
-        header.msg_iov = slices.as_mut_ptr().cast();
-        header.msg_iovlen = slices.len() as _;
-        // SAFETY: the header points to live iovecs of slices that are borrowed for writing.
-        let result = unsafe { libc::syscall(libc::SYS_recvmsg, self.as_raw_fd(), &raw mut header, 0) };
-        usize::try_from(result).map_err(|_| io::Error::last_os_error())
-    }
-
-    fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        Mapping::of(Some(self.as_fd()), bytes)
-    }
-
-    // SAFETY: unsafe by the trait, whose promise the caller keeps.
-    unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        let mut length = size_of::<MappedReceive>() as libc::socklen_t;
-        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the
-        // part of a mapping that the request names, of which the caller promises that nobody reads
-        // it now.
-        let result = unsafe {
-            libc::getsockopt(
-                self.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                TCP_ZEROCOPY_RECEIVE,
-                (&raw mut *request).cast(),
-                &raw mut length,
-            )
-        };
-        if result == 0 {
-            return Ok(());
-        }
-        // Nothing was mapped, whatever the request asked for.
-        let errno = io::Error::last_os_error();
-        (request.length, request.recv_skip_hint) = (0, 0);
-        Err(errno)
-    }
-
-    fn recv_error_queue(&self, control: &mut [u8]) -> io::Result<usize> {
-        let mut header = message_header();
-        header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = control.len() as _;
-        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: no iovecs; the control buffer is a live slice, borrowed for writing.
-        let result = unsafe { libc::syscall(libc::SYS_recvmsg, self.as_raw_fd(), &raw mut header, flags) };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if header.msg_flags & libc::MSG_CTRUNC != 0 {
-            return Err(io::Error::other("the control message was truncated"));
-        }
-        Ok(header.msg_controllen as _)
-    }
-
-    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        let flags = SpliceFlags::MOVE | if is_last { SpliceFlags::empty() } else { SpliceFlags::MORE };
-        Ok(rustix::pipe::splice(pipe, None, self, None, bytes, flags)?)
-    }
-
-    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        let mut offset_bytes = offset_bytes;
-        Ok(rustix::fs::sendfile(self, file, Some(&mut offset_bytes), bytes)?)
-    }
-
-    fn enable_zero_copy(&self) -> io::Result<()> {
-        let on: libc::c_int = 1;
-        let length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the option's value is a live int of the length that is given.
-        let result = unsafe {
-            libc::setsockopt(
-                self.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ZEROCOPY,
-                (&raw const on).cast(),
-                length,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    fn shut_down(&self, how: Shutdown) -> io::Result<()> {
-        self.shutdown(how)
-    }
-
-    fn reset(&self) -> io::Result<()> {
-        let address = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
-        let length = size_of::<libc::sockaddr>() as libc::socklen_t;
-        // SAFETY: the address is live and as long as `length` says; the call only reads it.
-        let result = unsafe { libc::connect(self.as_raw_fd(), &raw const address, length) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
-        let events = match interest {
-            Interest::Readable => PollFlags::IN,
-            Interest::Writable => PollFlags::OUT,
-            // POLLERR is always reported, and it is how the error queue makes itself known.
-            Interest::Completion => PollFlags::empty(),
-        };
-        // One that no Timespec can hold is none.
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = [PollFd::new(self, events)];
-        if poll(&mut fds, timeout.as_ref())? == 0 {
-            return Ok(Readiness::TimedOut);
-        }
-        let found = fds[0].revents();
-        let ready = interest == Interest::Completion || found.intersects(events);
-        Ok(if ready { Readiness::Ready } else { Readiness::ErrorPending })
-    }
-
-    fn descriptor(&self) -> RawFd {
-        self.as_raw_fd()
-    }
-}
-
-/// Lets two owners use one socket: the path, and whoever must be able to shut it down.
-impl<S: Socket> Socket for Arc<S> {
-    fn ring_sent(&self, bytes: usize) {
-        S::ring_sent(self, bytes);
-    }
-
-    fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
-        S::attend(self, again)
-    }
-}
+impl Socket for Arc<TcpStream> {}
 
 fn message_header() -> libc::msghdr {
     // SAFETY: all of msghdr's fields are integers and pointers, for which zero is a value.
     unsafe { mem::zeroed() }
+}
+
+/// `recvmsg(2)`. Not by rustix, which asks for the peer's address too: twice the price of the
+/// header.
+///
+/// # Safety
+/// What the header points to is live, and borrowed for writing.
+#[inline]
+unsafe fn receive_message(
+    socket: &TcpStream,
+    header: &mut libc::msghdr,
+    flags: libc::c_int,
+) -> io::Result<usize> {
+    // SAFETY: the caller keeps what the call needs.
+    let result = unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut *header, flags) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -14,7 +14,7 @@ use crate::case::Layout;
 use crate::message::field_bytes;
 use crate::path::socket::sealed::Sealed;
 use crate::path::tests::script::{self, Script, Step};
-use crate::path::{BufferReceiver, ReceiveMessage};
+use crate::path::{BufferReceiver, Readiness, ReceiveMessage};
 
 const PAYLOAD_BYTES: usize = 80;
 
@@ -553,14 +553,15 @@ impl<S> Attended<S> {
 }
 
 impl<S: Socket> Sealed for Attended<S> {
-    type Inner = S;
-
-    fn inner(&self) -> &S {
-        &self.socket
+    fn stream(&self) -> &TcpStream {
+        self.socket.stream()
     }
 }
 
 impl<S: Socket> Socket for Attended<S> {
+    fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
+        self.socket.wait(interest, timeout)
+    }
     fn ring_sent(&self, bytes: usize) {
         *self.sent_bytes.lock().unwrap() += bytes;
     }
