@@ -268,6 +268,13 @@ impl Units {
         self.places.items_mut()[place] = Some(unit);
     }
 
+    /// Takes back what the queue has done with.
+    fn collect(&mut self, in_flight: &mut InFlight<Box<Unit>>) {
+        while let Some((_, unit, _)) = in_flight.give_back() {
+            self.put(unit);
+        }
+    }
+
     fn has(&self, place: usize) -> bool {
         self.places.items()[place].is_some()
     }
@@ -283,6 +290,7 @@ pub struct MessageSender<S: Socket> {
     mode: Mode,
     /// A message is lent only when the one that was sent so many before it has completed.
     most_in_flight: usize,
+    /// The time after which a wait, for room or for a completion, is given up.
     wait_limit: Duration,
     user_to_user_bytes: u64,
 }
@@ -388,29 +396,13 @@ impl<S: Socket> MessageSender<S> {
         self
     }
 
-    /// Replaces the time after which a wait, for room or for a completion, is given up.
-    #[must_use]
-    pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
-        self.wait_limit = wait_limit;
-        self
-    }
-
     /// Waits until `enough` is true of what is in flight, and of which messages are here.
     fn read_until(&mut self, enough: impl Fn(&InFlight<Box<Unit>>, &Units) -> bool) -> Result<()> {
         let Self { queue, ring, .. } = self;
         queue.read_until(self.wait_limit, |queue| {
-            while let Some((_, unit, _)) = queue.in_flight().give_back() {
-                ring.put(unit);
-            }
+            ring.collect(queue.in_flight());
             enough(queue.in_flight(), ring)
         })
-    }
-
-    /// Takes back what the queue has done with.
-    fn collect(&mut self) {
-        while let Some((_, unit, _)) = self.queue.in_flight().give_back() {
-            self.ring.put(unit);
-        }
     }
 
     /// Waits until the messages at these places are here.
@@ -574,7 +566,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
         }
         if progress != Progress::Whole {
             self.send_rest(mode, progress)?;
-            self.collect();
+            self.ring.collect(self.queue.in_flight());
         }
         self.ring.places.mark_sent();
         Ok(())
@@ -596,7 +588,7 @@ impl<S: Socket + Send> Observe for MessageSender<S> {
 
     fn overwrite(&mut self) -> Result<bool> {
         self.read_all()?;
-        self.collect();
+        self.ring.collect(self.queue.in_flight());
         if let Some(copies) = &mut self.ring.copies {
             invert(copies.bytes_mut());
         }
@@ -646,7 +638,9 @@ mod tests {
 
     fn sender(script: &Script, messages: usize) -> MessageSender<Script> {
         let messages = (0..messages).map(|_| Message::new(80, Layout::Heap)).collect();
-        zero_copy(script.clone(), messages).with_wait_limit(Duration::from_millis(20))
+        let mut sender = zero_copy(script.clone(), messages);
+        sender.wait_limit = Duration::from_millis(20);
+        sender
     }
 
     fn lend(sender: &mut MessageSender<Script>) -> usize {

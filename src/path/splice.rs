@@ -45,10 +45,11 @@
 //! # Ok(()) }
 //! ```
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::slice;
 
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, vmsplice};
 
 use super::error::{Error, Result};
 use super::receipt::Receipts;
@@ -97,25 +98,13 @@ impl<S: Socket> SpliceSender<S> {
             rest = message.rest(gone_bytes);
             rest.iovecs()
         };
-        loop {
-            // SAFETY: the iovecs point to fields in a mapping that this sender owns. The kernel
-            // takes a reference to each page, which so is given to nobody else before it is sent;
-            // what is written to it meanwhile is this sender's.
-            let result = unsafe {
-                libc::syscall(
-                    libc::SYS_vmsplice,
-                    self.writer.as_raw_fd(),
-                    iovecs.as_ptr(),
-                    iovecs.len(),
-                    libc::SPLICE_F_NONBLOCK,
-                )
-            };
-            match usize::try_from(result).map_err(|_| io::Error::last_os_error()) {
-                Ok(bytes) => return Ok(bytes),
-                Err(errno) if errno.kind() == io::ErrorKind::Interrupted => {}
-                Err(errno) => return Err(Error::call("vmsplice(2)")(errno)),
-            }
-        }
+        // SAFETY: `IoSliceRaw` is an `iovec`, by its `repr(transparent)`.
+        let pieces = unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) };
+        // SAFETY: the iovecs point to fields in a mapping that this sender owns. The kernel takes a
+        // reference to each page, which so is given to nobody else before it is sent; what is
+        // written to it meanwhile is this sender's.
+        let piped = retry_on_intr(|| unsafe { vmsplice(&self.writer, pieces, SpliceFlags::NONBLOCK) });
+        piped.map_err(Error::call("vmsplice(2)"))
     }
 }
 

@@ -195,16 +195,6 @@ impl Registered {
         Self { start: iov_base.cast(), bytes: iov_len }
     }
 
-    /// Any range: of memory that stays mapped, or of none, to see it refused.
-    #[cfg(test)]
-    fn range(start: *const u8, bytes: usize) -> Self {
-        Self { start, bytes }
-    }
-
-    fn bytes(self) -> usize {
-        self.bytes
-    }
-
     fn iovec(self) -> libc::iovec {
         libc::iovec { iov_base: self.start.cast_mut().cast(), iov_len: self.bytes }
     }
@@ -247,6 +237,9 @@ pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
     /// A message is lent only when the one that was sent so many before it has been let go of.
     most_in_flight: usize,
     most_gathered: usize,
+    /// The time after which a wait, for room or for a notification, is given up. Where the kernel
+    /// goes on with a send by itself, all of the message has to go within it: nothing is heard of a
+    /// part.
     wait_limit: Duration,
     copies: Copies,
     /// Whether something went wrong, so that what is gathered must not be sent any more.
@@ -277,6 +270,7 @@ struct Lent {
 
 /// What is left to send of one message, as `sendmsg(2)` takes it. The header has memory of its own,
 /// since it must not move.
+#[derive(Debug)]
 struct Fields {
     header: Box<libc::msghdr>,
     slices: Vec<libc::iovec>,
@@ -301,25 +295,11 @@ impl Fields {
 
     /// Describes the message without its first `skip_bytes`, and without empty fields, which are an
     /// error in a registered buffer.
-    fn describe_rest(&mut self, message: &Message, mut skip_bytes: usize) {
+    fn describe_rest(&mut self, message: &Message, skip_bytes: usize) {
         self.slices.clear();
-        for slice in message.io_slices() {
-            let skipped = skip_bytes.min(slice.len());
-            skip_bytes -= skipped;
-            let rest = &slice[skipped..];
-            if !rest.is_empty() {
-                let iov_base = rest.as_ptr().cast_mut().cast();
-                self.slices.push(libc::iovec { iov_base, iov_len: rest.len() });
-            }
-        }
+        self.slices.extend_from_slice(message.rest(skip_bytes).iovecs());
         self.header.msg_iov = self.slices.as_mut_ptr();
         self.header.msg_iovlen = self.slices.len() as _;
-    }
-}
-
-impl std::fmt::Debug for Fields {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fields").field("slices", &self.slices.len()).finish_non_exhaustive()
     }
 }
 
@@ -361,16 +341,6 @@ impl<S: Socket> UringSender<S> {
         sender.flight.counts.stacked = is_stacked;
         Ok(sender)
     }
-
-    /// CPU time of the kernel thread that hands over, in nanoseconds since it was made; none with
-    /// [`Handover::Enter`], where the caller's own time is all.
-    ///
-    /// # Errors
-    /// A file below `/proc` that cannot be read, or does not say it: the thread's cost is unknown
-    /// then.
-    pub fn sqpoll_cpu_ns(&self) -> Result<Option<u64>> {
-        self.queues.poll_thread_cpu_ns()
-    }
 }
 
 impl<S: Socket, Q: Queues> UringSender<S, Q> {
@@ -411,15 +381,6 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
         self.most_in_flight = messages.clamp(1, self.ring.items().len());
-        self
-    }
-
-    /// Replaces the time after which a wait, for room or for a notification, is given up. Where the
-    /// kernel goes on with a send by itself, all of the message has to go within it: nothing is
-    /// heard of a part.
-    #[must_use]
-    pub fn with_wait_limit(mut self, wait_limit: Duration) -> Self {
-        self.wait_limit = wait_limit;
         self
     }
 

@@ -204,8 +204,8 @@ impl KernelQueues {
             // reads of them what entries name, and `push` has the promise for these. A page that is
             // pinned is not given to others.
             let register = || unsafe { ring.submitter().register_buffers(&[registered.iovec()]) };
-            until_unlocked(register, registered.bytes() as u64)
-                .map_err(|errno| refused::registration(errno, registered.bytes()))?;
+            until_unlocked(register, registered.bytes as u64)
+                .map_err(|errno| refused::registration(errno, registered.bytes))?;
         }
         let is_polled = ring.params().is_setup_sqpoll();
         // A sender whose polling thread is not told sends all the same. Its cost is what cannot be
@@ -218,15 +218,6 @@ impl KernelQueues {
     /// says so; bundles of sends came in the same release, 6.10.
     pub(super) fn stacks_notifications(&self) -> bool {
         self.ring.params().is_feature_recvsend_bundle()
-    }
-
-    /// CPU time of the kernel's polling thread; none where there is none.
-    pub(super) fn poll_thread_cpu_ns(&self) -> Result<Option<u64>> {
-        match &self.poll_thread {
-            Some(thread) => thread.cpu_ns().map(Some),
-            None if self.is_polled => PollThread::of_ring(self.ring.as_raw_fd())?.cpu_ns().map(Some),
-            None => Ok(None),
-        }
     }
 }
 
@@ -343,7 +334,11 @@ impl Queues for KernelQueues {
     }
 
     fn kernel_thread_ns(&self) -> Result<u64> {
-        Ok(self.poll_thread_cpu_ns()?.unwrap_or(0))
+        match &self.poll_thread {
+            Some(thread) => thread.cpu_ns(),
+            None if self.is_polled => PollThread::of_ring(self.ring.as_raw_fd())?.cpu_ns(),
+            None => Ok(0),
+        }
     }
 
     fn is_overflown(&mut self) -> bool {

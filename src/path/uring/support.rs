@@ -17,6 +17,8 @@ use std::ptr;
 use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, cqueue, opcode};
 use once_cell::sync::OnceCell;
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use super::refused;
@@ -25,14 +27,19 @@ use crate::path::error::{Error, Result};
 /// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
 const SETUP_SQPOLL: u32 = 1 << 1;
 
-/// What was found; an errno where it is missing.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    ring: Finding,
-    zero_copy: Finding,
-    usage_report: Finding,
-    registered_fields: Finding,
-}
+type Refusal = fn(i32) -> Error;
+
+/// What these senders need of the kernel, each looked for only where there is the one before: its
+/// name, and what to say where it is missing by an errno.
+const NEEDS: [(&str, Refusal); 4] = [
+    ("io_uring", refused::ring),
+    ("SENDMSG_ZC", refused::zero_copy),
+    ("IORING_SEND_ZC_REPORT_USAGE", refused::usage_report),
+    ("vectored sends from registered buffers", refused::registered_fields),
+];
+
+/// What was found, in the order of [`NEEDS`].
+type Found = [Finding; NEEDS.len()];
 
 /// One thing: there, or missing by this errno, one of [`LACKS`].
 type Finding = std::result::Result<(), i32>;
@@ -63,7 +70,7 @@ pub enum Support {
 }
 
 impl Support {
-    fn of(found: Result<Finding>, refusal: fn(i32) -> Error) -> Self {
+    fn of(found: Result<Finding>, refusal: Refusal) -> Self {
         match found {
             Ok(Ok(())) => Self::Has,
             Ok(Err(errno)) => Self::Lacks(refusal(errno)),
@@ -72,13 +79,13 @@ impl Support {
     }
 }
 
-/// What a sender needs of the kernel.
+/// What a sender needs of the kernel, by its place in [`NEEDS`]; and all that comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Zero-copy sends that say whether they were copied.
-    UsageReport,
+    UsageReport = 2,
     /// That, of several ranges in a registered buffer.
-    RegisteredFields,
+    RegisteredFields = 3,
 }
 
 /// Whether this kernel has it.
@@ -86,42 +93,28 @@ pub(super) enum Need {
 /// # Errors
 /// [`Error::Refused`], which says what is missing; else the call that could not tell.
 pub(super) fn check(need: Need) -> Result<()> {
-    let found = found()?;
-    found.ring.map_err(refused::ring)?;
-    found.zero_copy.map_err(refused::zero_copy)?;
-    found.usage_report.map_err(refused::usage_report)?;
-    match need {
-        Need::UsageReport => Ok(()),
-        Need::RegisteredFields => found.registered_fields.map_err(refused::registered_fields),
-    }
+    let mut needed = found()?.iter().zip(NEEDS).take(need as usize + 1);
+    needed.try_for_each(|(finding, (_, refusal))| finding.map_err(refusal))
 }
 
 /// What these senders need of `io_uring`, by name, and whether this kernel has it. Found out once
 /// in the life of the process.
 #[must_use]
-pub fn support() -> [(&'static str, Support); 5] {
+pub fn support() -> Vec<(&'static str, Support)> {
     /// Apart from the others, since it takes a process, which no sender is to make.
     static POLLING: OnceCell<Finding> = OnceCell::new();
-    // Without a ring, nothing else was tried: that it lacks the ring is then said of each.
-    let say = |of: fn(&Found) -> Finding, refusal: fn(i32) -> Error| match found() {
-        Ok(found) if found.ring.is_err() => Support::of(Ok(found.ring), refused::ring),
-        Ok(found) => Support::of(Ok(of(found)), refusal),
+    let needed = |place: usize| match found() {
+        // Without a ring, nothing else was tried: that it lacks the ring is then said of each.
+        Ok([ring @ Err(_), ..]) => Support::of(Ok(*ring), refused::ring),
+        Ok(found) => Support::of(Ok(found[place]), NEEDS[place].1),
         Err(error) => Support::NotKnown(error),
     };
-    let polling = match say(|found| found.ring, refused::ring) {
+    let polling = match needed(0) {
         Support::Has => Support::of(POLLING.get_or_try_init(makes_a_polled_ring).copied(), refused::ring),
         other => other,
     };
-    [
-        ("io_uring", say(|found| found.ring, refused::ring)),
-        ("SENDMSG_ZC", say(|found| found.zero_copy, refused::zero_copy)),
-        ("IORING_SEND_ZC_REPORT_USAGE", say(|found| found.usage_report, refused::usage_report)),
-        (
-            "vectored sends from registered buffers",
-            say(|found| found.registered_fields, refused::registered_fields),
-        ),
-        ("IORING_SETUP_SQPOLL", polling),
-    ]
+    let needs = NEEDS.iter().enumerate().map(|(place, (name, _))| (*name, needed(place)));
+    needs.chain([("IORING_SETUP_SQPOLL", polling)]).collect()
 }
 
 fn found() -> Result<&'static Found> {
@@ -133,7 +126,7 @@ fn find() -> Result<Found> {
     let mut made = None;
     let ring = finding(IoUring::new(4).map(|ring| made = Some(ring)), refused::setup)?;
     let Some(mut made) = made else {
-        return Ok(Found { ring, zero_copy: ring, usage_report: ring, registered_fields: ring });
+        return Ok([ring; NEEDS.len()]);
     };
     let mut probe = Probe::new();
     let answer = made.submitter().register_probe(&mut probe);
@@ -148,7 +141,7 @@ fn find() -> Result<Found> {
     };
     let usage_report = takes(zero_copy, REPORT_USAGE)?;
     let registered_fields = takes(usage_report, REPORT_USAGE | FIXED_BUFFER)?;
-    Ok(Found { ring, zero_copy, usage_report, registered_fields })
+    Ok([ring, zero_copy, usage_report, registered_fields])
 }
 
 /// Whether a ring can have a thread of the kernel. It is tried in a process of its own: the thread
@@ -168,29 +161,22 @@ fn makes_a_polled_ring() -> Result<Finding> {
                 let fd = libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr());
                 libc::_exit(if fd < 0 { *libc::__errno_location() } else { 0 })
             }
-            child => finding(exit_code(child)?, refused::setup),
+            child => finding(exited(child)?, refused::setup),
         }
     }
 }
 
 /// Waits for the child; an errno is what it exits with.
-fn exit_code(child: libc::pid_t) -> Result<io::Result<()>> {
-    let mut status = 0;
-    // SAFETY: the kernel writes one int.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
-        let errno = io::Error::last_os_error();
-        if errno.kind() != io::ErrorKind::Interrupted {
-            return Err(Error::call("waitpid(2)")(errno));
-        }
-    }
-    let code = if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else if libc::WTERMSIG(status) == libc::SIGSYS {
-        libc::EPERM // A seccomp filter may end who makes the call.
-    } else {
-        libc::EINTR // By something else, for instance for want of memory.
+fn exited(child: libc::pid_t) -> Result<io::Result<()>> {
+    let ended = retry_on_intr(|| waitpid(Pid::from_raw(child), WaitOptions::empty()));
+    let status = ended.map_err(Error::call("waitpid(2)"))?.map(|(_, status)| status);
+    let code = match status.map(|status| (status.exit_status(), status.terminating_signal())) {
+        Some((Some(0), _)) => return Ok(Ok(())),
+        Some((Some(code), _)) => code,
+        Some((_, Some(libc::SIGSYS))) => libc::EPERM, // A seccomp filter may end who makes the call.
+        _ => libc::EINTR,                             // By something else, for instance for want of memory.
     };
-    Ok(if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) })
+    Ok(Err(io::Error::from_raw_os_error(code)))
 }
 
 /// Whether zero-copy sends take these flags.
