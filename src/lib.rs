@@ -24,10 +24,9 @@
 //! --receiver sink` measures the sender alone, whose frames are dropped before anything copies
 //! them.
 //!
-//! Every receiver takes in what any sender sends: [`path::BufferReceiver`] into one buffer,
-//! [`path::OneCopyReceiver`] into the fields, [`path::TwoCopyReceiver`] into one buffer and from
-//! there into the fields, [`path::DiscardReceiver`] nowhere; [`path::MappedReceiver`] maps whole
-//! pages.
+//! Every receiver takes in what any sender sends: a [`path::MessageReceiver`] into one buffer, into
+//! the fields, into one buffer and from there into the fields, or nowhere;
+//! [`path::MappedReceiver`] maps whole pages.
 //!
 //! # Example
 //!
@@ -35,7 +34,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{BufferReceiver, MessageSender, ReceiveMessage, SendMessage};
+//! use sendpath::path::{MessageReceiver, MessageSender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -50,7 +49,7 @@
 //! message.field_mut(1).fill(7);
 //! sender.send()?;
 //!
-//! let mut receiver = BufferReceiver::new(client, vec![vec![5, 4096]]);
+//! let mut receiver = MessageReceiver::buffer(client, vec![vec![5, 4096]]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.bytes()[..5], *b"a key");
 //! # Ok(()) }

@@ -80,7 +80,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::Message;
-//! use sendpath::path::{BufferReceiver, MessageSender, Observe, ReceiveMessage, SendMessage};
+//! use sendpath::path::{MessageReceiver, MessageSender, Observe, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -93,7 +93,7 @@
 //! sender.send()?;
 //! assert_eq!(sender.copies().user_to_user_bytes, 24, "the header alone");
 //!
-//! let mut receiver = BufferReceiver::new(client, vec![vec![24, 65536]]);
+//! let mut receiver = MessageReceiver::buffer(client, vec![vec![24, 65536]]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.bytes()[..24], [b'h'; 24]);
 //! # Ok(()) }
@@ -621,7 +621,7 @@ mod tests {
     use super::*;
     use crate::message::field_bytes;
     use crate::path::tests::script::{self, Completions, Script, Step};
-    use crate::path::{BufferReceiver, ReceiveMessage, leaked_bytes};
+    use crate::path::{MessageReceiver, ReceiveMessage, leaked_bytes};
 
     fn zero_copy<S: Socket>(socket: S, messages: Vec<Message>) -> MessageSender<S> {
         hybrid_zero(socket, messages, 0)
@@ -695,7 +695,7 @@ mod tests {
             if is_premature {
                 unit.copy();
             }
-            let mut receiver = BufferReceiver::new(client, vec![FIELDS.to_vec()]);
+            let mut receiver = MessageReceiver::buffer(client, vec![FIELDS.to_vec()]);
             receiver.receive().unwrap();
             let expected = if is_premature { 2 } else { 1 };
             assert_eq!(receiver.bytes()[FIELDS[0]..], [expected; FIELDS[1]]);
@@ -1012,7 +1012,7 @@ mod tests {
         let (sending, receiving) = script::connected();
         sending.set_nonblocking(true).unwrap();
         let peer = std::thread::spawn(move || {
-            let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(64 << 10).to_vec()]);
+            let mut receiver = MessageReceiver::buffer(receiving, vec![field_bytes(64 << 10).to_vec()]);
             for number in 0..MESSAGES {
                 receiver.receive().unwrap();
                 assert_eq!(receiver.last().verify(0, number), Some(Ok(())));

@@ -16,10 +16,10 @@
 //!
 //! | receiver | does | copies by a CPU, per message |
 //! |---|---|---|
-//! | [`BufferReceiver`] | `recv` into one buffer | kernel→user |
-//! | [`OneCopyReceiver`] | `recvmsg`, an iovec per field | kernel→user |
-//! | [`TwoCopyReceiver`] | `recv` into one buffer, unpacks | kernel→user and unpack |
-//! | [`DiscardReceiver`] | `recv` with `MSG_TRUNC` | none |
+//! | [`MessageReceiver::buffer`] | `recv` into one buffer | kernel→user |
+//! | [`MessageReceiver::one_copy`] | `recvmsg`, an iovec per field | kernel→user |
+//! | [`MessageReceiver::two_copy`] | `recv` into one buffer, unpacks | kernel→user and unpack |
+//! | [`MessageReceiver::discard`] | `recv` with `MSG_TRUNC` | none |
 //! | [`MappedReceiver`] | `TCP_ZEROCOPY_RECEIVE`, then `recv` | kernel→user, of what is no whole page |
 //!
 //! Every receiver takes in what any sender sends.
@@ -64,7 +64,7 @@ pub use error::{CompletionError, Error, Result};
 pub use file::FileSender;
 pub use mapped::MappedReceiver;
 pub use message_sender::MessageSender;
-pub use receivers::{BufferReceiver, DiscardReceiver, OneCopyReceiver, TwoCopyReceiver};
+pub use receivers::MessageReceiver;
 pub use send_queue::{Copying, Mode, Progress, Reason, Refused, SendQueue, leaked_bytes};
 pub use socket::{Interest, Readiness, Socket};
 pub use splice::SpliceSender;
@@ -254,17 +254,13 @@ pub fn receiver<S: Socket + Send + 'static>(
     messages: &[Vec<usize>],
     layout: Layout,
 ) -> Result<Box<dyn ReceiveMessage>> {
-    let fields =
-        || messages.iter().map(|field_bytes| Message::with_field_bytes(field_bytes, layout)).collect();
+    let shapes = messages.to_vec();
     Ok(match receiver.for_path(path) {
-        Receiver::Buffer => Box::new(BufferReceiver::new(socket, messages.to_vec())),
-        Receiver::Discard => {
-            let payload_bytes = messages.iter().map(|field_bytes| field_bytes.iter().sum()).collect();
-            Box::new(DiscardReceiver::new(socket, payload_bytes))
-        }
-        Receiver::Unpack => Box::new(TwoCopyReceiver::new(socket, fields())),
-        Receiver::Fields | Receiver::Matched => Box::new(OneCopyReceiver::new(socket, fields())),
-        Receiver::Mmap => Box::new(MappedReceiver::new(socket, messages.to_vec())?),
+        Receiver::Buffer => Box::new(MessageReceiver::buffer(socket, shapes)),
+        Receiver::Discard => Box::new(MessageReceiver::discard(socket, shapes)),
+        Receiver::Unpack => Box::new(MessageReceiver::two_copy(socket, shapes, layout)),
+        Receiver::Fields | Receiver::Matched => Box::new(MessageReceiver::one_copy(socket, shapes, layout)),
+        Receiver::Mmap => Box::new(MappedReceiver::new(socket, shapes)?),
         Receiver::Sink => panic!("what goes to the sink is received by nobody"),
     })
 }

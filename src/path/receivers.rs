@@ -5,7 +5,7 @@
 //! use std::net::{TcpListener, TcpStream};
 //! use sendpath::case::Layout;
 //! use sendpath::message::{Message, Received};
-//! use sendpath::path::{BufferReceiver, DiscardReceiver, MessageSender, ReceiveMessage, SendMessage};
+//! use sendpath::path::{MessageReceiver, MessageSender, ReceiveMessage, SendMessage};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -17,11 +17,11 @@
 //! sender.send()?;
 //! sender.send()?; // the same once more
 //!
-//! let mut receiver = BufferReceiver::new(client.try_clone()?, vec![vec![1024]]);
+//! let mut receiver = MessageReceiver::buffer(client.try_clone()?, vec![vec![1024]]);
 //! receiver.receive()?;
 //! assert_eq!(receiver.bytes()[..128], [b'x'; 128]);
 //!
-//! let mut receiver = DiscardReceiver::new(client, vec![1024]);
+//! let mut receiver = MessageReceiver::discard(client, vec![vec![1024]]);
 //! receiver.receive()?; // has waited for 1024 bytes and copied none
 //! assert!(matches!(receiver.last(), Received::Discarded));
 //! assert_eq!(receiver.copies().kernel_to_user_bytes, 0);
@@ -31,6 +31,7 @@
 use super::error::Result;
 use super::ring::Ring;
 use super::{Copies, ReceiveMessage, Socket, discard_all, recv_all, recv_all_vectored};
+use crate::case::Layout;
 use crate::message::{Message, Received};
 
 /// The lengths of a message's fields, with their sum.
@@ -50,172 +51,118 @@ impl Ring<Lengths> {
     pub(super) fn buffer(&self) -> Box<[u8]> {
         vec![0; self.largest_bytes(|lengths| lengths.payload_bytes)].into()
     }
+
+    fn messages(&self, layout: Layout) -> Vec<Message> {
+        let message = |lengths: &Lengths| Message::with_field_bytes(&lengths.field_bytes, layout);
+        self.items().iter().map(message).collect()
+    }
 }
 
-/// Receives into one contiguous buffer.
+/// Where the bytes of messages go.
 #[derive(Debug)]
-pub struct BufferReceiver<S> {
+enum Place {
+    /// Into one buffer.
+    Buffer(Box<[u8]>),
+    /// Into the fields, where they belong: of a message for each in the ring.
+    Fields(Vec<Message>),
+    /// Into one buffer, and from there into the fields.
+    Unpacked(Box<[u8]>, Vec<Message>),
+    /// Nowhere: the kernel discards them.
+    Nowhere,
+}
+
+/// Receives messages whose fields have given lengths, in bytes: one message after the other, and
+/// again from the first.
+#[derive(Debug)]
+pub struct MessageReceiver<S> {
     socket: S,
-    bytes: Box<[u8]>,
     ring: Ring<Lengths>,
+    place: Place,
     copies: Copies,
 }
 
-impl<S: Socket> BufferReceiver<S> {
-    /// A receiver of messages whose fields have the given lengths, in bytes: one message after the
-    /// other, and again from the first.
+impl<S: Socket> MessageReceiver<S> {
+    /// A receiver into one contiguous buffer.
     ///
     /// # Panics
     /// If there is no message.
-    pub fn new(socket: S, messages: Vec<Vec<usize>>) -> Self {
-        let ring = Ring::of_fields(messages);
-        Self { socket, bytes: ring.buffer(), ring, copies: Copies::default() }
+    pub fn buffer(socket: S, messages: Vec<Vec<usize>>) -> Self {
+        Self::new(socket, messages, |ring| Place::Buffer(ring.buffer()))
     }
 
-    /// The bytes of the message that was received last.
+    /// A receiver into the fields.
+    ///
+    /// # Panics
+    /// If there is no message, or one has too many fields.
+    pub fn one_copy(socket: S, messages: Vec<Vec<usize>>, layout: Layout) -> Self {
+        Self::new(socket, messages, |ring| Place::Fields(ring.messages(layout)))
+    }
+
+    /// A receiver into one buffer, which it unpacks into the fields.
+    ///
+    /// # Panics
+    /// If there is no message, or one has too many fields.
+    pub fn two_copy(socket: S, messages: Vec<Vec<usize>>, layout: Layout) -> Self {
+        Self::new(socket, messages, |ring| Place::Unpacked(ring.buffer(), ring.messages(layout)))
+    }
+
+    /// A receiver that takes nothing out of the kernel, which discards the bytes. What is left is
+    /// what sending costs, and the network.
+    ///
+    /// # Panics
+    /// If there is no message.
+    pub fn discard(socket: S, messages: Vec<Vec<usize>>) -> Self {
+        Self::new(socket, messages, |_| Place::Nowhere)
+    }
+
+    /// The bytes of the message that was received last, one field after the other, where they came
+    /// into one buffer; empty where they did not.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.ring.current().payload_bytes]
-    }
-}
-
-impl<S: Socket + Send> ReceiveMessage for BufferReceiver<S> {
-    fn receive(&mut self) -> Result<()> {
-        self.ring.advance();
-        let payload_bytes = self.ring.current().payload_bytes;
-        recv_all(&self.socket, &mut self.bytes[..payload_bytes])?;
-        self.copies.kernel_to_user_bytes += payload_bytes as u64;
-        self.ring.mark_sent();
-        Ok(())
-    }
-
-    fn last(&self) -> Received<'_> {
-        Received::Packed { bytes: self.bytes(), field_bytes: &self.ring.current().field_bytes }
-    }
-
-    fn copies(&self) -> Copies {
-        self.copies
-    }
-}
-
-/// Receives without taking anything out of the kernel, which discards the bytes. What is left is
-/// what sending costs, and the network.
-#[derive(Debug)]
-pub struct DiscardReceiver<S> {
-    socket: S,
-    ring: Ring<usize>,
-}
-
-impl<S: Socket> DiscardReceiver<S> {
-    /// A receiver of messages of the given payloads, in bytes: one after the other, and again from
-    /// the first.
-    ///
-    /// # Panics
-    /// If there is no message.
-    pub fn new(socket: S, payload_bytes: Vec<usize>) -> Self {
-        Self { socket, ring: Ring::new(payload_bytes) }
-    }
-}
-
-impl<S: Socket + Send> ReceiveMessage for DiscardReceiver<S> {
-    fn receive(&mut self) -> Result<()> {
-        self.ring.advance();
-        discard_all(&self.socket, *self.ring.current())?;
-        self.ring.mark_sent();
-        Ok(())
-    }
-
-    fn last(&self) -> Received<'_> {
-        Received::Discarded
-    }
-}
-
-/// Receives into one buffer, then unpacks.
-#[derive(Debug)]
-pub struct TwoCopyReceiver<S> {
-    socket: S,
-    ring: Ring<Message>,
-    packed: Box<[u8]>,
-    copies: Copies,
-}
-
-impl<S: Socket> TwoCopyReceiver<S> {
-    /// A receiver of messages with the shapes of `messages`, in turn.
-    ///
-    /// # Panics
-    /// If there is no message.
-    pub fn new(socket: S, messages: Vec<Message>) -> Self {
-        let ring = Ring::new(messages);
-        Self {
-            socket,
-            packed: vec![0; ring.largest_bytes(Message::payload_bytes)].into(),
-            ring,
-            copies: Copies::default(),
+        match &self.place {
+            Place::Buffer(bytes) | Place::Unpacked(bytes, _) => &bytes[..self.ring.current().payload_bytes],
+            Place::Fields(_) | Place::Nowhere => &[],
         }
     }
 
-    /// The message that was received last.
-    pub fn message(&self) -> &Message {
-        self.ring.current()
+    fn new(socket: S, messages: Vec<Vec<usize>>, place: impl FnOnce(&Ring<Lengths>) -> Place) -> Self {
+        let ring = Ring::of_fields(messages);
+        Self { socket, place: place(&ring), ring, copies: Copies::default() }
     }
 }
 
-impl<S: Socket + Send> ReceiveMessage for TwoCopyReceiver<S> {
+impl<S: Socket + Send> ReceiveMessage for MessageReceiver<S> {
     fn receive(&mut self) -> Result<()> {
-        self.ring.advance();
-        let message = self.ring.current_mut();
-        let packed = &mut self.packed[..message.payload_bytes()];
-        recv_all(&self.socket, packed)?;
-        message.unpack(packed);
-        self.copies.kernel_to_user_bytes += packed.len() as u64;
-        self.copies.user_to_user_bytes += packed.len() as u64;
+        let turn = self.ring.advance();
+        let payload_bytes = self.ring.current().payload_bytes;
+        let Self { socket, place, copies, .. } = self;
+        match place {
+            Place::Buffer(bytes) => recv_all(socket, &mut bytes[..payload_bytes])?,
+            Place::Fields(messages) => recv_all_vectored(socket, &mut messages[turn])?,
+            Place::Unpacked(bytes, messages) => {
+                let packed = &mut bytes[..payload_bytes];
+                recv_all(socket, packed)?;
+                messages[turn].unpack(packed);
+                copies.user_to_user_bytes += payload_bytes as u64;
+            }
+            Place::Nowhere => discard_all(socket, payload_bytes)?,
+        }
+        if !matches!(place, Place::Nowhere) {
+            copies.kernel_to_user_bytes += payload_bytes as u64;
+        }
         self.ring.mark_sent();
         Ok(())
     }
 
     fn last(&self) -> Received<'_> {
-        Received::Fields(self.ring.current())
-    }
-
-    fn copies(&self) -> Copies {
-        self.copies
-    }
-}
-
-/// Receives the fields to where they belong.
-#[derive(Debug)]
-pub struct OneCopyReceiver<S> {
-    socket: S,
-    ring: Ring<Message>,
-    copies: Copies,
-}
-
-impl<S: Socket> OneCopyReceiver<S> {
-    /// A receiver of messages with the shapes of `messages`, in turn.
-    ///
-    /// # Panics
-    /// If there is no message.
-    pub fn new(socket: S, messages: Vec<Message>) -> Self {
-        Self { socket, ring: Ring::new(messages), copies: Copies::default() }
-    }
-
-    /// The message that was received last.
-    pub fn message(&self) -> &Message {
-        self.ring.current()
-    }
-}
-
-impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
-    fn receive(&mut self) -> Result<()> {
-        self.ring.advance();
-        let message = self.ring.current_mut();
-        recv_all_vectored(&self.socket, message)?;
-        self.copies.kernel_to_user_bytes += message.payload_bytes() as u64;
-        self.ring.mark_sent();
-        Ok(())
-    }
-
-    fn last(&self) -> Received<'_> {
-        Received::Fields(self.ring.current())
+        match &self.place {
+            Place::Buffer(_) => {
+                Received::Packed { bytes: self.bytes(), field_bytes: &self.ring.current().field_bytes }
+            }
+            Place::Fields(messages) | Place::Unpacked(_, messages) => {
+                Received::Fields(&messages[self.ring.place()])
+            }
+            Place::Nowhere => Received::Discarded,
+        }
     }
 
     fn copies(&self) -> Copies {
@@ -226,38 +173,28 @@ impl<S: Socket + Send> ReceiveMessage for OneCopyReceiver<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::field_bytes;
-    use crate::path::tests::script;
+    use crate::path::tests::script::{self, Script};
+
+    type Make = fn(Script, Message) -> Box<dyn ReceiveMessage>;
+
+    const EVERY: [Make; 4] = [
+        |socket, message| Box::new(MessageReceiver::buffer(socket, script::shapes(&[message]))),
+        |socket, message| Box::new(MessageReceiver::discard(socket, script::shapes(&[message]))),
+        |socket, message| {
+            Box::new(MessageReceiver::one_copy(socket, script::shapes(&[message]), Layout::Heap))
+        },
+        |socket, message| {
+            Box::new(MessageReceiver::two_copy(socket, script::shapes(&[message]), Layout::Heap))
+        },
+    ];
 
     #[test]
     fn a_short_recv_at_any_byte_goes_on_where_it_stopped() {
-        script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(BufferReceiver::new(socket, vec![field_bytes(message.payload_bytes()).to_vec()]))
-        });
-        script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
-        });
-        script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(OneCopyReceiver::new(socket, vec![message]))
-        });
-        script::interrupt_receive_at_every_byte(|socket, message| {
-            Box::new(TwoCopyReceiver::new(socket, vec![message]))
-        });
+        EVERY.into_iter().for_each(script::interrupt_receive_at_every_byte);
     }
 
     #[test]
     fn a_peer_that_closes_inside_a_message_is_an_error_that_says_where() {
-        script::close_inside_a_message(|socket, message| {
-            Box::new(BufferReceiver::new(socket, vec![field_bytes(message.payload_bytes()).to_vec()]))
-        });
-        script::close_inside_a_message(|socket, message| {
-            Box::new(DiscardReceiver::new(socket, vec![message.payload_bytes()]))
-        });
-        script::close_inside_a_message(|socket, message| {
-            Box::new(OneCopyReceiver::new(socket, vec![message]))
-        });
-        script::close_inside_a_message(|socket, message| {
-            Box::new(TwoCopyReceiver::new(socket, vec![message]))
-        });
+        EVERY.into_iter().for_each(script::close_inside_a_message);
     }
 }

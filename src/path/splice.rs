@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::case::Layout;
     use crate::path::tests::script::{self, Script, connected};
-    use crate::path::{BufferReceiver, ReceiveMessage};
+    use crate::path::{MessageReceiver, ReceiveMessage};
 
     /// A sender whose messages have the lengths and the bytes of those that are given.
     #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]
@@ -228,7 +228,7 @@ mod tests {
         sender.message().unwrap().fill(1);
         sender.send().unwrap();
         sender.overwrite().unwrap();
-        let mut receiver = BufferReceiver::new(client, vec![vec![65536]]);
+        let mut receiver = MessageReceiver::buffer(client, vec![vec![65536]]);
         receiver.receive().unwrap();
         sender.received(1);
         let mut packed = vec![0; 65536];
@@ -276,7 +276,7 @@ mod tests {
         let payload_bytes = 5 << 20;
         let peer = std::thread::spawn(move || {
             let mut receiver =
-                BufferReceiver::new(client, vec![crate::message::field_bytes(payload_bytes).to_vec()]);
+                MessageReceiver::buffer(client, vec![crate::message::field_bytes(payload_bytes).to_vec()]);
             receiver.receive().unwrap();
             receiver.last().verify(3, 4).unwrap().unwrap();
         });

@@ -14,7 +14,7 @@ use crate::case::Layout;
 use crate::message::field_bytes;
 use crate::path::socket::sealed::Sealed;
 use crate::path::tests::script::{self, Script, Step};
-use crate::path::{BufferReceiver, Readiness, ReceiveMessage};
+use crate::path::{MessageReceiver, Readiness, ReceiveMessage};
 
 const PAYLOAD_BYTES: usize = 80;
 
@@ -683,7 +683,7 @@ fn set_buffer(socket: &TcpStream, option: libc::c_int, bytes: libc::c_int) {
 /// Receives `messages` on a thread, and checks every byte.
 fn verifying(receiving: TcpStream, payload_bytes: usize, messages: u64) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(payload_bytes).to_vec()]);
+        let mut receiver = MessageReceiver::buffer(receiving, vec![field_bytes(payload_bytes).to_vec()]);
         for number in 0..messages {
             receiver.receive().unwrap();
             assert_eq!(receiver.last().verify(0, number), Some(Ok(())));
@@ -780,7 +780,7 @@ fn a_message_of_one_field_goes_from_a_registered_buffer_on_older_kernels_too() {
     let (sending, receiving) = script::connected();
     let mut sender =
         UringSender::new(sending, vec![message], Operation::Fixed(arena), Handover::Enter).unwrap();
-    let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(BYTES).to_vec()]);
+    let mut receiver = MessageReceiver::buffer(receiving, vec![field_bytes(BYTES).to_vec()]);
     for number in 0..100 {
         let mut message = sender.message().unwrap();
         message.fill(number);
@@ -855,7 +855,7 @@ fn a_premature_reuse_is_seen_by_the_receiver() {
         if is_overwritten {
             assert!(!sender.overwrite().unwrap(), "the kernel has not let go of it");
         }
-        let mut receiver = BufferReceiver::new(receiving, vec![field_bytes(BYTES).to_vec()]);
+        let mut receiver = MessageReceiver::buffer(receiving, vec![field_bytes(BYTES).to_vec()]);
         receiver.receive().unwrap();
         assert_eq!(receiver.last().verify(0, 1).unwrap().is_err(), is_overwritten);
         sender.flush().unwrap();
