@@ -9,10 +9,10 @@
 //! since the kernel ignores a segment that acknowledges what was not sent: the bytes written so far
 //! without those that `SIOCOUTQNSD` calls unsent.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::yield_now;
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::SendFlags;
-use socket2::Domain;
+use socket2::{Domain, Type};
 
 use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
 use super::{SocketOptions, receive_request};
@@ -245,14 +246,10 @@ impl Injector {
     /// Bytes that were written and have not been sent yet (`tcp(7)`).
     fn unsent_bytes(&self) -> Result<u32> {
         /// From `<linux/sockios.h>`.
-        const SIOCOUTQNSD: libc::Ioctl = 0x894B;
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: this request writes one int to where the pointer points.
-        let result = unsafe { libc::ioctl(self.connection.as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
-        if result < 0 {
-            return Err(Error::call("ioctl(2) SIOCOUTQNSD")(io::Error::last_os_error()));
-        }
-        Ok(bytes.unsigned_abs())
+        const SIOCOUTQNSD: Opcode = 0x894B;
+        // SAFETY: this request writes one int.
+        let bytes = unsafe { ioctl(&self.connection, Getter::<SIOCOUTQNSD, libc::c_int>::new()) };
+        bytes.map(libc::c_int::unsigned_abs).map_err(Error::call("ioctl(2) SIOCOUTQNSD"))
     }
 
     fn wrote(&self, bytes: usize) {
@@ -315,13 +312,8 @@ fn nobody() -> SocketAddrV4 {
 /// A socket that sends frames at the interface `index` and receives none, since its protocol is 0
 /// ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html)).
 fn packet_socket(index: i32) -> Result<OwnedFd> {
-    // SAFETY: the call takes no pointer.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(host::with_limit_remedy("socket(2) AF_PACKET", io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor was made just now, and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = socket2::Socket::new(libc::AF_PACKET.into(), Type::RAW, None)
+        .map_err(|errno| host::with_limit_remedy("socket(2) AF_PACKET", errno))?;
     // SAFETY: zero is a value for every field of this structure.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -332,7 +324,7 @@ fn packet_socket(index: i32) -> Result<OwnedFd> {
     if result < 0 {
         return Err(Error::call("bind(2) of the sink's packet socket")(io::Error::last_os_error()));
     }
-    Ok(socket)
+    Ok(socket.into())
 }
 
 /// An established connection to nobody: non-blocking, since only this thread can acknowledge what
@@ -397,12 +389,6 @@ fn set_tcp<T: Copy>(socket: &impl AsFd, call: &'static str, option: libc::c_int,
 #[derive(Debug)]
 pub(super) struct SinkSocket(pub(super) Arc<Injector>);
 
-impl SinkSocket {
-    fn counted(&self, sent: io::Result<usize>) -> io::Result<usize> {
-        sent.inspect(|&bytes| self.0.wrote(bytes))
-    }
-}
-
 impl Sealed for SinkSocket {
     fn stream(&self) -> &TcpStream {
         &self.0.connection
@@ -410,28 +396,6 @@ impl Sealed for SinkSocket {
 }
 
 impl Socket for SinkSocket {
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.counted(self.stream().send(bytes))
-    }
-
-    fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.counted(self.stream().send_vectored(slices))
-    }
-
-    // SAFETY: unsafe by the trait: the caller keeps its promise, and this hands it on.
-    unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // SAFETY: the caller keeps the same promise.
-        self.counted(unsafe { self.stream().send_zero_copy(slices) })
-    }
-
-    fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
-        self.counted(self.stream().splice_from(pipe, bytes, is_last))
-    }
-
-    fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
-        self.counted(self.stream().send_file(file, offset_bytes, bytes))
-    }
-
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         if interest == Interest::Readable {
             return self.stream().wait(interest, timeout);
@@ -450,7 +414,7 @@ impl Socket for SinkSocket {
         }
     }
 
-    fn ring_sent(&self, bytes: usize) {
+    fn sent(&self, bytes: usize) {
         self.0.wrote(bytes);
     }
 

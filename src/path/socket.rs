@@ -177,7 +177,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(self.stream(), bytes, SendFlags::NOSIGNAL)?)
+        counted(self, rustix::net::send(self.stream(), bytes, SendFlags::NOSIGNAL))
     }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html), without `SIGPIPE`.
@@ -186,7 +186,7 @@ pub trait Socket: sealed::Sealed {
     /// The call's errno.
     fn send_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut no_control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(self.stream(), slices, &mut no_control, SendFlags::NOSIGNAL)?)
+        counted(self, rustix::net::sendmsg(self.stream(), slices, &mut no_control, SendFlags::NOSIGNAL))
     }
 
     /// [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) with `MSG_ZEROCOPY`,
@@ -204,7 +204,8 @@ pub trait Socket: sealed::Sealed {
         // There is no unsafe block, since rustix, which has no name for the flag, takes it in a safe
         // call.
         let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
-        Ok(rustix::net::sendmsg(self.stream(), slices, &mut SendAncillaryBuffer::default(), flags)?)
+        let mut no_control = SendAncillaryBuffer::default();
+        counted(self, rustix::net::sendmsg(self.stream(), slices, &mut no_control, flags))
     }
 
     /// [`recv(2)`](https://man7.org/linux/man-pages/man2/recv.2.html).
@@ -312,7 +313,7 @@ pub trait Socket: sealed::Sealed {
     /// The call's errno.
     fn splice_from(&self, pipe: BorrowedFd<'_>, bytes: usize, is_last: bool) -> io::Result<usize> {
         let flags = SpliceFlags::MOVE | if is_last { SpliceFlags::empty() } else { SpliceFlags::MORE };
-        Ok(rustix::pipe::splice(pipe, None, self.stream(), None, bytes, flags)?)
+        counted(self, rustix::pipe::splice(pipe, None, self.stream(), None, bytes, flags))
     }
 
     /// Sends at most `bytes` of a file, from `offset_bytes` on
@@ -322,7 +323,7 @@ pub trait Socket: sealed::Sealed {
     /// The call's errno.
     fn send_file(&self, file: BorrowedFd<'_>, offset_bytes: u64, bytes: usize) -> io::Result<usize> {
         let mut offset_bytes = offset_bytes;
-        Ok(rustix::fs::sendfile(self.stream(), file, Some(&mut offset_bytes), bytes)?)
+        counted(self, rustix::fs::sendfile(self.stream(), file, Some(&mut offset_bytes), bytes))
     }
 
     /// Allows `MSG_ZEROCOPY`
@@ -390,8 +391,8 @@ pub trait Socket: sealed::Sealed {
         self.stream().as_raw_fd()
     }
 
-    /// Notes that a ring has sent so many bytes on this socket.
-    fn ring_sent(&self, _bytes: usize) {}
+    /// Notes that so many bytes were sent on this socket, by one of these calls or by a ring.
+    fn sent(&self, _bytes: usize) {}
 
     /// Does what the connection needs done while its owner waits for a ring, and returns after how
     /// long it has to be done again; none where it needs nothing. `again`: it was done before in
@@ -402,6 +403,10 @@ pub trait Socket: sealed::Sealed {
     fn attend(&self, _again: bool) -> io::Result<Option<Duration>> {
         Ok(None)
     }
+}
+
+fn counted<S: Socket + ?Sized>(socket: &S, sent: rustix::io::Result<usize>) -> io::Result<usize> {
+    Ok(sent.inspect(|&bytes| socket.sent(bytes))?)
 }
 
 impl Socket for TcpStream {}

@@ -13,21 +13,23 @@ use crate::environment::{Offloads, Queues};
 use crate::error::{Error, Result};
 use crate::host::file;
 
-const GET_DRIVER_INFO: u32 = 0x03;
-const GET_COALESCE: u32 = 0x0e;
-const GET_RINGS: u32 = 0x10;
-const GET_TX_CHECKSUM: u32 = 0x16;
-const GET_SCATTER_GATHER: u32 = 0x18;
-const GET_TCP_SEGMENTATION: u32 = 0x1e;
-const GET_GENERIC_RECEIVE: u32 = 0x2b;
-const GET_CHANNELS: u32 = 0x3c;
+/// A command whose structure has so many words of 32 bits. The first is the command itself.
+#[derive(Clone, Copy)]
+struct Command<const WORDS: usize>(u32);
 
-/// `struct ethtool_drvinfo` in bytes. The driver's name comes behind the command, in 32 bytes.
-const DRIVER_INFO_BYTES: usize = 196;
-/// `struct ethtool_coalesce`, `struct ethtool_ringparam` and `struct ethtool_channels` in words.
-const COALESCE_WORDS: usize = 23;
-const RING_WORDS: usize = 9;
-const CHANNEL_WORDS: usize = 9;
+/// `struct ethtool_drvinfo`. The driver's name comes behind the command, in 32 bytes.
+const GET_DRIVER_INFO: Command<49> = Command(0x03);
+/// `struct ethtool_coalesce`.
+const GET_COALESCE: Command<23> = Command(0x0e);
+/// `struct ethtool_ringparam`.
+const GET_RINGS: Command<9> = Command(0x10);
+/// `struct ethtool_channels`.
+const GET_CHANNELS: Command<9> = Command(0x3c);
+/// `struct ethtool_value`, as the next.
+const GET_TX_CHECKSUM: Command<2> = Command(0x16);
+const GET_SCATTER_GATHER: Command<2> = Command(0x18);
+const GET_TCP_SEGMENTATION: Command<2> = Command(0x1e);
+const GET_GENERIC_RECEIVE: Command<2> = Command(0x2b);
 
 /// A socket of the namespace that it was opened in, through which its ports are asked.
 pub(super) struct Ethtool(Socket);
@@ -39,9 +41,7 @@ impl Ethtool {
 
     /// The driver's name; none where the kernel does not say.
     pub(super) fn driver(&self, port: &str) -> Option<String> {
-        let mut info = [0; DRIVER_INFO_BYTES / 4];
-        info[0] = GET_DRIVER_INFO;
-        self.request(port, &mut info).ok()?;
+        let info = self.ask(port, GET_DRIVER_INFO).ok()?;
         let bytes: Vec<u8> = info[1..9].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let name: Vec<u8> = bytes.into_iter().take_while(|&byte| byte != 0).collect();
         (!name.is_empty()).then(|| String::from_utf8_lossy(&name).into_owned())
@@ -49,10 +49,7 @@ impl Ethtool {
 
     /// The offloads; none where the kernel does not say.
     pub(super) fn offloads(&self, port: &str) -> Option<Offloads> {
-        let is_on = |command| {
-            let mut value = [command, 0]; // `struct ethtool_value`
-            self.request(port, &mut value).ok().map(|()| value[1] != 0)
-        };
+        let is_on = |command| self.ask(port, command).ok().map(|[_, value]| value != 0);
         Some(Offloads {
             scatter_gather: is_on(GET_SCATTER_GATHER)?,
             tx_checksum: is_on(GET_TX_CHECKSUM)?,
@@ -66,36 +63,25 @@ impl Ethtool {
     /// # Errors
     /// A file that could not be read at this moment.
     pub(super) fn queues(&self, port: &str) -> Result<Option<Queues>> {
-        let (mut rings, mut coalesce, mut channels) =
-            ([0; RING_WORDS], [0; COALESCE_WORDS], [0; CHANNEL_WORDS]);
-        (rings[0], coalesce[0], channels[0]) = (GET_RINGS, GET_COALESCE, GET_CHANNELS);
-        let says = |words: &mut [u32]| self.request(port, words).is_ok();
         let queues = Queues {
             // What may be set comes first, in four words; then what is, in the same order: receive,
             // mini, jumbo, send.
-            ring_packets: says(&mut rings).then_some((rings[5], rings[8])),
-            coalesced_us: says(&mut coalesce).then_some((coalesce[1], coalesce[5])),
+            ring_packets: self.ask(port, GET_RINGS).ok().map(|rings| (rings[5], rings[8])),
+            coalesced_us: self.ask(port, GET_COALESCE).ok().map(|words| (words[1], words[5])),
             // The most of receive, send, other and combined; then what there is.
-            queues: says(&mut channels).then_some((channels[5], channels[6], channels[8])),
+            queues: self.ask(port, GET_CHANNELS).ok().map(|words| (words[5], words[6], words[8])),
             interrupt_cpus: interrupt_cpus(Path::new("/"), port)?,
         };
         // A veth says something of its channels, and has neither rings nor interrupts.
         Ok((queues.ring_packets.is_some() || !queues.interrupt_cpus.is_empty()).then_some(queues))
     }
 
-    /// Has the kernel fill a command's structure, which is all 32-bit words or bytes and begins
-    /// with the command.
-    fn request(&self, port: &str, words: &mut [u32]) -> io::Result<()> {
-        let needed_words = match words.first() {
-            Some(&GET_DRIVER_INFO) => DRIVER_INFO_BYTES / 4,
-            Some(&GET_COALESCE) => COALESCE_WORDS,
-            Some(&GET_RINGS) => RING_WORDS,
-            Some(&GET_CHANNELS) => CHANNEL_WORDS,
-            Some(&(GET_TX_CHECKSUM | GET_SCATTER_GATHER | GET_TCP_SEGMENTATION | GET_GENERIC_RECEIVE)) => 2,
-            _ => return Err(Errno::EOPNOTSUPP.into()),
-        };
+    /// Has the kernel fill the command's structure.
+    fn ask<const WORDS: usize>(&self, port: &str, command: Command<WORDS>) -> io::Result<[u32; WORDS]> {
+        let mut words = [0; WORDS];
+        words[0] = command.0;
         let mut name = [0; libc::IFNAMSIZ];
-        if words.len() != needed_words || port.len() >= name.len() {
+        if port.len() >= name.len() {
             return Err(Errno::EINVAL.into());
         }
         for (to, from) in name.iter_mut().zip(port.bytes()) {
@@ -106,7 +92,8 @@ impl Ethtool {
         // SAFETY: the request is live, its name ends in a zero byte, and its data are as long as
         // the command's structure, which is the most that the kernel writes.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-        Errno::result(result).map(drop).map_err(Into::into)
+        Errno::result(result)?;
+        Ok(words)
     }
 }
 

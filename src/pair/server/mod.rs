@@ -84,7 +84,6 @@ pub struct Testbed {
     address: SocketAddr,
     /// Connections of others that were closed.
     strangers: Cell<u64>,
-    client_pid: u32,
     inner: RefCell<Inner>,
     events: Vec<Event>,
     setup: Setup,
@@ -157,13 +156,11 @@ impl Testbed {
             client_socket,
             client: client_machine,
         };
-        let client_pid = client_process.client_pid();
         let inner = Inner { threads: Threads::new(Side::Server), client_process, sink: None };
         Ok(Self {
             effective,
             address,
             strangers: Cell::new(0),
-            client_pid,
             inner: RefCell::new(inner),
             events: Vec::new(),
             setup: setup.clone(),
@@ -210,7 +207,7 @@ impl Testbed {
     /// The client's process id; of a peer's, its command's.
     #[must_use]
     pub fn client_pid(&self) -> u32 {
-        self.client_pid
+        self.inner.borrow().client_process.client_pid()
     }
 
     /// Opens an instance of `case`: new connections, new messages, new buffers.

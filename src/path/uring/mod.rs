@@ -528,7 +528,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         let one = &mut self.gathered[self.chain.start + (number - self.chain_number) as usize];
         one.answer = result;
         if let Ok(bytes @ 1..) = usize::try_from(result) {
-            self.socket.ring_sent(bytes);
+            self.socket.sent(bytes);
             if !self.operation.is_zero_copy() {
                 self.copies.user_to_kernel_bytes += bytes as u64;
             }

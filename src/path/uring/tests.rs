@@ -562,7 +562,7 @@ impl<S: Socket> Socket for Attended<S> {
     fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<Readiness> {
         self.socket.wait(interest, timeout)
     }
-    fn ring_sent(&self, bytes: usize) {
+    fn sent(&self, bytes: usize) {
         *self.sent_bytes.lock().unwrap() += bytes;
     }
     fn attend(&self, again: bool) -> io::Result<Option<Duration>> {
