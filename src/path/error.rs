@@ -1,6 +1,7 @@
 //! What can go wrong with a send or a receive, named by the call that failed, its cause, and what
 //! lifts it.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -163,20 +164,16 @@ impl Error {
     /// The error in one line, with what the kernel said.
     #[must_use]
     pub fn with_cause(&self) -> String {
-        match self {
-            Self::Call { call, errno } => format!("{call}: {errno}"),
-            Self::File { call, path, errno } => format!("{call} {path}: {errno}"),
-            Self::Refused { call, errno, remedy } => format!("{call}: {errno}: {remedy}"),
-            Self::Completion(error) => format!("error queue: {error}"),
-            other => other.to_string(),
+        match (self, self.source()) {
+            (Self::Refused { call, errno, remedy }, _) => format!("{call}: {errno}: {remedy}"),
+            (_, Some(cause)) => format!("{self}: {cause}"),
+            (_, None) => self.to_string(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
 
     #[test]

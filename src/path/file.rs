@@ -30,23 +30,23 @@
 //! # Ok(()) }
 //! ```
 
+use std::io;
 use std::sync::Arc;
 
+use super::Socket;
 use super::error::{Error, Result};
-use super::receipt::Receipts;
-use super::{Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, moved};
-use crate::message::{Arena, Message, MessageMut};
+use super::receipt::{Feed, PageSender};
+use crate::message::{Arena, Message};
 
 /// Sends from a file in memory, in which the messages lie.
+pub type FileSender<S> = PageSender<S, MessageFile>;
+
+/// The file. The kernel holds those of its pages that it may yet send, so nothing has to be leaked.
 #[derive(Debug)]
-pub struct FileSender<S> {
-    socket: S,
-    receipts: Receipts,
+pub struct MessageFile {
     /// By place in the ring: where in the file the message begins.
     offsets_bytes: Vec<u64>,
     arena: Arc<Arena>,
-    /// How much of the current message is in the socket.
-    sent_bytes: usize,
 }
 
 impl<S: Socket> FileSender<S> {
@@ -61,52 +61,23 @@ impl<S: Socket> FileSender<S> {
     pub fn new(socket: S, messages: &[Vec<usize>]) -> Result<Self> {
         let (messages, offsets_bytes, arena) =
             Message::in_file(messages).map_err(Error::call("memfd_create(2)"))?;
-        Ok(Self { socket, receipts: Receipts::new(messages), offsets_bytes, arena, sent_bytes: 0 })
+        Ok(Self::of(socket, messages, MessageFile { offsets_bytes, arena }))
     }
 }
 
-// The pages belong to the file. The kernel holds those that it may yet send, so nothing has to be
-// leaked.
-impl<S: Socket + Send> SendMessage for FileSender<S> {
-    fn message(&mut self) -> Result<MessageMut<'_>> {
-        self.receipts.message()
-    }
+impl Feed for MessageFile {
+    const CALL: &'static str = "sendfile(2)";
 
-    fn send(&mut self) -> Result<()> {
-        let (place, payload_bytes) =
-            (self.receipts.ring.place(), self.receipts.ring.current().payload_bytes());
-        if self.sent_bytes == 0 {
-            self.receipts.sent();
-        }
+    fn call(
+        &mut self,
+        socket: &impl Socket,
+        place: usize,
+        message: &Message,
+        sent_bytes: usize,
+    ) -> Result<io::Result<usize>> {
         let Some(file) = self.arena.as_file() else { unreachable!("the messages were made in a file") };
-        let offset_bytes = self.offsets_bytes[place];
-        let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-        while self.sent_bytes < payload_bytes {
-            let left_bytes = payload_bytes - self.sent_bytes;
-            let result = self.socket.send_file(file, offset_bytes + self.sent_bytes as u64, left_bytes);
-            self.sent_bytes += moved(wait.progress(&self.socket, "sendfile(2)", result)?, "sendfile(2)")?;
-        }
-        self.sent_bytes = 0;
-        self.receipts.ring.mark_sent();
-        Ok(())
-    }
-
-    fn received(&mut self, messages: u64) {
-        self.receipts.received(messages);
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.receipts.check_all()
-    }
-}
-
-impl<S: Socket + Send> Observe for FileSender<S> {
-    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
-        self.receipts.prepare(write)
-    }
-
-    fn overwrite(&mut self) -> Result<bool> {
-        Ok(self.receipts.overwrite())
+        let offset_bytes = self.offsets_bytes[place] + sent_bytes as u64;
+        Ok(socket.send_file(file, offset_bytes, message.payload_bytes() - sent_bytes))
     }
 }
 
@@ -114,6 +85,7 @@ impl<S: Socket + Send> Observe for FileSender<S> {
 mod tests {
     use super::*;
     use crate::path::tests::script::{self, Answered, Script};
+    use crate::path::{Observe, SendMessage};
 
     /// A sender whose messages have the lengths and the bytes of those that are given.
     #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]

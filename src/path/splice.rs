@@ -45,6 +45,7 @@
 //! # Ok(()) }
 //! ```
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::slice;
 
@@ -52,22 +53,21 @@ use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, vmsplice};
 
 use super::error::{Error, Result};
-use super::receipt::Receipts;
-use super::{Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, in_arena, moved};
+use super::receipt::{Feed, PageSender};
+use super::{Socket, in_arena};
 use crate::case::Layout;
-use crate::message::{Message, MessageMut, Rest, page_bytes};
+use crate::message::{Message, Rest, page_bytes};
 
 /// Moves the pages of the fields through a pipe.
+pub type SpliceSender<S> = PageSender<S, Pipe>;
+
+/// The pipe.
 #[derive(Debug)]
-pub struct SpliceSender<S> {
-    socket: S,
-    receipts: Receipts,
+pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    /// How much of the current message is in the pipe or has been, and how much of that is in the
-    /// socket.
+    /// How much of the current message is in the pipe or has been.
     piped_bytes: usize,
-    sent_bytes: usize,
 }
 
 impl<S: Socket> SpliceSender<S> {
@@ -81,16 +81,17 @@ impl<S: Socket> SpliceSender<S> {
     /// # Panics
     /// If there is no message, or one has too many fields.
     pub fn new(socket: S, messages: &[Vec<usize>], layout: Layout) -> Result<Self> {
-        let receipts = Receipts::new(in_arena(messages, layout)?.0);
+        let messages = in_arena(messages, layout)?.0;
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::call("pipe2(2)"))?;
-        let pages = receipts.ring.items().iter().map(pages).max().unwrap_or_default();
+        let pages = messages.iter().map(pages).max().unwrap_or_default();
         enlarge(&writer, pages.next_power_of_two() * page_bytes());
-        Ok(Self { socket, receipts, reader, writer, piped_bytes: 0, sent_bytes: 0 })
+        Ok(Self::of(socket, messages, Pipe { reader, writer, piped_bytes: 0 }))
     }
+}
 
+impl Pipe {
     /// Puts what is left of the message into the pipe, as much as goes in.
-    fn fill_pipe(&self, gone_bytes: usize) -> Result<usize> {
-        let message = self.receipts.ring.current();
+    fn fill(&self, message: &Message, gone_bytes: usize) -> Result<usize> {
         let rest: Rest<'_>;
         let iovecs = if gone_bytes == 0 {
             message.iovecs()
@@ -128,49 +129,25 @@ fn pages(message: &Message) -> usize {
     pages.sum::<usize>().max(1)
 }
 
-impl<S: Socket + Send> SendMessage for SpliceSender<S> {
-    fn message(&mut self) -> Result<MessageMut<'_>> {
-        self.receipts.message()
+impl Feed for Pipe {
+    const CALL: &'static str = "splice(2)";
+
+    fn begin(&mut self) {
+        self.piped_bytes = 0;
     }
 
-    fn send(&mut self) -> Result<()> {
-        let payload_bytes = self.receipts.ring.current().payload_bytes();
-        if self.piped_bytes == 0 {
-            // Before the first byte is in the pipe: also of a send that fails half-way, the kernel
-            // may hold pages.
-            self.receipts.sent();
+    fn call(
+        &mut self,
+        socket: &impl Socket,
+        _place: usize,
+        message: &Message,
+        sent_bytes: usize,
+    ) -> Result<io::Result<usize>> {
+        if self.piped_bytes == sent_bytes {
+            self.piped_bytes += self.fill(message, sent_bytes)?;
         }
-        let mut wait = Wait::new(Interest::Writable, WAIT_LIMIT);
-        while self.sent_bytes < payload_bytes {
-            if self.piped_bytes == self.sent_bytes {
-                self.piped_bytes += self.fill_pipe(self.piped_bytes)?;
-            }
-            let (in_pipe_bytes, is_last) =
-                (self.piped_bytes - self.sent_bytes, self.piped_bytes == payload_bytes);
-            let result = self.socket.splice_from(self.reader.as_fd(), in_pipe_bytes, is_last);
-            self.sent_bytes += moved(wait.progress(&self.socket, "splice(2)", result)?, "splice(2)")?;
-        }
-        (self.piped_bytes, self.sent_bytes) = (0, 0);
-        self.receipts.ring.mark_sent();
-        Ok(())
-    }
-
-    fn received(&mut self, messages: u64) {
-        self.receipts.received(messages);
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.receipts.check_all()
-    }
-}
-
-impl<S: Socket + Send> Observe for SpliceSender<S> {
-    fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
-        self.receipts.prepare(write)
-    }
-
-    fn overwrite(&mut self) -> Result<bool> {
-        Ok(self.receipts.overwrite())
+        let is_last = self.piped_bytes == message.payload_bytes();
+        Ok(socket.splice_from(self.reader.as_fd(), self.piped_bytes - sent_bytes, is_last))
     }
 }
 
@@ -179,7 +156,7 @@ mod tests {
     use super::*;
     use crate::case::Layout;
     use crate::path::tests::script::{self, Script, connected};
-    use crate::path::{MessageReceiver, ReceiveMessage};
+    use crate::path::{MessageReceiver, Observe, ReceiveMessage, SendMessage};
 
     /// A sender whose messages have the lengths and the bytes of those that are given.
     #[expect(clippy::needless_pass_by_value, reason = "as the checks want it")]
@@ -261,8 +238,8 @@ mod tests {
             for payload_bytes in [64 << 10, 4 * most_bytes] {
                 let shapes = [crate::message::field_bytes(payload_bytes).to_vec()];
                 let sender = SpliceSender::new(Script::default(), &shapes, Layout::Page).unwrap();
-                let wanted_bytes = pages(sender.receipts.ring.current()).next_power_of_two() * page_bytes();
-                let bytes = rustix::pipe::fcntl_getpipe_size(&sender.writer).unwrap();
+                let wanted_bytes = pages(sender.ring.current()).next_power_of_two() * page_bytes();
+                let bytes = rustix::pipe::fcntl_getpipe_size(&sender.feed.writer).unwrap();
                 assert_eq!(bytes, wanted_bytes.min(most_bytes), "for {payload_bytes}");
             }
         })
@@ -283,7 +260,7 @@ mod tests {
         let shapes = [crate::message::field_bytes(payload_bytes).to_vec()];
         let mut sender = SpliceSender::new(server, &shapes, Layout::Heap).unwrap();
         // Root's pipe holds all of it, and this one 16 pieces.
-        fcntl_setpipe_size(&sender.writer, 16 * page_bytes()).unwrap();
+        fcntl_setpipe_size(&sender.feed.writer, 16 * page_bytes()).unwrap();
         let mut message = sender.message().unwrap();
         message.fill(3);
         message.stamp(4);
