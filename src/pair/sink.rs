@@ -49,7 +49,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// The peer of one connection, played by the thread that sends.
 #[derive(Debug)]
 pub(super) struct Injector {
-    connection: Arc<TcpStream>,
+    pub(super) connection: Arc<TcpStream>,
     /// Sends frames at the far end of the link, and hears none.
     packets: OwnedFd,
     direction: Direction,
@@ -89,8 +89,8 @@ impl Injector {
     }
 
     fn connect_one(sink: &Sink, options: &SocketOptions) -> Result<Self> {
-        let packets = packet_socket(sink.port_index())?;
-        let connection = repaired_connection(options, sink.mtu_bytes())?;
+        let packets = packet_socket(sink.port_index)?;
+        let connection = repaired_connection(options, sink.mtu_bytes)?;
         let from = match connection.local_addr().map_err(Error::call("getsockname(2)"))? {
             SocketAddr::V4(address) => address,
             SocketAddr::V6(_) => return Err(Error::Protocol("the sink's address is of IPv4".to_owned())),
@@ -113,10 +113,6 @@ impl Injector {
         // Opens the window, which no handshake has done.
         injector.acknowledge(true)?;
         Ok(injector)
-    }
-
-    pub(super) fn connection(&self) -> &Arc<TcpStream> {
-        &self.connection
     }
 
     /// Tries whether the kernel takes a frame in within the call that injects it, on the time of

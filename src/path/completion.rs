@@ -136,11 +136,11 @@ pub struct InFlight<B> {
     /// Sends that can be given back.
     done: VecDeque<u64>,
     /// How many sends are not given back.
-    held: usize,
+    pub(super) held: usize,
     /// Whether a notification came that fits no call. What it and later ones say may be of somebody
     /// else's calls.
     is_distrusted: bool,
-    pinned_bytes: usize,
+    pub(super) pinned_bytes: usize,
     pub counts: ZeroCopyCounts,
 }
 
@@ -180,18 +180,9 @@ impl<B> InFlight<B> {
         }
     }
 
-    /// How many sends are not given back.
-    pub(super) fn sends(&self) -> usize {
-        self.held
-    }
-
     /// How many zero-copy calls are outstanding.
     pub(super) fn open_calls(&self) -> u64 {
         self.counts.sends - self.counts.completions
-    }
-
-    pub(super) fn pinned_bytes(&self) -> usize {
-        self.pinned_bytes
     }
 
     /// Takes the buffers of the next send.

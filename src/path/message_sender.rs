@@ -265,7 +265,7 @@ impl Units {
             self.copies = unit.copies.take();
         }
         let place = unit.place;
-        self.places.items_mut()[place] = Some(unit);
+        self.places.items[place] = Some(unit);
     }
 
     /// Takes back what the queue has done with.
@@ -276,7 +276,7 @@ impl Units {
     }
 
     fn has(&self, place: usize) -> bool {
-        self.places.items()[place].is_some()
+        self.places.items[place].is_some()
     }
 }
 
@@ -380,7 +380,7 @@ impl<S: Socket> MessageSender<S> {
         let places = Ring::new(messages.into_iter().enumerate().map(unit).collect());
         Self {
             queue: queue.with_limits(usize::MAX, usize::MAX),
-            most_in_flight: places.items().len(),
+            most_in_flight: places.items.len(),
             ring: Units { places, is_shared: copies.is_some(), copies },
             ticket: None,
             mode,
@@ -392,7 +392,7 @@ impl<S: Socket> MessageSender<S> {
     /// Replaces how many messages may wait for their completions.
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
-        self.most_in_flight = messages.clamp(1, self.ring.places.items().len());
+        self.most_in_flight = messages.clamp(1, self.ring.places.items.len());
         self
     }
 
@@ -580,7 +580,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
 impl<S: Socket + Send> Observe for MessageSender<S> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.flush()?;
-        for unit in self.ring.places.items_mut().iter_mut().flatten() {
+        for unit in self.ring.places.items.iter_mut().flatten() {
             write(MessageMut::new(&mut unit.message));
         }
         Ok(())

@@ -54,7 +54,7 @@ impl Ring<Lengths> {
 
     fn messages(&self, layout: Layout) -> Vec<Message> {
         let message = |lengths: &Lengths| Message::with_field_bytes(&lengths.field_bytes, layout);
-        self.items().iter().map(message).collect()
+        self.items.iter().map(message).collect()
     }
 }
 

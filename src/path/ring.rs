@@ -8,7 +8,8 @@ use crate::message::{Message, MessageMut};
 /// send, or the one that was received last.
 #[derive(Debug)]
 pub(super) struct Ring<T> {
-    items: Vec<T>,
+    /// All, in the order in which they are sent.
+    pub(super) items: Vec<T>,
     current: usize,
     /// Whether the current one has been sent, or received.
     sent: bool,
@@ -59,16 +60,6 @@ impl<T> Ring<T> {
     /// Notes that the current one has been sent, or received.
     pub(super) fn mark_sent(&mut self) {
         self.sent = true;
-    }
-
-    /// All, in the order in which they are sent.
-    pub(super) fn items(&self) -> &[T] {
-        &self.items
-    }
-
-    /// As [`items`](Self::items), to write.
-    pub(super) fn items_mut(&mut self) -> &mut [T] {
-        &mut self.items
     }
 
     /// The largest of them, in bytes.

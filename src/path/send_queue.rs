@@ -333,8 +333,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
             return Some(Reason::TooLarge);
         }
         let would_be_pinned = if mode == Mode::ZeroCopy { of_bytes } else { 0 };
-        let is_full = self.in_flight.sends() >= self.most_in_flight
-            || self.in_flight.pinned_bytes() + would_be_pinned > self.most_pinned_bytes;
+        let is_full = self.in_flight.held >= self.most_in_flight
+            || self.in_flight.pinned_bytes + would_be_pinned > self.most_pinned_bytes;
         is_full.then_some(Reason::Full)
     }
 
@@ -546,12 +546,12 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// How many sends are not given back, copied ones that were not reaped among them.
     pub fn outstanding(&self) -> usize {
-        self.in_flight.sends()
+        self.in_flight.held
     }
 
     /// How many bytes the kernel may still read.
     pub fn pinned_bytes(&self) -> usize {
-        self.in_flight.pinned_bytes()
+        self.in_flight.pinned_bytes
     }
 
     /// What the kernel said of the zero-copy calls.

@@ -33,8 +33,10 @@ const BRIDGE: &str = "sink_b";
 #[derive(Debug)]
 pub struct Sink {
     netns: File,
-    port_index: i32,
-    mtu_bytes: u32,
+    /// The number of the interface at which frames that seem to come from the peer are sent.
+    pub port_index: i32,
+    /// The MTU of its link.
+    pub mtu_bytes: u32,
 }
 
 impl Sink {
@@ -96,18 +98,6 @@ impl Sink {
             let port_index = i32::try_from(port_index).unwrap_or(i32::MAX);
             Ok(Self { netns, port_index, mtu_bytes })
         })
-    }
-
-    /// The number of the interface at which frames that seem to come from the peer are sent.
-    #[must_use]
-    pub fn port_index(&self) -> i32 {
-        self.port_index
-    }
-
-    /// The MTU of its link.
-    #[must_use]
-    pub fn mtu_bytes(&self) -> u32 {
-        self.mtu_bytes
     }
 
     /// The end that connections leave by, as it is.

@@ -49,7 +49,7 @@ impl Instance<'_> {
         &mut self,
         trace: &mut Option<Frames>,
     ) -> Result<std::result::Result<Fragments, String>> {
-        let effective = self.testbed().effective();
+        let effective = self.testbed.effective();
         if self.has_client() && !effective.stays_in_memory() {
             // net:net_dev_start_xmit has what leaves by a card, and not its fragments.
             return Ok(Err("no tracepoint tells the fragments of what leaves by a network card".to_owned()));
@@ -102,7 +102,7 @@ impl Instance<'_> {
     /// A failed call.
     pub fn worked_out_fragments(&self) -> Result<std::result::Result<Fragments, String>> {
         let Some(end) = self.ends().first() else { return Ok(Err("a burst has failed".to_owned())) };
-        let offloads = self.testbed().effective().server_link.offloads.filter(|_| self.has_client());
+        let offloads = self.testbed.effective().server_link.offloads.filter(|_| self.has_client());
         if offloads.is_some_and(|port| !(port.scatter_gather && port.tcp_segmentation)) {
             return Ok(Err("the kernel cuts packets anew for a port without these offloads".to_owned()));
         }

@@ -13,7 +13,7 @@ use crate::sample::{Seen, SideReport};
 
 /// One life of a case's pairs. Dropped, or failed, it closes the connections.
 pub struct Instance<'testbed> {
-    testbed: &'testbed Testbed,
+    pub(super) testbed: &'testbed Testbed,
     /// What the client knows it by; none where there is no client.
     token: Option<Token>,
     case: Case,
@@ -60,10 +60,6 @@ impl<'testbed> Instance<'testbed> {
         let lies_at = |end: &SharedEnd<Sending>| locked(end).state.lies_at;
         let addresses: Vec<usize> = ends.iter().filter_map(lies_at).collect();
         on_huge_pages(&addresses).map(Some).map_err(Error::call("open(2) of /proc/self/smaps"))
-    }
-
-    pub(super) fn testbed(&self) -> &'testbed Testbed {
-        self.testbed
     }
 
     /// Whether somebody receives.

@@ -36,7 +36,7 @@ impl Testbed {
         let mut inner = self.inner.borrow_mut();
         let sink = inner.sink(&self.setup)?;
         let injectors = Injector::connect(sink, &self.setup.socket, 1)?;
-        let connection = injectors[0].connection();
+        let connection = &injectors[0].connection;
         Ok(SinkLink {
             interface: sink.interface()?,
             peer: Sink::NOBODY_ADDRESS,
@@ -76,7 +76,7 @@ impl Testbed {
         let Inner { threads, client_process, .. } = inner;
         let connections = injectors.into_iter().map(|injector| {
             let injector = Arc::new(injector);
-            (Arc::clone(injector.connection()), Some(injector))
+            (Arc::clone(&injector.connection), Some(injector))
         });
         let watch = Arc::clone(&client_process.watch);
         self.make_ends(threads, &watch, case, fault, connections).map_err(|error| cause_of(error, &watch))
@@ -169,12 +169,12 @@ fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Wat
         Extent::Messages(messages) => Until::Messages(messages),
         Extent::Time(duration) => Until::Elapsed(duration),
     };
-    let before = Counted::read(injector.connection(), sender);
+    let before = Counted::read(&injector.connection, sender);
     gate.pass(watch)?;
     let mut report = metered(&mut end.counting, || {
         send_messages(injector, sender, case, mode, next_sequence, (until, each))
     })?;
-    before.report(injector.connection(), sender, case, &mut report);
+    before.report(&injector.connection, sender, case, &mut report);
     if !injector.is_in_cpu_time {
         report.cpu_untold = Some(SinkLink::CPU_TIME_IS_NOT_TOLD.to_owned());
     }
@@ -223,7 +223,7 @@ fn send_messages(
     loop {
         if case.workload == Workload::Rr {
             injector.request(1)?;
-            receive_request(injector.connection())?;
+            receive_request(&injector.connection)?;
         }
         for _ in 0..at_a_time {
             send_message(sender, mode, *next_sequence)?;
@@ -265,7 +265,7 @@ pub(super) fn injection_ns(injector: &Injector) -> Result<f64> {
     let start_ns = monotonic_ns()?;
     for _ in 0..TIMES {
         injector.request(1)?;
-        receive_request(injector.connection())?;
+        receive_request(&injector.connection)?;
         injector.acknowledge(true)?;
     }
     Ok((monotonic_ns()? - start_ns) as f64 / f64::from(TIMES))

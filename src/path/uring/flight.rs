@@ -32,8 +32,8 @@ pub(super) struct Flight {
     /// By message: its sends that are not over, and one for each time that it is gathered and not
     /// yet sent whole.
     holds: Box<[u32]>,
-    /// Sends without an answer.
-    unanswered: usize,
+    /// How many sends have no answer yet.
+    pub(super) unanswered: usize,
     /// Sends that ended without a word of a notification, and have had none.
     unannounced: u64,
     pub(super) counts: ZeroCopyCounts,
@@ -71,11 +71,6 @@ impl Flight {
     /// Whether the kernel may still read anything.
     pub(super) fn any_open(&self) -> bool {
         self.first < self.next
-    }
-
-    /// How many answers are to come.
-    pub(super) fn unanswered(&self) -> usize {
-        self.unanswered
     }
 
     /// The number of the next send.
@@ -319,7 +314,7 @@ mod tests {
                 let counts = flight.counts;
                 prop_assert_eq!((counts.sends, counts.completions, counts.copied), (whole, whole, whole));
                 prop_assert_eq!((counts.sent_bytes, counts.copied_bytes), (80 * whole, 80 * whole));
-                prop_assert_eq!(flight.unanswered(), 0);
+                prop_assert_eq!(flight.unanswered, 0);
             }
         }
     }

@@ -317,7 +317,7 @@ impl<S: Socket> UringSender<S> {
     pub fn new(socket: S, messages: Vec<Message>, operation: Operation, handover: Handover) -> Result<Self> {
         let ring = Ring::new(messages);
         if let Some(registered) = operation.registered() {
-            let mut slices = ring.items().iter().flat_map(Message::io_slices);
+            let mut slices = ring.items.iter().flat_map(Message::io_slices);
             if !slices.all(|slice| registered.holds(slice)) {
                 return Err(Error::refused(
                     "io_uring_register(2) IORING_REGISTER_BUFFERS",
@@ -328,12 +328,12 @@ impl<S: Socket> UringSender<S> {
             }
             let has_one_field =
                 |message: &Message| message.io_slices().iter().filter(|slice| !slice.is_empty()).count() <= 1;
-            let is_vectored = !ring.items().iter().all(has_one_field);
+            let is_vectored = !ring.items.iter().all(has_one_field);
             support::check(if is_vectored { Need::RegisteredFields } else { Need::UsageReport })?;
         } else if operation.is_zero_copy() {
             support::check(Need::UsageReport)?;
         }
-        let completions = (2 * ring.items().len()).clamp(2 * MOST_GATHERED, MOST_COMPLETIONS);
+        let completions = (2 * ring.items.len()).clamp(2 * MOST_GATHERED, MOST_COMPLETIONS);
         let sizes = (MOST_GATHERED, completions);
         let queues = KernelQueues::new(socket.descriptor(), sizes, handover, operation.registered())?;
         let is_stacked = queues.stacks_notifications();
@@ -346,7 +346,7 @@ impl<S: Socket> UringSender<S> {
 impl<S: Socket, Q: Queues> UringSender<S, Q> {
     fn with_queues(socket: S, ring: Ring<Message>, operation: Operation, queues: Q) -> Result<Self> {
         let is_attended = attend(&socket, false)?.is_some();
-        let messages = ring.items().len();
+        let messages = ring.items.len();
         let longest_bytes = ring.largest_bytes(Message::payload_bytes);
         let most_gathered = MOST_GATHERED.min(messages);
         let packed_bytes = match operation {
@@ -380,7 +380,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     /// Replaces the number of messages that may be in flight.
     #[must_use]
     pub fn with_most_in_flight(mut self, messages: usize) -> Self {
-        self.most_in_flight = messages.clamp(1, self.ring.items().len());
+        self.most_in_flight = messages.clamp(1, self.ring.items.len());
         self
     }
 
@@ -467,17 +467,17 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             let handed_over = self.queues.hand_over();
             Self::entered(handed_over)
         } else {
-            self.enter(self.flight.unanswered(), FIRST_WAIT.min(self.wait_limit))
+            self.enter(self.flight.unanswered, FIRST_WAIT.min(self.wait_limit))
         };
         let mut progressed = self.reap()?;
-        if self.flight.unanswered() == 0 {
+        if self.flight.unanswered == 0 {
             return Ok(());
         }
         let mut patience = Patience::new(Interest::Writable, self.wait_limit);
-        while self.flight.unanswered() > 0 {
+        while self.flight.unanswered > 0 {
             result?;
             let timeout = patience.next(&self.socket, progressed)?;
-            result = self.enter(self.flight.unanswered(), timeout);
+            result = self.enter(self.flight.unanswered, timeout);
             progressed = self.reap()?;
         }
         Ok(())
@@ -575,7 +575,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             *blocked = None;
             wait.progress(&self.socket, self.operation.call(), Ok(taken))?;
             if self.operation != Operation::Send {
-                self.lent.fields[place].describe_rest(&self.ring.items()[message], taken_bytes);
+                self.lent.fields[place].describe_rest(&self.ring.items[message], taken_bytes);
             }
             return Ok(());
         }
@@ -698,7 +698,7 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
         let message = self.ring.place();
         // Sent twice without `message()` in between, the first must be through. After an error, all
         // must be, and what is gathered may be as much as there is room for.
-        if !self.flight.is_free(message) || self.flight.unanswered() > 0 || self.is_full() {
+        if !self.flight.is_free(message) || self.flight.unanswered > 0 || self.is_full() {
             self.submit()?;
             self.reap_until(|flight| flight.is_free(message))?;
         }
