@@ -17,7 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Domain;
 
 use super::control::{Description, ToClient, ToServer, greeting, write_frame};
-use super::fault::FaultyReceiver;
+use super::fault::Faulty;
 use super::options::effective;
 use super::peer::Peer;
 use super::recorder::Recorder;
@@ -142,7 +142,7 @@ impl Receiving {
         let mut receiver = path::receiver(receiver, path, socket, &messages, layout)?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
-            receiver = Box::new(FaultyReceiver { inner: receiver, connection, fault, message: 0 });
+            receiver = Box::new(Faulty { inner: receiver, connection, fault, message: 0 });
         }
         self.receiver = Some(receiver);
         Ok(())

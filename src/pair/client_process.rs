@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -106,21 +106,31 @@ impl ClientProcess {
         sent.map_err(|error| self.root_cause(error))
     }
 
+    /// What has come within so long: a frame, or the news that something went wrong.
+    fn hear(&self, within: Duration) -> Option<Result<ToServer>> {
+        match self.supervisor.frames.recv_timeout(within) {
+            Ok(ToServer::Failed { cause, .. }) => {
+                // The supervisor has reported the same cause, unless it is an echo: it is reported
+                // once.
+                drop(self.watch.take_cause());
+                Some(Err(Error::Peer { side: Side::Client, cause }))
+            }
+            Ok(frame) => Some(Ok(frame)),
+            Err(RecvTimeoutError::Timeout) => self.watch.take_cause().map(Err),
+            Err(RecvTimeoutError::Disconnected) => {
+                Some(Err(Error::PeerGone { side: Side::Client, how: String::new() }))
+            }
+        }
+    }
+
     /// What has gone wrong since the client was asked for something; none so far.
     pub(super) fn trouble(&mut self) -> Option<Error> {
-        match self.supervisor.frames.try_recv() {
-            Ok(ToServer::Failed { cause, .. }) => {
-                drop(self.watch.take_cause());
-                Some(Error::Peer { side: Side::Client, cause })
-            }
+        match self.hear(Duration::ZERO)? {
             Ok(frame) => {
                 self.early = Some(frame);
                 None
             }
-            Err(TryRecvError::Empty) => self.watch.take_cause(),
-            Err(TryRecvError::Disconnected) => {
-                Some(Error::PeerGone { side: Side::Client, how: String::new() })
-            }
+            Err(error) => Some(error),
         }
     }
 
@@ -131,28 +141,16 @@ impl ClientProcess {
         }
         let deadline = Instant::now() + ANSWER_LIMIT;
         let error = loop {
-            match self.supervisor.frames.recv_timeout(Duration::from_millis(200)) {
-                Ok(ToServer::Failed { cause, .. }) => {
-                    // The supervisor has reported the same cause, unless it is an echo: it is
-                    // reported once.
-                    drop(self.watch.take_cause());
-                    break Error::Peer { side: Side::Client, cause };
-                }
-                Ok(frame) => return Ok(frame),
-                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
-                    let waiting_for = "answer from the client process";
+            match self.hear(Duration::from_millis(200)) {
+                Some(Ok(frame)) => return Ok(frame),
+                Some(Err(error)) => break error,
+                None if Instant::now() > deadline => {
                     // It is not asked for anything again.
                     self.kill();
-                    break self.with_what_was_said(Error::deadline(waiting_for, ANSWER_LIMIT));
+                    let error = Error::deadline("answer from the client process", ANSWER_LIMIT);
+                    break self.with_what_was_said(error);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some(cause) = self.watch.take_cause() {
-                        break cause;
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    break Error::PeerGone { side: Side::Client, how: String::new() };
-                }
+                None => {}
             }
         };
         Err(self.root_cause(error))

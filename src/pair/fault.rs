@@ -78,15 +78,15 @@ impl Fault {
     }
 }
 
-/// Wraps a sender.
-pub(super) struct FaultySender {
-    pub(super) inner: Box<dyn Observe>,
+/// Wraps a path's half.
+pub(super) struct Faulty<P: ?Sized> {
+    pub(super) inner: Box<P>,
     pub(super) connection: Arc<TcpStream>,
     pub(super) fault: Fault,
     pub(super) message: u64,
 }
 
-impl SendMessage for FaultySender {
+impl SendMessage for Faulty<dyn Observe> {
     fn message(&mut self) -> Result<MessageMut<'_>> {
         self.inner.message()
     }
@@ -125,7 +125,7 @@ impl SendMessage for FaultySender {
     }
 }
 
-impl Observe for FaultySender {
+impl Observe for Faulty<dyn Observe> {
     fn prepare(&mut self, write: &mut dyn FnMut(MessageMut<'_>)) -> Result<()> {
         self.inner.prepare(write)
     }
@@ -147,15 +147,7 @@ impl Observe for FaultySender {
     }
 }
 
-/// Wraps a receiver.
-pub(super) struct FaultyReceiver {
-    pub(super) inner: Box<dyn ReceiveMessage>,
-    pub(super) connection: Arc<TcpStream>,
-    pub(super) fault: Fault,
-    pub(super) message: u64,
-}
-
-impl ReceiveMessage for FaultyReceiver {
+impl ReceiveMessage for Faulty<dyn ReceiveMessage> {
     fn receive(&mut self) -> Result<()> {
         if self.message == self.fault.at_message {
             self.fault.strike(&self.connection)?;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::event::Reading;
 use crate::fragments::Place;
 use crate::message::Pages;
-use crate::pair::fault::FaultySender;
+use crate::pair::fault::Faulty;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
 use crate::pair::threads::{SharedEnd, locked};
@@ -91,7 +91,7 @@ impl Sending {
         })?;
         if let Some(fault) = self.fault {
             let connection = Arc::clone(&self.connection);
-            sender = Box::new(FaultySender { inner: sender, connection, fault, message: 0 });
+            sender = Box::new(Faulty { inner: sender, connection, fault, message: 0 });
         }
         self.sender = Some(sender);
         Ok(())
