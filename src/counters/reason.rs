@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nix::errno::Errno;
 use once_cell::sync::OnceCell;
 
 use super::Pmus;
@@ -83,8 +84,8 @@ pub fn explain(refusal: &Refusal) -> String {
                                     it: start the container with `--security-opt seccomp=unconfined`"
                 .to_owned()
         }
-        (Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV), source) => {
-            let errno = errno_name(*errno);
+        (Some(errno @ (libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV)), source) => {
+            let errno = format!("{:?}", Errno::from_raw(*errno));
             match (source, machine) {
                 // The kernel's table of cache events has none of the last level for these CPUs
                 // (amd_hw_cache_event_ids_f17h in arch/x86/events/amd/core.c).
@@ -117,15 +118,6 @@ pub fn explain(refusal: &Refusal) -> String {
         (Some(errno), _) => {
             format!("perf_event_open(2): {}", std::io::Error::from_raw_os_error(*errno))
         }
-    }
-}
-
-fn errno_name(errno: Option<i32>) -> &'static str {
-    match errno {
-        Some(libc::ENOENT) => "ENOENT",
-        Some(libc::EOPNOTSUPP) => "EOPNOTSUPP",
-        Some(libc::ENODEV) => "ENODEV",
-        _ => "refused",
     }
 }
 

@@ -34,53 +34,37 @@ pub(crate) fn memory_left_bytes(root: &Path) -> Result<Option<u64>> {
 
 /// What `look` finds in each of the process's cgroups in which `controller` may have a limit.
 fn found<T>(root: &Path, controller: &str, look: fn(&Folder) -> Result<Option<T>>) -> Result<Vec<T>> {
-    let folders = Hierarchy::of(root, controller)?.into_iter().flat_map(Hierarchy::folders);
-    folders.filter_map(|folder| look(&folder).transpose()).collect()
+    folders(root, controller)?.iter().filter_map(|folder| look(folder).transpose()).collect()
 }
 
-/// One mounted tree of cgroups, and the process's place in it.
-struct Hierarchy {
-    version: u8,
-    /// From the process's cgroup up to the mount point.
-    folders: Vec<PathBuf>,
-}
-
-impl Hierarchy {
-    /// Those in which `controller` may have a limit: version 2's, and version 1's that has the
-    /// controller.
-    fn of(root: &Path, controller: &str) -> Result<Vec<Self>> {
-        let read = |path: &str| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
-        let (cgroups, mounts) = (read("proc/self/cgroup")?, read("proc/self/mountinfo")?);
-        let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
-        let has = |list: &str| list.split(',').any(|name| name == controller);
-        // Each line is ID:CONTROLLERS:PATH. See cgroups(7).
-        let hierarchy = |line: &str| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            let version = match controllers {
-                "" => 2,
-                list if has(list) => 1,
-                _ => return None,
-            };
-            let fits = |mount: &&Mount| match version {
-                2 => mount.kind == "cgroup2",
-                _ => mount.kind == "cgroup" && has(mount.options),
-            };
-            let mount = mounts.iter().find(fits)?;
-            let top = root.join(mount.point.trim_start_matches('/'));
-            // A container may see its own cgroup at the mount point, under a path that it cannot
-            // see.
-            let below = Path::new(path).strip_prefix(mount.root).unwrap_or(Path::new(""));
-            let own = top.join(below);
-            let folders = own.ancestors().take_while(|folder| folder.starts_with(&top));
-            Some(Self { version, folders: folders.map(Path::to_owned).collect() })
+/// The process's cgroups in which `controller` may have a limit, each from its own up to the mount
+/// point: version 2's, and version 1's that has the controller.
+fn folders(root: &Path, controller: &str) -> Result<Vec<Folder>> {
+    let read = |path: &str| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
+    let (cgroups, mounts) = (read("proc/self/cgroup")?, read("proc/self/mountinfo")?);
+    let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
+    let has = |list: &str| list.split(',').any(|name| name == controller);
+    // Each line is ID:CONTROLLERS:PATH. See cgroups(7).
+    let hierarchy = |line: &str| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let version = match controllers {
+            "" => 2,
+            list if has(list) => 1,
+            _ => return None,
         };
-        Ok(cgroups.lines().filter_map(hierarchy).collect())
-    }
-
-    fn folders(self) -> impl Iterator<Item = Folder> {
-        let version = self.version;
-        self.folders.into_iter().map(move |path| Folder { version, path })
-    }
+        let fits = |mount: &&Mount| match version {
+            2 => mount.kind == "cgroup2",
+            _ => mount.kind == "cgroup" && has(mount.options),
+        };
+        let mount = mounts.iter().find(fits)?;
+        let top = root.join(mount.point.trim_start_matches('/'));
+        // A container may see its own cgroup at the mount point, under a path that it cannot see.
+        let below = Path::new(path).strip_prefix(mount.root).unwrap_or(Path::new(""));
+        let own = top.join(below);
+        let folders = own.ancestors().take_while(|folder| folder.starts_with(&top));
+        Some(folders.map(|path| Folder { version, path: path.to_owned() }).collect::<Vec<_>>())
+    };
+    Ok(cgroups.lines().filter_map(hierarchy).flatten().collect())
 }
 
 /// A line of [`mountinfo`](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html).

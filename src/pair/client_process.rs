@@ -239,8 +239,13 @@ pub fn remove_peers_program(peer: &Peer) -> Result<()> {
     let mut client_process = ClientProcess::open(&Client::Peer(peer.clone()))?;
     match client_process.ask(&ToClient::RemoveProgram)? {
         ToServer::Removed => Ok(()),
-        _ => Err(Error::Protocol("the client sent another answer than the one that was expected".to_owned())),
+        _ => Err(out_of_turn()),
     }
+}
+
+/// The client has answered something else than what it was asked.
+pub(super) fn out_of_turn() -> Error {
+    Error::Protocol("the client sent another answer than the one that was expected".to_owned())
 }
 
 impl Drop for ClientProcess {

@@ -3,6 +3,7 @@
 //!
 //! Each function looks in the namespace that the calling thread is in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -122,22 +123,19 @@ fn packet_sockets(device: Option<&str>) -> Result<Vec<CopyCause>> {
     // Not /proc/net, which shows the namespace of the process's first thread.
     let text = fs::read_to_string("/proc/thread-self/net/packet")
         .map_err(Error::call("open(2) of /proc/thread-self/net/packet"))?;
-    let listening = listening_sockets(&text);
-    let mut causes: Vec<CopyCause> = Vec::new();
     let index = device.map(if_nametoindex).transpose().map_err(Error::call("if_nametoindex(3)"))?;
-    let mut indices: Vec<u32> = listening.iter().map(|socket| socket.index).collect();
-    indices.sort_unstable();
-    indices.dedup();
-    for on in indices.into_iter().filter(|&on| on == 0 || index.is_none_or(|index| index == on)) {
-        let inodes: Vec<u64> =
-            listening.iter().filter(|socket| socket.index == on).map(|socket| socket.inode).collect();
-        causes.push(CopyCause::PacketSocket {
-            device: (on != 0).then(|| name_of(on)),
-            sockets: inodes.len(),
-            owners: owners(&inodes),
-        });
+    let mut heard: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for Listening { index: on, inode } in listening_sockets(&text) {
+        if on == 0 || index.is_none_or(|index| index == on) {
+            heard.entry(on).or_default().push(inode);
+        }
     }
-    Ok(causes)
+    let cause = |(on, inodes): (u32, Vec<u64>)| CopyCause::PacketSocket {
+        device: (on != 0).then(|| name_of(on)),
+        sockets: inodes.len(),
+        owners: owners(&inodes),
+    };
+    Ok(heard.into_iter().map(cause).collect())
 }
 
 fn name_of(index: u32) -> String {

@@ -46,25 +46,20 @@ pub fn check(topology: &Topology, mtu_bytes: Option<u32>) -> Result<()> {
         netns::check_exists(server)?;
         netns::check_exists(client)?;
     }
-    match (topology, mtu_bytes) {
-        (_, None) => Ok(()),
-        (Topology::Anonymous, Some(bytes)) if MTU_BYTES.contains(&bytes) => Ok(()),
-        (Topology::Anonymous, Some(bytes)) => Err(Error::Setting(format!(
-            "MTU {bytes} is out of range: {} to {} bytes",
-            MTU_BYTES.start(),
-            MTU_BYTES.end()
-        ))),
-        (Topology::Named { .. }, Some(_)) => Err(Error::Setting(
-            "the MTU of lasting namespaces is set where they are made: netns-setup.sh up --mtu BYTES"
-                .to_owned(),
-        )),
-        (Topology::Loopback, Some(_)) => {
-            Err(Error::Setting("loopback's MTU belongs to the machine and is left alone".to_owned()))
+    let Some(bytes) = mtu_bytes else { return Ok(()) };
+    let why_not = match topology {
+        Topology::Anonymous if MTU_BYTES.contains(&bytes) => return Ok(()),
+        Topology::Anonymous => {
+            let (least, most) = (MTU_BYTES.start(), MTU_BYTES.end());
+            return Err(Error::Setting(format!("MTU {bytes} is out of range: {least} to {most} bytes")));
         }
-        (Topology::Peer, Some(_)) => Err(Error::Setting(
-            "the MTU of the link to a peer belongs to the machines and is left alone".to_owned(),
-        )),
-    }
+        Topology::Named { .. } => {
+            "the MTU of lasting namespaces is set where they are made: netns-setup.sh up --mtu BYTES"
+        }
+        Topology::Loopback => "loopback's MTU belongs to the machine and is left alone",
+        Topology::Peer => "the MTU of the link to a peer belongs to the machines and is left alone",
+    };
+    Err(Error::Setting(why_not.to_owned()))
 }
 
 /// Moves the calling thread, and the threads that it makes later, to where `side` runs. For good.

@@ -19,13 +19,12 @@ fn path(name: &str) -> PathBuf {
 
 pub(super) fn check_exists(name: &str) -> Result<()> {
     let path = path(name);
-    match fs::metadata(&path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::Setting(format!(
+    fs::metadata(&path).map(drop).map_err(|error| {
+        Error::Setting(format!(
             "network namespace {name:?}: {}: {error}: make the lasting pair with `sudo ./netns-setup.sh up`",
             path.display()
-        ))),
-    }
+        ))
+    })
 }
 
 pub(super) fn enter_named(name: &str) -> Result<()> {

@@ -11,13 +11,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Domain;
 
-use super::out_of_turn;
 use crate::case::MAX_THREADS;
 use crate::deadlines::{ACCEPT_LIMIT, HELLO_LIMIT};
-use crate::environment::EffectiveSocket;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::pair::options::effective;
+use crate::pair::client_process::out_of_turn;
 use crate::pair::{Hello, SocketOptions, Token};
 
 /// How often it is looked after whether the client still tries.
@@ -53,11 +51,6 @@ impl Listener {
         let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
         socket.listen(backlog).map_err(Error::call("listen(2)"))?;
         Ok(Self(socket.into()))
-    }
-
-    /// What a data socket gets.
-    pub(super) fn effective(address: SocketAddr, options: &SocketOptions) -> Result<EffectiveSocket> {
-        effective(&options.socket(Domain::for_address(address))?)
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr> {

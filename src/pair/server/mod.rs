@@ -12,11 +12,13 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use socket2::Domain;
+
 pub use self::instance::Instance;
-use self::listener::Listener;
 use self::sending::{Sending, connections_of};
-use super::client_process::ClientProcess;
+use super::client_process::{ClientProcess, out_of_turn};
 use super::control::{Description, ToClient, ToServer};
+use super::options::effective;
 use super::peer::{Client, Peer, ServerAddress};
 use super::sink::Injector;
 use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined};
@@ -145,10 +147,9 @@ impl Testbed {
             _ => 0,
         };
         let address = SocketAddr::from((server_link.address, port));
-        let server_socket = Listener::effective(address, socket)?;
-        let topology = topology.clone();
+        let server_socket = effective(&socket.socket(Domain::for_address(address))?)?;
         let effective = Effective {
-            topology,
+            topology: topology.clone(),
             cpus,
             server_link,
             client_link,
@@ -328,10 +329,6 @@ impl Testbed {
     pub fn fail_next_unpin(&self) {
         self.unpin_fails.set(true);
     }
-}
-
-fn out_of_turn() -> Error {
-    Error::Protocol("the client sent another answer than the one that was expected".to_owned())
 }
 
 /// The two ends of the way to a peer's client: the server's address is the one that was given, or
