@@ -4,13 +4,13 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use rustix::pipe::SpliceFlags;
 
@@ -70,32 +70,14 @@ pub enum Readiness {
 /// Room in which a socket's pages are mapped, to read.
 #[derive(Debug)]
 pub struct Mapping {
-    start: *mut u8,
-    bytes: usize,
+    pub(super) start: *mut u8,
+    pub(super) bytes: usize,
 }
 
 // SAFETY: the mapping is this value's alone, wherever it is used.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `fd`, or nothing.
-    pub(crate) fn of(fd: Option<BorrowedFd<'_>>, bytes: usize) -> io::Result<Self> {
-        let bytes = bytes.max(1);
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start = unsafe {
-            match fd {
-                Some(fd) => mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, fd, 0)?,
-                None => mmap_anonymous(
-                    ptr::null_mut(),
-                    bytes,
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::PRIVATE,
-                )?,
-            }
-        };
-        Ok(Self { start: start.cast(), bytes })
-    }
-
     /// Its first byte.
     #[must_use]
     pub fn start(&self) -> *mut u8 {
@@ -116,11 +98,11 @@ impl Drop for Mapping {
 #[repr(C)]
 pub struct MappedReceive {
     /// Where pages are to be mapped.
-    address: u64,
+    pub(super) address: u64,
     /// In: how many bytes at the most. Out: how many were mapped.
-    length: u32,
+    pub(super) length: u32,
     /// Out: how many bytes come next that have to be copied.
-    recv_skip_hint: u32,
+    pub(super) recv_skip_hint: u32,
 }
 
 impl MappedReceive {
@@ -134,12 +116,6 @@ impl MappedReceive {
         }
     }
 
-    /// Where pages are to be mapped.
-    #[must_use]
-    pub fn start(&self) -> u64 {
-        self.address
-    }
-
     /// Before the call, how many bytes may be mapped; after it, how many were.
     #[must_use]
     pub fn mapped_bytes(&self) -> usize {
@@ -150,13 +126,6 @@ impl MappedReceive {
     #[must_use]
     pub fn bytes_to_copy(&self) -> usize {
         self.recv_skip_hint as usize
-    }
-
-    /// Answers, in a test.
-    #[cfg(test)]
-    pub(super) fn answer(&mut self, mapped_bytes: usize, bytes_to_copy: usize) {
-        self.length = u32::try_from(mapped_bytes).expect("few bytes");
-        self.recv_skip_hint = u32::try_from(bytes_to_copy).expect("few bytes");
     }
 }
 
@@ -252,7 +221,11 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno.
     fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        Mapping::of(Some(self.stream().as_fd()), bytes)
+        let bytes = bytes.max(1);
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start =
+            unsafe { mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, self.stream(), 0)? };
+        Ok(Mapping { start: start.cast(), bytes })
     }
 
     /// `getsockopt(2)` with `TCP_ZEROCOPY_RECEIVE`: maps received pages; never blocks.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{ptr, slice};
 
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
 use crate::case::Layout;
 use crate::message::{Message, MessageMut, page_bytes};
 use crate::path::completion::{Notification, control_message, parse};
@@ -258,7 +260,11 @@ impl Socket for Script {
     }
 
     fn map_received(&self, bytes: usize) -> io::Result<Mapping> {
-        Mapping::of(None, bytes)
+        let bytes = bytes.max(1);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE)? };
+        Ok(Mapping { start: start.cast(), bytes })
     }
 
     // SAFETY: unsafe by the trait, whose promise the caller keeps.
@@ -270,10 +276,11 @@ impl Socket for Script {
         let mapped_bytes = pages * page_bytes();
         assert!(mapped_bytes <= asked_bytes, "the script maps no more than was asked for");
         let bytes: Vec<u8> = state.incoming.drain(..mapped_bytes).collect();
-        let start = ptr::with_exposed_provenance_mut(usize::try_from(request.start()).expect("an address"));
+        let start = ptr::with_exposed_provenance_mut(usize::try_from(request.address).expect("an address"));
         // SAFETY: the request names so many bytes of a mapping that is the caller's, and anonymous.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, mapped_bytes) };
-        request.answer(mapped_bytes, to_copy);
+        request.length = u32::try_from(mapped_bytes).expect("few bytes");
+        request.recv_skip_hint = u32::try_from(to_copy).expect("few bytes");
         Ok(())
     }
 
