@@ -170,12 +170,9 @@ impl Files {
     }
 
     fn mitigations(&self) -> Result<Finding> {
-        let mut active = Vec::new();
-        for path in file::entries(&self.path("/sys/devices/system/cpu/vulnerabilities"))? {
-            if file::read(&path)?.is_some_and(|text| text.starts_with("Mitigation")) {
-                active.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
-            }
-        }
+        let mut found = host::vulnerabilities(&self.root)?;
+        found.retain(|_, state| state.starts_with("Mitigation"));
+        let active: Vec<String> = found.into_keys().collect();
         Ok(Finding::ok(match &active[..] {
             [] => "none active".to_owned(),
             active => format!("active, and part of the cost of every system call: {}", active.join(", ")),

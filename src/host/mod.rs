@@ -12,4 +12,4 @@ pub use crate::pinning::{has_capability, memlock, memlock_bytes, sysctl};
 pub use machine::{available_memory_bytes, is_virtual_machine, pinnable_bytes, soft};
 pub(crate) use machine::{forbids_user_namespaces, with_limit_remedy};
 pub use surroundings::{boot_id, host_name, machine};
-pub(crate) use surroundings::{max_skb_frags, smt};
+pub(crate) use surroundings::{max_skb_frags, smt, vulnerabilities};

@@ -47,21 +47,30 @@ fn tuning(root: &Path) -> Result<Tuning> {
     let mode = file::read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"))?;
     // All that there are, and the one that holds in brackets.
     let mode = mode.and_then(|text| Some(text.split_once('[')?.1.split_once(']')?.0.to_owned()));
-    let mut vulnerabilities = BTreeMap::new();
-    for path in file::entries(&root.join("sys/devices/system/cpu/vulnerabilities"))? {
-        if let (Some(name), Some(text)) = (path.file_name(), file::read(&path)?) {
-            vulnerabilities.insert(name.to_string_lossy().into_owned(), text);
-        }
-    }
     Ok(Tuning {
         transparent_huge_pages: mode,
         glibc_tunables: std::env::var("GLIBC_TUNABLES").ok(),
         governors: each_once(below("sys/devices/system/cpu", "cpufreq/scaling_governor")?)?,
-        vulnerabilities,
+        vulnerabilities: vulnerabilities(root)?,
         iommu: each_once(below("sys/kernel/iommu_groups", "type")?)?,
         most_fragments: file::most_fragments(root, rustix::param::page_size() as u64)?,
         max_skb_frags: max_skb_frags()?,
     })
+}
+
+/// What the kernel says of each vulnerability of the CPUs, by its name; read from the files below
+/// `root`.
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn vulnerabilities(root: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for path in file::entries(&root.join("sys/devices/system/cpu/vulnerabilities"))? {
+        if let (Some(name), Some(text)) = (path.file_name(), file::read(&path)?) {
+            found.insert(name.to_string_lossy().into_owned(), text);
+        }
+    }
+    Ok(found)
 }
 
 /// `net.core.max_skb_frags`, which is the same for the whole machine and shown in its first network

@@ -64,6 +64,7 @@ pub use error::{CompletionError, Error, Result};
 pub use file::FileSender;
 pub use mapped::MappedReceiver;
 pub use message_sender::MessageSender;
+pub use receipt::PageSender;
 pub use receivers::MessageReceiver;
 pub use send_queue::{Copying, Mode, Progress, Reason, Refused, SendQueue, leaked_bytes};
 pub use socket::{Interest, Readiness, Socket};
