@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Throughput;
-use sendpath::case::{Case, ChartAxis, Matrix};
+use sendpath::case::Case;
 use sendpath::event::Event;
+use support::charts::{ChartAxis, Charts};
 use support::events::counted;
 use support::{Pairs, Sampling};
 
@@ -22,15 +23,15 @@ const EVENTS: [Event; 1] = [Event::Cycles];
 const SAMPLING: Sampling = Sampling { visits: 10, time: Duration::from_millis(120), resamples: 5_000 };
 
 fn main() -> ExitCode {
-    support::main([Matrix::by_size(), Matrix::by_threads()], |pairs, matrices| {
+    support::main([Charts::by_size(), Charts::by_threads()], |pairs, all_charts| {
         for (event, meter) in pairs.open_events(&EVENTS) {
             let metric = event.to_string();
             let mut criterion = pairs.criterion(SAMPLING, meter.clone());
             pairs.record_or_check_baseline(&metric);
-            for matrix in matrices {
-                let per_byte = |case: &Case| (matrix.x == ChartAxis::PayloadBytes).then(|| bytes(case));
-                for group in Pairs::groups(&metric, matrix) {
-                    pairs.bench_group(&mut criterion, &counted(event, &meter), matrix.x, &group, per_byte);
+            for charts in all_charts {
+                let per_byte = |case: &Case| (charts.x == ChartAxis::PayloadBytes).then(|| bytes(case));
+                for group in Pairs::groups(&metric, charts) {
+                    pairs.bench_group(&mut criterion, &counted(event, &meter), charts.x, &group, per_byte);
                 }
             }
             criterion.final_summary();

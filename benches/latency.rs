@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
-use sendpath::case::Matrix;
+use support::charts::Charts;
 use support::{Pairs, Sampling, iterations_of, timed};
 
 /// Short, since there are many cases. What one run cannot settle, a longer one does:
@@ -18,14 +18,14 @@ use support::{Pairs, Sampling, iterations_of, timed};
 const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(640), resamples: 20_000 };
 
 fn main() -> ExitCode {
-    support::main([Matrix::by_threads()], |pairs, matrices| {
+    support::main([Charts::by_threads()], |pairs, all_charts| {
         let mut criterion = pairs.criterion(SAMPLING, WallTime);
         pairs.record_or_check_baseline("latency");
         // Each on its own pair.
         let round_trips = timed("rtt", |sample| sample.message_ns() * iterations_of(sample));
-        for matrix in matrices {
-            for group in Pairs::groups("latency", matrix) {
-                pairs.bench_group(&mut criterion, &round_trips, matrix.x, &group, |_| None);
+        for charts in all_charts {
+            for group in Pairs::groups("latency", charts) {
+                pairs.bench_group(&mut criterion, &round_trips, charts.x, &group, |_| None);
             }
         }
         criterion.final_summary();

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use criterion::Throughput;
 use criterion::measurement::WallTime;
-use sendpath::case::{Case, Matrix};
+use sendpath::case::Case;
+use support::charts::Charts;
 use support::{Pairs, Sampling, timed};
 
 /// Short, since there are many cases. What one run cannot settle, a longer one does:
@@ -18,16 +19,16 @@ use support::{Pairs, Sampling, timed};
 const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(640), resamples: 20_000 };
 
 fn main() -> ExitCode {
-    support::main([Matrix::by_size()], |pairs, matrices| {
+    support::main([Charts::by_size()], |pairs, all_charts| {
         let mut criterion = pairs.criterion(SAMPLING, WallTime);
         pairs.record_or_check_baseline("throughput");
         // The time of all pairs together, from the first request to the last byte received.
         let window = timed("bw", |sample| sample.elapsed_ns as f64);
         // Over all pairs.
         let bits = |case: &Case| Some(Throughput::Bits((case.payload_bytes * case.threads * 8) as u64));
-        for matrix in matrices {
-            for group in Pairs::groups("throughput", matrix) {
-                pairs.bench_group(&mut criterion, &window, matrix.x, &group, bits);
+        for charts in all_charts {
+            for group in Pairs::groups("throughput", charts) {
+                pairs.bench_group(&mut criterion, &window, charts.x, &group, bits);
             }
         }
         criterion.final_summary();

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{AxisScale, Criterion, SamplingMode};
-use sendpath::case::{Case, Matrix};
+use sendpath::case::Case;
 use sendpath::error::Result;
 use sendpath::measure::burst::{time, warm_up};
 use sendpath::pair::{Mode, Testbed};
 use sendpath::results::record::Arm;
 use sendpath::results::stats::median;
+use support::charts::Charts;
 use support::{Bench, Pairs, Sampling, iterations_of, timed};
 
 const GROUPS: usize = 20;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--test") {
         return ExitCode::SUCCESS; // nothing here is quick
     }
-    support::main([Matrix::by_size()], |pairs, _| {
+    support::main([Charts::by_size()], |pairs, _| {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut rows = Vec::new();
         for number in 0..groups {

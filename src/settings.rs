@@ -17,130 +17,87 @@ use crate::environment::Topology;
 use crate::error::{Error, Result};
 use crate::pair::{Client, Peer, Setup, SocketOptions};
 
-/// Something that can be set by an option or by a variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
+/// Declares what can be set: of each its option, its variable, and what may be given, as `--help`
+/// has it.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident = $option:literal, $variable:literal, $about:literal;)+) => {
+        /// Something that can be set by an option or by a variable.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Setting { $($(#[$doc])* $name,)+ }
+
+        impl Setting {
+            /// Its option, its variable, and what may be given.
+            const fn words(self) -> [&'static str; 3] {
+                match self { $(Self::$name => [$option, $variable, $about],)+ }
+            }
+        }
+    };
+}
+
+settings! {
     /// What pairs do.
-    Workloads,
+    Workloads = "--workload", "SENDPATH_WORKLOADS",
+        "rr (8-byte request, whole message back), stream (messages back to back)";
     /// How messages are sent.
-    Paths,
+    Paths = "--path", "SENDPATH_PATHS",
+        "two_copy (pack, send), one_copy (sendmsg with an iovec for each field), zero_copy (with MSG_ZEROCOPY), \
+        hybrid (small fields copied into one buffer, large ones gathered), hybrid_zero (with MSG_ZEROCOPY), \
+        splice (vmsplice, splice), file (sendfile from a memfd)";
     /// Where fields lie.
-    Layouts,
+    Layouts = "--layout", "SENDPATH_LAYOUTS",
+        "heap (fields as malloc gives them), page (each field on pages of its own), huge (on huge pages)";
     /// Payloads.
-    Sizes,
+    Sizes = "--size", "SENDPATH_SIZES",
+        "Payload of one message, 8 to 16M: 64, 4K, 1M";
     /// Numbers of pairs.
-    Threads,
+    Threads = "--threads", "SENDPATH_THREADS",
+        "Pairs of one server and one client thread, 1 to 256";
     /// Which CPUs the ends of a pair run on.
-    Placements,
+    Placements = "--placement", "SENDPATH_PLACEMENT",
+        "paired (both ends on one CPU), split (servers and clients on different CPUs), free";
     /// How the client takes the bytes in.
-    Receivers,
+    Receivers = "--receiver", "SENDPATH_RECEIVER",
+        "buffer (recv into one buffer), fields (recvmsg into the fields), unpack (recv, then unpack), discard \
+        (dropped in the kernel), mmap (TCP_ZEROCOPY_RECEIVE: whole pages are mapped), matched (as the sender \
+        sends), sink (nobody: the sender alone, nothing copied on the way)";
     /// Which messages are sent.
-    Sources,
+    Sources = "--source", "SENDPATH_SOURCE",
+        "hot (a few messages, sent in turn), cold (a set that no cache holds)";
     /// How payloads are cut into fields.
-    Shapes,
+    Shapes = "--shape", "SENDPATH_SHAPE",
+        "How the payload is cut into fields: equal (eight), header (24 bytes and the rest), fields:N (1 to 64 \
+        equal ones), sizes such as 24,512K, a trace such as 97x64|3x24,512K (of every 100 messages 97 and 3), \
+        or @FILE (a trace with a list on each line: 97 64)";
     /// How the paths' calls are made.
-    Engines,
+    Engines = "--engine", "SENDPATH_ENGINE",
+        "How the path's call is made: syscall, uring (io_uring), uring_fixed (from registered buffers, \
+        zero_copy alone), uring_sqpoll (a kernel thread takes the sends)";
     /// Below which size hybrid paths copy a field.
-    CopyBelow,
+    CopyBelow = "--copy-below", "SENDPATH_COPY_BELOW",
+        "hybrid and hybrid_zero copy fields of fewer bytes";
     /// Where the two processes run.
-    Netns,
+    Netns = "--netns", "SENDPATH_NETNS",
+        "Where the two ends run: anonymous (two network namespaces, made and gone with the run), \
+        SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback";
     /// The command that starts a client elsewhere.
-    Peer,
+    Peer = "--peer", "SENDPATH_PEER",
+        "A command whose standard input and output lead to `sendpath client` on another machine, as in \
+        'ssh bob sendpath client'. It is run without a shell and without a terminal";
     /// Where that client connects to.
-    ServerAddress,
+    ServerAddress = "--server-address", "SENDPATH_SERVER_ADDRESS",
+        "The address of this machine that the peer's client connects to: 10.0.0.1, 10.0.0.1:7001";
     /// The MTU of the link.
-    Mtu,
+    Mtu = "--mtu", "SENDPATH_MTU",
+        "MTU of the veth pair, in bytes";
     /// The sockets' buffers.
-    Buffers,
+    Buffers = "--buffers", "SENDPATH_BUFFERS",
+        "Socket buffers: a size such as 2M, or auto for the kernel's autotuning";
     /// The sockets' congestion control.
-    Congestion,
+    Congestion = "--congestion", "SENDPATH_CONGESTION",
+        "TCP congestion control";
 }
 
 impl Setting {
-    /// Its option, its variable, and what may be given: as `--help` has it.
-    const fn words(self) -> [&'static str; 3] {
-        match self {
-            Self::Workloads => [
-                "--workload",
-                "SENDPATH_WORKLOADS",
-                "rr (8-byte request, whole message back), stream (messages back to back)",
-            ],
-            Self::Paths => [
-                "--path",
-                "SENDPATH_PATHS",
-                "two_copy (pack, send), one_copy (sendmsg with an iovec for each field), zero_copy (with MSG_ZEROCOPY), \
-                 hybrid (small fields copied into one buffer, large ones gathered), hybrid_zero (with MSG_ZEROCOPY), \
-                 splice (vmsplice, splice), file (sendfile from a memfd)",
-            ],
-            Self::Layouts => [
-                "--layout",
-                "SENDPATH_LAYOUTS",
-                "heap (fields as malloc gives them), page (each field on pages of its own), huge (on huge pages)",
-            ],
-            Self::Sizes => ["--size", "SENDPATH_SIZES", "Payload of one message, 8 to 16M: 64, 4K, 1M"],
-            Self::Threads => {
-                ["--threads", "SENDPATH_THREADS", "Pairs of one server and one client thread, 1 to 256"]
-            }
-            Self::Placements => [
-                "--placement",
-                "SENDPATH_PLACEMENT",
-                "paired (both ends on one CPU), split (servers and clients on different CPUs), free",
-            ],
-            Self::Receivers => [
-                "--receiver",
-                "SENDPATH_RECEIVER",
-                "buffer (recv into one buffer), fields (recvmsg into the fields), unpack (recv, then unpack), discard \
-                 (dropped in the kernel), mmap (TCP_ZEROCOPY_RECEIVE: whole pages are mapped), matched (as the sender \
-                 sends), sink (nobody: the sender alone, nothing copied on the way)",
-            ],
-            Self::Sources => [
-                "--source",
-                "SENDPATH_SOURCE",
-                "hot (a few messages, sent in turn), cold (a set that no cache holds)",
-            ],
-            Self::Shapes => [
-                "--shape",
-                "SENDPATH_SHAPE",
-                "How the payload is cut into fields: equal (eight), header (24 bytes and the rest), fields:N (1 to 64 \
-                 equal ones), sizes such as 24,512K, a trace such as 97x64|3x24,512K (of every 100 messages 97 and 3), \
-                 or @FILE (a trace with a list on each line: 97 64)",
-            ],
-            Self::Engines => [
-                "--engine",
-                "SENDPATH_ENGINE",
-                "How the path's call is made: syscall, uring (io_uring), uring_fixed (from registered buffers, \
-                 zero_copy alone), uring_sqpoll (a kernel thread takes the sends)",
-            ],
-            Self::CopyBelow => {
-                ["--copy-below", "SENDPATH_COPY_BELOW", "hybrid and hybrid_zero copy fields of fewer bytes"]
-            }
-            Self::Netns => [
-                "--netns",
-                "SENDPATH_NETNS",
-                "Where the two ends run: anonymous (two network namespaces, made and gone with the run), \
-                 SERVER,CLIENT (two that exist; see netns-setup.sh), or loopback",
-            ],
-            Self::Peer => [
-                "--peer",
-                "SENDPATH_PEER",
-                "A command whose standard input and output lead to `sendpath client` on another machine, as in \
-                 'ssh bob sendpath client'. It is run without a shell and without a terminal",
-            ],
-            Self::ServerAddress => [
-                "--server-address",
-                "SENDPATH_SERVER_ADDRESS",
-                "The address of this machine that the peer's client connects to: 10.0.0.1, 10.0.0.1:7001",
-            ],
-            Self::Mtu => ["--mtu", "SENDPATH_MTU", "MTU of the veth pair, in bytes"],
-            Self::Buffers => [
-                "--buffers",
-                "SENDPATH_BUFFERS",
-                "Socket buffers: a size such as 2M, or auto for the kernel's autotuning",
-            ],
-            Self::Congestion => ["--congestion", "SENDPATH_CONGESTION", "TCP congestion control"],
-        }
-    }
-
     /// The option of the command line.
     #[must_use]
     pub const fn option(self) -> &'static str {
@@ -371,7 +328,7 @@ impl<P: Part> Settings<P> {
             placements: self.list(Setting::Placements, Placement::parse)?,
             receivers: self.list(Setting::Receivers, Receiver::parse)?,
             sources: self.list(Setting::Sources, Source::parse)?,
-            shapes: self.one_if_asked(Setting::Shapes, self.parsed(Setting::Shapes, parse_shapes)?)?,
+            shapes: self.one_if_asked(Setting::Shapes, parse_shapes)?,
             engines: self.list(Setting::Engines, Engine::parse)?,
             copy_below_bytes: self.list(Setting::CopyBelow, parse_copy_below)?,
         };
@@ -439,24 +396,28 @@ impl<P: Part> Settings<P> {
         Ok(())
     }
 
-    /// Refuses several where one is taken.
-    fn one_if_asked<T>(&self, setting: Setting, list: Option<Vec<T>>) -> Result<Option<Vec<T>>> {
-        let takes_several = P::TAKEN.iter().any(|&(other, value, _)| other == setting && value == LIST);
-        match (&list, self.given(setting)) {
-            (Some(several), Some(given)) if several.len() > 1 && !takes_several => {
-                Err(Error::Setting(format!("{given}: it takes one at a time")))
-            }
-            _ => Ok(list),
-        }
-    }
-
     fn list<T: PartialEq>(
         &self,
         setting: Setting,
         parse: impl Fn(&str) -> std::result::Result<T, CaseError>,
-    ) -> Result<Option<Vec<T>>> {
-        let list = self.parsed(setting, |text| parse_list(text, &parse))?;
-        self.one_if_asked(setting, list)
+    ) -> Result<Vec<T>> {
+        self.one_if_asked(setting, |text| parse_list(text, &parse))
+    }
+
+    /// What is given of a list, by `parse`; refuses several where one is taken.
+    fn one_if_asked<T, E: Display>(
+        &self,
+        setting: Setting,
+        parse: impl Fn(&str) -> std::result::Result<Vec<T>, E>,
+    ) -> Result<Vec<T>> {
+        let list = self.parsed(setting, parse)?.unwrap_or_default();
+        let takes_several = P::TAKEN.iter().any(|&(other, value, _)| other == setting && value == LIST);
+        match self.given(setting) {
+            Some(given) if list.len() > 1 && !takes_several => {
+                Err(Error::Setting(format!("{given}: it takes one at a time")))
+            }
+            _ => Ok(list),
+        }
     }
 
     fn parsed<T, E: Display>(
@@ -719,7 +680,7 @@ mod tests {
             let options = [(Setting::Shapes, shapes), (Setting::Sizes, sizes), (Setting::Threads, "1")];
             let matrix = Matrix::by_size().overridden(&read(&options, &[], axes).unwrap());
             let of = |cell: crate::case::Cell| format!("{} {}", cell.shape, cell.payload_bytes);
-            matrix.cells().map(of).collect::<Vec<_>>()
+            matrix.cells().into_iter().map(of).collect::<Vec<_>>()
         };
         assert_eq!(sizes("header;equal", "16,64"), ["header 64", "equal 16", "equal 64"]);
         assert_eq!(sizes("equal;24,512K", "64"), ["equal 64", "24,512K 524312"]);
@@ -736,8 +697,7 @@ mod tests {
         };
         let given = text("# replies of a key-value store\n97 64\n\n3 24, 512K   # with a body\n");
         assert_eq!(parse_shapes(&given).unwrap()[0].to_string(), "97x64|3x24,512K");
-        let listed =
-            read(&[(Setting::Shapes, &format!("header; {given}"))], &[], axes).unwrap().shapes.unwrap();
+        let listed = read(&[(Setting::Shapes, &format!("header; {given}"))], &[], axes).unwrap().shapes;
         assert_eq!(listed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["header", "97x64|3x24,512K"]);
 
         for (lines, said) in [

@@ -6,6 +6,7 @@
 
 pub mod arguments;
 pub mod baseline;
+pub mod charts;
 pub mod events;
 pub mod metered;
 pub mod perf;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::Measurement;
 use criterion::{AxisScale, BenchmarkId, Criterion, PlotConfiguration, SamplingMode, Throughput};
 use indicatif::ProgressBar;
-use sendpath::case::{Case, ChartAxis, Group, Matrix, Placement, Receiver};
+use sendpath::case::{Case, Placement, Receiver};
 use sendpath::environment::Environment;
 use sendpath::error::Result;
 use sendpath::event::Event;
@@ -30,6 +31,7 @@ use sendpath::settings::{self, Settings};
 use sendpath::sweep::{Bursts, PairRig, Rig, VISITS_PER_LIFE, Visit, Visits};
 
 use arguments::{Arguments, Mode};
+use charts::{ChartAxis, Charts, Group, line_id};
 use metered::Metered;
 use perf::EventMeter;
 
@@ -86,9 +88,9 @@ pub fn iterations_of(sample: &Sample) -> f64 {
     sample.messages as f64 / sample.pairs as f64
 }
 
-/// Reads the settings, has `run` measure the cases of `matrices` as the settings change them, and
+/// Reads the settings, has `run` measure the cases of `charts` as the settings change them, and
 /// reports what failed.
-pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pairs, &[Matrix])) -> ExitCode {
+pub fn main(charts: impl IntoIterator<Item = Charts>, run: impl FnOnce(&mut Pairs, &[Charts])) -> ExitCode {
     if !sendpath::report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
     }
@@ -98,16 +100,16 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
     let settings = Settings::<settings::Matrix>::from_variables().and_then(|matrix| {
         Ok((matrix.axes()?, Settings::<settings::Link>::from_variables()?.setup(program)?))
     });
-    let (matrices, setup) = match settings {
+    let (charts, setup) = match settings {
         Ok((axes, setup)) => {
-            (matrices.into_iter().map(|matrix| matrix.overridden(&axes)).collect::<Vec<_>>(), setup)
+            (charts.into_iter().map(|charts| charts.overridden(&axes)).collect::<Vec<_>>(), setup)
         }
         Err(error) => {
             eprintln!("sendpath: {error}");
             return ExitCode::from(2);
         }
     };
-    let (placements, receivers) = (matrices[0].placements.clone(), matrices[0].receivers.clone());
+    let (placements, receivers) = (charts[0].matrix.placements.clone(), charts[0].matrix.receivers.clone());
     let mut pairs = Pairs {
         setup: &setup,
         placements,
@@ -125,7 +127,7 @@ pub fn main(matrices: impl IntoIterator<Item = Matrix>, run: impl FnOnce(&mut Pa
             return ExitCode::from(if error.is_bad_input() { 2 } else { 1 });
         }
     }
-    run(&mut pairs, &matrices);
+    run(&mut pairs, &charts);
     for failure in &pairs.failures {
         eprintln!("sendpath: failed: {failure}");
     }
@@ -193,12 +195,12 @@ impl Pairs<'_> {
         self.rig.as_ref().map(PairRig::testbed)
     }
 
-    /// The groups of `matrix`; says which workloads they leave out.
-    pub fn groups(metric: &str, matrix: &Matrix) -> Vec<Group> {
-        for workload in matrix.workloads.iter().filter(|&&workload| !matrix.can_time(workload)) {
+    /// The groups of `charts`; says which workloads they leave out.
+    pub fn groups(metric: &str, charts: &Charts) -> Vec<Group> {
+        for workload in charts.matrix.workloads.iter().filter(|&&workload| !charts.can_time(workload)) {
             println!("{metric}: {workload} is left out, since it has no round trip to time");
         }
-        matrix.groups()
+        charts.groups()
     }
 
     /// Records where a baseline of `metric` is measured, or says how that differs from here.
@@ -224,8 +226,8 @@ impl Pairs<'_> {
             ChartAxis::Threads => AxisScale::Linear,
         };
         let bench = |case: &Case| Bench {
-            line: case.series().id(),
-            place: x.id(case),
+            line: line_id(case.series()),
+            place: x.id(case.cell()),
             arm: Arm { case: *case, control: false },
             throughput: throughput(case),
         };

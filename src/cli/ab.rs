@@ -16,7 +16,7 @@ use crate::ab::format::{self, Conclusion, conclude};
 use crate::ab::peer_copy::{self, PeerCopy};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
-use crate::case::{Case, ChartAxis, Layout, Matrix, SendPath, Series};
+use crate::case::{Case, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
 use crate::host::softirq;
 use crate::pair::{Client, Setup, pin_problem};
@@ -157,7 +157,7 @@ fn default_matrix() -> Matrix {
         Series::new(SendPath::ZeroCopy, Layout::Page),
     ];
     let payload_bytes = vec![64, 8 << 10, 64 << 10, 256 << 10];
-    Matrix { x: ChartAxis::PayloadBytes, series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
+    Matrix { series, payload_bytes, threads: vec![1], ..Matrix::by_size() }
 }
 
 /// Builds, compares, prints. What keeps it from that is in the comment as well, where one is asked

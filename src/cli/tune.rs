@@ -108,7 +108,7 @@ impl Plan {
     fn new(options: &Options) -> Result<Self> {
         let axes = options.cases.axes()?;
         let cell = Cell {
-            receiver: axes.receivers.as_ref().map_or(Receiver::Sink, |list| list[0]),
+            receiver: axes.receivers.first().copied().unwrap_or(Receiver::Sink),
             ..axes.case().cell()
         };
         let series = vec![
@@ -149,7 +149,7 @@ impl Plan {
             }
         }
         let fragment_ns = options.fragment_cost.unwrap_or_default();
-        Ok(Self { cell, receiver_is_given: axes.receivers.is_some(), lines, ranges, fragment_ns })
+        Ok(Self { cell, receiver_is_given: !axes.receivers.is_empty(), lines, ranges, fragment_ns })
     }
 
     /// Takes a receiver where the sink was not asked for by name and cannot be made.

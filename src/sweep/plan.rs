@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Axes, Cell, ChartAxis, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
+use crate::case::{Axes, Cell, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
 use crate::error::Result;
 use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
@@ -46,7 +46,7 @@ impl Profile {
     #[must_use]
     pub(crate) fn matrices(self) -> Vec<Matrix> {
         let heap: Vec<Series> = SendPath::STUDIED.map(|path| Series::new(path, Layout::Heap)).into();
-        let base = Matrix { x: ChartAxis::PayloadBytes, ..Matrix::by_size() };
+        let base = Matrix::by_size();
         match self {
             Self::Quick => {
                 let payload_bytes = vec![64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20];
@@ -129,14 +129,15 @@ impl Profile {
     pub(crate) fn measured(self, axes: &Axes) -> (Vec<Series>, Vec<Cell>, Vec<OnlyIn>) {
         // What is asked of the sender alone besides is not asked where receivers, sizes or shapes
         // are given by name.
-        let is_given = axes.receivers.is_some() || axes.payload_bytes.is_some() || axes.shapes.is_some();
+        let is_given =
+            !(axes.receivers.is_empty() && axes.payload_bytes.is_empty() && axes.shapes.is_empty());
         let is_besides = |matrix: &Matrix| matrix.sources != [Source::default()];
         let matrices = self.matrices().into_iter().filter(|matrix| !is_given || !is_besides(matrix));
         let matrices: Vec<Matrix> = matrices.map(|matrix| matrix.overridden(axes)).collect();
         let (mut series, cells) = (matrices[0].series.clone(), cells(&matrices));
         // The plainest is the baseline, wherever it was named.
         series.sort_by_key(|series| *series != Series::new(SendPath::TwoCopy, Layout::Heap));
-        let names_series = axes.paths.is_some() || axes.layouts.is_some() || axes.engines.is_some();
+        let names_series = !(axes.paths.is_empty() && axes.layouts.is_empty() && axes.engines.is_empty());
         let huge = Self::on_huge_pages(&cells);
         if !matches!(self, Self::Quick | Self::ZeroCopy) || is_given || names_series || huge.cells.is_empty()
         {
@@ -306,23 +307,22 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_by_name_takes_the_place_of_what_the_minute_asks_besides() {
-        let receivers = |receiver| Axes { receivers: Some(vec![receiver]), ..Axes::default() };
+        let receivers = |receiver| Axes { receivers: vec![receiver], ..Axes::default() };
         let (_, cells, only_in) = Profile::Quick.measured(&receivers(Receiver::Fields));
         assert_eq!((cells.len(), only_in.len()), (8, 0));
         assert!(cells.iter().all(|cell| cell.receiver == Receiver::Fields && cell.source == Source::Hot));
         for axes in [
-            Axes { paths: Some(vec![SendPath::TwoCopy, SendPath::ZeroCopy]), ..Axes::default() },
-            Axes { layouts: Some(vec![Layout::Heap]), ..Axes::default() },
-            Axes { payload_bytes: Some(vec![64, 64 << 10]), ..Axes::default() },
+            Axes { paths: vec![SendPath::TwoCopy, SendPath::ZeroCopy], ..Axes::default() },
+            Axes { layouts: vec![Layout::Heap], ..Axes::default() },
+            Axes { payload_bytes: vec![64, 64 << 10], ..Axes::default() },
         ] {
             let (series, cells, only_in) = Profile::Quick.measured(&axes);
             assert!(only_in.is_empty() && series.iter().all(|series| series.layout != Layout::Huge));
             // Of 64 B from memory, each field on a page of its own, the set would take gigabytes.
             let from_memory = cells.iter().any(|cell| cell.source == Source::Cold);
-            assert_eq!(from_memory, axes.payload_bytes.is_none());
+            assert_eq!(from_memory, axes.payload_bytes.is_empty());
         }
-        let (_, cells, _) =
-            Profile::Quick.measured(&Axes { sources: Some(vec![Source::Cold]), ..Axes::default() });
+        let (_, cells, _) = Profile::Quick.measured(&Axes { sources: vec![Source::Cold], ..Axes::default() });
         assert!(cells.iter().all(|cell| cell.source == Source::Cold));
     }
 

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench_arguments;
+mod bench_charts;
 mod build_script;
 mod fuzz;
 mod fuzzing;

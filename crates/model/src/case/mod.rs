@@ -16,8 +16,8 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 #[cfg(feature = "full")]
 #[doc(hidden)]
 pub use matrix::{
-    Axes, Case, Cell, ChartAxis, Group, Matrix, Situation, parse_bytes, parse_copy_below, parse_list,
-    parse_payload_bytes, parse_threads,
+    Axes, Case, Cell, Matrix, Situation, parse_bytes, parse_copy_below, parse_list, parse_payload_bytes,
+    parse_threads,
 };
 pub use series::{DEFAULT_COPY_BELOW_BYTES, Series};
 #[cfg(feature = "full")]

@@ -63,13 +63,6 @@ impl Series {
         self.path.check_layout(self.layout)
     }
 
-    /// Its name in an id of Criterion's, as in `zero/page`, or `zero/page/uring`.
-    #[must_use]
-    pub fn id(self) -> String {
-        let path = self.path.to_string();
-        format!("{}/{}{}", path.trim_end_matches("_copy"), self.layout, self.departures())
-    }
-
     /// Engine and threshold, each left out where it is the default: the end of a case's id.
     #[must_use]
     pub fn departures(self) -> String {
@@ -162,8 +155,8 @@ mod tests {
     #[test]
     fn a_name_leaves_out_what_is_the_default() {
         let series = Series::new(SendPath::ZeroCopy, Layout::Page);
-        assert_eq!((series.id(), series.to_string()), ("zero/page".to_owned(), "zero_copy/page".to_owned()));
-        assert_eq!(series.by(Engine::Uring).id(), "zero/page/uring");
+        assert_eq!(series.to_string(), "zero_copy/page");
+        assert_eq!(series.by(Engine::Uring).to_string(), "zero_copy/page/uring");
         let hybrid = Series::new(SendPath::Hybrid, Layout::Heap).copying_below(1024);
         assert_eq!(hybrid.to_string(), "hybrid/heap/below1024");
         assert_eq!(series.copying_below(1024), series, "it has no threshold");
