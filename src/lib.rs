@@ -97,6 +97,8 @@ mod pinning;
 pub use sendpath_model::case;
 use sendpath_model::counts;
 #[cfg(feature = "cli")]
+use sendpath_model::in_order;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use sendpath_model::{check, environment, event, format, fragments, sample};
 #[cfg(feature = "cli")]

@@ -12,7 +12,7 @@ use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, report, run, word};
-use crate::case::{Axes, Case, Cell, Layout, Placement, Receiver, SendPath, Series, Shape};
+use crate::case::{Axes, Case, Cell, Layout, Receiver, SendPath, Series, Shape};
 use crate::counters::{self};
 use crate::doctor;
 use crate::environment::{CopyCauses, Environment};
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::host;
 use crate::host::load::LoadWatch;
+use crate::in_order::distinct;
 use crate::measure::environment;
 use crate::pair::Testbed;
 use crate::program;
@@ -144,12 +145,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         Some(sweep) => sweep.manifest.plan.clone(),
         None => plan(options, &axes)?,
     };
-    let mut placements: Vec<Placement> = Vec::new();
-    for cell in &plan.cells {
-        if !placements.contains(&cell.placement) {
-            placements.push(cell.placement);
-        }
-    }
+    let placements = distinct(plan.cells.iter().map(|cell| cell.placement));
     for &placement in &placements {
         setup.check_placement(placement)?;
     }

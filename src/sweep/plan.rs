@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Axes, Cell, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
 use crate::error::Result;
+use crate::in_order::distinct;
 use crate::pair::buffer_bytes;
 use crate::results::record::Arm;
 use crate::results::store::{OnlyIn, Plan};
@@ -174,13 +175,7 @@ impl Profile {
 /// The cells of all matrices, each once, in order.
 #[must_use]
 pub(crate) fn cells(matrices: &[Matrix]) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for cell in matrices.iter().flat_map(Matrix::cells) {
-        if !cells.contains(&cell) {
-            cells.push(cell);
-        }
-    }
-    cells
+    distinct(matrices.iter().flat_map(Matrix::cells))
 }
 
 /// What is measured in a cell: each series, and the baseline once more as the control.

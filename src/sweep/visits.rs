@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::life::{Kind, Life, Outside};
 use super::{Rig, plan};
 use crate::error::Result;
+use crate::in_order::grouped;
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
 use crate::sample::Sample;
 
@@ -101,13 +102,8 @@ impl<R: Rig> Visits<R> {
     }
 
     fn try_live(&mut self, going: &[Arm]) -> Result<()> {
-        let mut cells: Vec<Vec<Arm>> = Vec::new();
-        for &arm in going {
-            match cells.iter_mut().find(|arms| arms[0].case.cell() == arm.case.cell()) {
-                Some(arms) => arms.push(arm),
-                None => cells.push(vec![arm]),
-            }
-        }
+        let cells = grouped(going.iter().map(|arm| (arm.case.cell(), *arm)));
+        let mut cells: Vec<Vec<Arm>> = cells.into_iter().map(|(_, arms)| arms).collect();
         let generation = self.lives;
         self.lives += 1;
         let mut orders = plan::orders(self.seed, generation);

@@ -2,8 +2,9 @@
 
 use super::plan::Line;
 use super::{Answer, Range, Threshold};
-use crate::case::{Layout, SendPath};
+use crate::case::{Layout, SendPath, Series};
 use crate::format;
+use crate::in_order;
 use crate::sample::ZeroCopyCounts;
 
 /// A line of the table with all that was found.
@@ -152,8 +153,7 @@ pub fn table(found: &[Found]) -> String {
         notes
             .push("zero_copy: huge pages make fewer fragments, which a card saves: --layout huge".to_owned());
     }
-    for of_way in ways(found) {
-        let way = of_way[0].line.way();
+    for (way, of_way) in ways(found) {
         if let Some(copied) = copied(&of_way) {
             notes.push(format!("{way}: {copied}"));
         }
@@ -176,15 +176,8 @@ pub fn table(found: &[Found]) -> String {
 }
 
 /// What was found, way by way: payloads and fields apart.
-fn ways(found: &[Found]) -> Vec<Vec<&Found>> {
-    let mut ways: Vec<Vec<&Found>> = Vec::new();
-    for one in found {
-        match ways.iter_mut().find(|way| way[0].line.way() == one.line.way()) {
-            Some(way) => way.push(one),
-            None => ways.push(vec![one]),
-        }
-    }
-    ways
+fn ways(found: &[Found]) -> Vec<(Series, Vec<&Found>)> {
+    in_order::grouped(found.iter().map(|found| (found.line.way(), found)))
 }
 
 /// Who copied what a way was to send without a copy.
@@ -223,10 +216,9 @@ fn hardest<'f>(of_way: &[&'f Found]) -> (&'f Found, Threshold) {
 pub fn constants(found: &[Found], language: Language, surroundings: &[String]) -> String {
     let ways = ways(found);
     let mut text = String::new();
-    for of_way in &ways {
+    for (way, of_way) in &ways {
         let line = of_way[0].line;
-        let way = line.way();
-        let is_alone = ways.iter().filter(|other| other[0].line.way().path == way.path).count() == 1;
+        let is_alone = ways.iter().filter(|(other, _)| other.path == way.path).count() == 1;
         let name = if is_alone { way.path.to_string() } else { way.to_string() };
         let end = if matches!(line, Line::Field { .. }) { "COPY_BELOW_BYTES" } else { "FROM_BYTES" };
         let name = format!("{}_{end}", name.replace(['/', '-'], "_").to_uppercase());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Asked, Lives};
 use crate::case::{Case, Receiver};
+use crate::in_order::distinct;
 use crate::results::fragment_cost::{Both, fragments_of};
 use crate::results::metric::Metric;
 use crate::results::observation::{Rounds, observation};
@@ -100,12 +101,7 @@ impl<R: Rig> Lives for RigLives<'_, R> {
             let Question { arm: paying, baseline } = &self.questions[question];
             [arm(paying(bytes)), arm(baseline(bytes))]
         };
-        let mut arms: Vec<Arm> = Vec::new();
-        for arm in asked.iter().flat_map(arms_of) {
-            if !arms.contains(&arm) {
-                arms.push(arm);
-            }
-        }
+        let arms = distinct(asked.iter().flat_map(arms_of));
         // Each batch has orders of its own.
         let mut visits = Visits::new(&mut self.rig, arms.clone(), self.seed.wrapping_add(self.batches));
         self.batches += 1;

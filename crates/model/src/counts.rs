@@ -6,6 +6,27 @@ use std::ops::AddAssign;
 #[cfg(feature = "full")]
 use crate::format;
 
+/// Counts that are added up, and told apart by when they were read. Behind the semicolon: what holds
+/// of both where it holds of one.
+macro_rules! sums {
+    ($name:ident: $($count:ident),+ $(; $flag:ident)?) => {
+        impl $name {
+            /// What was counted after `earlier` was read.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($count: self.$count - earlier.$count,)+ $($flag: self.$flag)? }
+            }
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$count += other.$count;)+
+                $(self.$flag |= other.$flag;)?
+            }
+        }
+    };
+}
+
 /// Payload bytes by who copied them. A path counts what it packed itself, what its calls returned,
 /// and what the completions said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,18 +45,6 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// What was copied after `earlier` was read.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            user_to_user_bytes: self.user_to_user_bytes - earlier.user_to_user_bytes,
-            user_to_kernel_bytes: self.user_to_kernel_bytes - earlier.user_to_kernel_bytes,
-            deferred_bytes: self.deferred_bytes - earlier.deferred_bytes,
-            kernel_to_user_bytes: self.kernel_to_user_bytes - earlier.kernel_to_user_bytes,
-            mapped_bytes: self.mapped_bytes - earlier.mapped_bytes,
-        }
-    }
-
     /// The share of the bytes received that were mapped; none where nothing was received.
     #[must_use]
     pub fn mapped_share(&self) -> Option<f64> {
@@ -44,15 +53,7 @@ impl Copies {
     }
 }
 
-impl AddAssign for Copies {
-    fn add_assign(&mut self, other: Self) {
-        self.user_to_user_bytes += other.user_to_user_bytes;
-        self.user_to_kernel_bytes += other.user_to_kernel_bytes;
-        self.deferred_bytes += other.deferred_bytes;
-        self.kernel_to_user_bytes += other.kernel_to_user_bytes;
-        self.mapped_bytes += other.mapped_bytes;
-    }
-}
+sums!(Copies: user_to_user_bytes, user_to_kernel_bytes, deferred_bytes, kernel_to_user_bytes, mapped_bytes);
 
 /// What `zero_copy` did, counted from the kernel's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,22 +125,11 @@ impl ZeroCopyCounts {
     pub fn copied(&self) -> Option<CopiedShare> {
         Some(CopiedShare { share: self.copied_share()?, bound: self.copied_is_bound()? })
     }
-
-    /// What was counted after `earlier` was.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            sends: self.sends - earlier.sends,
-            sent_bytes: self.sent_bytes - earlier.sent_bytes,
-            completions: self.completions - earlier.completions,
-            notifications: self.notifications - earlier.notifications,
-            copied: self.copied - earlier.copied,
-            copied_bytes: self.copied_bytes - earlier.copied_bytes,
-            enobufs: self.enobufs - earlier.enobufs,
-            stacked: self.stacked,
-        }
-    }
 }
+
+sums!(
+    ZeroCopyCounts: sends, sent_bytes, completions, notifications, copied, copied_bytes, enobufs; stacked
+);
 
 /// A share of calls that the kernel copied, and what it is: a count or a bound.
 #[cfg(feature = "full")]
@@ -265,13 +255,7 @@ impl fmt::Display for Seen {
 }
 
 #[cfg(feature = "full")]
-impl AddAssign for Seen {
-    fn add_assign(&mut self, other: Self) {
-        self.old_bytes += other.old_bytes;
-        self.new_bytes += other.new_bytes;
-        self.late_bytes += other.late_bytes;
-    }
-}
+sums!(Seen: old_bytes, new_bytes, late_bytes);
 
 impl fmt::Display for ZeroCopyCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,19 +264,6 @@ impl fmt::Display for ZeroCopyCounts {
             f,
             "{sends} sends, {completions} completions in {notifications} notifications, {enobufs} ENOBUFS"
         )
-    }
-}
-
-impl AddAssign for ZeroCopyCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.sends += other.sends;
-        self.sent_bytes += other.sent_bytes;
-        self.completions += other.completions;
-        self.notifications += other.notifications;
-        self.copied += other.copied;
-        self.copied_bytes += other.copied_bytes;
-        self.enobufs += other.enobufs;
-        self.stacked |= other.stacked;
     }
 }
 

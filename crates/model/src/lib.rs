@@ -5,6 +5,7 @@
 //!
 //! - [`case`]: the words in which a case is given, and `Case`, `Cell` and `Matrix`.
 //!   [`format`](mod@format): how sizes, numbers and times are written for people.
+//!   [`in_order`]: lists without repetition.
 //! - [`counts`]: what a path counts of its own work. [`fragments`]: into how many packets and
 //!   fragments the kernel cuts a message. [`event`]: what a processor or the kernel can count.
 //! - [`sample`]: what a burst measured. [`environment`]: the surroundings of a measurement.
@@ -22,5 +23,7 @@ pub mod event;
 pub mod format;
 #[cfg(feature = "full")]
 pub mod fragments;
+#[cfg(feature = "full")]
+pub mod in_order;
 #[cfg(feature = "full")]
 pub mod sample;

@@ -13,8 +13,7 @@
 extern crate self as sendpath;
 
 pub mod error;
-mod in_order;
 pub mod report;
 pub mod results;
 
-use sendpath_model::{case, check, environment, event, format, fragments, sample};
+use sendpath_model::{case, check, environment, event, format, fragments, in_order, sample};

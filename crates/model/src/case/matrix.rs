@@ -8,6 +8,7 @@ use super::{
     CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES,
     Placement, Receiver, SendPath, Series, Shape, Source, Workload,
 };
+use crate::in_order::distinct;
 use serde::{Deserialize, Serialize};
 
 /// Reads a number of bytes with an optional binary suffix: `64`, `4K`, `1M`.
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// # Errors
 /// [`CaseError::NotASize`].
 pub fn parse_bytes(text: &str) -> Result<usize, CaseError> {
-    let not_a_size = || CaseError::NotASize { found: text.to_owned() };
+    let not_a_size = || CaseError::NotASize(text.to_owned());
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
         Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
@@ -37,7 +38,7 @@ pub fn parse_payload_bytes(text: &str) -> Result<usize, CaseError> {
     if (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(CaseError::SizeOutOfRange { found: text.to_owned() })
+        Err(CaseError::SizeOutOfRange(text.to_owned()))
     }
 }
 
@@ -48,7 +49,7 @@ pub fn parse_payload_bytes(text: &str) -> Result<usize, CaseError> {
 pub fn parse_copy_below(text: &str) -> Result<usize, CaseError> {
     match parse_bytes(text) {
         Ok(bytes @ 1..=MAX_PAYLOAD_BYTES) => Ok(bytes),
-        _ => Err(CaseError::Threshold { found: text.to_owned() }),
+        _ => Err(CaseError::Threshold(text.to_owned())),
     }
 }
 
@@ -59,7 +60,7 @@ pub fn parse_copy_below(text: &str) -> Result<usize, CaseError> {
 pub fn parse_threads(text: &str) -> Result<usize, CaseError> {
     match text.parse() {
         Ok(threads @ 1..=MAX_THREADS) => Ok(threads),
-        _ => Err(CaseError::Threads { found: text.to_owned() }),
+        _ => Err(CaseError::Threads(text.to_owned())),
     }
 }
 
@@ -484,15 +485,12 @@ impl Axes {
                 let default_engines: Vec<Engine> = alike.map(|series| series.engine).collect();
                 for &engine in given_or(&self.engines, given_or(&default_engines, &[Engine::Syscall])) {
                     for &copy_below_bytes in given_or(&self.copy_below_bytes, &[DEFAULT_COPY_BELOW_BYTES]) {
-                        let one = Series::new(path, layout).by(engine).copying_below(copy_below_bytes);
-                        if one.check().is_ok() && !series.contains(&one) {
-                            series.push(one);
-                        }
+                        series.push(Series::new(path, layout).by(engine).copying_below(copy_below_bytes));
                     }
                 }
             }
         }
-        series
+        distinct(series.into_iter().filter(|one| one.check().is_ok()))
     }
 }
 
@@ -525,7 +523,7 @@ pub(super) fn parse_separated<T: PartialEq>(
     for word in text.split(separator).map(str::trim) {
         let item = parse(word)?;
         if items.contains(&item) {
-            return Err(CaseError::Repeated { found: word.to_owned() });
+            return Err(CaseError::Repeated(word.to_owned()));
         }
         items.push(item);
     }
@@ -565,13 +563,13 @@ mod tests {
     fn sizes_that_no_message_can_have_are_refused() {
         for text in ["0", "7", "17M", "16777217"] {
             let error = parse_payload_bytes(text).unwrap_err();
-            assert!(matches!(error, CaseError::SizeOutOfRange { .. }), "{text}: {error}");
+            assert!(matches!(error, CaseError::SizeOutOfRange(_)), "{text}: {error}");
         }
         for text in
             ["", "K", "64Q", "-8", "+8", "8 ", "1.5K", "1é", "99999999999999999999", "18446744073709551615M"]
         {
             let error = parse_payload_bytes(text).unwrap_err();
-            assert!(matches!(error, CaseError::NotASize { .. }), "{text}: {error}");
+            assert!(matches!(error, CaseError::NotASize(_)), "{text}: {error}");
         }
     }
 

@@ -285,7 +285,8 @@ pub enum Side {
     Client,
 }
 
-/// Why a case, or a list of cases, was refused. Found before anything is set up.
+/// Why a case, or a list of cases, was refused. Found before anything is set up. A text alone is what
+/// was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaseError {
     /// A placement, and no CPU.
@@ -305,49 +306,31 @@ pub enum CaseError {
         expected: &'static [&'static str],
     },
     /// Not a size at all.
-    #[error("size {found:?} is not a number of bytes such as 64, 4K or 1M")]
-    NotASize {
-        /// What was given.
-        found: String,
-    },
+    #[error("size {0:?} is not a number of bytes such as 64, 4K or 1M")]
+    NotASize(String),
     /// A size that no message can have.
-    #[error("size {found:?} is out of range: a message has 8 bytes (one per field) to 16M")]
-    SizeOutOfRange {
-        /// What was given.
-        found: String,
-    },
+    #[error("size {0:?} is out of range: a message has 8 bytes (one per field) to 16M")]
+    SizeOutOfRange(String),
     /// A thread count that is no number, or out of range.
-    #[error("threads {found:?} is not a number of pairs from 1 to {MAX_THREADS}")]
-    Threads {
-        /// What was given.
-        found: String,
-    },
+    #[error("threads {0:?} is not a number of pairs from 1 to {MAX_THREADS}")]
+    Threads(String),
     /// Not a threshold of the hybrid paths.
-    #[error("threshold {found:?} is not a number of bytes from 1 to 16M")]
-    Threshold {
-        /// What was given.
-        found: String,
-    },
+    #[error("threshold {0:?} is not a number of bytes from 1 to 16M")]
+    Threshold(String),
     /// A threshold, and no path that has one.
     #[error("only the paths hybrid and hybrid_zero copy the fields below a size: name one of them as a path")]
     NoHybrid,
     /// Not a shape.
     #[error(
-        "shape {found:?} is none of: equal, header, fields:N (1 to 64), sizes such as 24,512K (at most 64 fields, 16M in \
+        "shape {0:?} is none of: equal, header, fields:N (1 to 64), sizes such as 24,512K (at most 64 fields, 16M in \
          all), or a trace such as 97x64|3x24,512K (at most 32 lists)"
     )]
-    NotAShape {
-        /// What was given.
-        found: String,
-    },
+    NotAShape(String),
     /// A trace in which a list would be sent too seldom to be measured.
     #[error(
-        "shape {found:?}: a list has less than 1/512 of the weights, and would never be sent: join rare lists"
+        "shape {0:?}: a list has less than 1/512 of the weights, and would never be sent: join rare lists"
     )]
-    RareList {
-        /// What was given.
-        found: String,
-    },
+    RareList(String),
     #[cfg(feature = "full")]
     /// A payload that a shape cannot have.
     #[error("a payload of {payload_bytes} bytes has not the shape {shape}, which takes {least_bytes} bytes{}",
@@ -385,11 +368,8 @@ pub enum CaseError {
     #[error("the list is empty: give a comma list, or leave it out for the default")]
     EmptyList,
     /// An item that stands twice in a comma list.
-    #[error("{found:?} stands twice")]
-    Repeated {
-        /// The item.
-        found: String,
-    },
+    #[error("{0:?} stands twice")]
+    Repeated(String),
 }
 
 /// The word that was meant, if one is near.

@@ -135,7 +135,7 @@ impl FromStr for Shape {
     type Err = CaseError;
 
     fn from_str(text: &str) -> Result<Self, CaseError> {
-        let unknown = || CaseError::NotAShape { found: text.to_owned() };
+        let unknown = || CaseError::NotAShape(text.to_owned());
         if text == "equal" {
             return Ok(Self::Equal);
         }
@@ -173,7 +173,7 @@ impl FromStr for Shape {
             return Err(unknown());
         }
         if counts(&lists).contains(&0) {
-            return Err(CaseError::RareList { found: text.to_owned() });
+            return Err(CaseError::RareList(text.to_owned()));
         }
         Ok(Self::Trace(interned(&TRACES, lists)))
     }
@@ -276,7 +276,7 @@ mod tests {
             assert!(text.parse::<Shape>().is_err(), "{text:?}");
         }
         let rare = "100000x64|1x512K".parse::<Shape>().unwrap_err();
-        assert!(matches!(rare, CaseError::RareList { .. }), "{rare}");
+        assert!(matches!(rare, CaseError::RareList(_)), "{rare}");
         assert!(vec!["1"; 65].join(",").parse::<Shape>().is_err());
     }
 

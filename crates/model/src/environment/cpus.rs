@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{CaseError, Placement};
+use crate::in_order::distinct;
 use crate::sample::Side;
 
 /// A core, with those of its CPUs (SMT siblings) that may be used.
@@ -79,6 +80,11 @@ impl Cpus {
     #[must_use]
     pub fn numbers(&self) -> &[usize] {
         &self.dealt
+    }
+
+    /// The same as they are printed: `0,2,4`.
+    pub(super) fn list(&self) -> String {
+        list(&self.dealt)
     }
 
     /// The cores that they are on.
@@ -179,12 +185,7 @@ fn together(servers: &[usize], clients: &[usize]) -> Vec<(usize, usize)> {
     (0..most).map(|pair| (servers[pair % servers.len()], clients[pair % clients.len()])).collect()
 }
 
-/// Each number once, in the order of its first place.
-fn distinct(numbers: Vec<usize>) -> Vec<usize> {
-    let mut seen = std::collections::BTreeSet::new();
-    numbers.into_iter().filter(|&number| seen.insert(number)).collect()
-}
-
+/// CPUs as they are printed: `0,2,4`.
 fn list(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

@@ -158,13 +158,12 @@ impl fmt::Display for ClientMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, program, is_the_servers, cpus, machine } = self;
         let Machine { kernel, cpu_model, cgroup, memlock, open_files, .. } = machine;
-        let cpus: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
         let which = if *is_the_servers { "the server's machine" } else { "another machine" };
         write!(
             f,
             "{host} ({which}), sendpath {}, kernel {kernel}, cpus {} of {cpu_model}",
             program.name(),
-            cpus.join(",")
+            cpus.list()
         )?;
         if cgroup.any() {
             write!(f, ", {cgroup}")?;

@@ -124,16 +124,11 @@ impl Effective {
     pub fn describe(&self, placement: Placement) -> String {
         match self.client_cpus() {
             None => self.cpus.describe(placement),
-            Some(client) => {
-                let list = |cpus: &Cpus| {
-                    cpus.numbers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-                };
-                format!(
-                    "{placement}: servers on {} of their machine, clients on {} of theirs",
-                    list(&self.cpus),
-                    list(client)
-                )
-            }
+            Some(client) => format!(
+                "{placement}: servers on {} of their machine, clients on {} of theirs",
+                self.cpus.list(),
+                client.list()
+            ),
         }
     }
 
@@ -279,8 +274,7 @@ impl fmt::Display for Environment {
         if !qdiscs.is_empty() {
             line("qdisc", qdiscs.join(", "))?;
         }
-        let cpu_numbers: Vec<_> = cpus.numbers().iter().map(ToString::to_string).collect();
-        line("cpus", format!("{} of {}", cpu_numbers.join(","), machine.cpu_model))?;
+        line("cpus", format!("{} of {}", cpus.list(), machine.cpu_model))?;
         if machine.cgroup.any() {
             line("cgroup", machine.cgroup.to_string())?;
         }
