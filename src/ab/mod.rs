@@ -21,12 +21,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::case::{Case, Workload};
 use crate::error::{Error, Result};
-use crate::results::comparison::{Comparison, Failure, LeftOut, Outcome};
-use crate::results::family::{Family, moderate};
+use crate::results::comparison::{Comparison, Failure, Found, LeftOut, Outcome, read_together};
+use crate::results::family::Family;
 use crate::results::metric::Metric;
-use crate::results::observation::{Rounds, observation, value};
-use crate::results::stats::{Effect, median};
-use crate::results::tail::{Pool, histogram};
+use crate::results::observation::{Replicates, Rounds};
 use crate::results::verdict::Verdict;
 use crate::sample::Sample;
 use worker::{Build, Worker};
@@ -223,64 +221,19 @@ fn compare(
         if blocks.len() < MIN_BLOCKS {
             continue;
         }
+        let replicates = Replicates::of(blocks);
         for &metric in metrics {
             let has_none = match metric {
                 Metric::CpuPerByte => !plan.cpu_time_is_whole,
                 _ => case.workload == Workload::Stream && metric.quantile().is_some(),
             };
-            if !has_none && let Some(change) = effect(blocks, metric, Role::Change) {
-                let control = effect(blocks, metric, Role::Control);
-                found.push((case, metric, change, control, base(blocks, metric, &case)));
+            if !has_none && let Ok(change) = replicates.gain(metric, Role::Change, Role::Base) {
+                let control = replicates.gain(metric, Role::Control, Role::Base).ok();
+                let base = replicates.value(metric, Role::Base, &case);
+                found.push(Found { case, metric, change, control, base });
             }
         }
     }
-    for &metric in metrics {
-        let of_metric = found.iter_mut().filter(|(_, of, ..)| *of == metric);
-        moderate(of_metric.flat_map(|(_, _, change, control, _)| [Some(change), control.as_mut()]).flatten());
-    }
-    let Family { confidence } =
-        Family::without_a_false_call(found.len() * Metric::OF_AB.len() / metrics.len(), share);
-    let compared = |(case, metric, change, control, base): Found| {
-        let gain = change.ratio_at(confidence);
-        Comparison {
-            case: case.to_string(),
-            payload_bytes: case.payload_bytes,
-            metric,
-            gain,
-            lower_bound: change.lower_bound(),
-            control: control.map(|control| control.ratio()),
-            verdict: Verdict::of(gain, metric.least_difference()),
-            smallest_effect: change.smallest_effect(confidence),
-            base,
-        }
-    };
-    found.into_iter().map(compared).collect()
-}
-
-/// A case by a metric: the change against the base, the control against it, and the base itself.
-type Found = (Case, Metric, Effect, Option<Effect>, Option<f64>);
-
-/// How much better `role` is than the base, over blocks.
-fn effect(blocks: &[Block], metric: Metric, role: Role) -> Option<Effect> {
-    if let Some(share) = metric.quantile() {
-        return pool(blocks, role).gain_over(&pool(blocks, Role::Base), share).ok();
-    }
-    let observations: Vec<f64> =
-        blocks.iter().filter_map(|rounds| observation(rounds, metric, role, Role::Base)).collect();
-    Effect::of(&observations)
-}
-
-/// The base's own value.
-fn base(blocks: &[Block], metric: Metric, case: &Case) -> Option<f64> {
-    if let Some(share) = metric.quantile() {
-        return pool(blocks, Role::Base).quantile_ns(share);
-    }
-    let values = blocks.iter().filter_map(|rounds| value(rounds, metric, Role::Base, case));
-    median(&mut values.collect::<Vec<_>>())
-}
-
-/// All round trips of a role.
-fn pool(blocks: &[Block], role: Role) -> Pool {
-    let of_block = |rounds: &Block| histogram(rounds.values().filter_map(|round| round.get(&role)));
-    Pool::new(&blocks.iter().map(of_block).collect::<Vec<_>>())
+    let compared = found.len() * Metric::OF_AB.len() / metrics.len();
+    read_together(found, Family::without_a_false_call(compared, share))
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::family::{ControlCheck, Family, moderate};
 use super::manifest::{Manifest, Plan, cpu_time_is_whole};
 use super::metric::Metric;
-use super::observation::{Rounds, cost_ns_per_message, lives, log_ratios};
+use super::observation::{Replicates, Rounds, cost_ns_per_message, lives, log_ratios};
 use super::record::{Arm, ROUNDS_PER_VISIT, Record};
 use super::states::{OtherState, States, Visit};
-use super::stats::{Effect, Estimate, MIN_INSTANCES, median};
+use super::stats::{Effect, Estimate, MIN_INSTANCES, median, too_few};
 use super::tail::Pool;
 use super::verdict::Verdict;
 use crate::case::{Cell, Receiver, Series, Workload};
@@ -252,9 +252,8 @@ impl<'a> Timed<'a> {
     }
 
     fn effect(&self, metric: Metric, arm: Arm, baseline: Arm, states: &States) -> Result<Found, String> {
-        if let Some(share) = metric.quantile() {
-            let pool = |of: Arm| Pool::of(self.0.values(), of, &[arm, baseline]);
-            return Ok((pool(arm).gain_over(&pool(baseline), share)?, None));
+        if metric.quantile().is_some() {
+            return Ok((Replicates::of(self.0.values()).gain(metric, arm, baseline)?, None));
         }
         let [mut usual, mut other] =
             [true, false].map(|is_usual| self.observations(metric, arm, baseline, states, is_usual));
@@ -265,7 +264,7 @@ impl<'a> Timed<'a> {
         }
         let effect = Effect::robust(&usual).ok_or_else(|| match usual.len() {
             0 => "no round in which both were measured".to_owned(),
-            found => format!("{found} independent observations: an interval needs {MIN_INSTANCES}"),
+            found => too_few(found),
         })?;
         Ok((effect, OtherState::of(states, &effect, &other, metric.margin())))
     }
@@ -375,14 +374,14 @@ pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
 /// with the baseline, which the tables and the page show, and those of two other arms, which the
 /// decision maps take.
 fn read_together(cells: &mut [CellResult], metric: Metric, baseline: Series, looks: u32) -> ControlCheck {
-    moderate(cells.iter_mut().flat_map(|cell| {
-        let CellResult { comparisons, controls, .. } = cell;
-        let compared = outcomes(comparisons, metric, baseline, true).map(|outcome| &mut outcome.effect);
-        controls.get_mut(&metric).into_iter().chain(compared)
-    }));
-    moderate(cells.iter_mut().flat_map(|cell| {
-        outcomes(&mut cell.comparisons, metric, baseline, false).map(|outcome| &mut outcome.effect)
-    }));
+    for with_baseline in [true, false] {
+        moderate(cells.iter_mut().flat_map(|cell| {
+            let CellResult { comparisons, controls, .. } = cell;
+            let control = controls.get_mut(&metric).filter(|_| with_baseline);
+            let compared = outcomes(comparisons, metric, baseline, with_baseline);
+            control.into_iter().chain(compared.map(|outcome| &mut outcome.effect))
+        }));
+    }
     let controls: Vec<Effect> = cells.iter().filter_map(|cell| cell.controls.get(&metric)).copied().collect();
     let check = ControlCheck::of(&controls);
     for with_baseline in [true, false] {
@@ -402,6 +401,7 @@ fn read_together(cells: &mut [CellResult], metric: Metric, baseline: Series, loo
     }
     check
 }
+
 /// What came of the comparisons by one metric: those with the baseline, or the others.
 fn outcomes(
     comparisons: &mut [SeriesComparison],
@@ -409,12 +409,10 @@ fn outcomes(
     baseline: Series,
     with_baseline: bool,
 ) -> impl Iterator<Item = &mut SeriesOutcome> {
-    comparisons
-        .iter_mut()
-        .filter(move |comparison| {
-            comparison.metric == metric && (comparison.baseline == baseline) == with_baseline
-        })
-        .filter_map(|comparison| comparison.outcome.as_mut().ok())
+    let is_of_them = move |one: &&mut SeriesComparison| {
+        one.metric == metric && (one.baseline == baseline) == with_baseline
+    };
+    comparisons.iter_mut().filter(is_of_them).filter_map(|one| one.outcome.as_mut().ok())
 }
 
 fn cell_result(
@@ -512,7 +510,7 @@ fn arm_result(arm: Arm, timed: &Timed<'_>, records: &[&Record]) -> ArmResult {
     };
     let means: Vec<f64> = instances.iter().filter_map(mean).collect();
 
-    let pool = Pool::of(timed.0.values(), arm, &[arm]);
+    let pool = Replicates::of(timed.0.values()).round_trips(arm, &[arm]);
 
     let mut result = ArmResult {
         arm,

@@ -6,16 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::analysis::CPU_TIME_IS_NOT_WHOLE;
-use super::comparison::{Comparison, Outcome};
-use super::family::{Family, moderate};
-use super::manifest::{HeapPages, Manifest, cpu_time_is_whole};
-use super::metric::{Direction, Metric};
-use super::observation::{Rounds, lives, value};
+use super::comparison::{Found, Outcome, read_together};
+use super::family::Family;
+use super::manifest::{HeapPages, Manifest, Plan, cpu_time_is_whole};
+use super::metric::Metric;
+use super::observation::{Replicates, Rounds, lives};
 use super::record::{Arm, Record};
-use super::stats::{Effect, median};
 use super::store::StoredSweep;
-use super::tail::Pool;
-use super::verdict::Verdict;
 use crate::case::Case;
 use crate::sample::Sample;
 
@@ -47,42 +44,23 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
     };
     let whole = [first, second].iter().all(|sweep| cpu_time_is_whole(&sweep.manifest));
     let mut found = Vec::new();
-    for case in first
-        .manifest
-        .plan
-        .cells
-        .iter()
-        .flat_map(|&cell| first.manifest.plan.series_of(cell).map(move |series| cell.case(series)))
+    let Plan { cells, .. } = &first.manifest.plan;
+    for case in
+        cells.iter().flat_map(|&cell| first.manifest.plan.series_of(cell).map(move |way| cell.case(way)))
     {
         let (Some(ours), Some(theirs)) = (ours.get(&case), theirs.get(&case)) else { continue };
+        let arm = Arm { case, control: false };
+        let [ours, theirs] = [ours, theirs].map(|lives| Replicates::of(lives.values()));
         for metric in Metric::OF_AB.into_iter().filter(|metric| whole || *metric != Metric::CpuPerByte) {
-            let (Some((change, _)), Some((base, value))) =
-                (effect(ours, metric, case), effect(theirs, metric, case))
-            else {
-                continue;
-            };
-            found.push((case, metric, change.minus(&base), value));
+            let [now, before] = [&ours, &theirs].map(|of| of.level(metric, arm, &case));
+            if let (Some(now), Some(before)) = (now, before) {
+                let (change, base) = (now.minus(&before), theirs.value(metric, arm, &case));
+                found.push(Found { case, metric, change, control: None, base });
+            }
         }
     }
-    for metric in Metric::OF_AB {
-        let of_metric = found.iter_mut().filter(|(_, of, _, _)| *of == metric);
-        moderate(of_metric.map(|(_, _, effect, _)| effect));
-    }
-    let Family { confidence } = Family::without_a_false_call(found.len(), 1.0);
-    let comparisons = found.into_iter().map(|(case, metric, effect, base)| {
-        let gain = effect.ratio_at(confidence);
-        Comparison {
-            case: case.to_string(),
-            payload_bytes: case.payload_bytes,
-            metric,
-            gain,
-            lower_bound: effect.lower_bound(),
-            control: None,
-            verdict: Verdict::of(gain, metric.least_difference()),
-            smallest_effect: effect.smallest_effect(confidence),
-            base,
-        }
-    });
+    let family = Family::without_a_false_call(found.len(), 1.0);
+    let comparisons = read_together(found, family);
     let mut differences = match (&first.manifest.environment, &second.manifest.environment) {
         (Some(then), Some(now)) => then.differences(now),
         _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
@@ -97,7 +75,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
             cpu_time_is_whole: whole,
             blocks: blocks(&ours).min(blocks(&theirs)),
             margin,
-            comparisons: comparisons.collect(),
+            comparisons,
             failures: Vec::new(),
             left_out: Vec::new(),
             interrupted: false,
@@ -128,26 +106,6 @@ fn by_case(records: &[Record]) -> ByCase<'_> {
         of_case.entry(record.arm.case).or_default().push(record);
     }
     of_case.into_iter().map(|(case, records)| (case, lives(records))).collect()
-}
-
-/// How good a case is by one metric, on a log scale over its instances, and the value itself. More
-/// is better.
-fn effect(
-    lives: &BTreeMap<u64, Rounds<Arm, &Sample>>,
-    metric: Metric,
-    case: Case,
-) -> Option<(Effect, Option<f64>)> {
-    let arm = Arm { case, control: false };
-    let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
-    if let Some(share) = metric.quantile() {
-        let pool = Pool::of(lives.values(), arm, &[]);
-        let effect = pool.effect(share)?;
-        return Some((Effect { log_mean: sign * effect.log_mean, ..effect }, pool.quantile_ns(share)));
-    }
-    let values = lives.values().filter_map(|rounds| value(rounds, metric, arm, &case));
-    let mut values: Vec<f64> = values.collect();
-    let logs: Vec<f64> = values.iter().map(|value| sign * value.ln()).collect();
-    Some((Effect::of(&logs)?, median(&mut values)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! What a comparison of two sides gives: plain data, the same for two stored sweeps and for two
-//! builds.
+//! What a comparison of two sides gives, the same for two stored sweeps and for two builds.
 
 use serde::Serialize;
 
+use super::family::{Family, moderate};
 use super::metric::Metric;
-use super::stats::Estimate;
+use super::stats::{Effect, Estimate};
 use super::verdict::Verdict;
+use crate::case::Case;
 
 /// All comparisons of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -70,4 +71,44 @@ pub struct Comparison {
     pub smallest_effect: f64,
     /// The base's own value: Gb/s, ns, or CPU ns per byte.
     pub base: Option<f64>,
+}
+
+/// The change against the base in one case, by one metric, before it is read together with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Where.
+    pub case: Case,
+    /// What is compared.
+    pub metric: Metric,
+    /// How much better the change is.
+    pub change: Effect,
+    /// How much better the control is, where there is one.
+    pub control: Option<Effect>,
+    /// The base's own value.
+    pub base: Option<f64>,
+}
+
+/// Gives each its interval and its verdict: its spread goes by what is usual by its metric, and its
+/// confidence is that of the family.
+#[must_use]
+pub fn read_together(mut found: Vec<Found>, family: Family) -> Vec<Comparison> {
+    for metric in Metric::OF_AB {
+        let of_metric = found.iter_mut().filter(|one| one.metric == metric);
+        moderate(of_metric.flat_map(|one| [Some(&mut one.change), one.control.as_mut()]).flatten());
+    }
+    let compared = |Found { case, metric, change, control, base }: Found| {
+        let gain = change.ratio_at(family.confidence);
+        Comparison {
+            case: case.to_string(),
+            payload_bytes: case.payload_bytes,
+            metric,
+            gain,
+            lower_bound: change.lower_bound(),
+            control: control.map(|control| control.ratio()),
+            verdict: Verdict::of(gain, metric.least_difference()),
+            smallest_effect: change.smallest_effect(family.confidence),
+            base,
+        }
+    };
+    found.into_iter().map(compared).collect()
 }

@@ -4,9 +4,10 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-use super::metric::Metric;
+use super::metric::{Direction, Metric};
 use super::record::{Arm, Record};
-use super::stats::median;
+use super::stats::{Effect, median, too_few};
+use super::tail::{Histogram, Pool};
 use crate::case::Case;
 use crate::sample::Sample;
 
@@ -15,7 +16,7 @@ pub type Rounds<Arm, Sample> = BTreeMap<u64, HashMap<Arm, Sample>>;
 
 /// The observation that one life of some instances makes of two arms: how much better `arm` is than
 /// `baseline`, on a log scale. None where they have no round in common, or where the metric is a
-/// quantile: those are pooled over lives, by [`tail`](super::tail).
+/// quantile: those are pooled, by [`Replicates`].
 pub fn observation<K: Copy + Eq + Hash, S: Borrow<Sample>>(
     rounds: &Rounds<K, S>,
     metric: Metric,
@@ -39,20 +40,79 @@ pub fn log_ratios<K: Copy + Eq + Hash, S: Borrow<Sample>>(
         .filter_map(move |(&at, round)| Some((at, (cost(round, baseline)? / cost(round, arm)?).ln())))
 }
 
-/// What one arm is by itself: Gb/s, or nanoseconds; of a quantile none, as above.
-pub fn value<K: Copy + Eq + Hash, S: Borrow<Sample>>(
-    rounds: &Rounds<K, S>,
-    metric: Metric,
-    arm: K,
-    case: &Case,
-) -> Option<f64> {
-    let cost = |round: &HashMap<K, S>| cost_ns_per_message(metric, round.get(&arm)?.borrow());
-    let cost_ns = median(&mut rounds.values().filter_map(cost).collect::<Vec<_>>())?;
-    Some(match metric {
-        Metric::Throughput => case.payload_bytes as f64 * 8.0 / cost_ns,
-        Metric::CpuPerByte => cost_ns / case.payload_bytes as f64,
-        _ => cost_ns,
-    })
+/// What was measured again and again: the lives of a sweep, or the blocks of a comparison.
+pub struct Replicates<'r, K, S>(Vec<&'r Rounds<K, S>>);
+
+impl<'r, K: Copy + Eq + Hash, S: Borrow<Sample>> Replicates<'r, K, S> {
+    /// Of each one's rounds.
+    pub fn of(rounds: impl IntoIterator<Item = &'r Rounds<K, S>>) -> Self {
+        Self(rounds.into_iter().collect())
+    }
+
+    /// How much better `arm` is than `baseline`, on a log scale.
+    ///
+    /// # Errors
+    /// Why there is no effect.
+    pub fn gain(&self, metric: Metric, arm: K, baseline: K) -> Result<Effect, String> {
+        if let Some(share) = metric.quantile() {
+            let pool = |of: K| self.round_trips(of, &[arm, baseline]);
+            return pool(arm).gain_over(&pool(baseline), share);
+        }
+        let each = self.0.iter().filter_map(|rounds| observation(rounds, metric, arm, baseline));
+        let observations: Vec<f64> = each.collect();
+        Effect::of(&observations).ok_or_else(|| too_few(observations.len()))
+    }
+
+    /// How good `arm` is by itself, on a log scale. More is better.
+    pub fn level(&self, metric: Metric, arm: K, case: &Case) -> Option<Effect> {
+        let sign = if metric.direction() == Direction::More { 1.0 } else { -1.0 };
+        if let Some(share) = metric.quantile() {
+            let effect = self.round_trips(arm, &[]).effect(share)?;
+            return Some(Effect { log_mean: sign * effect.log_mean, ..effect });
+        }
+        let values = self.values(metric, arm, case);
+        Effect::of(&values.iter().map(|value| sign * value.ln()).collect::<Vec<_>>())
+    }
+
+    /// What `arm` is by itself: Gb/s, or nanoseconds.
+    pub fn value(&self, metric: Metric, arm: K, case: &Case) -> Option<f64> {
+        match metric.quantile() {
+            Some(share) => self.round_trips(arm, &[]).quantile_ns(share),
+            None => median(&mut self.values(metric, arm, case)),
+        }
+    }
+
+    /// The same of each by itself; of a quantile none.
+    fn values(&self, metric: Metric, arm: K, case: &Case) -> Vec<f64> {
+        let cost = |round: &HashMap<K, S>| cost_ns_per_message(metric, round.get(&arm)?.borrow());
+        let of_one = |rounds: &&Rounds<K, S>| {
+            let cost_ns = median(&mut rounds.values().filter_map(cost).collect::<Vec<_>>())?;
+            Some(match metric {
+                Metric::Throughput => case.payload_bytes as f64 * 8.0 / cost_ns,
+                Metric::CpuPerByte => cost_ns / case.payload_bytes as f64,
+                _ => cost_ns,
+            })
+        };
+        self.0.iter().filter_map(of_one).collect()
+    }
+
+    /// An arm's round trips, of those in which all of `present` were measured.
+    pub fn round_trips(&self, arm: K, present: &[K]) -> Pool {
+        let has_all = |rounds: &&&Rounds<K, S>| {
+            present.iter().all(|arm| rounds.values().any(|round| round.contains_key(arm)))
+        };
+        let of_one = |rounds: &&Rounds<K, S>| {
+            let mut histogram = Histogram::new();
+            let samples = rounds.values().filter_map(|round| Some(round.get(&arm)?.borrow()));
+            for trips in samples.filter_map(|sample: &Sample| sample.client.round_trips.as_ref()) {
+                for (value_ns, count) in &trips.histogram {
+                    *histogram.entry(*value_ns).or_default() += count;
+                }
+            }
+            histogram
+        };
+        Pool::new(&self.0.iter().filter(has_all).map(of_one).collect::<Vec<_>>())
+    }
 }
 
 /// What a message costs by `metric`, in nanoseconds; none where it was not measured.

@@ -20,6 +20,11 @@ pub const MIN_ROBUST: usize = 8;
 /// How many spreads from the median are far out.
 pub const FAR: f64 = 3.0;
 
+/// Why there is no effect of so many instances.
+pub(super) fn too_few(instances: usize) -> String {
+    format!("{instances} independent observations: an interval needs {MIN_INSTANCES}")
+}
+
 /// The median; none of nothing. Sorts `values`.
 #[must_use]
 pub fn median(values: &mut [f64]) -> Option<f64> {

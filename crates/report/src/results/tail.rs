@@ -5,16 +5,12 @@
 //! and the interval is that of a bootstrap over lives (Efron and Tibshirani, *An Introduction to
 //! the Bootstrap*, 8): a life's round trips belong together.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::hash::Hash;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::observation::Rounds;
-use super::stats::{Effect, MIN_INSTANCES};
-use crate::sample::Sample;
+use super::stats::{Effect, MIN_INSTANCES, too_few};
 
 /// Draws of a bootstrap: enough for a standard error, which varies by 5 % from one seed to the
 /// next.
@@ -22,17 +18,6 @@ const DRAWS: usize = 200;
 
 /// How often each round trip was seen in one life of an arm: nanoseconds and number.
 pub type Histogram = BTreeMap<u64, u64>;
-
-/// The round trips of some bursts together.
-pub fn histogram<'a>(samples: impl Iterator<Item = &'a Sample>) -> Histogram {
-    let mut histogram = Histogram::new();
-    for (value_ns, count) in
-        samples.flat_map(|sample| &sample.client.round_trips).flat_map(|trips| &trips.histogram)
-    {
-        *histogram.entry(*value_ns).or_default() += count;
-    }
-    histogram
-}
 
 /// The pooled round trips of an arm, by life.
 #[derive(Debug)]
@@ -43,21 +28,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Of an arm's round trips in the lives in which all of `present` were measured.
-    pub fn of<'a, K: Copy + Eq + Hash + 'a, S: Borrow<Sample> + 'a>(
-        lives: impl IntoIterator<Item = &'a Rounds<K, S>>,
-        arm: K,
-        present: &[K],
-    ) -> Self {
-        let has_all = |rounds: &&Rounds<K, S>| {
-            present.iter().all(|arm| rounds.values().any(|round| round.contains_key(arm)))
-        };
-        let of_life = |rounds: &Rounds<K, S>| {
-            histogram(rounds.values().filter_map(|round| Some(round.get(&arm)?.borrow())))
-        };
-        Self::new(&lives.into_iter().filter(has_all).map(of_life).collect::<Vec<_>>())
-    }
-
     /// Of the histograms of an arm's lives.
     #[must_use]
     pub fn new(lives: &[Histogram]) -> Self {
@@ -128,8 +98,7 @@ impl Pool {
         let whole = gain(&vec![1; lives]).ok_or_else(|| {
             format!("a quantile of {share} needs {} round trips, each timed", enough_round_trips(share))
         })?;
-        spread(lives, whole, gain)
-            .ok_or_else(|| format!("{lives} independent observations: an interval needs {MIN_INSTANCES}"))
+        spread(lives, whole, gain).ok_or_else(|| too_few(lives))
     }
 }
 
