@@ -16,7 +16,7 @@ use super::perf::EventMeter;
 /// The pairs, and what counts around each of their bursts. The count is put down as the server's,
 /// in the sample.
 pub struct Metered<'m, R> {
-    pub rig: R,
+    pub rig: &'m mut R,
     pub meter: Option<(Event, &'m EventMeter)>,
     /// Whether a counter is open that a new client process would inherit.
     pub counting: bool,

@@ -252,12 +252,12 @@ impl Pairs<'_> {
             arguments.lets_through(&format!("{group}/{line}/{place}"))
         };
         let arms: Vec<Arm> = benches.iter().filter(is_wanted).map(|bench| bench.arm).collect();
-        let mut visits = rig.as_mut().map(|rig| {
+        let mut metered = rig.as_mut().map(|rig| {
             let burst = sampling.time.div_f64((sampling.visits as u64 * ROUNDS_PER_VISIT) as f64);
             rig.set_bursts(if metric.meter.is_some() { Bursts::Bare(burst) } else { Bursts::Whole(burst) });
-            let rig = Metered { rig, meter: metric.meter, counting: *counting };
-            Visits::new(rig, arms.clone(), rand::random())
+            Metered { rig, meter: metric.meter, counting: *counting }
         });
+        let mut visits = metered.as_mut().map(|rig| Visits::new(rig, arms.clone(), rand::random()));
         if let Some(visits) = &mut visits {
             let ahead = match mode {
                 Mode::Sample => sampling.visits,
@@ -325,7 +325,7 @@ fn cases(count: usize) -> String {
 }
 
 /// Measures so many visits of every case, and shows how far it is.
-fn measure<R: Rig>(visits: &mut Visits<R>, ahead: usize) {
+fn measure<R: Rig>(visits: &mut Visits<'_, R>, ahead: usize) {
     let life = usize::try_from(VISITS_PER_LIFE).unwrap_or(1);
     let bar = ProgressBar::new(ahead as u64);
     for target in (life..).step_by(life).take(ahead.div_ceil(life)) {
@@ -336,7 +336,7 @@ fn measure<R: Rig>(visits: &mut Visits<R>, ahead: usize) {
 }
 
 /// Runs the cases for `time` each, interleaved as the samples will be, and keeps nothing.
-fn warm_up<R: Rig>(visits: &mut Visits<R>, arms: &[Arm], time: Duration) {
+fn warm_up<R: Rig>(visits: &mut Visits<'_, R>, arms: &[Arm], time: Duration) {
     let began = Instant::now();
     let time = time * u32::try_from(arms.len()).unwrap_or(u32::MAX);
     let mut dropped = Visits::new(visits.rig(), arms.to_vec(), 0);
@@ -351,8 +351,8 @@ fn warm_up<R: Rig>(visits: &mut Visits<R>, arms: &[Arm], time: Duration) {
 }
 
 /// Where the samples of a case come from.
-struct Source<'v, R> {
-    visits: Option<&'v mut Visits<R>>,
+struct Source<'v, 'r, R> {
+    visits: Option<&'v mut Visits<'r, R>>,
     arm: Arm,
     mode: Mode,
     /// How often Criterion has asked.
@@ -361,7 +361,7 @@ struct Source<'v, R> {
     counts: Option<ZeroCopyCounts>,
 }
 
-impl<R: Rig> Source<'_, R> {
+impl<R: Rig> Source<'_, '_, R> {
     /// What `iterations` iterations come to by the next visit's bursts.
     ///
     /// Criterion first asks for one iteration, to learn how long it takes by the wall clock: it is

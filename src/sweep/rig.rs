@@ -56,38 +56,6 @@ pub trait Rig {
     fn elapsed(&self) -> Duration;
 }
 
-/// So that a scheduler can leave a rig to the next one.
-impl<R: Rig> Rig for &mut R {
-    type Instance<'rig>
-        = R::Instance<'rig>
-    where
-        Self: 'rig;
-
-    fn count(&mut self, events: &[Event]) {
-        (**self).count(events);
-    }
-
-    fn open(&self, arm: Arm) -> Result<Self::Instance<'_>> {
-        (**self).open(arm)
-    }
-
-    fn burst(&self, instance: &mut R::Instance<'_>) -> Result<Sample> {
-        (**self).burst(instance)
-    }
-
-    fn is_alive(&self) -> bool {
-        (**self).is_alive()
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        (**self).restart()
-    }
-
-    fn elapsed(&self) -> Duration {
-        (**self).elapsed()
-    }
-}
-
 /// What the bursts of a [`PairRig`] are like. All are long enough for some messages on each pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bursts {

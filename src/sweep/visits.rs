@@ -18,8 +18,8 @@ pub type Visit = Vec<Sample>;
 /// Lives of some arms, and no verdict: arms of the same cell share rounds, cells share visits. What
 /// a visit measured of an arm is handed out once. An arm that fails is measured no more, and the
 /// others go on.
-pub struct Visits<R> {
-    rig: R,
+pub struct Visits<'r, R> {
+    rig: &'r mut R,
     arms: Vec<Arm>,
     seed: u64,
     lives: u64,
@@ -28,10 +28,10 @@ pub struct Visits<R> {
     failed: HashMap<Arm, String>,
 }
 
-impl<R: Rig> Visits<R> {
+impl<'r, R: Rig> Visits<'r, R> {
     /// Of `arms` on `rig`. All orders are drawn from `seed`.
     #[must_use]
-    pub fn new(rig: R, arms: Vec<Arm>, seed: u64) -> Self {
+    pub fn new(rig: &'r mut R, arms: Vec<Arm>, seed: u64) -> Self {
         Self { rig, arms, seed, lives: 0, measured: HashMap::new(), failed: HashMap::new() }
     }
 
@@ -43,7 +43,7 @@ impl<R: Rig> Visits<R> {
 
     /// What the arms run on.
     pub fn rig(&mut self) -> &mut R {
-        &mut self.rig
+        self.rig
     }
 
     /// The arms that have failed, each with the reason, in order.
@@ -116,7 +116,7 @@ impl<R: Rig> Visits<R> {
         for cells in plan::groups(&cells, Vec::clone)? {
             self.rig.count(&[]);
             let kind = Kind::Timed { until: Duration::MAX };
-            let life = Life { rig: &self.rig, cells: &cells, generation, kind };
+            let life = Life { rig: &*self.rig, cells: &cells, generation, kind };
             let visited = life.visit_in_turn(&mut orders, &mut outside)?;
             let mut visits: BTreeMap<u64, HashMap<Arm, Visit>> = BTreeMap::new();
             for Record { round, arm, outcome, .. } in visited.into_iter().flat_map(|cell| cell.records) {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// The numbers of the bursts of all visits that are left of an arm.
-    fn hand_out(visits: &mut Visits<Numbered>, arm: Arm) -> Vec<u64> {
+    fn hand_out(visits: &mut Visits<'_, Numbered>, arm: Arm) -> Vec<u64> {
         let mut numbers = Vec::new();
         for _ in 0..visits.left(arm) {
             numbers.extend(visits.next(arm).unwrap().iter().map(|sample| sample.elapsed_ns));
@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn each_burst_is_handed_out_once_and_to_its_own_arm() {
-        let mut visits = Visits::new(Numbered::new(quiet()), arms(), 1);
+        let mut rig = Numbered::new(quiet());
+        let mut visits = Visits::new(&mut rig, arms(), 1);
         visits.measure(12);
         let mut all = Vec::new();
         for arm in arms() {
@@ -244,7 +245,8 @@ mod tests {
 
     #[test]
     fn where_none_is_left_all_are_measured_for_another_life() {
-        let mut visits = Visits::new(Numbered::new(quiet()), arms(), 1);
+        let mut rig = Numbered::new(quiet());
+        let mut visits = Visits::new(&mut rig, arms(), 1);
         let (first, last) = (arms()[0], arms()[6]);
         let mut numbers = Vec::new();
         for visit in 0..=2 * VISITS_PER_LIFE {
@@ -260,7 +262,8 @@ mod tests {
 
     #[test]
     fn the_arms_of_a_cell_share_rounds_and_the_cells_share_a_life() {
-        let mut visits = Visits::new(Numbered::new(quiet()), arms(), 1);
+        let mut rig = Numbered::new(quiet());
+        let mut visits = Visits::new(&mut rig, arms(), 1);
         visits.measure(1);
         let bursts = visits.rig.bursts.borrow();
         // A visit's bursts lie together, and between two visits of a cell lie the other cells'.
@@ -279,7 +282,8 @@ mod tests {
         for failure in [Failure::Open, Failure::Burst(3), Failure::Death(3)] {
             let bad = arms()[1];
             let rig = quiet().failing(move |arm, life| (arm == bad && life == 1).then_some(failure));
-            let mut visits = Visits::new(Numbered::new(rig), arms(), 1);
+            let mut rig = Numbered::new(rig);
+            let mut visits = Visits::new(&mut rig, arms(), 1);
             visits.measure(20);
             assert!(visits.next(bad).unwrap_err().contains("simulated"), "{failure:?}");
             assert_eq!(visits.failures().map(|(arm, _)| arm).collect::<Vec<_>>(), [bad], "{failure:?}");
@@ -295,8 +299,8 @@ mod tests {
     fn where_nothing_can_be_opened_any_more_all_fail_and_say_why() {
         let bad = arms()[1];
         let rig = quiet().failing(move |arm, _| (arm == bad).then_some(Failure::Death(0)));
-        let rig = Numbered { can_restart: false, ..Numbered::new(rig) };
-        let mut visits = Visits::new(rig, arms(), 1);
+        let mut rig = Numbered { can_restart: false, ..Numbered::new(rig) };
+        let mut visits = Visits::new(&mut rig, arms(), 1);
         visits.measure(5);
         assert!(visits.next(bad).unwrap_err().contains("simulated"));
         assert!(visits.next(arms()[0]).unwrap_err().contains("no more"));
