@@ -3,6 +3,7 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::case::{Axes, Cell, Engine, Layout, Matrix, Receiver, SendPath, Series, Source};
 use crate::error::Result;
@@ -14,16 +15,7 @@ use crate::sample::Side;
 
 /// A named choice of cases.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumMessage,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
+    Clone, Copy, Debug, PartialEq, Eq, Display, EnumMessage, EnumString, IntoStaticStr, VariantArray,
 )]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum Profile {
@@ -78,23 +70,11 @@ impl Profile {
                 ..base
             }],
             Self::Full => {
-                use strum::VariantArray;
                 let both =
                     |heap: &Series| [Layout::Heap, Layout::Page].map(|layout| Series { layout, ..*heap });
                 vec![Matrix {
                     series: heap.iter().flat_map(both).collect(),
-                    payload_bytes: vec![
-                        64,
-                        256,
-                        1 << 10,
-                        4 << 10,
-                        8 << 10,
-                        16 << 10,
-                        32 << 10,
-                        64 << 10,
-                        256 << 10,
-                        1 << 20,
-                    ],
+                    payload_bytes: vec![64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 262_144, 1_048_576],
                     threads: vec![1, 2, 4, 8],
                     workloads: VariantArray::VARIANTS.to_vec(),
                     placements: VariantArray::VARIANTS.to_vec(),

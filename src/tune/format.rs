@@ -1,5 +1,7 @@
 //! The answers as a table, and as constants for a program. Pure.
 
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
+
 use super::plan::Line;
 use super::{Answer, Range, Threshold};
 use crate::case::{Layout, SendPath, Series};
@@ -25,16 +27,7 @@ pub struct Found {
 
 /// A language that constants are printed in.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumMessage,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
+    Clone, Copy, Debug, PartialEq, Eq, Display, EnumMessage, EnumString, IntoStaticStr, VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Language {

@@ -9,13 +9,11 @@
 //! those of narrower surroundings as well.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 
 use super::curve::{Curve, FAR, Root};
 use crate::error::{Error, Result};
-use crate::format;
 use crate::results::stats::{Effect, Estimate, median, spread_around};
 
 /// A post is so many times as large as the one before.
@@ -108,28 +106,21 @@ pub enum Threshold {
 }
 
 /// Why a threshold cannot be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The posts are not all measured.
+    #[strum(to_string = "not all sizes were measured")]
     Unmeasured,
     /// At the largest size it is within the noise whether it pays.
+    #[strum(to_string = "at the largest size the difference is within the noise")]
     LargestIsClose,
     /// At some sizes below those that it pays at, it is within the noise.
+    #[strum(to_string = "over a wide range of sizes the difference is within the noise")]
     OthersAreClose,
     /// Where between two sizes it is has not been seen well enough.
+    #[strum(to_string = "too few sizes between them were measured")]
     Coarse,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unmeasured => "not all sizes were measured",
-            Self::LargestIsClose => "at the largest size the difference is within the noise",
-            Self::OthersAreClose => "over a wide range of sizes the difference is within the noise",
-            Self::Coarse => "too few sizes between them were measured",
-        })
-    }
 }
 
 /// What was measured at one size.
@@ -431,16 +422,4 @@ fn mean(values: &[f64]) -> f64 {
 
 fn log(bytes: usize) -> f64 {
     (bytes as f64).ln()
-}
-
-impl fmt::Display for Threshold {
-    /// As a cell of a table: `35.2 KiB`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Found { bytes, .. } => f.write_str(&format::bytes(*bytes)),
-            Self::Always => f.write_str("everywhere"),
-            Self::Never => f.write_str("nowhere"),
-            Self::Undecided { .. } => f.write_str("undecided"),
-        }
-    }
 }

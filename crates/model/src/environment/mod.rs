@@ -159,62 +159,49 @@ impl Environment {
     /// values. What only one of them has recorded is not said to differ.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
-        let facts = |of: &Self| {
-            let (effective, machine) = (&of.effective, &of.machine);
-            [
-                ("cpu", machine.cpu_model.clone()),
-                ("cpus", format!("{:?}", effective.cpus.numbers())),
-                ("smt", known(machine.smt, "on", "off").to_owned()),
-                ("cgroup", machine.cgroup.to_string()),
-                ("limits", machine.pinned_memory()),
-                ("kernel", machine.kernel.clone()),
-                ("softirq in CPU time", known(machine.softirq_in_cpu_time, "yes", "no").to_owned()),
-                ("topology", effective.topology.to_string()),
-                (
-                    "client",
-                    effective
-                        .client
-                        .as_ref()
-                        .map_or_else(|| "as the server".to_owned(), ClientMachine::in_full),
-                ),
-                ("server port", effective.server_link.describe_port()),
-                ("client port", effective.client_link.describe_port()),
-                ("placement", of.placements.join("; ")),
-                ("mtu", effective.mtu()),
-                ("buffers", of.asked_buffers.clone()),
-                ("effective buffers", effective.buffers()),
-                ("congestion control", effective.server_socket.congestion.clone()),
-                (
-                    "sink",
-                    of.sink.as_ref().map_or_else(
-                        || "none".to_owned(),
-                        |sink| format!("{sink}, {}", sink.interface.describe_port()),
-                    ),
-                ),
-            ]
-        };
-        let pairs = facts(self).into_iter().zip(facts(now)).filter(|((_, then), (_, now))| then != now);
-        let mut differences: Vec<String> =
-            pairs.map(|((name, then), (_, now))| format!("{name} was {then:?} and is {now:?}")).collect();
-        let later = self.recorded_later().into_iter().zip(now.recorded_later());
-        differences.extend(later.filter_map(|((name, then), (_, now))| {
+        let pairs = self.facts().into_iter().zip(now.facts());
+        let differs = |((name, then), (_, now)): ((String, Option<String>), (_, Option<String>))| {
             let (then, now) = (then?, now?);
             (then != now).then(|| format!("{name} was {then:?} and is {now:?}"))
-        }));
-        differences
+        };
+        pairs.filter_map(differs).collect()
     }
 
-    /// What earlier versions did not record, by name; none of what was not recorded.
-    fn recorded_later(&self) -> Vec<(String, Option<String>)> {
-        let Effective { server_link, client_link, client, .. } = &self.effective;
-        let of_links = [
+    /// What bears on the numbers, by name; none of what an earlier version did not record.
+    fn facts(&self) -> Vec<(String, Option<String>)> {
+        let Self { machine, effective, sink, .. } = self;
+        let Effective { server_link, client_link, client, .. } = effective;
+        let port_of_sink = |sink: &SinkLink| format!("{sink}, {}", sink.interface.describe_port());
+        let in_full = client.as_ref().map(ClientMachine::in_full);
+        let facts = [
+            ("cpu", machine.cpu_model.clone()),
+            ("cpus", format!("{:?}", effective.cpus.numbers())),
+            ("smt", known(machine.smt, "on", "off").to_owned()),
+            ("cgroup", machine.cgroup.to_string()),
+            ("limits", machine.pinned_memory()),
+            ("kernel", machine.kernel.clone()),
+            ("softirq in CPU time", known(machine.softirq_in_cpu_time, "yes", "no").to_owned()),
+            ("topology", effective.topology.to_string()),
+            ("client", in_full.unwrap_or_else(|| "as the server".to_owned())),
+            ("server port", server_link.describe_port()),
+            ("client port", client_link.describe_port()),
+            ("placement", self.placements.join("; ")),
+            ("mtu", effective.mtu()),
+            ("buffers", self.asked_buffers.clone()),
+            ("effective buffers", effective.buffers()),
+            ("congestion control", effective.server_socket.congestion.clone()),
+            ("sink", sink.as_ref().map_or_else(|| "none".to_owned(), port_of_sink)),
+        ];
+        let recorded_later = [
             ("server qdisc", server_link.qdisc.clone()),
             ("client qdisc", client_link.qdisc.clone()),
-            ("sink qdisc", self.sink.as_ref().and_then(|sink| sink.interface.qdisc.clone())),
+            ("sink qdisc", sink.as_ref().and_then(|sink| sink.interface.qdisc.clone())),
         ];
-        let mut facts: Vec<_> = of_links.into_iter().map(|(name, qdisc)| (name.to_owned(), qdisc)).collect();
+        let facts = facts.map(|(name, value)| (name.to_owned(), Some(value))).into_iter();
+        let mut facts: Vec<_> =
+            facts.chain(recorded_later.map(|(name, value)| (name.to_owned(), value))).collect();
         let client = client.as_ref().and_then(|client| client.machine.tuning.as_ref());
-        for (whose, tuning) in [("", self.machine.tuning.as_ref()), ("client's ", client)] {
+        for (whose, tuning) in [("", machine.tuning.as_ref()), ("client's ", client)] {
             let names = Tuning::default().facts().map(|(name, _)| format!("{whose}{name}"));
             match tuning.map(Tuning::facts) {
                 Some(values) => facts.extend(names.into_iter().zip(values.map(|(_, value)| Some(value)))),
