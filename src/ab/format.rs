@@ -95,31 +95,33 @@ fn interval(gain: Estimate) -> String {
     format!("[{}, {}]", difference(gain.low), difference(gain.high))
 }
 
-/// The base's value with its unit.
-fn base(comparison: &Comparison) -> String {
-    comparison.base.map_or_else(String::new, |value| comparison.metric.value(value))
+const HEADS: [&str; 8] = ["case", "metric", "base", "change", "interval", "at worst", "could see", "verdict"];
+
+/// What stands below these heads of a comparison.
+fn cells(comparison: &Comparison) -> [String; 8] {
+    let Comparison { case, metric, lower_bound, smallest_effect, .. } = comparison;
+    [
+        case.clone(),
+        metric.name().to_owned(),
+        comparison.base.map_or_else(String::new, |value| metric.value(value)),
+        difference(change_of(comparison).value),
+        interval(change_of(comparison)),
+        difference(metric.direction().of_gain(*lower_bound)),
+        distance(*smallest_effect),
+        verdict(comparison),
+    ]
 }
 
 /// For a terminal.
 #[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
-    let mut text = format!(
-        "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8} {:>9}  {}\n",
-        "case", "metric", "base", "change", "interval", "at worst", "could see", "verdict"
-    );
-    for comparison in &outcome.comparisons {
+    let mut text = String::new();
+    for row in [HEADS.map(str::to_owned)].into_iter().chain(outcome.comparisons.iter().map(cells)) {
+        let [case, metric, base, change, interval, at_worst, could_see, verdict] = row;
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{:<38} {:<17} {:>12} {:>9}  {:<22} {:>8} {:>9}  {}",
-            comparison.case,
-            comparison.metric.name(),
-            base(comparison),
-            difference(change_of(comparison).value),
-            interval(change_of(comparison)),
-            at_worst(comparison),
-            distance(comparison.smallest_effect),
-            verdict(comparison)
+            "{case:<38} {metric:<17} {base:>12} {change:>9}  {interval:<22} {at_worst:>8} {could_see:>9}  {verdict}"
         );
     }
     for failure in &outcome.failures {
@@ -145,11 +147,6 @@ fn alone(outcome: &Outcome) -> &'static str {
 const LEGEND: &str = "More throughput is better, more time is worse. In 95 of 100 runs all intervals hold. \"at worst\": what the \
                       value changed to at most, for the worse, with 95 % confidence in that case alone. \"could see\": the \
                       smallest difference that such a run would call in 95 of 100 times.";
-
-/// What became of the value at worst.
-fn at_worst(comparison: &Comparison) -> String {
-    difference(comparison.metric.direction().of_gain(comparison.lower_bound))
-}
 
 fn verdict(comparison: &Comparison) -> String {
     match comparison.verdict {
@@ -181,16 +178,9 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
         outcome.blocks
     );
     let row = |comparison: &Comparison| {
+        let [case, metric, base, change, interval, at_worst, could_see, verdict] = cells(comparison);
         format!(
-            "| `{}` | {} | {} | {} {} | {} | {} | {} |\n",
-            comparison.case,
-            comparison.metric.name(),
-            base(comparison),
-            difference(change_of(comparison).value),
-            interval(change_of(comparison)),
-            at_worst(comparison),
-            distance(comparison.smallest_effect),
-            verdict(comparison)
+            "| `{case}` | {metric} | {base} | {change} {interval} | {at_worst} | {could_see} | {verdict} |\n"
         )
     };
     let head =

@@ -14,7 +14,7 @@ use super::{DONE, INTERRUPTED, PROGRAM, SetupOptions, interrupt};
 use crate::case::{Case, CaseError, Layout, Placement, Receiver, Workload};
 use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
-use crate::event::{self, Event};
+use crate::event::Event;
 use crate::format;
 use crate::fragments::{FragmentsSource, Told};
 use crate::measure::burst::{long_duration, time, verify, warm_up};
@@ -141,7 +141,7 @@ fn measure(
     window.told = instance.fragments(&mut None)?;
     let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
-        window.add(&time(instance, long_duration(instance).min(duration), mode)?);
+        window.add(time(instance, long_duration(instance).min(duration), mode)?);
         shown.step(Duration::from_nanos(window.elapsed_ns), || case.to_string());
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;
@@ -168,37 +168,28 @@ struct Window {
     elapsed_ns: u64,
     server: SideReport,
     client: SideReport,
-    zero_copy: Option<ZeroCopyCounts>,
     round_trips: RoundTrips,
-    drains_ns: Vec<u64>,
+    drains_ns: Vec<f64>,
     verified_messages: u64,
     injection_ns: Option<f64>,
     seen: Option<Seen>,
     told: Told,
     pages: Vec<Pages>,
     heap_is_huge: Option<bool>,
-    retransmitted_segments: u64,
 }
 
 impl Window {
-    fn add(&mut self, sample: &Sample) {
-        self.messages += sample.messages;
-        self.elapsed_ns += sample.elapsed_ns;
-        self.drains_ns.push(sample.server.drain_ns);
-        self.retransmitted_segments += sample.server.retransmitted_segments.unwrap_or(0);
-        for (sum, side) in [(&mut self.server, &sample.server), (&mut self.client, &sample.client)] {
-            sum.user_ns += side.user_ns;
-            sum.system_ns += side.system_ns;
-            sum.cpu_untold = sum.cpu_untold.take().or_else(|| side.cpu_untold.clone());
-            sum.copies += side.copies;
-            event::add(&mut sum.counters, side.counters.clone());
-        }
-        if let Some(counts) = sample.server.zero_copy {
-            *self.zero_copy.get_or_insert_default() += counts;
-        }
+    fn add(&mut self, sample: Sample) {
+        self.drains_ns.push(sample.server.drain_ns as f64);
         if let Some(round_trips) = &sample.client.round_trips {
             self.round_trips += round_trips;
         }
+        for (sum, side) in [(&mut self.server, sample.server), (&mut self.client, sample.client)] {
+            let before = (self.messages > 0).then(|| std::mem::take(sum));
+            *sum = SideReport::merge(before.into_iter().chain([side]));
+        }
+        self.messages += sample.messages;
+        self.elapsed_ns += sample.elapsed_ns;
     }
 
     fn report(&self, case: Case, counted: Option<&Self>, environment: Environment) -> RunReport {
@@ -231,19 +222,19 @@ impl Window {
             fragments_per_message: self.told.fragments.map(|found| found.fragments_per_message),
             fragments_source: self.told.fragments.map(|found| found.fragments_source),
             fragments_not_counted: self.told.not_counted.clone(),
-            drain_ns_per_burst: median(&mut self.drains_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
-            zero_copy: self.zero_copy.map(|counts| ZeroCopy {
+            drain_ns_per_burst: median(&mut self.drains_ns.clone()),
+            zero_copy: self.server.zero_copy.map(|counts| ZeroCopy {
                 counts,
                 copied_share: counts.copied_share(),
                 copied_is_bound: counts.copied_is_bound(),
                 copied_because: None,
             }),
             strangers: 0,
-            retransmitted_segments: self.retransmitted_segments,
+            retransmitted_segments: self.server.retransmitted_segments.unwrap_or(0),
             verified_messages: self.verified_messages,
             seen: self.seen,
             contradiction: self.seen.and_then(|seen| {
-                seen.contradiction(self.zero_copy.as_ref(), environment.effective.stays_in_memory())
+                seen.contradiction(self.server.zero_copy.as_ref(), environment.effective.stays_in_memory())
             }),
             mapped_share: (case.receiver == Receiver::Mmap)
                 .then(|| self.client.copies.mapped_share())

@@ -12,7 +12,7 @@ use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, report, run, word};
-use crate::case::{Axes, Case, Cell, Layout, Receiver, SendPath, Series, Shape};
+use crate::case::{Axes, Cell, Receiver, Shape};
 use crate::counters::{self};
 use crate::doctor;
 use crate::environment::{CopyCauses, Environment};
@@ -32,6 +32,7 @@ use crate::results::{record::Record, stats::CONFIDENCE, summary};
 use crate::settings::{self, Settings};
 use crate::sweep::plan::Profile;
 use crate::sweep::{Options as SweepOptions, PairRig, Progress, ROUNDS, StopReason, Sweep};
+use crate::tune::plan::baseline;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -236,9 +237,7 @@ fn plan(options: &Options, axes: &Axes) -> Result<Plan, Error> {
 fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Option<String>, Error> {
     let is_alone = |cell: &Cell| cell.receiver == Receiver::Sink;
     let Some(&alone) = plan.cells.iter().find(|cell| is_alone(cell)) else { return Ok(None) };
-    let two_copy = Series::new(SendPath::TwoCopy, Layout::Heap);
-    let least = Case { payload_bytes: 64, threads: 1, shape: Shape::default(), ..alone.case(two_copy) };
-    let Err(error) = testbed.open(least) else { return Ok(None) };
+    let Some(error) = why_no_sink(testbed, alone) else { return Ok(None) };
     if !axes.receivers.is_empty() || plan.cells.iter().all(is_alone) {
         return Err(error);
     }
@@ -246,6 +245,12 @@ fn without_sink(testbed: &Testbed, plan: &mut Plan, axes: &Axes) -> Result<Optio
     leave_out(plan, |only| only.cells.iter().all(is_alone));
     note(&format!("  left out     the sender alone (receiver sink): {error}"));
     Ok(Some(error.to_string()))
+}
+
+/// Why nothing can be sent into the sink, as in `alone`: by its least message, on one pair.
+pub(super) fn why_no_sink(testbed: &Testbed, alone: Cell) -> Option<Error> {
+    let least = Cell { payload_bytes: 64, threads: 1, shape: Shape::default(), ..alone };
+    testbed.open(least.case(baseline())).err()
 }
 
 /// Leaves the series that the profile has in some cells alone out of `plan` where it cannot be had:
@@ -377,12 +382,8 @@ fn measure(
         _ => terminal(&read.manifest, &analysis),
     };
     let printed = print(&answer);
-    let failures: Vec<_> = analysis
-        .cells
-        .iter()
-        .flat_map(|cell| &cell.arms)
-        .filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?)))
-        .collect();
+    let failures: Vec<_> =
+        analysis.arms().filter_map(|arm| Some((arm.arm.case, arm.error.as_ref()?))).collect();
     let strangers = found.borrow().strangers;
     if strangers > 0 {
         note(&format!("  strangers    {}", run::closed(strangers)));
@@ -399,7 +400,7 @@ fn measure(
             note(&format!("interrupted: what was measured is kept; to go on:\n{}", next_command(arguments)));
         }
         StopReason::Time => note("the time is over"),
-        StopReason::Precise if failures.len() < analysis.cells.iter().map(|cell| cell.arms.len()).sum() => {
+        StopReason::Precise if failures.len() < analysis.arms().count() => {
             note("every throughput is compared with the baseline's as precisely as was asked for");
         }
         StopReason::Precise => note("nothing could be measured"),

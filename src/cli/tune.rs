@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::output::{note, print};
 use super::progress::Shown;
-use super::sweep::{parse_fragment_cost, parse_percent, parse_time};
+use super::sweep::{parse_fragment_cost, parse_percent, parse_time, why_no_sink};
 use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, PROGRAM, SetupOptions, interrupt, word};
-use crate::case::{Case, Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
+use crate::case::{Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes};
 use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
@@ -157,8 +157,7 @@ impl Plan {
         if self.receiver_is_given {
             return;
         }
-        let least = Cell { payload_bytes: 64, threads: 1, shape: Case::default().shape, ..self.cell };
-        if let Err(error) = testbed.open(least.case(baseline())) {
+        if let Some(error) = why_no_sink(testbed, self.cell) {
             self.cell.receiver = Receiver::default();
             note(&format!("  note         receiver {}, not the sender alone: {error}", self.cell.receiver));
         }

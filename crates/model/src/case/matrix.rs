@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::series::default_copy_below_bytes;
+use super::series::{default_copy_below_bytes, departure};
 use super::{
     CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES,
     Placement, Receiver, SendPath, Series, Shape, Source, Workload,
@@ -212,17 +212,10 @@ impl Situation {
     /// The end of an id: receiver, source and shape, each left out where it is the default.
     #[must_use]
     pub fn departures(self) -> String {
-        let mut end = String::new();
-        if self.receiver != Receiver::default() {
-            end = format!("{end}/{}", self.receiver);
-        }
-        if self.source != Source::default() {
-            end = format!("{end}/{}", self.source);
-        }
-        if self.shape != Shape::default() {
-            end = format!("{end}/{}", self.shape);
-        }
-        end
+        let Self { receiver, source, shape, .. } = self;
+        departure(receiver, Receiver::default())
+            + &departure(source, Source::default())
+            + &departure(shape, Shape::default())
     }
 }
 

@@ -66,15 +66,14 @@ impl Series {
     /// Engine and threshold, each left out where it is the default: the end of a case's id.
     #[must_use]
     pub fn departures(self) -> String {
-        let mut end = String::new();
-        if self.engine != Engine::Syscall {
-            end = format!("/{}", self.engine);
-        }
-        if self.copy_below_bytes != DEFAULT_COPY_BELOW_BYTES {
-            end = format!("{end}/below{}", self.copy_below_bytes);
-        }
-        end
+        let below = departure(self.copy_below_bytes, DEFAULT_COPY_BELOW_BYTES).replace('/', "/below");
+        departure(self.engine, Engine::default()) + &below
     }
+}
+
+/// A part of an id, left out where it is the default.
+pub(super) fn departure<T: Copy + fmt::Display + PartialEq>(value: T, default: T) -> String {
+    if value == default { String::new() } else { format!("/{value}") }
 }
 
 /// How a series is written down: a path and a layout, as it was before there were engines and

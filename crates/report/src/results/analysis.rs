@@ -28,6 +28,12 @@ pub struct Measure {
     pub interval: Option<(f64, f64)>,
 }
 
+impl From<Estimate> for Measure {
+    fn from(Estimate { value, low, high }: Estimate) -> Self {
+        Self { value, interval: Some((low, high)) }
+    }
+}
+
 impl Measure {
     /// The same in another unit.
     #[must_use]

@@ -245,13 +245,7 @@ impl Own {
             ([(measure, standard_error)], _) => (*measure, *standard_error),
             // The spread between sweeps has the machine's drift in it, which no interval inside a
             // sweep has.
-            (_, Some(effect)) => {
-                let ratio = effect.ratio();
-                (
-                    Measure { value: ratio.value, interval: Some((ratio.low, ratio.high)) },
-                    effect.standard_error,
-                )
-            }
+            (_, Some(effect)) => (effect.ratio().into(), effect.standard_error),
             (two, None) => {
                 let squares: f64 = two.iter().map(|(_, standard_error)| standard_error.powi(2)).sum();
                 (Measure { value: log.exp(), interval: None }, squares.sqrt() / count)
@@ -419,7 +413,7 @@ mod tests {
     fn a_standard_error_is_read_back_from_its_interval() {
         let effect = Effect::of(&[1.0, 1.1, 0.9, 1.05, 0.97]).unwrap();
         let ratio = effect.ratio();
-        let measure = Measure { value: ratio.value, interval: Some((ratio.low, ratio.high)) };
+        let measure = Measure::from(ratio);
         assert!((standard_error(measure, 5) - effect.standard_error).abs() < 1e-9);
         assert!(standard_error(Measure { interval: None, ..measure }, 5).abs() < 1e-12);
     }

@@ -137,10 +137,7 @@ fn row(sweep: &StoredSweep, cell: &CellResult, result: &ArmResult) -> Row {
 
     for metric in Metric::OF_A_SWEEP {
         let outcome = against_baseline(cell, result, metric).and_then(|found| found.outcome.as_ref().ok());
-        let ratio = outcome.map(|outcome| outcome.ratio);
-        let measure =
-            ratio.map(|ratio| Measure { value: ratio.value, interval: Some((ratio.low, ratio.high)) });
-        put_measure(&mut row, &format!("{metric}_gain"), measure);
+        put_measure(&mut row, &format!("{metric}_gain"), outcome.map(|outcome| outcome.ratio.into()));
         put(&mut row, &format!("{metric}_verdict"), text(outcome.map(|outcome| outcome.verdict)));
     }
     put(&mut row, SAMPLES_BYTES, samples_bytes);
