@@ -308,33 +308,22 @@ impl Matrix {
         Self { payload_bytes: vec![65536], threads: vec![1, 2, 4, 8], ..Self::by_size() }
     }
 
-    /// The cells, in order.
+    /// The cells, in order: sizes vary first, then pairs, shapes, and so on.
     #[must_use]
     pub fn cells(&self) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for &workload in &self.workloads {
-            for &placement in &self.placements {
-                for &receiver in &self.receivers {
-                    for &source in &self.sources {
-                        for &shape in &self.shapes {
-                            for &threads in &self.threads {
-                                let cell = |payload_bytes| Cell {
-                                    workload,
-                                    payload_bytes,
-                                    threads,
-                                    placement,
-                                    receiver,
-                                    source,
-                                    shape,
-                                };
-                                cells.extend(self.sizes(shape).into_iter().map(cell));
-                            }
-                        }
-                    }
-                }
-            }
+        fn each<T: Copy>(cells: Vec<Cell>, axis: &[T], with: impl Fn(Cell, T) -> Cell) -> Vec<Cell> {
+            let along = |cell| axis.iter().map(|&value| with(cell, value)).collect::<Vec<_>>();
+            cells.into_iter().flat_map(along).collect()
         }
-        cells
+        let cells = vec![Case::default().cell()];
+        let cells = each(cells, &self.workloads, |cell, workload| Cell { workload, ..cell });
+        let cells = each(cells, &self.placements, |cell, placement| Cell { placement, ..cell });
+        let cells = each(cells, &self.receivers, |cell, receiver| Cell { receiver, ..cell });
+        let cells = each(cells, &self.sources, |cell, source| Cell { source, ..cell });
+        let cells = each(cells, &self.shapes, |cell, shape| Cell { shape, ..cell });
+        let cells = each(cells, &self.threads, |cell, threads| Cell { threads, ..cell });
+        let of_size = |cell, payload_bytes| Cell { payload_bytes, ..cell };
+        cells.into_iter().flat_map(|cell| each(vec![cell], &self.sizes(cell.shape), of_size)).collect()
     }
 
     /// The payloads of `shape`: its own, or those of the matrix that it can have.

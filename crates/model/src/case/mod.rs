@@ -246,31 +246,6 @@ impl SendPath {
     pub fn is_zero_copy(self) -> bool {
         matches!(self, Self::ZeroCopy | Self::HybridZero)
     }
-
-    /// Whether its sends are made by `engine`.
-    ///
-    /// # Errors
-    /// [`CaseError::Engine`], which says why not.
-    pub fn check_engine(self, engine: Engine) -> Result<(), CaseError> {
-        let is_there = match engine {
-            Engine::Syscall => true,
-            Engine::Uring | Engine::UringSqpoll => Self::STUDIED.contains(&self),
-            Engine::UringFixed => self == Self::ZeroCopy,
-        };
-        if is_there { Ok(()) } else { Err(CaseError::Engine { path: self, engine }) }
-    }
-
-    /// Whether its messages may have `layout`.
-    ///
-    /// # Errors
-    /// [`CaseError::Layout`].
-    pub fn check_layout(self, layout: Layout) -> Result<(), CaseError> {
-        // The fields of `file` lie in a file of its own, one after the other.
-        if self == Self::File && layout != Layout::Heap {
-            return Err(CaseError::Layout { path: self, layout });
-        }
-        Ok(())
-    }
 }
 
 /// One of the two ends of a connection, and the process that has it.

@@ -59,8 +59,20 @@ impl Series {
     /// # Errors
     /// [`CaseError::Engine`], [`CaseError::Layout`].
     pub fn check(self) -> Result<(), CaseError> {
-        self.path.check_engine(self.engine)?;
-        self.path.check_layout(self.layout)
+        let Self { path, layout, engine, .. } = self;
+        let has_engine = match engine {
+            Engine::Syscall => true,
+            Engine::Uring | Engine::UringSqpoll => SendPath::STUDIED.contains(&path),
+            Engine::UringFixed => path == SendPath::ZeroCopy,
+        };
+        if !has_engine {
+            return Err(CaseError::Engine { path, engine });
+        }
+        // The fields of `file` lie in a file of its own, one after the other.
+        if path == SendPath::File && layout != Layout::Heap {
+            return Err(CaseError::Layout { path, layout });
+        }
+        Ok(())
     }
 
     /// Engine and threshold, each left out where it is the default: the end of a case's id.

@@ -13,8 +13,8 @@ use strum::VariantArray;
 
 use super::record::{Arm, Record};
 use crate::case::{
-    Axis, Case, CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Receiver, Shape, parse_bytes,
-    parse_payload_bytes, parse_threads,
+    Axis, Case, DEFAULT_COPY_BELOW_BYTES, Engine, Receiver, Shape, parse_bytes, parse_payload_bytes,
+    parse_threads,
 };
 use crate::event::{Event, Reading, Readings};
 use crate::sample::{CopiedBound, Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
@@ -219,14 +219,8 @@ impl<'row> Fields<'row> {
     ) -> Result<(), String> {
         let mut each = values.map_or([None; N], |values| values.map(Some));
         for (name, number) in names.into_iter().zip(&mut each) {
-            self.field(
-                name,
-                number,
-                |number| written(*number),
-                |text| {
-                    if text.is_empty() { Ok(None) } else { whole(text).map(Some) }
-                },
-            )?;
+            let read = or_empty(None, |text| whole(text).map(Some));
+            self.field(name, number, |number| written(*number), read)?;
         }
         *values = match each.iter().flatten().count() {
             0 => None,
@@ -291,16 +285,15 @@ impl<'row> Fields<'row> {
     /// The columns of a case that were added later: rows from before them are of what was usual.
     fn later_of_case(&mut self, case: &mut Case) -> Result<(), String> {
         let Case { path, shape, engine, copy_below_bytes, .. } = case;
-        self.field("shape", shape, Shape::to_string, |text| {
-            if text.is_empty() { Ok(Shape::default()) } else { text.parse() }
-        })?;
-        self.field("engine", engine, Engine::to_string, |text| {
-            if text.is_empty() { Ok(Engine::default()) } else { Engine::parse(text) }
-        })?;
+        self.field("shape", shape, Shape::to_string, or_empty(Shape::default(), str::parse))?;
+        self.field("engine", engine, Engine::to_string, or_empty(Engine::default(), Engine::parse))?;
         let below = |bytes: &usize| written(path.has_threshold().then_some(*bytes));
-        self.field("copy_below_bytes", copy_below_bytes, below, |text| {
-            if text.is_empty() { Ok::<_, CaseError>(DEFAULT_COPY_BELOW_BYTES) } else { parse_bytes(text) }
-        })
+        self.field(
+            "copy_below_bytes",
+            copy_below_bytes,
+            below,
+            or_empty(DEFAULT_COPY_BELOW_BYTES, parse_bytes),
+        )
     }
 
     fn sample(&mut self, sample: &mut Sample, case: &Case) -> Result<(), String> {
@@ -409,14 +402,8 @@ impl<'row> Fields<'row> {
         let SideReport { zero_copy, retransmitted_segments, .. } = &mut sample.server;
         self.once_ended();
         let mut bound = zero_copy.and_then(|counts| counts.copied_is_bound());
-        self.field(
-            "zero_copy_copied_is_bound",
-            &mut bound,
-            |bound| written(*bound),
-            |text| {
-                if text.is_empty() { Ok(None) } else { CopiedBound::from_str(text).map(Some) }
-            },
-        )?;
+        let read = or_empty(None, |text| CopiedBound::from_str(text).map(Some));
+        self.field("zero_copy_copied_is_bound", &mut bound, |bound| written(*bound), read)?;
         if let Some(counts) = zero_copy {
             // Rows from before this column do not say which kernel it was: a bound is never wrong.
             counts.stacked = bound
@@ -441,6 +428,11 @@ fn coarsened(value_ns: u64) -> u64 {
 
 fn written<T: Copy + ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// Reads what may be missing; it is `missing` then.
+fn or_empty<T, E>(missing: T, read: impl FnOnce(&str) -> Result<T, E>) -> impl FnOnce(&str) -> Result<T, E> {
+    move |text| if text.is_empty() { Ok(missing) } else { read(text) }
 }
 
 fn whole(text: &str) -> Result<u64, &'static str> {
