@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::format;
 use crate::fragments::{FragmentsSource, Told};
+use crate::in_order::{distinct, grouped};
 use crate::measure::burst::{long_duration, time, verify, warm_up};
 use crate::measure::counters::{Counter, SideCounters};
 use crate::measure::environment;
@@ -525,17 +526,12 @@ impl fmt::Display for Sides {
         };
         let words = |words: [&str; 2]| words.map(str::to_owned);
         row("counter", words(["server", "/message"]), words(["client", "/message"]))?;
-        let mut missing: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut missing: Vec<(&String, String)> = Vec::new();
         for (event, server) in &self.server.events {
             let Some(client) = self.client.events.get(event) else { continue };
             for counter in [server, client] {
                 if let Counter::Unavailable { unavailable } = counter {
-                    let name = event.to_string();
-                    match missing.iter_mut().find(|(reason, _)| reason == unavailable) {
-                        Some((_, names)) if names.contains(&name) => {}
-                        Some((_, names)) => names.push(name),
-                        None => missing.push((unavailable, vec![name])),
-                    }
+                    missing.push((unavailable, event.to_string()));
                 }
             }
             let unit = if *event == Event::TaskClock { " ns" } else { "" };
@@ -554,7 +550,7 @@ impl fmt::Display for Sides {
                 row(name, cells(server), cells(client))?;
             }
         }
-        for (reason, names) in missing {
+        for (reason, names) in grouped(distinct(missing)) {
             writeln!(f, "not counted: {}: {reason}", names.join(", "))?;
         }
         let scaled = |side: &SideCounters| {

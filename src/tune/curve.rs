@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use crate::results::crossing::{Place, last_zeros};
 pub(super) use crate::results::stats::FAR;
-use crate::results::stats::{CONFIDENCE, Effect, MIN_ROBUST, spread_around};
+use crate::results::stats::{Effect, MIN_ROBUST, spread_around, standard_errors};
 
 /// What a fit takes at most: level, slope and bend.
 const TERMS: usize = 3;
@@ -138,12 +138,8 @@ impl Curve {
 /// freedom.
 fn student(degrees_of_freedom: f64) -> f64 {
     static KNOWN: LazyLock<Vec<f64>> =
-        LazyLock::new(|| (0..=100).map(|degrees| exact_student(f64::from(degrees))).collect());
-    KNOWN.get(degrees_of_freedom as usize).copied().unwrap_or_else(|| exact_student(degrees_of_freedom))
-}
-
-fn exact_student(degrees_of_freedom: f64) -> f64 {
-    Effect { log_mean: 0.0, standard_error: 1.0, instances: 0, degrees_of_freedom }.half_width(CONFIDENCE)
+        LazyLock::new(|| (0..=100).map(|degrees| standard_errors(f64::from(degrees))).collect());
+    KNOWN.get(degrees_of_freedom as usize).copied().unwrap_or_else(|| standard_errors(degrees_of_freedom))
 }
 
 fn row(x: f64) -> Row {

@@ -5,7 +5,7 @@ use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 use super::plan::Line;
 use super::{Answer, Range, Threshold};
 use crate::case::{Layout, SendPath, Series};
-use crate::format;
+use crate::format::{self, bytes_range};
 use crate::in_order;
 use crate::sample::ZeroCopyCounts;
 
@@ -53,10 +53,12 @@ impl Found {
     fn interval(&self) -> String {
         match self.answer.threshold {
             _ if self.answer.failed.is_some() => String::new(),
-            Threshold::Found { low, high, .. } => range(low, high),
+            Threshold::Found { low, high, .. } => bytes_range(low, high),
             Threshold::Always => self.at(self.range.from_bytes),
             Threshold::Never => self.at(self.range.to_bytes),
-            Threshold::Undecided { low, high, .. } => format!("from {}", range(low as f64, high as f64)),
+            Threshold::Undecided { low, high, .. } => {
+                format!("from {}", bytes_range(low as f64, high as f64))
+            }
         }
     }
 
@@ -104,15 +106,6 @@ impl Found {
     }
 }
 
-/// A range of sizes, as closely as an interval of some percent needs it: `34.1 to 36.4 KiB`.
-fn range(low: f64, high: f64) -> String {
-    let (low, high) = (format::bytes(low), format::bytes(high));
-    match (low.split_once(' '), high.split_once(' ')) {
-        (Some((number, one)), Some((_, other))) if one == other => format!("{number} to {high}"),
-        _ => format!("{low} to {high}"),
-    }
-}
-
 /// The table, and what has to be said besides.
 #[must_use]
 pub fn table(found: &[Found]) -> String {
@@ -154,7 +147,7 @@ pub fn table(found: &[Found]) -> String {
             && let (_, Threshold::Found { bytes, low, high }) = hardest(&of_way)
         {
             let others: Vec<String> = of_way.iter().map(|found| found.line.against()).collect();
-            let (others, at, range) = (format::list(&others), format::bytes(bytes), range(low, high));
+            let (others, at, range) = (format::list(&others), format::bytes(bytes), bytes_range(low, high));
             notes.push(format!("{way}: cheaper than {others} from {at} on (95 %: {range})"));
         }
     }

@@ -12,27 +12,16 @@ pub fn bytes(bytes: f64) -> String {
     format!("{} {unit}", significant(scaled, 3))
 }
 
+/// A range of such sizes, with the unit once where both ends have it: `34.1 to 36.4 KiB`.
+#[must_use]
+pub fn bytes_range(low: f64, high: f64) -> String {
+    range(&bytes(low), &bytes(high))
+}
+
 /// A size that is an estimate, with one decimal at most and none from 100 on: `812 B`, `9.1 KiB`,
 /// `195 KiB`.
 #[must_use]
 pub fn rough_bytes(bytes: f64) -> String {
-    let (number, unit) = rough_size(bytes);
-    format!("{number} {unit}")
-}
-
-/// A range of such sizes, with the unit once where both ends have it: `4.8 to 11.7 KiB`,
-/// `812 B to 1.3 KiB`.
-#[must_use]
-pub fn rough_bytes_range(low: f64, high: f64) -> String {
-    let ((low, unit), (high, high_unit)) = (rough_size(low), rough_size(high));
-    if unit == high_unit {
-        format!("{low} to {high} {unit}")
-    } else {
-        format!("{low} {unit} to {high} {high_unit}")
-    }
-}
-
-fn rough_size(bytes: f64) -> (String, &'static str) {
     let (scaled, unit) = match bytes {
         // From where the smaller unit would be written as 1024.
         size if size >= 1023.5 * 1024.0 => (bytes / f64::from(1 << 20), "MiB"),
@@ -41,7 +30,20 @@ fn rough_size(bytes: f64) -> (String, &'static str) {
     };
     let decimals = usize::from(unit != "B" && scaled < 99.95);
     let text = format!("{scaled:.decimals$}");
-    (text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned), unit)
+    format!("{} {unit}", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+/// A range of such sizes: `4.8 to 11.7 KiB`, `812 B to 1.3 KiB`.
+#[must_use]
+pub fn rough_bytes_range(low: f64, high: f64) -> String {
+    range(&rough_bytes(low), &rough_bytes(high))
+}
+
+fn range(low: &str, high: &str) -> String {
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, one)), Some((_, other))) if one == other => format!("{number} to {high}"),
+        _ => format!("{low} to {high}"),
+    }
 }
 
 /// A measured number, with its zeros: four significant digits, all of those before the point.

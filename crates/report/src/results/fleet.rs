@@ -12,7 +12,7 @@ use super::analysis::Measure;
 use super::digest::Digest;
 use super::family::Family;
 use super::metric::{Direction, Metric};
-use super::stats::{CONFIDENCE, Effect, Estimate, centre_and_spread, median};
+use super::stats::{Effect, Estimate, centre_and_spread, median, standard_errors};
 use super::verdict::Verdict;
 use crate::case::Case;
 use crate::environment::Topology;
@@ -259,13 +259,7 @@ impl Own {
 /// The standard error of a logarithm, from the interval of the number; 0 where there is none.
 fn standard_error(measure: Measure, instances: u64) -> f64 {
     let Some((low, high)) = measure.interval.filter(|(low, _)| *low > 0.0) else { return 0.0 };
-    let unit = Effect {
-        log_mean: 0.0,
-        standard_error: 1.0,
-        instances: instances as usize,
-        degrees_of_freedom: (instances.max(2) - 1) as f64,
-    };
-    (high / low).ln() / 2.0 / unit.half_width(CONFIDENCE)
+    (high / low).ln() / 2.0 / standard_errors((instances.max(2) - 1) as f64)
 }
 
 /// The case without its verdicts, and how far each machine is from the median; nothing of that

@@ -55,6 +55,20 @@ pub fn spread_around(distances: &[f64]) -> Option<f64> {
     Some(1.4826 * median(&mut distances.iter().map(|distance| distance.abs()).collect::<Vec<_>>())?)
 }
 
+/// Student's t for so many degrees of freedom.
+fn student(degrees_of_freedom: f64) -> StudentsT {
+    // Location 0, scale 1 and a positive number of degrees of freedom are always accepted. Beyond a
+    // million the normal distribution is the same to all digits that are shown.
+    StudentsT::new(0.0, 1.0, degrees_of_freedom.clamp(1.0, 1e6))
+        .unwrap_or_else(|error| unreachable!("constant parameters: {error}"))
+}
+
+/// Half the width of a 95 % interval, in standard errors.
+#[must_use]
+pub fn standard_errors(degrees_of_freedom: f64) -> f64 {
+    student(degrees_of_freedom).inverse_cdf(f64::midpoint(1.0, CONFIDENCE))
+}
+
 /// The mean of observations on a log scale, and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
@@ -146,10 +160,7 @@ impl Effect {
 
     /// Student's t for the degrees of freedom that there are.
     fn student(&self) -> StudentsT {
-        // Location 0, scale 1 and a positive number of degrees of freedom are always accepted.
-        // Beyond a million the normal distribution is the same to all digits that are shown.
-        StudentsT::new(0.0, 1.0, self.degrees_of_freedom.clamp(1.0, 1e6))
-            .unwrap_or_else(|error| unreachable!("constant parameters: {error}"))
+        student(self.degrees_of_freedom)
     }
 
     /// The point of Student's t below which a share of it lies: for draws, the logarithm that a
