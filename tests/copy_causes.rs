@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr};
+use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -141,7 +141,7 @@ fn main() -> ExitCode {
         .collect();
     let captures = CAPTURES.iter().map(|capture| capture.0).chain(CAPTURED_RUNS.iter().map(|run| run.0));
     trials.extend(captures.map(|name| in_namespaces(name, move || in_a_process(name).map_err(Failed::from))));
-    trials.push(Trial::ignorable_test(TAP.0, || {
+    trials.push(where_possible(TAP.0, || {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
             return skip_without_root(&format!("/dev/net/tun: {error}"));
         }
@@ -165,7 +165,7 @@ fn main() -> ExitCode {
         in_namespaces("a_sweep_stores_the_causes_and_its_page_names_them", page_names_them),
         in_namespaces("doctor_names_the_cause_and_tries_the_sink", doctor_names_it),
     ]);
-    common::main(trials)
+    common::side_by_side(trials)
 }
 
 fn in_a_process(name: &str) -> Result<(), String> {

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{anywhere, skip};
+use common::{anywhere, skip, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 use sendpath::case::{Case, Placement, Receiver, SendPath, Workload};
 use sendpath::event::Event;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         let name = format!("the_client_makes_the_same_calls_for_every_path/{receiver}");
         trials.push(traced(&name, move || same_calls(receiver)));
     }
-    common::main(trials)
+    common::one_by_one(trials)
 }
 
 /// Becomes the client, traced. Signals and exits are left out, as is what the calls carry beyond
@@ -60,7 +60,7 @@ fn traced_client() -> ExitCode {
 
 /// A test that needs `strace`: skipped, with the reason, where it cannot be had.
 fn traced(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
+    where_possible(name, move || {
         let mut strace = Command::new("strace");
         match strace.args(["-qq", "-o", "/dev/null", "true"]).stdin(Stdio::null()).output() {
             Err(error) => skip(&format!("strace cannot be run ({error}): install it")),

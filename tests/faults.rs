@@ -9,7 +9,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use common::{anywhere, in_namespaces};
+use common::{alone, anywhere, in_namespaces};
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     {
         return write_to_closed(path, engine);
     }
-    common::main(vec![
+    common::side_by_side(vec![
         anywhere("a_byte_that_the_server_corrupts_is_found_and_named", corrupt_is_named),
         anywhere("a_timed_burst_checks_each_pairs_last_message", last_message_is_checked),
         anywhere("a_write_to_a_closed_connection_is_an_error_and_no_signal", no_sigpipe),
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
         ),
         anywhere("a_pair_that_is_late_for_the_timed_part_is_waited_for", late_pair_is_waited_for),
         anywhere("a_pair_that_fails_in_the_lead_in_ends_all_others", lead_in_failure_ends_all),
-        anywhere("the_pairs_of_a_timed_burst_end_together", pairs_end_together),
-        anywhere("what_comes_after_the_last_byte_is_drain_and_no_part_of_the_window", drain_is_apart),
+        alone("the_pairs_of_a_timed_burst_end_together", pairs_end_together),
+        alone("what_comes_after_the_last_byte_is_drain_and_no_part_of_the_window", drain_is_apart),
         in_namespaces("a_server_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Server)),
         in_namespaces("a_client_that_is_killed_leaves_nothing", || killed_leaves_nothing(Side::Client)),
     ])

@@ -9,8 +9,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use common::{clean, in_namespaces, measure, skip_without_root};
-use libtest_mimic::{Failed, Trial};
+use common::{clean, in_namespaces, measure, skip_without_root, where_possible};
+use libtest_mimic::Failed;
 use nix::sched::{CloneFlags, setns};
 use sendpath::case::{Case, Layout, SendPath, Series};
 use sendpath::measure::burst::{of_messages, warm_up};
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         }
         Ok(())
     }));
-    trials.push(Trial::ignorable_test("behind_xdp_the_flag_is_wrong_and_the_bytes_tell", || {
+    trials.push(where_possible("behind_xdp_the_flag_is_wrong_and_the_bytes_tell", || {
         let output = clean(Command::new(std::env::current_exe()?)).arg("behind-xdp").output()?;
         let text = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             _ => Err(format!("{}\n{text}", output.status).into()),
         }
     }));
-    common::main(trials)
+    common::side_by_side(trials)
 }
 
 fn agree(way: Series, payload_bytes: u64) -> Result<(), Failed> {

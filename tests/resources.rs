@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // SAFETY: this process has no second thread yet.
     unsafe { std::env::set_var(COUNT_FILE, folder.path().join("count")) };
-    common::main(vec![
+    common::one_by_one(vec![
         anywhere("nothing_is_allocated_per_message_on_either_side", || nothing_per_message(Receiver::Buffer)),
         in_namespaces("nothing_is_allocated_per_message_into_the_sink", || {
             nothing_per_message(Receiver::Sink)

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr};
+use common::{in_namespaces, measure, run, sendpath, skip, skip_without_root, stderr, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
@@ -38,10 +38,10 @@ const PATHS: [SendPath; 3] = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::Ze
 const WORKLOADS: [Workload; 2] = [Workload::Rr, Workload::Stream];
 
 fn main() -> ExitCode {
-    common::main(vec![
+    common::one_by_one(vec![
         // First: the tests after it move this process to a user namespace, where nobody else is
         // known.
-        Trial::ignorable_test("an_ordinary_user_needs_the_default_topology", ordinary_user_over_loopback),
+        where_possible("an_ordinary_user_needs_the_default_topology", ordinary_user_over_loopback),
         in_namespaces("text_and_json_say_that_the_sender_is_alone", said_to_be_alone),
         in_namespaces("a_counter_of_the_client_is_missing_with_a_reason", client_counters_are_missing),
         in_namespaces("messages_larger_than_the_buffers_are_sent", small_buffers),

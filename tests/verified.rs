@@ -16,7 +16,7 @@ use sendpath::measure::burst::of_messages;
 use sendpath::pair::{Client, Mode, Setup, SocketOptions, Testbed};
 
 fn main() -> ExitCode {
-    common::main(vec![in_namespaces("every_byte_of_many_messages_arrives_by_every_way", every_way)])
+    common::one_by_one(vec![in_namespaces("every_byte_of_many_messages_arrives_by_every_way", every_way)])
 }
 
 fn messages() -> Result<u64, Failed> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{anywhere, clean, pinning_at_most, sendpath, stderr};
+use crate::common::{anywhere, clean, pinning_at_most, sendpath, stderr, whoever_runs_it};
 use libtest_mimic::{Failed, Trial};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,27 +23,27 @@ use serde_json::Value;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        anywhere("the_exit_code_follows_from_the_numbers", exit_codes),
-        anywhere("each_format_is_as_stored", formats),
-        anywhere("every_key_of_json_is_documented_with_its_unit", documented),
-        anywhere("a_service_gets_its_values_and_a_regression_is_no_failed_command", services),
-        anywhere("a_service_gets_an_error_and_no_empty_file", nothing_for_a_service),
-        anywhere("there_is_a_comment_whatever_fails", comments_on_failures),
+        whoever_runs_it("the_exit_code_follows_from_the_numbers", exit_codes),
+        whoever_runs_it("each_format_is_as_stored", formats),
+        whoever_runs_it("every_key_of_json_is_documented_with_its_unit", documented),
+        whoever_runs_it("a_service_gets_its_values_and_a_regression_is_no_failed_command", services),
+        whoever_runs_it("a_service_gets_an_error_and_no_empty_file", nothing_for_a_service),
+        whoever_runs_it("there_is_a_comment_whatever_fails", comments_on_failures),
         anywhere("what_a_limit_forbids_to_pin_is_left_out_and_said", beyond_memlock),
-        anywhere("what_is_settled_is_measured_no_more", settled),
+        whoever_runs_it("what_is_settled_is_measured_no_more", settled),
         anywhere("real_workers_are_compared_and_the_exit_code_is_that_of_the_verdicts", real_workers),
         anywhere("without_io_uring_its_cases_fail_alone_and_the_others_are_compared", without_io_uring),
-        anywhere("a_setting_that_is_slower_is_a_regression", slower),
-        anywhere("bad_input_of_ab_is_one_line_and_exit_2", bad_input),
-        anywhere("a_program_without_a_worker_is_named_and_exit_4", no_worker),
-        anywhere("another_protocol_is_refused_and_says_which_side_is_older", other_protocol),
-        anywhere("each_revision_is_built_from_its_own_source", revisions),
-        anywhere("a_revision_that_does_not_build_is_named_and_nothing_stays", broken_revision),
-        anywhere("interrupted_in_a_build_it_leaves_nothing", interrupted_build),
+        whoever_runs_it("a_setting_that_is_slower_is_a_regression", slower),
+        whoever_runs_it("bad_input_of_ab_is_one_line_and_exit_2", bad_input),
+        whoever_runs_it("a_program_without_a_worker_is_named_and_exit_4", no_worker),
+        whoever_runs_it("another_protocol_is_refused_and_says_which_side_is_older", other_protocol),
+        whoever_runs_it("each_revision_is_built_from_its_own_source", revisions),
+        whoever_runs_it("a_revision_that_does_not_build_is_named_and_nothing_stays", broken_revision),
+        whoever_runs_it("interrupted_in_a_build_it_leaves_nothing", interrupted_build),
         anywhere("interrupted_it_prints_what_it_has", interrupted),
-        anywhere("the_exit_code_of_compare_follows_from_the_two_sweeps", compare),
-        anywhere("compare_lists_the_cases_that_only_one_sweep_has", only_one_has),
-        anywhere("a_history_shows_every_sweep_and_leaves_out_what_is_none", history),
+        whoever_runs_it("the_exit_code_of_compare_follows_from_the_two_sweeps", compare),
+        whoever_runs_it("compare_lists_the_cases_that_only_one_sweep_has", only_one_has),
+        whoever_runs_it("a_history_shows_every_sweep_and_leaves_out_what_is_none", history),
     ]
 }
 

@@ -7,23 +7,23 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::{anywhere, run, sendpath, stderr};
+use crate::common::{alone, anywhere, run, sendpath, stderr, whoever_runs_it};
 use libtest_mimic::{Failed, Trial};
 use nix::sys::resource::{Resource, setrlimit};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        anywhere("bad_input_is_one_line_and_exit_2", bad_input_is_one_line_and_exit_2),
-        anywhere("bad_variables_are_refused_too", bad_variables_are_refused_too),
+        whoever_runs_it("bad_input_is_one_line_and_exit_2", bad_input_is_one_line_and_exit_2),
+        whoever_runs_it("bad_variables_are_refused_too", bad_variables_are_refused_too),
         anywhere("json_has_every_field_in_its_unit", json_has_every_field_in_its_unit),
-        anywhere("help_is_a_manual_with_examples", help_is_a_manual_with_examples),
-        anywhere("every_help_is_the_golden_text", helps_are_golden),
+        whoever_runs_it("help_is_a_manual_with_examples", help_is_a_manual_with_examples),
+        whoever_runs_it("every_help_is_the_golden_text", helps_are_golden),
         anywhere("text_has_each_figure_in_its_unit", text_has_each_figure),
         anywhere("discard_says_that_nothing_is_verified_and_why", discard_verifies_nothing),
-        anywhere("an_error_names_what_the_user_wrote", error_names_what_was_written),
+        whoever_runs_it("an_error_names_what_the_user_wrote", error_names_what_was_written),
         anywhere("doctor_names_each_check_with_a_state", doctor_names_each_check),
-        anywhere("doctor_requires_what_it_is_told_to", doctor_requires),
-        anywhere("doctor_denies_nothing_for_want_of_descriptors", doctor_denies_nothing),
+        alone("doctor_requires_what_it_is_told_to", doctor_requires),
+        alone("doctor_denies_nothing_for_want_of_descriptors", doctor_denies_nothing),
         anywhere("an_impossible_case_fails_with_exit_1", an_impossible_case_fails_with_exit_1),
         anywhere("what_is_measured_is_printed_where_standard_error_is_full", standard_error_may_be_full),
         anywhere("interrupted_it_prints_what_it_has", interrupted_it_prints_what_it_has),

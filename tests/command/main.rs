@@ -18,7 +18,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     common::of_modules([
-        // First: it looks at the largest child that there was.
         ("fleet", fleet::trials()),
         ("cli", cli::trials()),
         ("topology", topology::trials()),

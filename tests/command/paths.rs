@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{in_namespaces, measure};
+use crate::common::{in_namespaces, measure, pinning};
 use libtest_mimic::{Failed, Trial};
 use sendpath::case::{Engine, Layout, SendPath, Series};
 use serde_json::Value;
@@ -19,14 +19,14 @@ pub fn trials() -> Vec<Trial> {
                 for placement in ["paired", "split", "free"].into_iter().take(if is_studied { 3 } else { 1 })
                 {
                     let case = format!("{of_way} --layout {layout} --placement {placement}");
-                    trials.push(in_namespaces(&format!("{name}/{layout}/{placement}"), move || {
+                    trials.push(trial(way, &format!("{name}/{layout}/{placement}"), move || {
                         // A remainder in the last field, pages that are not full, and two pairs.
                         check(&measure(&format!("{case} --size 65543 --threads 2"))?)
                     }));
                 }
             }
             let case = of_way.clone();
-            trials.push(in_namespaces(&format!("sizes/{name}"), move || {
+            trials.push(trial(way, &format!("sizes/{name}"), move || {
                 let sizes: &[&str] = if is_studied {
                     &["8", "9", "63", "64", "4097", "1M", "16M"]
                 } else {
@@ -50,7 +50,7 @@ pub fn trials() -> Vec<Trial> {
                 Ok(())
             }));
             let case = of_way.clone();
-            trials.push(in_namespaces(&format!("shapes/{name}"), move || {
+            trials.push(trial(way, &format!("shapes/{name}"), move || {
                 // A header before a body, as many fields as there may be, sizes of all kinds, and a
                 // trace.
                 for (shape, receiver) in [
@@ -73,7 +73,7 @@ pub fn trials() -> Vec<Trial> {
                 Engine::Uring | Engine::UringFixed => 16,
                 Engine::UringSqpoll => 3,
             };
-            trials.push(in_namespaces(&format!("{pairs}_pairs/{name}"), move || {
+            trials.push(trial(way, &format!("{pairs}_pairs/{name}"), move || {
                 match measure(&format!("{case} --size 64K --threads {pairs}")) {
                     // Sixteen pairs' memory at once is more than an ordinary user may lock.
                     Err(error) if engine == Engine::UringFixed => beyond_memlock(&error),
@@ -116,6 +116,15 @@ pub fn trials() -> Vec<Trial> {
     }));
     trials.push(in_namespaces("cpu_time_that_a_namespace_of_process_ids_hides_is_refused", hidden_cpu_time));
     trials
+}
+
+/// What another trial pins would be missing from what an ordinary user may.
+fn trial(way: Series, name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    if pins(way) || way.engine == Engine::UringFixed {
+        pinning(name, test)
+    } else {
+        in_namespaces(name, test)
+    }
 }
 
 /// Whether the kernel pins what is sent, for which a limit holds.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 
-use crate::common::{anywhere, sendpath, stderr};
+use crate::common::{anywhere, sendpath, stderr, whoever_runs_it};
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,8 +26,8 @@ pub fn trials() -> Vec<Trial> {
         anywhere("a_case_that_fails_is_a_row_and_the_others_go_on", failing_case),
         anywhere("without_io_uring_its_arms_fail_alone_and_the_others_are_measured", without_io_uring),
         anywhere("without_arguments_the_sender_alone_is_measured_too_or_said_to_be_left_out", both_ways),
-        anywhere("bad_input_of_sweep_is_one_line_and_exit_2", bad_input_of_sweep),
-        anywhere("bad_input_of_report_is_one_line_and_exit_2", bad_input_of_report),
+        whoever_runs_it("bad_input_of_sweep_is_one_line_and_exit_2", bad_input_of_sweep),
+        whoever_runs_it("bad_input_of_report_is_one_line_and_exit_2", bad_input_of_report),
         anywhere("what_cannot_be_written_is_named_and_exit_1", cannot_be_written),
         anywhere("a_full_standard_output_is_named_and_exit_1", full_output),
         anywhere("a_closed_standard_output_is_no_failure", closed_output),

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::common::{clean, in_namespaces, run, skip, stderr};
+use crate::common::{clean, in_namespaces, run, skip, stderr, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -66,7 +66,7 @@ fn split_needs_two_cpus() -> Result<(), Failed> {
 /// /run/netns is seen by nobody else. `$SENDPATH` and `$SETUP` are the two programs.
 fn lasting(name: &str, script: impl Into<String>) -> Trial {
     let script = script.into();
-    Trial::ignorable_test(name, move || {
+    where_possible(name, move || {
         if Command::new("ip").arg("-V").output().is_err() {
             return skip("the ip program is missing (package iproute2)");
         }

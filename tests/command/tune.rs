@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Output, Stdio};
 
-use crate::common::{anywhere, in_namespaces, pinning_at_most, sendpath, stderr};
+use crate::common::{anywhere, in_namespaces, pinning_at_most, sendpath, stderr, whoever_runs_it};
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,7 +20,7 @@ pub fn trials() -> Vec<Trial> {
         anywhere("a_path_that_fails_is_named_and_the_others_go_on", failing),
         anywhere("without_a_sink_it_is_said_who_receives", without_a_sink),
         anywhere("interrupted_it_prints_what_it_has", interrupted),
-        anywhere("bad_input_of_tune_is_one_line_and_exit_2", bad_input),
+        whoever_runs_it("bad_input_of_tune_is_one_line_and_exit_2", bad_input),
     ]
 }
 

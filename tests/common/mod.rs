@@ -4,7 +4,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Output};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sys::resource::{Resource, setrlimit};
@@ -101,17 +101,66 @@ pub fn ways(layout: Layout) -> Vec<Series> {
     Series::every(layout).into_iter().filter(|way| is_offered(*way)).collect()
 }
 
+/// How many trials run at a time where they run beside each other: what they wait for is a window
+/// that has to pass, more often than a CPU.
+const AT_A_TIME: usize = 3;
+
+/// Held together by trials that run beside each other, and by one alone that has to be alone.
+static COMPANY: RwLock<()> = RwLock::new(());
+
+/// A test that may find out that this machine has not what it needs, which [`skip`] says.
+pub fn where_possible(
+    name: impl Into<String>,
+    test: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let _others = COMPANY.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
 /// A test that needs namespaces: skipped, with the reason, where the machine has none to offer.
 pub fn in_namespaces(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || match &*NO_NAMESPACES {
-        Some(reason) => skip(reason),
-        None => test().map(|()| Completion::Completed),
-    })
+    where_possible(name, move || with_namespaces(test))
 }
 
 /// A test that needs nothing but the loopback interface.
 pub fn anywhere(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    Trial::test(name, test)
+    where_possible(name, move || test().map(|()| Completion::Completed))
+}
+
+/// As [`anywhere`], of what asks for no right and meets no limit: what root and an ordinary user run
+/// without a difference. `.ci/run`, which runs the tests as both, sets the variable the second time.
+pub fn whoever_runs_it(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let is_second = std::env::var_os("SENDPATH_TEST_SECOND_USER").is_some();
+    anywhere(name, test).with_ignored_flag(is_second)
+}
+
+/// As [`anywhere`], of what others that run meanwhile would change: no trial runs beside it.
+pub fn alone(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let _nobody = COMPANY.write().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
+}
+
+/// As [`in_namespaces`], of what pins or locks much memory: that is limited for a user, not for a
+/// process, so that for an ordinary user it is alone.
+pub fn pinning(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    if is_root() {
+        return in_namespaces(name, test);
+    }
+    Trial::ignorable_test(name, move || {
+        let _nobody = COMPANY.write().unwrap_or_else(PoisonError::into_inner);
+        with_namespaces(test)
+    })
+}
+
+fn with_namespaces(test: impl FnOnce() -> Result<(), Failed>) -> Result<Completion, Failed> {
+    match &*NO_NAMESPACES {
+        Some(reason) => skip(reason),
+        None => test().map(|()| Completion::Completed),
+    }
 }
 
 /// Lets the command pin so many bytes at most, root or not.
@@ -152,18 +201,29 @@ pub fn skip_without_root(reason: &str) -> Result<Completion, Failed> {
     if is_root() { skip(reason) } else { Ok(Completion::ignored_with(reason.trim())) }
 }
 
-/// As [`main`], the trials of many modules, each with its module's name, by which they can be
-/// chosen.
+/// As [`side_by_side`], the trials of many modules, each with its module's name, by which they can
+/// be chosen.
 pub fn of_modules<const N: usize>(modules: [(&str, Vec<Trial>); N]) -> ExitCode {
     let named = |(module, trials): (&str, Vec<Trial>)| {
         trials.into_iter().map(|trial| trial.with_kind(module)).collect::<Vec<_>>()
     };
-    main(modules.into_iter().flat_map(named).collect())
+    side_by_side(modules.into_iter().flat_map(named).collect())
 }
 
-/// Runs the trials one after the other: they measure, and two CPUs are few.
-pub fn main(trials: Vec<Trial>) -> ExitCode {
+/// Runs some trials at a time: none of them changes this process, and those that measure start
+/// processes which do.
+pub fn side_by_side(trials: Vec<Trial>) -> ExitCode {
+    run_trials(trials, AT_A_TIME)
+}
+
+/// Runs the trials one after the other, on the main thread: they change what this process has once,
+/// such as its namespaces.
+pub fn one_by_one(trials: Vec<Trial>) -> ExitCode {
+    run_trials(trials, 1)
+}
+
+fn run_trials(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(1);
+    arguments.test_threads.get_or_insert(at_a_time);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::chromium::{chromium, program};
-use crate::common::skip;
+use crate::common::{skip, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 use regex::Regex;
 use sendpath::report::page::{Page, Table};
@@ -19,7 +19,7 @@ const A4: &str = "<style>@page { size: A4; } @page broad { size: A4 landscape; }
 
 pub fn trials() -> Vec<Trial> {
     let trial = |name, page: fn() -> Result<Page, Failed>, paper| {
-        Trial::ignorable_test(name, move || prints(&page()?, paper))
+        where_possible(name, move || prints(&page()?, paper))
     };
     vec![
         trial("a_page_with_all_that_is_hard_to_print_loses_nothing", || Ok(crate::fixture::page()), LETTER),
