@@ -1,5 +1,6 @@
-//! A simulated rig with a simulated clock, and a thousand simulated sweeps of each kind: how often
-//! is a sweep wrong?
+//! A simulated rig with a simulated clock, and many simulated sweeps of each kind: how often is a
+//! sweep wrong? A thousand of each are the campaign (`experiments/simulations.sh`), of which
+//! `cargo test` runs the first.
 //!
 //! Everything but the bursts is the real scheduler and the real analysis: which cell is visited, in
 //! what order, when it stops, and what is then said of it. The noise is as it was measured on a
@@ -290,6 +291,32 @@ const CELLS: usize = 6;
 const ARMS: usize = 4;
 const SWEEPS: u64 = 1000;
 
+/// Whether the whole campaign runs, which takes minutes.
+fn is_campaign() -> bool {
+    std::env::var_os("SENDPATH_TEST_CAMPAIGN").is_some()
+}
+
+/// How many run of so many simulations, which are seeded by their numbers.
+pub(crate) fn first(all: u64) -> u64 {
+    if is_campaign() { all } else { all / 5 }
+}
+
+/// How far a share of so many draws may lie beyond its bar, since it is of few of those for which
+/// the bar was set: three standard errors. That of the campaign may not.
+pub(crate) fn slack(bar: f64, draws: u64) -> f64 {
+    if is_campaign() { 0.0 } else { 3.0 * (bar * (1.0 - bar) / draws as f64).sqrt() }
+}
+
+/// How many sweeps of so many lives are simulated.
+fn sweeps(lives: u32) -> u64 {
+    first(if lives == 48 { SWEEPS / 4 } else { SWEEPS })
+}
+
+/// The slack of a coverage: cells are independent of each other, the paths in a cell are not.
+fn slack_of_coverage(bar: f64, lives: u32) -> f64 {
+    slack(bar, sweeps(lives) * CELLS as u64)
+}
+
 /// A simulated sweep and what is said of it.
 struct Simulated {
     plan: Plan,
@@ -381,14 +408,9 @@ impl Tally {
     }
 }
 
-fn simulate(
-    machine: Machine,
-    lives: u32,
-    sweeps: u64,
-    truth: impl Fn(Case) -> f64 + Copy + 'static,
-) -> Tally {
+fn simulate(machine: Machine, lives: u32, truth: impl Fn(Case) -> f64 + Copy + 'static) -> Tally {
     let mut tally = Tally::default();
-    for seed in 0..sweeps {
+    for seed in 0..sweeps(lives) {
         let simulated = Simulated::run(seed, machine, lives, truth);
         tally.add(&simulated.outcomes(&simulated.analysis(1)));
     }
@@ -414,39 +436,39 @@ fn differences(case: Case, some_null: bool) -> f64 {
 
 #[test]
 fn of_sweeps_without_a_difference_at_most_5_percent_call_one() {
-    for (lives, sweeps) in [(4, SWEEPS), (12, SWEEPS), (48, SWEEPS / 4)] {
-        let tally = simulate(Machine::Shared, lives, sweeps, |_| 0.0);
-        let share = tally.sweeps_with_a_call as f64 / sweeps as f64;
+    for lives in [4, 12, 48] {
+        let tally = simulate(Machine::Shared, lives, |_| 0.0);
+        let share = tally.sweeps_with_a_call as f64 / sweeps(lives) as f64;
         println!(
             "nothing differs, {lives} lives: {share:.4} of the sweeps have a call; covered {:.4}",
             tally.coverage()
         );
-        assert!(share <= 0.05, "{lives} lives: {share}");
+        assert!(share <= 0.05 + slack(0.05, sweeps(lives)), "{lives} lives: {share}");
     }
 }
 
 #[test]
 fn of_all_calls_at_most_5_percent_are_false_where_a_third_of_the_cells_is_null() {
     for lives in [4, 12, 48] {
-        let sweeps = if lives == 48 { SWEEPS / 4 } else { SWEEPS };
-        let tally = simulate(Machine::Shared, lives, sweeps, |case| differences(case, true));
-        let share = tally.false_shares / sweeps as f64;
+        let tally = simulate(Machine::Shared, lives, |case| differences(case, true));
+        let share = tally.false_shares / sweeps(lives) as f64;
         println!(
             "a third is null, {lives} lives: {share:.4} of the calls are false; covered {:.4}, of the called {:.4}",
             tally.coverage(),
             tally.coverage_of_called()
         );
-        assert!(share <= 0.05, "{lives} lives: {share}");
+        assert!(share <= 0.05 + slack(0.05, sweeps(lives)), "{lives} lives: {share}");
     }
 }
 
 #[test]
 fn printed_intervals_cover_as_often_as_they_say() {
     for lives in [4, 8, 12, 48] {
-        let sweeps = if lives == 48 { SWEEPS / 4 } else { SWEEPS };
-        let tally = simulate(Machine::Shared, lives, sweeps, |case| differences(case, false));
+        let tally = simulate(Machine::Shared, lives, |case| differences(case, false));
         println!("all differ, {lives} lives: covered {:.4}", tally.coverage());
-        assert!((0.94..=0.965).contains(&tally.coverage()), "{lives} lives: {tally:?}");
+        let (low, high) = (0.94, 0.965);
+        let bars = low - slack_of_coverage(low, lives)..=high + slack_of_coverage(high, lives);
+        assert!(bars.contains(&tally.coverage()), "{lives} lives: {tally:?}");
     }
 }
 
@@ -454,18 +476,18 @@ fn printed_intervals_cover_as_often_as_they_say() {
 fn printed_intervals_cover_where_the_machine_has_two_states() {
     let mut coverages = Vec::new();
     for lives in [4, 8, 12, 48] {
-        let sweeps = if lives == 48 { SWEEPS / 4 } else { SWEEPS };
-        let tally = simulate(Machine::TwoStates, lives, sweeps, |case| differences(case, false));
+        let tally = simulate(Machine::TwoStates, lives, |case| differences(case, false));
         println!("two states, {lives} lives: covered {:.4}", tally.coverage());
-        coverages.push(tally.coverage());
+        coverages.push((lives, tally.coverage()));
     }
-    assert!(coverages.iter().all(|coverage| *coverage >= 0.92), "{coverages:?}");
+    let reaches = |&(lives, coverage): &(u32, f64)| coverage >= 0.92 - slack_of_coverage(0.92, lives);
+    assert!(coverages.iter().all(reaches), "{coverages:?}");
 }
 
 #[test]
 fn more_time_leaves_no_more_undecided() {
     let mut fewer = 0;
-    let sweeps = SWEEPS / 2;
+    let sweeps = first(SWEEPS / 2);
     for seed in 0..sweeps {
         let decided = |simulated: &Simulated| {
             let outcomes = simulated.outcomes(&simulated.analysis(1));
@@ -477,13 +499,13 @@ fn more_time_leaves_no_more_undecided() {
         fewer += u32::from(decided(&simulated) < before);
     }
     println!("{fewer} of {sweeps} sweeps decide less after twice the time");
-    assert!(f64::from(fewer) <= 0.05 * sweeps as f64);
+    assert!(f64::from(fewer) <= (0.05 + slack(0.05, sweeps)) * sweeps as f64);
 }
 
 #[test]
 fn who_resumes_until_something_is_called_finds_nothing_more_often_than_5_percent() {
     let mut called = 0;
-    let sweeps = SWEEPS / 2;
+    let sweeps = first(SWEEPS / 2);
     for seed in 0..sweeps {
         let mut simulated = Simulated::run(seed, Machine::Shared, 6, |_| 0.0);
         for look in 1..=4 {
@@ -498,7 +520,7 @@ fn who_resumes_until_something_is_called_finds_nothing_more_often_than_5_percent
         }
     }
     println!("{called} of {sweeps} sweeps that went on three times call something where nothing differs");
-    assert!(f64::from(called) <= 0.05 * sweeps as f64);
+    assert!(f64::from(called) <= (0.05 + slack(0.05, sweeps)) * sweeps as f64);
 }
 
 #[test]
@@ -508,7 +530,7 @@ fn the_interval_of_a_planted_crossing_covers_it() {
         SendPath::OneCopy => 0.05 * (case.payload_bytes as f64 / 300.0).ln(),
         _ => 0.0,
     };
-    let (mut covered, sweeps) = (0, 2 * SWEEPS);
+    let (mut covered, sweeps) = (0, first(2 * SWEEPS));
     for seed in 0..sweeps {
         let simulated = Simulated::run(seed, Machine::Shared, 8, truth);
         let analysis = simulated.analysis(1);
@@ -530,5 +552,5 @@ fn the_interval_of_a_planted_crossing_covers_it() {
     }
     let share = f64::from(covered) / sweeps as f64;
     println!("{share:.4} of the crossings' intervals cover what was planted");
-    assert!(share >= 0.94, "{share}");
+    assert!(share >= 0.94 - slack(0.94, sweeps), "{share}");
 }

@@ -1,5 +1,6 @@
-//! A thousand simulated searches of each kind: how often is the interval wrong, and what would a
-//! grid of sizes take?
+//! Many simulated searches of each kind: how often is the interval wrong, and what would a grid of
+//! sizes take? A thousand of each are the campaign (`experiments/simulations.sh`), of which
+//! `cargo test` runs the first.
 //!
 //! What is simulated is a life: the log ratio that it gives. The search is the real one. How a life
 //! comes about of bursts is tested in `rig_lives`.
@@ -14,8 +15,9 @@ use rand_distr::{Distribution, Normal};
 
 use super::search::Search;
 use super::{Answer, Asked, Lives, Range, StopReason, Threshold, tune};
+use crate::sweep::simulation::{first, slack};
 
-const SEEDS: u64 = 1000;
+const SEARCHES: u64 = 1000;
 const RANGE: Range = Range { from_bytes: 64, to_bytes: 1 << 20, step_bytes: 8, precision: 0.1 };
 /// What a life takes.
 const LIFE: Duration = Duration::from_millis(100);
@@ -172,7 +174,7 @@ struct Tally {
 
 fn searches(machine: Machine, shape: Shape, precision: f64) -> Tally {
     let (mut found, mut covered, mut lives, mut halves) = (0, 0, Vec::new(), Vec::new());
-    for seed in 0..SEEDS {
+    for seed in 0..first(SEARCHES) {
         let mut simulated = Simulated::new(seed, machine, shape);
         let answer = search(&mut simulated, Range { precision, ..RANGE }, LONG);
         let covers = simulated.covered(answer.threshold);
@@ -202,11 +204,12 @@ fn the_interval_of_a_planted_crossing_covers_it() {
             println!(
                 "{machine:?} {shape:?}, precision {precision}: covered {coverage:.3} of {found}, {lives} lives, ± {half:.3}"
             );
-            bars.push((found as u64 == SEEDS, coverage, bar, machine, shape));
+            bars.push((found as u64 == first(SEARCHES), coverage, bar, machine, shape));
         }
     }
     for (all_found, coverage, bar, machine, shape) in bars {
-        assert!(all_found && coverage >= bar, "{machine:?} {shape:?}: {coverage}");
+        let reaches = coverage >= bar - slack(bar, first(SEARCHES));
+        assert!(all_found && reaches, "{machine:?} {shape:?}: {coverage}");
     }
 }
 
@@ -215,7 +218,7 @@ fn the_interval_of_a_planted_crossing_covers_it() {
 fn grid(steps: i32, lives: u32) -> (usize, f64) {
     let mut halves = Vec::new();
     let mut taken = 0;
-    for seed in 0..SEEDS / 4 {
+    for seed in 0..first(SEARCHES / 4) {
         let mut simulated = Simulated::new(seed, Machine::Calm, Shape::Costs);
         let mut search = Search::new(RANGE);
         for _ in 0..lives {
@@ -261,6 +264,8 @@ fn it_takes_at_most_half_of_the_lives_that_a_grid_takes() {
 
 #[test]
 fn what_pays_nowhere_or_everywhere_is_seldom_said_to_have_a_threshold() {
+    let searches = first(SEARCHES);
+    let most_false = ((0.05 + slack(0.05, searches)) * searches as f64) as u64;
     for (machine, level) in [
         (Machine::Calm, 0.0),
         (Machine::Calm, -0.005),
@@ -271,7 +276,7 @@ fn what_pays_nowhere_or_everywhere_is_seldom_said_to_have_a_threshold() {
         (Machine::Hit, -0.03),
     ] {
         let mut said: BTreeMap<&str, u64> = BTreeMap::new();
-        for seed in 0..SEEDS {
+        for seed in 0..searches {
             let mut simulated = Simulated::new(seed, machine, Shape::Flat(level));
             let answer = search(&mut simulated, RANGE, LIFE * 150);
             let words = match answer.threshold {
@@ -287,9 +292,9 @@ fn what_pays_nowhere_or_everywhere_is_seldom_said_to_have_a_threshold() {
         let is_false = |answer: &&str| *answer != "undecided" && (*answer != right || level == 0.0);
         let false_claims: u64 =
             said.iter().filter(|(answer, _)| is_false(answer)).map(|(_, count)| count).sum();
-        assert!(false_claims <= SEEDS / 20, "{machine:?} {level}: {said:?}");
+        assert!(false_claims <= most_false, "{machine:?} {level}: {said:?}");
         let decided = said.get(right).copied().unwrap_or(0);
-        assert!(level.abs() < 0.01 || decided >= SEEDS * 95 / 100, "{machine:?} {level}: {said:?}");
+        assert!(level.abs() < 0.01 || decided >= searches - most_false, "{machine:?} {level}: {said:?}");
     }
 }
 
