@@ -123,7 +123,8 @@ fn server_threads_alone() -> Result<(), Failed> {
         let counted = Duration::from_nanos(meter.end(()));
         criterions.work()?;
         let server = 3 * WORK;
-        assert!(counted >= server, "{counted:?}: a server thread is missing");
+        // The two clocks do not tick at the same instants.
+        assert!(counted > server - WORK / 2, "{counted:?}: a server thread is missing");
         assert!(counted < server + WORK / 2, "{counted:?}: somebody else was counted");
     }
     drop(orders); // the client's sign to go
