@@ -390,12 +390,14 @@ fn doctor_examines_both() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Something else is said on the control line while it measures: in a burst, or between two of
-/// them.
+/// Something else is said on the control line while it measures, which it does some time after the
+/// client has its connection: in a burst, or between two of them.
 fn no_frame_is_named() -> Result<(), Failed> {
     for delay in ["0.3", "0.35", "0.4"] {
-        let peer =
-            format!("sh -c \"(sleep {delay}; printf '\\377\\377\\377\\377') & exec '{SENDPATH}' client\"");
+        let connected = "until ls -l /proc/$$/fd | grep -q socket || ! test -d /proc/$$; do sleep 0.02; done";
+        let peer = format!(
+            "sh -c \"({connected}; sleep {delay}; printf '\\377\\377\\377\\377') & exec '{SENDPATH}' client\""
+        );
         let output = ends(with_peer("run --size 64 --duration 30s --server-address 127.0.0.1", &peer))?;
         let text = crate::common::stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
@@ -435,8 +437,10 @@ fn between_namespaces() -> Result<Completion, Failed> {
 }
 
 fn cut_wire() -> Result<Completion, Failed> {
-    let cut = "(sleep 0.5; ip link set wire_s down) &";
-    let Some(output) = in_namespaces("--duration 30s", cut)? else { return skip(NO_NAMESPACES) };
+    // Half a second after a connection is established (01), however long that takes.
+    let connected = "until grep -q ' 01 ' /proc/net/tcp; do sleep 0.02; done";
+    let cut = format!("(timeout 8 sh -c \"{connected}\"; sleep 0.5; ip link set wire_s down) &");
+    let Some(output) = in_namespaces("--duration 30s", &cut)? else { return skip(NO_NAMESPACES) };
     let text = crate::common::stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("stalled: no byte moved on any pair for"), "{text}");
