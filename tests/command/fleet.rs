@@ -231,7 +231,6 @@ fn memory() -> Result<(), Failed> {
 
 /// Runs a command. Its status as `wait4(2)` has it, and what it had resident at most, in KiB: that
 /// is not less than this process had when it started it.
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn peak_kib(mut command: Command) -> Result<(libc::c_int, i64), Failed> {
     let child = command.stdout(Stdio::null()).spawn()?;
     let mut status = 0;
