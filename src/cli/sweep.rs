@@ -158,7 +158,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     // Before anything of our own runs.
     let load = LoadWatch::begin()?;
     if let Some(load) = &load
-        && let Some(busy) = load.so_far()?.busy_in_words()
+        && let Some(busy) = load.so_far()?.busy_with()
     {
         note(&format!("  busy         {busy}: differences will be hard to see; let it come to rest first"));
     }

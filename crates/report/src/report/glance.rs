@@ -287,7 +287,7 @@ fn span(range: &Range, axis: (f64, f64), series: &[Series]) -> Span {
         kind: kind.to_owned(),
         style,
         text: said(&range.standing, " ≈ "),
-        begins: range.begins_within_bytes.map(|_| size(range.from_bytes)).unwrap_or_default(),
+        begins: if from > 0.0 { size(range.from_bytes) } else { String::new() },
         tip: in_words(range),
     }
 }
@@ -313,7 +313,8 @@ pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
     if widening > 1.0 {
         parts.push(format!("noise widened the intervals {} times", digits(widening, 2)));
     }
-    let busy = manifest.load.as_ref().and_then(Load::busy_in_words);
+    let busy =
+        manifest.load.as_ref().and_then(Load::busy_with).map(|with| format!("the machine was busy ({with})"));
     let is_quiet = busy.is_none();
     parts.extend(busy);
     let open = 1.0 - sure as f64 / all.len().max(1) as f64;

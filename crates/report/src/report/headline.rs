@@ -41,9 +41,6 @@ fn is_alone(ladder: &Ladder<'_>) -> bool {
     ladder.situation.receiver == Receiver::Sink
 }
 
-/// How many ladders stand in the first screen.
-const SHOWN_LADDERS: usize = 4;
-
 pub(super) fn claim(text: impl Into<String>) -> Claim {
     Claim { text: text.into(), rows: Vec::new() }
 }
@@ -158,13 +155,7 @@ impl Facts<'_> {
                 .map(comparison_row)
                 .collect(),
         };
-        let mut claims: Vec<Claim> = decided.iter().take(SHOWN_LADDERS).map(claim_of).collect();
-        if self.ladders.len() > SHOWN_LADDERS {
-            let more = self.ladders.len() - SHOWN_LADDERS;
-            claims.push(claim(format!(
-                "The decision maps show {more} more combinations of pairs, workload, placement, receiver, source and shape."
-            )));
-        }
+        let mut claims: Vec<Claim> = decided.iter().map(claim_of).collect();
         claims.extend(settled_by(decided).map(claim));
         claims.extend(self.copied_sentence().map(claim));
         if self.has_zero_copy() {

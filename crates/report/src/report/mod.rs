@@ -109,7 +109,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         not_drawn: figures::not_drawn(manifest, &analysis),
         maps: Metric::OF_A_SWEEP
             .into_iter()
-            .flat_map(|metric| winners::maps(&analysis, metric, &ways))
+            .flat_map(|metric| winners::maps(&everywhere, metric, &ways))
             .collect(),
         cost_model: Section {
             method: COST_MODEL.to_owned(),
@@ -134,11 +134,11 @@ pub fn terminal(manifest: &Manifest, measured: &Analysis) -> String {
 }
 
 /// The decisions of a sweep, where a card's driver takes `fragment_ns` nanoseconds for each
-/// fragment: the list that terminal and page draw.
+/// fragment: the list that terminal and page draw, in their order.
 #[must_use]
 pub fn decisions(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> Vec<Decision> {
     let everywhere = with_fragment_cost(measured, fragment_ns).of_all_cells(&manifest.plan);
-    ladders(&everywhere).iter().map(Decision::of).collect()
+    glance::decided(&ladders(&everywhere)).into_iter().map(|(_, decision)| decision).collect()
 }
 
 /// The program as it was called, so that the next command runs where the last one did.

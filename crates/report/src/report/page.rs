@@ -74,7 +74,7 @@ pub struct Span {
     pub style: Option<usize>,
     /// What is said.
     pub text: String,
-    /// The size where it begins, where that is an estimate.
+    /// The size where it begins, where that is an estimate; empty of the first.
     pub begins: String,
     /// The same with its numbers.
     pub tip: String,

@@ -101,7 +101,8 @@ pub struct Range {
     /// Where it ends.
     #[serde(serialize_with = "whole")]
     pub to_bytes: f64,
-    /// Between which sizes it begins, at 95 %; none where nothing else is possible.
+    /// Between which sizes one path passes the other, at 95 %; none where it is not one path after
+    /// another.
     #[serde(serialize_with = "whole_pair", skip_serializing_if = "Option::is_none")]
     pub begins_within_bytes: Option<(f64, f64)>,
     /// The sizes in it that were measured, ascending; none where it lies between two.
@@ -433,13 +434,15 @@ fn ranges(knots: &[Knot<'_>]) -> Vec<Range> {
                 let within = (last.to_bytes, run.from);
                 let at = begins(knots, within, &run.standing);
                 last.to_bytes = at;
-                Some((at, within))
+                let is_crossing =
+                    [&last.standing, &run.standing].map(|one| matches!(one, Standing::Best { .. }));
+                Some((at, Some(within).filter(|(low, high)| low < high && is_crossing == [true; 2])))
             }
         };
         ranges.push(Range {
             from_bytes: begins_at.map_or(run.from, |(at, _)| at),
             to_bytes: run.to,
-            begins_within_bytes: begins_at.map(|(_, within)| within).filter(|(low, high)| low < high),
+            begins_within_bytes: begins_at.and_then(|(_, within)| within),
             sizes: run.sizes,
             standing: run.standing,
         });

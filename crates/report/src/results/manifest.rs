@@ -110,23 +110,17 @@ impl Load {
     /// From such a share of stolen time on, it is.
     const STOLEN: f64 = 0.02;
 
-    /// That the machine was busy, and why; none where it was quiet.
+    /// What made the machine busy: `load 3.1 on 2 CPUs`; none where it was quiet.
     #[must_use]
-    pub fn busy_in_words(&self) -> Option<String> {
+    pub fn busy_with(&self) -> Option<String> {
         let Self { before, cpus, stolen_share } = *self;
         let cpus_in_words = if cpus == 1 { "1 CPU".to_owned() } else { format!("{cpus} CPUs") };
+        let is_loaded = before / cpus as f64 >= Self::BUSY;
+        let loaded = is_loaded.then(|| format!("load {before:.1} on {cpus_in_words}"));
         let stolen = stolen_share.filter(|share| *share >= Self::STOLEN);
-        match (before / cpus as f64 >= Self::BUSY, stolen) {
-            (true, None) => Some(format!("the machine was busy (load {before:.1} on {cpus_in_words})")),
-            (true, Some(share)) => Some(format!(
-                "the machine was busy (load {before:.1} on {cpus_in_words}, {:.0} % of their time stolen)",
-                share * 100.0
-            )),
-            (false, Some(share)) => {
-                Some(format!("the hypervisor gave {:.0} % of the CPUs' time to others", share * 100.0))
-            }
-            (false, None) => None,
-        }
+        let stolen = stolen.map(|share| format!("{:.0} % of the CPUs' time stolen", share * 100.0));
+        let both: Vec<String> = loaded.into_iter().chain(stolen).collect();
+        (!both.is_empty()).then(|| both.join(", "))
     }
 }
 
