@@ -5,9 +5,9 @@
 //! Their owner writes the fields where they are sent from, in a mapping of the file. As with
 //! [`splice`](super::splice), nothing says when the kernel has let go of a page, and what is
 //! written before arrives. So a message is lent again only when the receiver has said that it has
-//! it ([`SendMessage::received`]). The file is the sender's own: a receiver that lies so gets later
-//! bytes of this sender, and never another owner's. And as `splice`, `sendfile` to a peer that has
-//! closed raises `SIGPIPE` where that is not ignored, as programs in Rust do.
+//! it ([`received`](super::SendMessage::received)). The file is the sender's own: a receiver that
+//! lies so gets later bytes of this sender, and never another owner's. And as `splice`, `sendfile`
+//! to a peer that has closed raises `SIGPIPE` where that is not ignored, as programs in Rust do.
 //!
 //! ```
 //! use std::io::Read;

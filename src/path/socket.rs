@@ -170,8 +170,8 @@ pub trait Socket: sealed::Sealed {
     /// arrives. Otherwise the kernel sends what the memory holds by then, which may be data of
     /// another owner.
     unsafe fn send_zero_copy(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // There is no unsafe block, since rustix, which has no name for the flag, takes it in a safe
-        // call.
+        // There is no unsafe block, since rustix, which has no name for the flag, takes it in a
+        // safe call.
         let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_ZEROCOPY as u32);
         let mut no_control = SendAncillaryBuffer::default();
         counted(self, rustix::net::sendmsg(self.stream(), slices, &mut no_control, flags))

@@ -7,8 +7,8 @@
 //!   in the socket, and the peer's TCP may even have acknowledged them; the pages are still those
 //!   of the message, and on one machine they are until the receiver copies them. What is written to
 //!   a message in the meantime, arrives. So a message is lent again only when the receiver has said
-//!   that it has it ([`SendMessage::received`]): by an answer, as every protocol has that asks
-//!   before it sends;
+//!   that it has it ([`received`](super::SendMessage::received)): by an answer, as every protocol
+//!   has that asks before it sends;
 //! - *that answer is a stranger's word*. So the messages lie in a mapping of the sender's own,
 //!   whose pages hold nothing else, and which the kernel keeps for as long as it needs them, also
 //!   after they were unmapped. A lie so sends later bytes of this sender, and never another
