@@ -414,9 +414,9 @@ fn measure(
     // A program that reads the answer finds nothing else in it.
     let place = format!("{rows} rows in {}\n{place}", folder.display());
     if *json {
-        note(&place)
+        note(&place);
     } else {
-        print(&format!("{place}\n"))?
+        print(&format!("{place}\n"))?;
     }
     Ok(match end {
         StopReason::Interrupted => INTERRUPTED,

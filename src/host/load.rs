@@ -13,7 +13,7 @@ pub(crate) struct LoadWatch {
     ticks: Option<Ticks>,
 }
 
-/// Of all CPUs together since the machine was started, in USER_HZ.
+/// Of all CPUs together since the machine was started, in `USER_HZ`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Ticks {
     all: u64,

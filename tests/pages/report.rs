@@ -190,9 +190,9 @@ fn golden() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A minute on two CPUs of a Xeon, the sender alone: two_copy is the fastest at 8 KiB and zero_copy
-/// at 64 KiB, but from 15 to 45 KiB it is one_copy, where no size was measured. Sweeps of before
-/// 2026-12 said "zero_copy from 21 KiB".
+/// A minute on two CPUs of a Xeon, the sender alone: `two_copy` is the fastest at 8 KiB and `zero_copy`
+/// at 64 KiB, but from 15 to 45 KiB it is `one_copy`, where no size was measured. Sweeps of before
+/// 2026-12 said `zero_copy` from 21 KiB on.
 fn between_two_sizes() -> Result<(), Failed> {
     let folder = Path::new("tests/golden/xeon-minute");
     let sweep = store::read(folder)?;

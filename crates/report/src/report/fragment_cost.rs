@@ -25,10 +25,13 @@ fn zero_copy(ladder: &Ladder<'_>) -> Option<Series> {
     if ladder.arms(page).next().is_some() { Some(page) } else { measured.next() }
 }
 
+/// A size, what a fragment may cost there, and the path that then is as fast.
+type Bearable = (usize, Estimate, Series);
+
 /// What a fragment may cost until another path is as fast: the least over the paths that copy, by
 /// size.
-fn against_copying(ladder: &Ladder<'_>, series: Series) -> Vec<(usize, Estimate, Series)> {
-    let mut least: Vec<(usize, Estimate, Series)> = Vec::new();
+fn against_copying(ladder: &Ladder<'_>, series: Series) -> Vec<Bearable> {
+    let mut least: Vec<Bearable> = Vec::new();
     for baseline in COPYING {
         for (size, cost) in bearable(ladder, series, baseline) {
             match least.iter_mut().find(|(known, ..)| *known == size) {
@@ -56,7 +59,7 @@ pub(super) fn claims(ladders: &[Ladder<'_>]) -> Vec<Claim> {
 
 /// At which sizes a way without a copy is ahead of those with one while nobody receives, and what a
 /// fragment may cost until it is not; with the path that then is as fast.
-fn ahead(ladder: &Ladder<'_>) -> Option<(Series, Vec<(usize, Estimate, Series)>)> {
+fn ahead(ladder: &Ladder<'_>) -> Option<(Series, Vec<Bearable>)> {
     let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
     let of_all = against_copying(ladder, series).into_iter();
     Some((series, of_all.filter(|(_, cost, _)| cost.value > 0.0 && cost.value.is_finite()).collect()))
@@ -88,7 +91,7 @@ fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
         words::series(series, Copied::of(ladder.arms(series))),
         list(&stays)
     );
-    let row = |&(size, _, baseline): &(usize, Estimate, Series)| row(ladder, size, series, baseline);
+    let row = |&(size, _, baseline): &Bearable| row(ladder, size, series, baseline);
     (!ahead.is_empty()).then(|| Claim { text, rows: ahead.iter().filter_map(row).collect() })
 }
 
