@@ -112,11 +112,35 @@ fn cells(comparison: &Comparison) -> [String; 8] {
     ]
 }
 
-/// For a terminal.
+/// For a terminal: every comparison, and what they come to.
 #[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
+    format!("{}{}\n", table(outcome, |_| true), sentence(outcome))
+}
+
+/// For a terminal, where there are hundreds: what they come to, and those in which something was
+/// found.
+#[must_use]
+pub(crate) fn found(outcome: &Outcome) -> String {
+    let is_found = |comparison: &Comparison| comparison.verdict.is_call();
+    let rest = outcome.comparisons.iter().filter(|comparison| !is_found(comparison)).count();
+    let rows = if rest < outcome.comparisons.len() || !outcome.failures.is_empty() {
+        table(outcome, is_found)
+    } else {
+        String::new()
+    };
+    let rest = match rest {
+        0 => String::new(),
+        rest => format!("{rest} comparisons in which nothing was found: --table shows them\n"),
+    };
+    rows + &rest
+}
+
+/// A row for each of those comparisons that `which` names, and for each case that failed.
+fn table(outcome: &Outcome, which: fn(&Comparison) -> bool) -> String {
     let mut text = String::new();
-    for row in [HEADS.map(str::to_owned)].into_iter().chain(outcome.comparisons.iter().map(cells)) {
+    let shown = outcome.comparisons.iter().filter(|comparison| which(comparison)).map(cells);
+    for row in [HEADS.map(str::to_owned)].into_iter().chain(shown) {
         let [case, metric, base, change, interval, at_worst, could_see, verdict] = row;
         // Writing to a string does not fail.
         let _ = writeln!(
@@ -130,7 +154,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     for left_out in &outcome.left_out {
         let _ = writeln!(text, "{:<38} left out: {}", left_out.case, left_out.reason);
     }
-    let _ = writeln!(text, "{LEGEND}{}\n{}", alone(outcome), sentence(outcome));
+    let _ = writeln!(text, "{LEGEND}{}", alone(outcome));
     text
 }
 

@@ -19,6 +19,7 @@ use crate::results::{compare, store};
 const AFTER_HELP: &str = "\
 Examples:
   sendpath compare target-reports/20261101T… target-reports/20261120T…
+  sendpath compare monday tuesday --table
   sendpath compare monday tuesday --margin 5% --json
   sendpath compare results/*    of many machines: which of them are out of the ordinary
 
@@ -47,6 +48,9 @@ pub(super) struct Options {
     /// Exit with 1 where something is worse, and with 3 where it cannot be told
     #[arg(long)]
     fail_on_regression: bool,
+    /// Print every comparison of two sweeps, and not those alone in which something was found
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -80,12 +84,16 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
         });
         serde_json::to_string_pretty(&value)? + "\n"
     } else {
-        let mut text =
-            String::from("Not interleaved: a change of the machine between the two is in these numbers.\n");
+        // What it comes to first.
+        let mut text = format!(
+            "{}\nNot interleaved: a change of the machine between the two is in these numbers.\n",
+            format::sentence(&compared.outcome)
+        );
         for difference in &compared.differences {
             text = format!("{text}  {difference}\n");
         }
-        text += &format::text(&compared.outcome);
+        text +=
+            &if options.table { format::text(&compared.outcome) } else { format::found(&compared.outcome) };
         for (folder, cases) in [(first_folder, &compared.only_first), (second_folder, &compared.only_second)]
         {
             for case in cases {

@@ -231,7 +231,7 @@ impl Window {
                 copied_because: None,
             }),
             strangers: 0,
-            retransmitted_segments: self.server.retransmitted_segments.unwrap_or(0),
+            retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
             seen: self.seen,
             contradiction: self.seen.and_then(|seen| {
@@ -297,7 +297,7 @@ struct RunReport {
     /// Connections to the data port that did not say the run's token, and were closed.
     strangers: u64,
     /// TCP segments that the server's kernel sent more than once.
-    retransmitted_segments: u64,
+    retransmitted_segments: Option<u64>,
     verified_messages: u64,
     /// What the client saw of messages that were overwritten right after they were sent.
     seen: Option<Seen>,
@@ -408,7 +408,7 @@ impl RunReport {
         let (again, strangers) = (self.retransmitted_segments, self.strangers);
         let seen = self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string());
         [
-            ("retransmitted", (again > 0).then(|| format!("{again} segments"))),
+            ("retransmitted", again.filter(|again| *again > 0).map(|again| format!("{again} segments"))),
             ("strangers", (strangers > 0).then(|| closed(strangers))),
             ("seen", Some(seen)),
             ("contradiction", self.contradiction.clone()),

@@ -831,7 +831,7 @@ fn compare() -> Result<(), Failed> {
     let output = sendpath().arg("compare").args([&first, &second]).output()?;
     let text = String::from_utf8(output.stdout.clone())?;
     assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
-    assert!(text.starts_with("Not interleaved"), "{text}");
+    assert!(text.starts_with("Regression: ") && text.contains("\nNot interleaved"), "{text}");
     let line = text.lines().find(|line| line.contains("throughput")).ok_or("no throughput")?;
     for word in ["rr/two_copy/heap/64B/1T/free ", " 0.5107 Gb/s ", " -16.6", "WORSE"] {
         assert!(line.contains(word), "{word}: {line}");

@@ -11,20 +11,21 @@ use super::{
 use crate::in_order::distinct;
 use serde::{Deserialize, Serialize};
 
-/// Reads a number of bytes with an optional binary suffix: `64`, `4K`, `1M`.
+/// Reads a number of bytes, with a binary unit or without: `64`, `4K`, `1M`; `4KB`, `4 KiB` and `4k`
+/// mean the same.
 ///
 /// # Errors
 /// [`CaseError::NotASize`].
 pub fn parse_bytes(text: &str) -> Result<usize, CaseError> {
     let not_a_size = || CaseError::NotASize(text.to_owned());
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        _ => (text, 0),
+    let (digits, unit) =
+        text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        _ => return Err(not_a_size()),
     };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(not_a_size());
-    }
     let number: usize = digits.parse().map_err(|_| not_a_size())?;
     number.checked_mul(1 << shift).ok_or_else(not_a_size)
 }
@@ -537,6 +538,9 @@ mod tests {
     fn sizes_take_binary_suffixes() {
         assert_eq!(parse_payload_bytes("64"), Ok(64));
         assert_eq!(parse_payload_bytes("4K"), Ok(4096));
+        for text in ["64KB", "64 KiB", "64k", "64kib", "65536", "65536B"] {
+            assert_eq!(parse_payload_bytes(text), Ok(65536), "{text}");
+        }
         assert_eq!(parse_payload_bytes("1M"), Ok(1 << 20));
         assert_eq!(parse_payload_bytes("16M"), Ok(MAX_PAYLOAD_BYTES));
     }
@@ -547,9 +551,19 @@ mod tests {
             let error = parse_payload_bytes(text).unwrap_err();
             assert!(matches!(error, CaseError::SizeOutOfRange(_)), "{text}: {error}");
         }
-        for text in
-            ["", "K", "64Q", "-8", "+8", "8 ", "1.5K", "1é", "99999999999999999999", "18446744073709551615M"]
-        {
+        for text in [
+            "",
+            "K",
+            "64Q",
+            "-8",
+            "+8",
+            " 8",
+            "8 x",
+            "1.5K",
+            "1é",
+            "99999999999999999999",
+            "18446744073709551615M",
+        ] {
             let error = parse_payload_bytes(text).unwrap_err();
             assert!(matches!(error, CaseError::NotASize(_)), "{text}: {error}");
         }

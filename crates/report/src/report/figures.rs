@@ -1,13 +1,14 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
+use super::glance;
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::words::{self, Copied, Ways};
-use crate::case::{Case, Cell, Placement, Receiver, Series, Workload};
+use crate::case::{Case, Cell, Engine, Placement, Receiver, Series, Workload};
 use crate::event::Event;
 use crate::format::{bytes, list};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
-use crate::results::decision::versus;
+use crate::results::decision::{Choice, versus};
 use crate::results::digest::Digest;
 use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, Plan};
@@ -189,7 +190,8 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
                 row: words::comparison_row(comparison),
             })
         });
-        series_line(series, Copied::of(ladder.arms(series)), all, points.collect())
+        let line = series_line(series, Copied::of(ladder.arms(series)), all, points.collect());
+        Line { label: in_calls(series, &line.label), ..line }
     };
     let there: Vec<_> = others
         .iter()
@@ -203,7 +205,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         });
     let missing = missing.collect();
     let id = format!("fig1-against-{}", words::id(&baseline.to_string()));
-    let baseline = words::series(baseline, Copied::of(ladder.arms(baseline)));
+    let baseline = in_calls(baseline, &words::series(baseline, Copied::of(ladder.arms(baseline))));
     let caption = format!(
         "Ratios are taken within a round, which removes the machine's drift. Intervals are those that the verdicts \
          are read off: as wide as the number of comparisons takes. Above 1× is faster than {baseline}. Path two_copy is pack+send, one_copy \
@@ -215,6 +217,12 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         missing,
         ..by_size((&id, &title), &caption, (ladder, ways), lines)
     })
+}
+
+/// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
+fn in_calls(series: Series, name: &str) -> String {
+    let plain = Choice { path: series.path, engine: Engine::Syscall };
+    name.replacen(&series.path.to_string(), &glance::choice(plain), 1)
 }
 
 /// Round trips by number of pairs: the mean and the 99th percentile.

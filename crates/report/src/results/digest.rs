@@ -132,17 +132,20 @@ pub fn read_all(folders: &[PathBuf]) -> Vec<error::Result<Digest>> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::with_capacity(folders.len()));
     let readers = thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS);
-    thread::scope(|scope| {
-        for _ in 0..readers {
-            scope.spawn(|| {
-                while let index = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some(folder) = folders.get(index)
-                {
-                    let digest = Digest::read(folder);
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((index, digest));
-                }
-            });
+    let read = || {
+        while let index = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(folder) = folders.get(index)
+        {
+            let digest = Digest::read(folder);
+            found.lock().unwrap_or_else(PoisonError::into_inner).push((index, digest));
         }
+    };
+    thread::scope(|scope| {
+        // Where no thread is to be had, this one reads them all.
+        for _ in 1..readers {
+            drop(thread::Builder::new().spawn_scoped(scope, read));
+        }
+        read();
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_unstable_by_key(|(index, _)| *index);
