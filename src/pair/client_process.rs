@@ -123,9 +123,10 @@ impl ClientProcess {
         }
     }
 
-    /// What has gone wrong since the client was asked for something; none so far.
-    pub(super) fn trouble(&mut self) -> Option<Error> {
-        match self.hear(Duration::ZERO)? {
+    /// What has gone wrong since the client was asked for something, or goes wrong within `limit`;
+    /// none so far.
+    pub(super) fn trouble(&mut self, limit: Duration) -> Option<Error> {
+        match self.hear(limit)? {
             Ok(frame) => {
                 self.early = Some(frame);
                 None

@@ -4,12 +4,14 @@
 use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listener::Listener;
 use super::overwrite::{overwrite, put_back};
 use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
 use super::{Inner, Testbed};
 use crate::case::Case;
+use crate::deadlines::CAUSE_LIMIT;
 use crate::error::{Error, Result};
 use crate::pair::client_process::{ClientProcess, out_of_turn};
 use crate::pair::control::{ToClient, ToServer};
@@ -29,12 +31,15 @@ impl Testbed {
         token: Token,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Sending>>> {
-        let listener = Listener::open(self.address, &self.setup.socket)?;
+        // With a client that is gone go its namespace and the link, and with these the address.
+        let gone = |error| client_process.trouble(CAUSE_LIMIT / 10).unwrap_or(error);
+        let listener = Listener::open(self.address, &self.setup.socket).map_err(gone)?;
         let (server, events) = (listener.address()?, self.events.clone());
         let (cpus, placement) = self.effective.dealt(case.placement, Side::Client);
         let cpus = cpus.clone();
         client_process.tell(&ToClient::Open { case, cpus, placement, server, token, events, fault })?;
-        let accepted = listener.connections(token, case.threads, || client_process.trouble())?;
+        let accepted =
+            listener.connections(token, case.threads, || client_process.trouble(Duration::ZERO))?;
         drop(listener);
         self.strangers.set(self.strangers.get() + accepted.strangers);
         let connections = accepted.connections.into_iter().map(|connection| (connection, None));
