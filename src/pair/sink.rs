@@ -308,7 +308,7 @@ fn nobody() -> SocketAddrV4 {
 /// A socket that sends frames at the interface `index` and receives none, since its protocol is 0
 /// ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html)).
 fn packet_socket(index: i32) -> Result<OwnedFd> {
-    let socket = socket2::Socket::new(libc::AF_PACKET.into(), Type::RAW, None)
+    let socket = socket2::Socket::new(libc::AF_PACKET.into(), Type::from(libc::SOCK_RAW), None)
         .map_err(|errno| host::with_limit_remedy("socket(2) AF_PACKET", errno))?;
     // SAFETY: zero is a value for every field of this structure.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
