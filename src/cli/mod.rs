@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod ab;
+mod answer;
 mod client;
 mod compare;
 mod doctor;

@@ -1,21 +1,18 @@
 //! `sendpath report`: a page, figures and answers from a sweep's folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde::Serialize;
 
 use super::DONE;
+use super::answer::{json, write_page};
 use super::output::{note, print};
 use super::sweep::parse_fragment_cost;
 use crate::error::Error;
-use crate::report::page::{Page, Trust};
 use crate::report::{self, Look};
-use crate::results::analysis::{Analysis, analyse_stored};
-use crate::results::decision::Decision;
-use crate::results::store::{self, SCHEMA, StoredSweep};
-use crate::results::summary;
+use crate::results::analysis::analyse_stored;
+use crate::results::{store, summary};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,7 +74,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     print(&if options.json {
         json(&sweep, &analysis, fragment_ns)?
     } else {
-        format!("{}\n{}\n", page.headline, path.display())
+        let answer = report::terminal(&sweep.manifest, &analysis, fragment_ns);
+        format!("{answer}page: {}\n", path.display())
     })?;
     if options.open {
         let opened = Command::new("xdg-open")
@@ -91,37 +89,4 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         }
     }
     Ok(DONE)
-}
-
-/// Writes the page into the sweep's folder, and says where.
-pub(super) fn write_page(
-    folder: &Path,
-    sweep: &StoredSweep,
-    analysis: &Analysis,
-    fragment_ns: f64,
-    full: bool,
-) -> anyhow::Result<(Page, PathBuf)> {
-    let page = report::page_with(sweep, analysis, fragment_ns);
-    let path = folder.join("report.html");
-    store::replace(&path, report::render(&page, full)?.as_bytes())?;
-    Ok((page, path))
-}
-
-/// What a program is told of a sweep: the decision, which terminal and page draw.
-#[derive(Serialize)]
-struct Told<'a> {
-    schema: u32,
-    headline: String,
-    trust: Option<Trust>,
-    decisions: Vec<Decision>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
-}
-
-/// The decision as JSON, with the words of the page's first lines.
-pub(super) fn json(sweep: &StoredSweep, analysis: &Analysis, fragment_ns: f64) -> anyhow::Result<String> {
-    let Page { headline, trust, warnings, .. } = report::page_with(sweep, analysis, fragment_ns);
-    let decisions = report::decisions(&sweep.manifest, analysis, fragment_ns);
-    let told = Told { schema: SCHEMA, headline, trust, decisions, warnings: &warnings };
-    Ok(serde_json::to_string_pretty(&told)? + "\n")
 }

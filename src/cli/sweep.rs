@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
+use super::answer::{json, write_page};
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
-use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, report, run, word};
+use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, run, word};
 use crate::case::{Axes, Cell, Receiver, Shape};
 use crate::counters::{self};
 use crate::doctor;
@@ -373,13 +374,14 @@ fn measure(
     let end = end?;
     load?;
     let (read, analysis) = summed?;
-    let Options { table, json, no_report, .. } = after.options;
-    let page =
-        if *no_report { None } else { Some(report::write_page(folder, &read, &analysis, 0.0, false)?.1) };
-    let answer = match (json, table) {
-        (true, _) => report::json(&read, &analysis, 0.0)?,
-        (_, true) => summary::table(&read.manifest, &analysis) + "\n" + &terminal(&read.manifest, &analysis),
-        _ => terminal(&read.manifest, &analysis),
+    let &Options { table, json: as_json, no_report, .. } = after.options;
+    let page = if no_report { None } else { Some(write_page(folder, &read, &analysis, 0.0, false)?.1) };
+    let answer = match (as_json, table) {
+        (true, _) => json(&read, &analysis, 0.0)?,
+        (_, true) => {
+            summary::table(&read.manifest, &analysis) + "\n" + &terminal(&read.manifest, &analysis, 0.0)
+        }
+        _ => terminal(&read.manifest, &analysis, 0.0),
     };
     let printed = print(&answer);
     let failures: Vec<_> =
@@ -413,7 +415,7 @@ fn measure(
     };
     // A program that reads the answer finds nothing else in it.
     let place = format!("{rows} rows in {}\n{place}", folder.display());
-    if *json {
+    if as_json {
         note(&place);
     } else {
         print(&format!("{place}\n"))?;

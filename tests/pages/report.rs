@@ -199,7 +199,7 @@ fn between_two_sizes() -> Result<(), Failed> {
     let page = page(folder)?;
     assert_eq!(page.headline, "Sender alone: pack+send to 15K, writev to 45K, then MSG_ZEROCOPY.");
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
-    let shown = sendpath::report::terminal(&sweep.manifest, &analysis);
+    let shown = sendpath::report::terminal(&sweep.manifest, &analysis, 0.0);
     let strip = "sender alone   64B ─pack+send─ ~15K ─writev─ ~45K ─MSG_ZEROCOPY─ 1M  2.7× writev";
     assert!(shown.lines().any(|line| line == strip), "{shown}");
     assert!(shown.lines().count() <= 13 && shown.lines().all(|line| line.chars().count() <= 80), "{shown}");

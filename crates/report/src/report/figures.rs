@@ -1,6 +1,5 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
-use super::glance;
 use super::page::{Figure, Kind, Line, Point, Scale};
 use super::words::{self, Copied, Ways};
 use crate::case::{Case, Cell, Engine, Placement, Receiver, Series, Workload};
@@ -222,7 +221,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
 /// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
 fn in_calls(series: Series, name: &str) -> String {
     let plain = Choice { path: series.path, engine: Engine::Syscall };
-    name.replacen(&series.path.to_string(), &glance::choice(plain), 1)
+    name.replacen(&series.path.to_string(), &words::choice(plain), 1)
 }
 
 /// Round trips by number of pairs: the mean and the 99th percentile.

@@ -3,8 +3,8 @@
 
 use super::fragment_cost;
 use super::page::{Span, Strip, Trust};
-use super::words::{self, Copied};
-use crate::case::{Engine, Placement, Receiver, SendPath, Series, Shape, Source, Workload};
+use super::words::{self, Copied, choice};
+use crate::case::{Placement, Receiver, SendPath, Series, Shape, Source, Workload};
 use crate::format::{digits, share};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::Analysis;
@@ -26,23 +26,6 @@ pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<(&'a Ladder<'a>, Dec
     let mut decided: Vec<_> = ladders.iter().map(|ladder| (ladder, Decision::of(ladder))).collect();
     decided.sort_by_key(|(ladder, _)| ladder.situation.receiver != Receiver::Sink);
     decided
-}
-
-/// What a choice is called by who knows the system calls.
-pub(super) fn choice(choice: Choice) -> String {
-    let path = match choice.path {
-        SendPath::TwoCopy => "pack+send",
-        SendPath::OneCopy => "writev",
-        SendPath::ZeroCopy => "MSG_ZEROCOPY",
-        SendPath::Hybrid => "hybrid",
-        SendPath::HybridZero => "hybrid+MSG_ZEROCOPY",
-        SendPath::Splice => "vmsplice",
-        SendPath::File => "sendfile",
-    };
-    match choice.engine {
-        Engine::Syscall => path.to_owned(),
-        engine => format!("{path}/{engine}"),
-    }
 }
 
 /// A size in the fewest letters: `64B`, `12K`, `1M`.
@@ -199,8 +182,12 @@ fn note(ladder: &Ladder<'_>) -> Option<String> {
 
 /// From which size on a card's driver leaves zero-copy ahead, by what it takes for a fragment:
 /// `from 64K if its driver takes under 83 ns a page, from 256K under 262 ns`.
-fn with_a_card(ladder: &Ladder<'_>) -> Option<String> {
-    let ahead = fragment_cost::bearable_by_size(ladder)?;
+fn with_a_card(ladder: &Ladder<'_>, decision: &Decision) -> Option<String> {
+    let is_best = |(bytes, _): &(usize, f64)| {
+        let best = decision.at(*bytes).and_then(Range::best);
+        best.is_some_and(|choice| choice.path == SendPath::ZeroCopy)
+    };
+    let ahead: Vec<_> = fragment_cost::bearable_by_size(ladder)?.into_iter().filter(is_best).collect();
     let mut parts = ahead.iter().take(2).enumerate().map(|(index, (bytes, ns))| {
         let takes = if index == 0 { "if its driver takes under" } else { "under" };
         let page = if index == 0 { " a page" } else { "" };
@@ -235,7 +222,7 @@ pub(super) fn strips(
             label: label(decision),
             note: note(ladder).unwrap_or_default(),
             text: phrase(decision),
-            spans: decision.ranges.iter().map(|range| span(range, axis, series)).collect(),
+            spans: decision.ranges.iter().enumerate().map(|of| span(of, axis, series)).collect(),
             unsure: within
                 .map(|(low, high)| (place(low, axis), place(high, axis) - place(low, axis)))
                 .collect(),
@@ -270,7 +257,7 @@ fn in_words(range: &Range) -> String {
     format!("{}, {sizes}{more}{begins}", said(&range.standing, " ≈ "))
 }
 
-fn span(range: &Range, axis: (f64, f64), series: &[Series]) -> Span {
+fn span((index, range): (usize, &Range), axis: (f64, f64), series: &[Series]) -> Span {
     let (from, to) = (place(range.from_bytes, axis), place(range.to_bytes, axis));
     let (kind, style) = match &range.standing {
         Standing::Best { choice, .. } => {
@@ -287,7 +274,7 @@ fn span(range: &Range, axis: (f64, f64), series: &[Series]) -> Span {
         kind: kind.to_owned(),
         style,
         text: said(&range.standing, " ≈ "),
-        begins: if from > 0.0 { size(range.from_bytes) } else { String::new() },
+        begins: if index > 0 { size(range.from_bytes) } else { String::new() },
         tip: in_words(range),
     }
 }
@@ -371,7 +358,7 @@ pub(super) fn terminal(decided: &[(&Ladder<'_>, Decision)], trust: &Trust) -> St
         let each = copied.iter().map(|(copied, to)| format!("{copied} {to}")).collect::<Vec<_>>().join(", ");
         add("MSG_ZEROCOPY", each.split(' ').enumerate().map(spaced).collect());
     }
-    if let Some(card) = shown.iter().find_map(|(ladder, _)| with_a_card(ladder)) {
+    if let Some(card) = shown.iter().find_map(|(ladder, decision)| with_a_card(ladder, decision)) {
         add("with a card", card.split(' ').enumerate().map(spaced).collect());
     }
     if decided.len() > shown.len() {

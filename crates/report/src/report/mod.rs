@@ -125,10 +125,11 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
     }
 }
 
-/// What a sweep says in at most fifteen lines of a terminal.
+/// What a sweep says in at most fifteen lines of a terminal, where a card's driver takes
+/// `fragment_ns` nanoseconds for each fragment.
 #[must_use]
-pub fn terminal(manifest: &Manifest, measured: &Analysis) -> String {
-    let everywhere = measured.of_all_cells(&manifest.plan);
+pub fn terminal(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> String {
+    let everywhere = with_fragment_cost(measured, fragment_ns).of_all_cells(&manifest.plan);
     let ladders = ladders(&everywhere);
     glance::terminal(&glance::decided(&ladders), &glance::trust(manifest, measured))
 }

@@ -1,6 +1,5 @@
 //! The decision maps: which way is the best in each cell, by each metric.
 
-use super::glance;
 use super::page::{DecisionMap, Square};
 use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
@@ -86,15 +85,15 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
         Square { text, style, note, rows: of_these.map(comparison_row).collect() }
     };
     let names = |choices: &[Choice], by: &str| {
-        choices.iter().map(|one| glance::choice(*one)).collect::<Vec<_>>().join(by)
+        choices.iter().map(|one| words::choice(*one)).collect::<Vec<_>>().join(by)
     };
     match standing_in(cell, metric) {
         Some(Standing::Best { choice, gain, .. }) => {
             let note = gain.map_or_else(String::new, |gain| {
-                format!("{} over {}", words::gain(metric.change(gain.ratio)), glance::choice(gain.over))
+                format!("{} over {}", words::gain(metric.change(gain.ratio)), words::choice(gain.over))
             });
             let own = all.iter().find(|one| Choice::of(**one) == choice).copied();
-            square(&[choice], glance::choice(choice), own.map(|own| words::style(own, &all)), note)
+            square(&[choice], words::choice(choice), own.map(|own| words::style(own, &all)), note)
         }
         Some(Standing::Close { choices, share }) => {
             let note = format!("within {} of each other", format::share(share));

@@ -13,6 +13,7 @@ use crate::format::{
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
+use crate::results::decision::Choice;
 use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, Plan};
 use crate::results::record::Arm;
@@ -36,6 +37,23 @@ pub(super) fn size_of(difference: Measure) -> String {
 /// A ratio as a difference: `+2.10 % [+1.80 %, +2.40 %]`.
 pub(super) fn gain(ratio: Estimate) -> String {
     difference_with_interval(ratio.value, ratio.low, ratio.high)
+}
+
+/// What a choice is called by who knows the system calls.
+pub(super) fn choice(choice: Choice) -> String {
+    let path = match choice.path {
+        SendPath::TwoCopy => "pack+send",
+        SendPath::OneCopy => "writev",
+        SendPath::ZeroCopy => "MSG_ZEROCOPY",
+        SendPath::Hybrid => "hybrid",
+        SendPath::HybridZero => "hybrid+MSG_ZEROCOPY",
+        SendPath::Splice => "vmsplice",
+        SendPath::File => "sendfile",
+    };
+    match choice.engine {
+        Engine::Syscall => path.to_owned(),
+        engine => format!("{path}/{engine}"),
+    }
 }
 
 pub(super) fn pairs(threads: usize) -> String {

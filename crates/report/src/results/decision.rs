@@ -113,6 +113,17 @@ pub struct Range {
     pub standing: Standing,
 }
 
+impl Range {
+    /// What is the best in it; none where that is not known.
+    #[must_use]
+    pub fn best(&self) -> Option<Choice> {
+        match self.standing {
+            Standing::Best { choice, .. } => Some(choice),
+            _ => None,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn whole<S: Serializer>(bytes: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(bytes.round() as u64)
