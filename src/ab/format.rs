@@ -131,7 +131,7 @@ pub(crate) fn found(outcome: &Outcome) -> String {
     };
     let rest = match rest {
         0 => String::new(),
-        rest => format!("{rest} comparisons in which nothing was found: --table shows them\n"),
+        rest => format!("{rest} comparisons in which nothing was found for certain: --table shows them\n"),
     };
     rows + &rest
 }

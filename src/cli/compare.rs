@@ -72,6 +72,11 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
         note(&format!("sendpath: {warning}"));
     }
     let compared = compare::compare(&first, &second, options.margin);
+    let conclusion = if compared.outcome.comparisons.is_empty() {
+        "Nothing was compared: the two have no case in common that both measured often enough.".to_owned()
+    } else {
+        format::sentence(&compared.outcome)
+    };
     let text = if options.json {
         let value = json!({
             "schema": store::SCHEMA,
@@ -79,15 +84,14 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
             "differences": compared.differences,
             "only_first": compared.only_first,
             "only_second": compared.only_second,
-            "conclusion": format::sentence(&compared.outcome),
+            "conclusion": conclusion,
             "outcome": compared.outcome,
         });
         serde_json::to_string_pretty(&value)? + "\n"
     } else {
         // What it comes to first.
         let mut text = format!(
-            "{}\nNot interleaved: a change of the machine between the two is in these numbers.\n",
-            format::sentence(&compared.outcome)
+            "{conclusion}\nNot interleaved: a change of the machine between the two is in these numbers.\n"
         );
         for difference in &compared.differences {
             text = format!("{text}  {difference}\n");

@@ -161,7 +161,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     if let Some(load) = &load
         && let Some(busy) = load.so_far()?.busy_with()
     {
-        note(&format!("  busy         {busy}: differences will be hard to see; let it come to rest first"));
+        note(&format!("  busy         {busy}: differences will be hard to see until it comes to rest"));
     }
 
     let checks = doctor::examine(&setup).checks;
@@ -372,10 +372,9 @@ fn measure(
     });
     // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
-    load?;
     let (read, analysis) = summed?;
     let &Options { table, json: as_json, no_report, .. } = after.options;
-    let page = if no_report { None } else { Some(write_page(folder, &read, &analysis, 0.0, false)?.1) };
+    let page = (!no_report).then(|| write_page(folder, &read, &analysis, 0.0, false));
     let answer = match (as_json, table) {
         (true, _) => json(&read, &analysis, 0.0)?,
         (_, true) => {
@@ -410,8 +409,8 @@ fn measure(
     printed?;
     let rows = read.records.len();
     let place = match &page {
-        Some(page) => format!("page: {}", page.display()),
-        None => next_command(["report".into(), argument(folder)]),
+        Some(Ok((_, page))) => format!("page: {}", page.display()),
+        Some(Err(_)) | None => next_command(["report".into(), argument(folder)]),
     };
     // A program that reads the answer finds nothing else in it.
     let place = format!("{rows} rows in {}\n{place}", folder.display());
@@ -420,6 +419,9 @@ fn measure(
     } else {
         print(&format!("{place}\n"))?;
     }
+    // What was measured has been said: now what could not be written.
+    load?;
+    page.transpose()?;
     Ok(match end {
         StopReason::Interrupted => INTERRUPTED,
         _ if failures.is_empty() => DONE,

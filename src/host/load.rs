@@ -1,6 +1,7 @@
 //! What else the machine has to do while something is measured on it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::file;
 use crate::error::Result;
@@ -9,8 +10,16 @@ use crate::results::manifest::Load;
 /// Looked at before a measurement, and once more after it.
 pub(crate) struct LoadWatch {
     before: f64,
-    cpus: usize,
-    ticks: Option<Ticks>,
+    ticks: Ticks,
+}
+
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Of `3.01 2.50 2.20 4/512 1234`: 4 are runnable, one of which is this thread.
+fn others_running(text: &str) -> Option<f64> {
+    let running: f64 = text.split_whitespace().nth(3)?.split_once('/')?.0.parse().ok()?;
+    Some((running - 1.0).max(0.0))
 }
 
 /// Of all CPUs together since the machine was started, in `USER_HZ`.
@@ -18,19 +27,25 @@ pub(crate) struct LoadWatch {
 struct Ticks {
     all: u64,
     stolen: u64,
+    /// How many CPUs are online.
+    cpus: usize,
 }
 
 impl LoadWatch {
-    /// None where /proc/loadavg is not to be had.
+    /// Looks for a fifth of a second. None where /proc has not what it takes.
     ///
     /// # Errors
     /// A file that could not be read at this moment.
     pub(crate) fn begin() -> Result<Option<Self>> {
-        let Some(text) = file::read(Path::new("/proc/loadavg"))? else { return Ok(None) };
-        let before = text.split_whitespace().next().and_then(|first| first.parse().ok());
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut running = Vec::new();
+        for _ in 0..LOOKS {
+            let Some(text) = file::read(Path::new("/proc/loadavg"))? else { return Ok(None) };
+            running.extend(others_running(&text));
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        let before = running.iter().sum::<f64>() / running.len().max(1) as f64;
         let ticks = ticks()?;
-        Ok(before.map(|before| Self { before, cpus, ticks }))
+        Ok(ticks.filter(|_| !running.is_empty()).map(|ticks| Self { before, ticks }))
     }
 
     /// What is known so far.
@@ -38,11 +53,12 @@ impl LoadWatch {
     /// # Errors
     /// A file that could not be read at this moment.
     pub(crate) fn so_far(&self) -> Result<Load> {
-        let stolen_share = self.ticks.zip(ticks()?).and_then(|(then, now)| {
+        let then = self.ticks;
+        let stolen_share = ticks()?.and_then(|now| {
             let passed = now.all.checked_sub(then.all).filter(|passed| *passed > 0)?;
             Some(now.stolen.saturating_sub(then.stolen) as f64 / passed as f64)
         });
-        Ok(Load { before: self.before, cpus: self.cpus, stolen_share })
+        Ok(Load { before: self.before, cpus: then.cpus, stolen_share })
     }
 }
 
@@ -55,8 +71,12 @@ impl Ticks {
     /// of guests is in that of users.
     fn of(text: &str) -> Option<Self> {
         let numbers = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        let is_cpu = |line: &&str| {
+            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit()))
+        };
+        let cpus = text.lines().filter(is_cpu).count();
         let ticks: Vec<u64> = numbers.take(8).map_while(|number| number.parse().ok()).collect();
-        Some(Self { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
+        Some(Self { all: ticks.iter().sum(), stolen: *ticks.get(7)?, cpus })
     }
 }
 
@@ -67,8 +87,14 @@ mod tests {
     #[test]
     fn stolen_ticks_are_the_eighth() {
         let text = "cpu  10 20 30 40 50 60 70 80 5 5\ncpu0 1 2 3\n";
-        assert_eq!(Ticks::of(text), Some(Ticks { all: 360, stolen: 80 }));
+        assert_eq!(Ticks::of(text), Some(Ticks { all: 360, stolen: 80, cpus: 1 }));
         assert_eq!(Ticks::of("cpu  1 2 3"), None, "a kernel that does not tell of it");
+    }
+
+    #[test]
+    fn this_thread_is_not_another() {
+        assert_eq!(others_running("3.01 2.50 2.20 4/512 1234\n"), Some(3.0));
+        assert_eq!(others_running("3.01 2.50"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::page::{Claim, Figure, Kind, Line, Point, Scale};
 use super::words::{self, Copied, Ways, by_fragment, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, list, significant};
-use crate::results::decision::versus;
+use crate::results::decision::{Standing, standing_in, versus};
 use crate::results::fragment_cost::bearable;
 use crate::results::ladder::Ladder;
 use crate::results::metric::Metric;
@@ -57,18 +57,36 @@ pub(super) fn claims(ladders: &[Ladder<'_>]) -> Vec<Claim> {
     claims
 }
 
-/// At which sizes a way without a copy is ahead of those with one while nobody receives, and what a
-/// fragment may cost until it is not; with the path that then is as fast.
+/// At which sizes a way without a copy is the best while nobody receives, and what a fragment may
+/// cost until it is not; with the path that then is as fast.
 fn ahead(ladder: &Ladder<'_>) -> Option<(Series, Vec<Bearable>)> {
     let series = zero_copy(ladder).filter(|_| ladder.situation.receiver == Receiver::Sink)?;
+    let is_best = |size: usize| {
+        let cell = ladder.cells.iter().find(|cell| cell.cell.payload_bytes == size);
+        let standing = cell.and_then(|cell| standing_in(cell, Metric::Throughput));
+        matches!(standing, Some(Standing::Best { choice, .. }) if choice.path == SendPath::ZeroCopy)
+    };
     let of_all = against_copying(ladder, series).into_iter();
-    Some((series, of_all.filter(|(_, cost, _)| cost.value > 0.0 && cost.value.is_finite()).collect()))
+    Some((series, of_all.filter(|(size, cost, _)| cost.value.is_finite() && is_best(*size)).collect()))
 }
 
-/// What a fragment may cost, in nanoseconds, by size.
+/// From which sizes on a way without a copy stays the best, and what a fragment may cost for that,
+/// in nanoseconds.
 pub(super) fn bearable_by_size(ladder: &Ladder<'_>) -> Option<Vec<(usize, f64)>> {
     let (_, ahead) = ahead(ladder)?;
-    Some(ahead.into_iter().map(|(size, cost, _)| (size, cost.value)).collect())
+    let mut sizes = ladder.cells.iter().rev().map(|cell| cell.cell.payload_bytes);
+    let mut least = f64::INFINITY;
+    let mut found: Vec<(usize, f64)> = Vec::new();
+    // From the largest on, without a gap.
+    for (size, cost, _) in ahead.into_iter().rev() {
+        if sizes.next() != Some(size) {
+            break;
+        }
+        least = least.min(cost.value);
+        found.push((size, least));
+    }
+    found.reverse();
+    Some(found)
 }
 
 fn claim(ladder: &Ladder<'_>) -> Option<Claim> {

@@ -18,11 +18,18 @@ use crate::results::verdict::Verdict;
 const HEADLINE_WORDS: usize = 25;
 /// A terminal's width, in columns.
 const COLUMNS: usize = 80;
+/// A part of a strip is at least so wide, in percent.
+const LEAST_WIDTH: f64 = 1.5;
+/// Two sizes at borders stand beside each other from such a distance on, in percent.
+const MARKS_APART: f64 = 6.0;
 /// So many situations stand on a terminal; the others stand on the page.
 const SHOWN: usize = 6;
 
-/// The decisions of a sweep with the ladders that they were read off: the sender alone first.
-pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<(&'a Ladder<'a>, Decision)> {
+/// A decision with the ladder that it was read off.
+pub(super) type Decided<'a> = (&'a Ladder<'a>, Decision);
+
+/// The decisions of a sweep: the sender alone first.
+pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<Decided<'a>> {
     let mut decided: Vec<_> = ladders.iter().map(|ladder| (ladder, Decision::of(ladder))).collect();
     decided.sort_by_key(|(ladder, _)| ladder.situation.receiver != Receiver::Sink);
     decided
@@ -45,7 +52,7 @@ pub(super) fn size(bytes: f64) -> String {
 }
 
 /// The situation in as few words as tell it from the others.
-fn label(decision: &Decision) -> String {
+fn label(ladder: &Ladder<'_>, decision: &Decision) -> String {
     let situation = decision.situation;
     let mut words = vec![match situation.receiver {
         Receiver::Sink => "sender alone".to_owned(),
@@ -62,7 +69,7 @@ fn label(decision: &Decision) -> String {
     also(situation.source == Source::Cold, "cold data".to_owned());
     also(situation.placement != Placement::Paired, situation.placement.to_string());
     also(situation.shape != Shape::default(), format!("shape {}", situation.shape));
-    words.join(", ")
+    words.join(", ") + &words::added_to(ladder)
 }
 
 fn choices(choices: &[Choice], by: &str) -> String {
@@ -117,22 +124,25 @@ fn short_phrase(decision: &Decision) -> String {
     }
 }
 
-/// What is to be used, in at most 25 words: of the sender alone, and of the first receiver.
-pub(super) fn headline(decided: &[(&Ladder<'_>, Decision)]) -> String {
+/// The situations that the headline is about: the first of the sender alone, and the first with a
+/// receiver.
+pub(super) fn spoken_of<'a, 'b>(decided: &'b [Decided<'a>]) -> Vec<&'b Decided<'a>> {
     let first = |alone: bool| {
-        decided
-            .iter()
-            .map(|(_, decision)| decision)
-            .find(|one| (one.situation.receiver == Receiver::Sink) == alone)
+        decided.iter().find(|(_, decision)| (decision.situation.receiver == Receiver::Sink) == alone)
     };
-    let spoken_of: Vec<&Decision> = [true, false].into_iter().filter_map(first).collect();
-    let sentence = |decision: &Decision, phrase: fn(&Decision) -> String| {
-        let label = label(decision);
+    [true, false].into_iter().filter_map(first).collect()
+}
+
+/// What is to be used, in at most 25 words: of the sender alone, and of the first receiver.
+pub(super) fn headline(decided: &[Decided<'_>]) -> String {
+    let spoken_of = spoken_of(decided);
+    let sentence = |(ladder, decision): &Decided<'_>, phrase: fn(&Decision) -> String| {
+        let label = label(ladder, decision);
         let (initial, rest) = label.split_at(1);
         format!("{}{rest}: {}.", initial.to_uppercase(), phrase(decision))
     };
     let with = |phrase: fn(&Decision) -> String| {
-        spoken_of.iter().map(|decision| sentence(decision, phrase)).collect::<Vec<_>>()
+        spoken_of.iter().map(|one| sentence(one, phrase)).collect::<Vec<_>>()
     };
     let fits = |sentences: &[String]| sentences.join(" ").split_whitespace().count() <= HEADLINE_WORDS;
     match spoken_of[..] {
@@ -182,12 +192,8 @@ fn note(ladder: &Ladder<'_>) -> Option<String> {
 
 /// From which size on a card's driver leaves zero-copy ahead, by what it takes for a fragment:
 /// `from 64K if its driver takes under 83 ns a page, from 256K under 262 ns`.
-fn with_a_card(ladder: &Ladder<'_>, decision: &Decision) -> Option<String> {
-    let is_best = |(bytes, _): &(usize, f64)| {
-        let best = decision.at(*bytes).and_then(Range::best);
-        best.is_some_and(|choice| choice.path == SendPath::ZeroCopy)
-    };
-    let ahead: Vec<_> = fragment_cost::bearable_by_size(ladder)?.into_iter().filter(is_best).collect();
+fn with_a_card(ladder: &Ladder<'_>) -> Option<String> {
+    let ahead = fragment_cost::bearable_by_size(ladder)?;
     let mut parts = ahead.iter().take(2).enumerate().map(|(index, (bytes, ns))| {
         let takes = if index == 0 { "if its driver takes under" } else { "under" };
         let page = if index == 0 { " a page" } else { "" };
@@ -203,10 +209,7 @@ fn place(bytes: f64, (smallest, largest): (f64, f64)) -> f64 {
 }
 
 /// The strips of the page: one for each situation, all by one axis; and that axis' ticks.
-pub(super) fn strips(
-    decided: &[(&Ladder<'_>, Decision)],
-    series: &[Series],
-) -> (Vec<Strip>, Vec<(f64, String)>) {
+pub(super) fn strips(decided: &[Decided<'_>], series: &[Series]) -> (Vec<Strip>, Vec<(f64, String)>) {
     let mut sizes: Vec<usize> =
         decided.iter().flat_map(|(_, decision)| decision.sizes.iter().copied()).collect();
     sizes.sort_unstable();
@@ -216,13 +219,13 @@ pub(super) fn strips(
         [first, .., last] => (first as f64, last as f64),
         [one] => (one as f64, one as f64),
     };
-    let strip = |(ladder, decision): &(&Ladder<'_>, Decision)| {
+    let strip = |(ladder, decision): &Decided<'_>| {
         let within = decision.ranges.iter().filter_map(|range| range.begins_within_bytes);
         Strip {
-            label: label(decision),
+            label: label(ladder, decision),
             note: note(ladder).unwrap_or_default(),
             text: phrase(decision),
-            spans: decision.ranges.iter().enumerate().map(|of| span(of, axis, series)).collect(),
+            spans: spans(decision, axis, series),
             unsure: within
                 .map(|(low, high)| (place(low, axis), place(high, axis) - place(low, axis)))
                 .collect(),
@@ -257,7 +260,27 @@ fn in_words(range: &Range) -> String {
     format!("{}, {sizes}{more}{begins}", said(&range.standing, " ≈ "))
 }
 
-fn span((index, range): (usize, &Range), axis: (f64, f64), series: &[Series]) -> Span {
+fn spans(decision: &Decision, axis: (f64, f64), series: &[Series]) -> Vec<Span> {
+    let mut spans: Vec<Span> =
+        decision.ranges.iter().enumerate().map(|of| span(of, &decision.sizes, axis, series)).collect();
+    let mut marked = f64::NEG_INFINITY;
+    for span in spans.iter_mut().filter(|span| !span.begins.is_empty()) {
+        if span.from - marked < MARKS_APART {
+            span.begins.clear();
+        } else {
+            marked = span.from;
+        }
+    }
+    spans
+}
+
+/// A size at a border: `~12K` where it is an estimate.
+fn about(bytes: f64, measured: &[usize]) -> String {
+    let is_measured = measured.iter().any(|size| (*size as f64).total_cmp(&bytes).is_eq());
+    format!("{}{}", if is_measured { "" } else { "~" }, size(bytes))
+}
+
+fn span((index, range): (usize, &Range), sizes: &[usize], axis: (f64, f64), series: &[Series]) -> Span {
     let (from, to) = (place(range.from_bytes, axis), place(range.to_bytes, axis));
     let (kind, style) = match &range.standing {
         Standing::Best { choice, .. } => {
@@ -268,13 +291,15 @@ fn span((index, range): (usize, &Range), axis: (f64, f64), series: &[Series]) ->
         Standing::Open { .. } => ("open", None),
         Standing::NotMeasured => ("gap", None),
     };
+    // One size alone is seen as well.
+    let width = if axis.0 < axis.1 { (to - from).max(LEAST_WIDTH) } else { 100.0 };
     Span {
-        from,
-        width: if to > from { to - from } else { 100.0 },
+        from: from.min(100.0 - width),
+        width,
         kind: kind.to_owned(),
         style,
         text: said(&range.standing, " ≈ "),
-        begins: if index > 0 { size(range.from_bytes) } else { String::new() },
+        begins: if index > 0 { about(range.from_bytes, sizes) } else { String::new() },
         tip: in_words(range),
     }
 }
@@ -295,7 +320,7 @@ pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
         format!("sure: {sure} of {} comparisons", all.len())
     }];
     if failed > 0 {
-        parts.push(format!("{failed} cases failed"));
+        parts.push(format!("{failed} {} failed", if failed == 1 { "case" } else { "cases" }));
     }
     if widening > 1.0 {
         parts.push(format!("noise widened the intervals {} times", digits(widening, 2)));
@@ -316,20 +341,27 @@ pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
 
 /// What a terminal shows when a sweep is over: at most fifteen lines of 80 columns, without the
 /// place of the page.
-pub(super) fn terminal(decided: &[(&Ladder<'_>, Decision)], trust: &Trust) -> String {
+pub(super) fn terminal(decided: &[Decided<'_>], trust: &Trust) -> String {
     let Some((_, first)) = decided.first() else { return "nothing was measured\n".to_owned() };
-    let (workload, source) = (first.situation.workload, first.situation.source);
+    let alike = |one: &Decision| (one.situation.workload, one.situation.source);
+    let shared = decided.iter().all(|(_, decision)| alike(decision) == alike(first));
+    let (workload, source, where_else) = if shared {
+        (first.situation.workload, first.situation.source, "")
+    } else {
+        (Workload::Rr, Source::Hot, " where nothing else is said")
+    };
     let asked = match workload {
         Workload::Rr => "one request at a time",
         Workload::Stream => "messages back to back",
     };
-    let mut lines = vec![format!("{asked}, {}; ~ where a size is estimated", source.in_words())];
+    let mut lines = vec![format!("{asked}, {}{where_else}; ~ is an estimated size", source.in_words())];
     let shown = &decided[..decided.len().min(SHOWN)];
     let mut labels: Vec<String> = Vec::new();
-    for (index, (_, decision)) in shown.iter().enumerate() {
+    for (index, (ladder, decision)) in shown.iter().enumerate() {
         // What differs from the line above in the number of connections alone says that alone.
         let is_alike = index > 0 && shown[index - 1].1.situation == decision.situation;
-        labels.push(if is_alike { format!(" {} connections", decision.threads) } else { label(decision) });
+        let own = || label(ladder, decision);
+        labels.push(if is_alike { format!(" {} connections", decision.threads) } else { own() });
     }
     let width =
         labels.iter().map(|label| label.chars().count() + 1).max().unwrap_or(0).clamp(15, COLUMNS / 2);
@@ -358,13 +390,21 @@ pub(super) fn terminal(decided: &[(&Ladder<'_>, Decision)], trust: &Trust) -> St
         let each = copied.iter().map(|(copied, to)| format!("{copied} {to}")).collect::<Vec<_>>().join(", ");
         add("MSG_ZEROCOPY", each.split(' ').enumerate().map(spaced).collect());
     }
-    if let Some(card) = shown.iter().find_map(|(ladder, decision)| with_a_card(ladder, decision)) {
+    if let Some(card) = shown.first().and_then(|(ladder, _)| with_a_card(ladder)) {
         add("with a card", card.split(' ').enumerate().map(spaced).collect());
     }
     if decided.len() > shown.len() {
         lines.push(format!("{} more situations stand on the page", decided.len() - shown.len()));
     }
-    lines.push(trust.text.clone());
+    // Wrapped as the others are.
+    let mut last = String::new();
+    for word in trust.text.split(' ') {
+        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::take(&mut last));
+        }
+        last = if last.is_empty() { word.to_owned() } else { format!("{last} {word}") };
+    }
+    lines.push(last);
     lines.join("\n") + "\n"
 }
 
@@ -376,11 +416,9 @@ fn spaced((index, word): (usize, &str)) -> String {
 /// `64B ─pack+send─ ~12K ─writev─ ~48K ─MSG_ZEROCOPY─ 1M  2.7× writev`, in parts that stay together.
 fn strip_in_text(decision: &Decision) -> Vec<String> {
     let Some(first) = decision.ranges.first() else { return vec!["nothing could be compared".to_owned()] };
-    let measured = |bytes: f64| decision.sizes.iter().any(|size| (*size as f64).total_cmp(&bytes).is_eq());
     let part = |(index, range): (usize, &Range)| {
         let from = if index == 0 { size(first.from_bytes) } else { String::new() };
-        let about = if measured(range.to_bytes) { "" } else { "~" };
-        format!("{from} ─{}─ {about}{}", said(&range.standing, "≈"), size(range.to_bytes))
+        format!("{from} ─{}─ {}", said(&range.standing, "≈"), about(range.to_bytes, &decision.sizes))
     };
     let mut parts: Vec<String> = decision.ranges.iter().enumerate().map(part).collect();
     if let Some(Range { standing: Standing::Best { gain: Some(gain), .. }, .. }) = decision.ranges.last() {

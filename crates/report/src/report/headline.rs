@@ -1,17 +1,17 @@
 //! The sentences below the headline: each is made of the data, and names the rows that it rests on.
 
 use super::fragment_cost;
-use super::glance;
+use super::glance::{self, Decided};
 use super::page::Claim;
 use super::settle;
-use super::winners::{beats, best_of};
+use super::winners::best_of;
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::format::{bytes, list};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::Fit;
-use crate::results::decision::{Choice, Decision, Standing, comparisons, versus};
+use crate::results::decision::{Choice, Standing, comparisons, standing_in, versus};
 use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
@@ -97,7 +97,7 @@ impl Facts<'_> {
     /// The cells of one receiver, source and shape.
     fn received_by(&self, reception: Reception) -> Vec<&CellResult> {
         let of = |cell: &&CellResult| Reception::of(cell.cell) == reception;
-        self.analysis.cells.iter().filter(of).collect()
+        self.ladders.iter().flat_map(|ladder| &ladder.cells).copied().filter(of).collect()
     }
 
     fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
@@ -145,8 +145,8 @@ impl Facts<'_> {
     }
 
     /// What stands below the headline.
-    pub(super) fn verdict(&self, decided: &[(&Ladder<'_>, Decision)]) -> Vec<Claim> {
-        let claim_of = |(ladder, decision): &(&Ladder<'_>, Decision)| Claim {
+    pub(super) fn verdict(&self, decided: &[Decided<'_>]) -> Vec<Claim> {
+        let claim_of = |(ladder, decision): &Decided<'_>| Claim {
             text: format!("With {}: {}.", self.ladder_with_way(ladder), glance::sentence(decision)),
             rows: ladder
                 .cells
@@ -204,9 +204,9 @@ impl Facts<'_> {
             let known = |one: Series| {
                 others.iter().filter_map(move |&other| versus(cell, Metric::Throughput, one, other))
             };
-            let beats_all =
-                |one: &Series| others.iter().all(|&other| beats(cell, Metric::Throughput, *one, other));
-            wins += usize::from(!others.is_empty() && zero.iter().any(beats_all));
+            let standing = standing_in(cell, Metric::Throughput);
+            let is_zero = |choice: Choice| choice.path == SendPath::ZeroCopy;
+            wins += usize::from(matches!(standing, Some(Standing::Best { choice, .. }) if is_zero(choice)));
             judged += usize::from(zero.iter().any(|one| known(*one).next().is_some()));
             let best = |is_zero: bool| {
                 Some(cell.arm(best_of(cell, SendPath::ZeroCopy, is_zero)?)?.throughput_gbps?.value)
@@ -307,8 +307,8 @@ impl Facts<'_> {
 
 /// `A sweep with --size 8K --time 30s would settle what is undecided (an estimate from the spread
 /// seen).`
-fn settled_by(decided: &[(&Ladder<'_>, Decision)]) -> Option<String> {
-    let options_of = |(ladder, decision): &(&Ladder<'_>, Decision)| {
+fn settled_by(decided: &[Decided<'_>]) -> Option<String> {
+    let options_of = |(ladder, decision): &Decided<'_>| {
         let open: Vec<(&CellResult, Vec<Series>)> = ladder
             .cells
             .iter()
@@ -321,7 +321,7 @@ fn settled_by(decided: &[(&Ladder<'_>, Decision)]) -> Option<String> {
             .collect();
         settle::options(&open.iter().map(|(cell, series)| (*cell, series.as_slice())).collect::<Vec<_>>())
     };
-    let options: Vec<String> = decided.iter().take(2).filter_map(options_of).collect();
+    let options: Vec<String> = glance::spoken_of(decided).into_iter().filter_map(options_of).collect();
     let sweeps = match &options[..] {
         [] => return None,
         [one] => format!("A sweep with {one}"),

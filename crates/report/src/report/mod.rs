@@ -129,9 +129,10 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
 /// `fragment_ns` nanoseconds for each fragment.
 #[must_use]
 pub fn terminal(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> String {
-    let everywhere = with_fragment_cost(measured, fragment_ns).of_all_cells(&manifest.plan);
+    let analysis = with_fragment_cost(measured, fragment_ns);
+    let everywhere = analysis.of_all_cells(&manifest.plan);
     let ladders = ladders(&everywhere);
-    glance::terminal(&glance::decided(&ladders), &glance::trust(manifest, measured))
+    glance::terminal(&glance::decided(&ladders), &glance::trust(manifest, &analysis))
 }
 
 /// The decisions of a sweep, where a card's driver takes `fragment_ns` nanoseconds for each

@@ -6,14 +6,8 @@ use crate::case::{Receiver, SendPath, Series, Situation};
 use crate::format::{self, bytes};
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, CellResult};
-use crate::results::decision::{Choice, Standing, comparisons, standing_in, versus};
+use crate::results::decision::{Choice, Standing, comparisons, standing_in};
 use crate::results::metric::Metric;
-use crate::results::verdict::Verdict;
-
-/// Whether one series is known to be better than another.
-pub(super) fn beats(cell: &CellResult, metric: Metric, one: Series, other: Series) -> bool {
-    versus(cell, metric, one, other).is_some_and(|(_, verdict, _)| verdict == Verdict::Faster)
-}
 
 /// Every two of some series.
 pub(super) fn pairs_of(series: &[Series]) -> impl Iterator<Item = (Series, Series)> {

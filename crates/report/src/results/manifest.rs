@@ -94,10 +94,10 @@ pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
 /// What else a machine had to do.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// The load average of the last minute before the sweep (`proc_loadavg(5)`): threads that ran
-    /// or wanted to.
+    /// Threads of others that ran or wanted to, in the mean of the moments before the sweep
+    /// (`proc_loadavg(5)`, the fourth field). The load average would have in it what has just ended.
     pub before: f64,
-    /// CPUs that they share.
+    /// CPUs of the machine, which they share.
     pub cpus: usize,
     /// What share of the CPUs' time the hypervisor gave to others while it was measured
     /// (`proc_stat(5)`, steal); none before it is known.

@@ -143,7 +143,13 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub fn keep_load(&mut self, load: Load) -> Result<()> {
-        self.manifest.load = Some(load);
+        // Of a sweep that was resumed, the busier part counts.
+        let before = self.manifest.load.unwrap_or(load);
+        self.manifest.load = Some(Load {
+            before: load.before.max(before.before),
+            stolen_share: load.stolen_share.into_iter().chain(before.stolen_share).reduce(f64::max),
+            ..load
+        });
         self.manifest.write(&self.folder)
     }
 
