@@ -90,7 +90,7 @@ unshare --mount --propagation private bash -euo pipefail -c '
         must "throughput" run --path "$path" --size 64K --duration 50ms
     done
     must "copied about 0 %" run --path zero_copy --layout page --size 64K --duration 50ms --receiver sink
-    must "sendpath report" sweep --size 64,64K --threads 1 --time 1s --out /sweep
+    must "page: /sweep/report.html" sweep --size 64,64K --threads 1 --time 1s --out /sweep
     must "report.html" report /sweep
     [ -s "$root/sweep/report.html" ] && grep -q "<svg" "$root/sweep/report.html" || fail "the page has no figure"
     must "Not interleaved" compare /sweep /sweep
