@@ -57,7 +57,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let analysis = analyse_stored(&sweep.manifest, &sweep.records);
     let fragment_ns = options.fragment_cost.unwrap_or_default();
     store::replace(&options.folder.join(summary::SUMMARY), &summary::csv(&sweep, &analysis)?)?;
-    let (page, path) = write_page(&options.folder, &sweep, &analysis, fragment_ns, options.full)?;
+    let page = report::page_with(&sweep, &analysis, fragment_ns);
+    let path = write_page(&options.folder, &page, options.full)?;
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
         store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;
@@ -71,12 +72,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     for warning in &sweep.warnings {
         note(&format!("sendpath: {warning}"));
     }
-    print(&if options.json {
-        json(&sweep, &analysis, fragment_ns)?
-    } else {
-        let answer = report::terminal(&sweep.manifest, &analysis, fragment_ns);
-        format!("{answer}page: {}\n", path.display())
-    })?;
+    print(&if options.json { json(&page)? } else { format!("{}page: {}\n", page.terminal, path.display()) })?;
     if options.open {
         let opened = Command::new("xdg-open")
             .arg(&path)

@@ -26,7 +26,7 @@ use crate::measure::environment;
 use crate::pair::Testbed;
 use crate::program;
 use crate::random;
-use crate::report::terminal;
+use crate::report;
 use crate::results::analysis::analyse_stored;
 use crate::results::store::{self, Manifest, OnlyIn, Plan, SCHEMA, Store};
 use crate::results::{record::Record, stats::CONFIDENCE, summary};
@@ -374,13 +374,12 @@ fn measure(
     let end = end?;
     let (read, analysis) = summed?;
     let &Options { table, json: as_json, no_report, .. } = after.options;
-    let page = (!no_report).then(|| write_page(folder, &read, &analysis, 0.0, false));
+    let page = report::page_with(&read, &analysis, 0.0);
+    let written = (!no_report).then(|| write_page(folder, &page, false));
     let answer = match (as_json, table) {
-        (true, _) => json(&read, &analysis, 0.0)?,
-        (_, true) => {
-            summary::table(&read.manifest, &analysis) + "\n" + &terminal(&read.manifest, &analysis, 0.0)
-        }
-        _ => terminal(&read.manifest, &analysis, 0.0),
+        (true, _) => json(&page)?,
+        (_, true) => format!("{}\n{}", summary::table(&read.manifest, &analysis), page.terminal),
+        _ => page.terminal,
     };
     let printed = print(&answer);
     let failures: Vec<_> =
@@ -408,8 +407,8 @@ fn measure(
     }
     printed?;
     let rows = read.records.len();
-    let place = match &page {
-        Some(Ok((_, page))) => format!("page: {}", page.display()),
+    let place = match &written {
+        Some(Ok(page)) => format!("page: {}", page.display()),
         Some(Err(_)) | None => next_command(["report".into(), argument(folder)]),
     };
     // A program that reads the answer finds nothing else in it.
@@ -421,7 +420,7 @@ fn measure(
     }
     // What was measured has been said: now what could not be written.
     load?;
-    page.transpose()?;
+    written.transpose()?;
     Ok(match end {
         StopReason::Interrupted => INTERRUPTED,
         _ if failures.is_empty() => DONE,

@@ -67,8 +67,8 @@ fn ticks() -> Result<Option<Ticks>> {
 }
 
 impl Ticks {
-    /// The first line of `proc_stat(5)`: user, nice, system, idle, iowait, irq, softirq, steal. Time
-    /// of guests is in that of users.
+    /// The first line of `proc_stat(5)`: user, nice, system, idle, iowait, irq, softirq, steal.
+    /// Time of guests is in that of users.
     fn of(text: &str) -> Option<Self> {
         let numbers = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
         let is_cpu = |line: &&str| {

@@ -836,6 +836,19 @@ fn compare() -> Result<(), Failed> {
     for word in ["rr/two_copy/heap/64B/1T/free ", " 0.5107 Gb/s ", " -16.6", "WORSE"] {
         assert!(line.contains(word), "{word}: {line}");
     }
+    // What was not found stands in the table alone.
+    copy_sweep(&measured, &second, &[], [1000, 1005])?;
+    let printed = |table: &[&str]| -> Result<String, Failed> {
+        let output = sendpath().arg("compare").args(table).args([&first, &second]).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let (brief, whole) = (printed(&[])?, printed(&["--table"])?);
+    let case = "rr/two_copy/heap/64B/1T/free ";
+    assert!(
+        brief.starts_with("No regression") && !brief.contains(case) && brief.contains("--table"),
+        "{brief}"
+    );
+    assert!(whole.starts_with("No regression") && whole.contains(case), "{whole}");
     Ok(())
 }
 

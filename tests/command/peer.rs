@@ -202,7 +202,8 @@ fn at_work(peer: &str) -> Result<(std::process::Child, Pid), Failed> {
     let server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let client = until("client at work", || {
         let client = clients_of(server.id()).pop()?;
-        // Threads that have been made may not have begun: by then they have worked for a tenth of a second.
+        // Threads that have been made may not have begun: by then they have worked for a tenth of a
+        // second.
         let stat = std::fs::read_to_string(format!("/proc/{client}/stat")).ok()?;
         let fields = stat.rsplit(") ").next()?.split(' ').collect::<Vec<_>>();
         let ticks: u64 = fields.get(11..13)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();

@@ -15,10 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sendpath::case::{Engine, Receiver};
 use sendpath::results::store::{self, StoredSweep};
+use serde_json::Value;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         anywhere("a_sweep_and_its_report_are_whole", whole),
+        anywhere("its_answer_is_the_pages_in_text_and_json_and_as_a_table", three_answers),
+        anywhere("no_report_leaves_the_page_out_and_says_how_to_make_it", no_report),
+        anywhere("a_page_that_cannot_be_written_hides_no_answer", answer_without_page),
         anywhere("a_seed_is_recorded", seed),
         anywhere("a_sweep_ends_when_all_is_precise", ends_when_precise),
         anywhere("interrupted_it_keeps_its_data_and_goes_on_with_resume", interrupted),
@@ -79,6 +83,7 @@ fn whole() -> Result<(), Failed> {
     assert!(
         sweep.warnings.is_empty()
             && sweep.manifest.environment.is_some()
+            && sweep.manifest.load.is_some()
             && !sweep.manifest.checks.is_empty()
     );
     assert!(sweep.records.iter().any(|record| record.arm.control), "there is a control arm");
@@ -106,6 +111,58 @@ fn whole() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(out.join("fig1-throughput-1T.svg").exists() && out.join("fig1-throughput-1T.png").exists());
     assert_eq!(sendpath::report::dangling(&sendpath::report::page(&sweep)), [""; 0]);
+    Ok(())
+}
+
+/// What is printed of a folder: by `sweep` when it ends, and by `report` later.
+fn three_answers() -> Result<(), Failed> {
+    let (_folder, out, output) = measured("--time 1ms --json")?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = sendpath::report::page(&read(&out)?);
+    // Nothing else stands on standard output.
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let told_of = |name: &str| told.get(name).cloned().ok_or(format!("no {name}: {told}"));
+    assert_eq!(told_of("decisions")?, serde_json::to_value(&page.decisions)?);
+    assert_eq!(told_of("headline")?, page.headline.as_str());
+    assert_eq!(told_of("trust")?, serde_json::to_value(&page.trust)?);
+    assert!(stderr(&output).contains("page: "), "{}", stderr(&output));
+
+    let output = sendpath().args(["report", "--json"]).arg(&out).output()?;
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout)?, told);
+    let shown = String::from_utf8(report(&out).stdout)?;
+    assert_eq!(shown, format!("{}page: {}\n", page.terminal, out.join("report.html").display()));
+
+    let (_folder, out, output) = measured("--time 1ms --table")?;
+    let shown = String::from_utf8(output.stdout)?;
+    let page = sendpath::report::page(&read(&out)?);
+    let (table, answer) = shown.split_once(&page.terminal).ok_or(format!("no answer: {shown}"))?;
+    assert!(table.contains("rr/two_copy/heap/4096B/1T/free"), "{shown}");
+    assert!(answer.contains("rows in"), "{shown}");
+    Ok(())
+}
+
+fn no_report() -> Result<(), Failed> {
+    let (_folder, out, output) = measured("--time 1ms --no-report")?;
+    let shown = String::from_utf8(output.stdout)?;
+    assert!(!out.join("report.html").exists() && out.join("summary.csv").exists());
+    let last = shown.lines().last().unwrap_or_default();
+    assert!(last.contains(" report ") && shown.contains("to a receiver"), "{shown}");
+    // What the last line says makes the page.
+    assert_eq!(pasted(last)?.status.code(), Some(0), "{last}");
+    assert!(out.join("report.html").exists());
+    Ok(())
+}
+
+fn answer_without_page() -> Result<(), Failed> {
+    let (_folder, out, _) = measured("--time 1ms")?;
+    fs::remove_file(out.join("report.html"))?;
+    fs::create_dir(out.join("report.html"))?;
+    let output =
+        sendpath().args(["sweep", "--netns", "loopback", "--time", "1ms", "--resume"]).arg(&out).output()?;
+    let (shown, text) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("report.html"), "{text}");
+    assert!(shown.contains("to a receiver") && shown.contains("sure: "), "{shown}");
     Ok(())
 }
 

@@ -266,6 +266,8 @@ pub fn page() -> Page {
         commands: vec!["sendpath sweep --profile quick".to_owned(), format!("sendpath report {HOSTILE}")],
         headline: "On this machine, use two_copy below 16 KiB and one_copy above; zero_copy never pays."
             .to_owned(),
+        decisions: Vec::new(),
+        terminal: String::new(),
         strips: vec![strip("sender alone"), strip("to a receiver, 4 connections")],
         strip_ticks: SIZES.iter().map(|&size| (percent(size), format!("{size}B"))).collect(),
         trust: Some(Trust {

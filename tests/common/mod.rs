@@ -129,8 +129,9 @@ pub fn anywhere(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + '
     where_possible(name, move || test().map(|()| Completion::Completed))
 }
 
-/// As [`anywhere`], of what asks for no right and meets no limit: what root and an ordinary user run
-/// without a difference. `.ci/run`, which runs the tests as both, sets the variable the second time.
+/// As [`anywhere`], of what asks for no right and meets no limit: what root and an ordinary user
+/// run without a difference. `.ci/run`, which runs the tests as both, sets the variable the second
+/// time.
 pub fn whoever_runs_it(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
     let is_second = std::env::var_os("SENDPATH_TEST_SECOND_USER").is_some();
     anywhere(name, test).with_ignored_flag(is_second)

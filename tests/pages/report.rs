@@ -190,16 +190,14 @@ fn golden() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A minute on two CPUs of a Xeon, the sender alone: `two_copy` is the fastest at 8 KiB and `zero_copy`
-/// at 64 KiB, but from 15 to 45 KiB it is `one_copy`, where no size was measured. Sweeps of before
-/// 2026-12 said `zero_copy` from 21 KiB on.
+/// A minute on two CPUs of a Xeon, the sender alone: `two_copy` is the fastest at 8 KiB and
+/// `zero_copy` at 64 KiB, but from 15 to 45 KiB it is `one_copy`, where no size was measured.
+/// Sweeps of before 2026-12 said `zero_copy` from 21 KiB on.
 fn between_two_sizes() -> Result<(), Failed> {
     let folder = Path::new("tests/golden/xeon-minute");
-    let sweep = store::read(folder)?;
     let page = page(folder)?;
     assert_eq!(page.headline, "Sender alone: pack+send to 15K, writev to 45K, then MSG_ZEROCOPY.");
-    let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
-    let shown = sendpath::report::terminal(&sweep.manifest, &analysis, 0.0);
+    let shown = &page.terminal;
     let strip = "sender alone   64B ─pack+send─ ~15K ─writev─ ~45K ─MSG_ZEROCOPY─ 1M  2.7× writev";
     assert!(shown.lines().any(|line| line == strip), "{shown}");
     assert!(shown.lines().count() <= 13 && shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
@@ -228,9 +226,15 @@ fn short_headlines() -> Result<(), Failed> {
         folders.push(stored(records, into.path())?);
     }
     for folder in folders {
-        let headline = page(&folder)?.headline;
+        let Page { headline, terminal, strips, .. } = page(&folder)?;
         let words = headline.split_whitespace().count();
         assert!((3..=25).contains(&words), "{}: {words} words: {headline}", folder.display());
+        let is_wide = terminal.lines().any(|line| line.chars().count() > 80);
+        assert!(!is_wide && !terminal.is_empty(), "{}: {terminal}", folder.display());
+        for span in strips.iter().flat_map(|strip| &strip.spans) {
+            let is_within = span.from >= 0.0 && span.width > 0.0 && span.from + span.width <= 100.0 + 1e-9;
+            assert!(is_within, "{}: {span:?}", folder.display());
+        }
     }
     Ok(())
 }
@@ -820,8 +824,8 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A square names one path if, by the verdicts, it is better than each; several with `≈` if they are
-/// no further than 5 % apart, or than the margin; and none else.
+/// A square names one path if, by the verdicts, it is better than each; several with `≈` if they
+/// are no further than 5 % apart, or than the margin; and none else.
 fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Failed> {
     let title = format!("By {} ", metric.name());
     let map = page.maps.iter().find(|map| map.title.starts_with(&title)).ok_or(title)?;

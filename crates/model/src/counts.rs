@@ -6,8 +6,8 @@ use std::ops::AddAssign;
 #[cfg(feature = "full")]
 use crate::format;
 
-/// Counts that are added up, and told apart by when they were read. Behind the semicolon: what holds
-/// of both where it holds of one.
+/// Counts that are added up, and told apart by when they were read. Behind the semicolon: what
+/// holds of both where it holds of one.
 macro_rules! sums {
     ($name:ident: $($count:ident),+ $(; $flag:ident)?) => {
         impl $name {

@@ -434,10 +434,10 @@ pub fn connected() -> (TcpStream, TcpStream) {
 }
 
 /// Bytes of the messages in these checks: ten in each field, so that every place in a field is met.
-const PAYLOAD_BYTES: usize = 80;
+pub const PAYLOAD_BYTES: usize = 80;
 
 /// What the wire must carry for message `number`.
-fn message_bytes(number: u64) -> (Message, Vec<u8>) {
+pub fn message_bytes(number: u64) -> (Message, Vec<u8>) {
     let mut message = Message::new(PAYLOAD_BYTES, Layout::Heap);
     message.fill(number);
     message.stamp(number);

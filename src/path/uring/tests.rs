@@ -13,10 +13,8 @@ use super::*;
 use crate::case::Layout;
 use crate::message::field_bytes;
 use crate::path::socket::sealed::Sealed;
-use crate::path::tests::script::{self, Script, Step};
+use crate::path::tests::script::{self, PAYLOAD_BYTES, Script, Step, message_bytes};
 use crate::path::{MessageReceiver, Readiness, ReceiveMessage};
-
-const PAYLOAD_BYTES: usize = 80;
 
 /// The scripted queues do not ask where the registered memory is.
 fn operations() -> [Operation; 4] {
@@ -27,15 +25,6 @@ fn operations() -> [Operation; 4] {
 /// The two that have notifications.
 fn zero_copy() -> [Operation; 2] {
     [operations()[2], operations()[3]]
-}
-
-fn message_bytes(number: u64) -> (Message, Vec<u8>) {
-    let mut message = Message::new(PAYLOAD_BYTES, Layout::Heap);
-    message.fill(number);
-    message.stamp(number);
-    let mut packed = vec![0; PAYLOAD_BYTES];
-    message.pack(&mut packed);
-    (message, packed)
 }
 
 fn expected(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {

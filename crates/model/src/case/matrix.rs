@@ -11,8 +11,8 @@ use super::{
 use crate::in_order::distinct;
 use serde::{Deserialize, Serialize};
 
-/// Reads a number of bytes, with a binary unit or without: `64`, `4K`, `1M`; `4KB`, `4 KiB` and `4k`
-/// mean the same.
+/// Reads a number of bytes, with a binary unit or without: `64`, `4K`, `1M`; `4KB`, `4 KiB` and
+/// `4k` mean the same.
 ///
 /// # Errors
 /// [`CaseError::NotASize`].

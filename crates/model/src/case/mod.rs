@@ -260,8 +260,8 @@ pub enum Side {
     Client,
 }
 
-/// Why a case, or a list of cases, was refused. Found before anything is set up. A text alone is what
-/// was given.
+/// Why a case, or a list of cases, was refused. Found before anything is set up. A text alone is
+/// what was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CaseError {
     /// A placement, and no CPU.

@@ -6,7 +6,7 @@ use super::page::{Span, Strip, Trust};
 use super::words::{self, Copied, choice};
 use crate::case::{Placement, Receiver, SendPath, Series, Shape, Source, Workload};
 use crate::format::{digits, share};
-use crate::in_order::{distinct, grouped};
+use crate::in_order::distinct;
 use crate::results::analysis::Analysis;
 use crate::results::decision::{Choice, Decision, Gain, Range, Standing};
 use crate::results::ladder::Ladder;
@@ -331,7 +331,6 @@ pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
     parts.extend(busy);
     let open = 1.0 - sure as f64 / all.len().max(1) as f64;
     let mark = match open {
-        _ if all.is_empty() => "bad",
         open if open > 0.4 => "bad",
         open if open > 0.05 || failed > 0 || widening > 1.0 || !is_quiet => "limited",
         _ => "good",
@@ -365,55 +364,47 @@ pub(super) fn terminal(decided: &[Decided<'_>], trust: &Trust) -> String {
     }
     let width =
         labels.iter().map(|label| label.chars().count() + 1).max().unwrap_or(0).clamp(15, COLUMNS / 2);
-    let mut add = |label: &str, words: Vec<String>| {
-        let mut line = format!("{label:width$}");
-        for word in words {
-            if line.chars().count() > width && line.chars().count() + word.chars().count() > COLUMNS {
-                lines.push(std::mem::replace(&mut line, " ".repeat(width)));
-            }
-            let is_first = line.chars().count() == width;
-            line += if is_first { word.trim_start() } else { &word };
-        }
-        lines.push(line);
+    let wrapped_words = |label: &str, width: usize, text: &str| {
+        wrapped(label, width, text.split_inclusive(' ').map(str::to_owned))
     };
     for ((_, decision), label) in shown.iter().zip(&labels) {
-        add(label, strip_in_text(decision));
+        lines.push(wrapped(label, width, strip_in_text(decision)));
     }
-    let copied: Vec<(String, &str)> = grouped(shown.iter().filter_map(|(ladder, decision)| {
+    let copied = distinct(shown.iter().filter_map(|(ladder, decision)| {
         let to = if decision.situation.receiver == Receiver::Sink { "alone" } else { "to a receiver" };
-        Some(((copied(ladder)?.to_string(), to), ()))
+        Some(format!("{} {to}", copied(ladder)?))
     }))
-    .into_iter()
-    .map(|(found, _)| found)
-    .collect();
-    if !copied.is_empty() {
-        let each = copied.iter().map(|(copied, to)| format!("{copied} {to}")).collect::<Vec<_>>().join(", ");
-        add("MSG_ZEROCOPY", each.split(' ').enumerate().map(spaced).collect());
-    }
-    if let Some(card) = shown.first().and_then(|(ladder, _)| with_a_card(ladder)) {
-        add("with a card", card.split(' ').enumerate().map(spaced).collect());
+    .join(", ");
+    let card = shown.first().and_then(|(ladder, _)| with_a_card(ladder)).unwrap_or_default();
+    for (label, text) in [("MSG_ZEROCOPY", &copied), ("with a card", &card)] {
+        if !text.is_empty() {
+            lines.push(wrapped_words(label, width, text));
+        }
     }
     if decided.len() > shown.len() {
         lines.push(format!("{} more situations stand on the page", decided.len() - shown.len()));
     }
-    // Wrapped as the others are.
-    let mut last = String::new();
-    for word in trust.text.split(' ') {
-        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::take(&mut last));
-        }
-        last = if last.is_empty() { word.to_owned() } else { format!("{last} {word}") };
-    }
-    lines.push(last);
+    lines.push(wrapped_words("", 0, &trust.text));
     lines.join("\n") + "\n"
 }
 
-/// A word with the space before it.
-fn spaced((index, word): (usize, &str)) -> String {
-    if index == 0 { word.to_owned() } else { format!(" {word}") }
+/// Parts that stay together, in lines of a terminal's width: beside a label that takes the first
+/// `width` columns.
+fn wrapped(label: &str, width: usize, parts: impl IntoIterator<Item = String>) -> String {
+    let (mut lines, mut line) = (Vec::new(), format!("{label:width$}"));
+    for part in parts {
+        if line.chars().count() > width && line.chars().count() + part.trim_end().chars().count() > COLUMNS {
+            lines.push(std::mem::replace(&mut line, " ".repeat(width)).trim_end().to_owned());
+        }
+        let is_first = line.chars().count() == width;
+        line += if is_first { part.trim_start() } else { &part };
+    }
+    lines.push(line.trim_end().to_owned());
+    lines.join("\n")
 }
 
-/// `64B ─pack+send─ ~12K ─writev─ ~48K ─MSG_ZEROCOPY─ 1M  2.7× writev`, in parts that stay together.
+/// `64B ─pack+send─ ~12K ─writev─ ~48K ─MSG_ZEROCOPY─ 1M  2.7× writev`, in parts that stay
+/// together.
 fn strip_in_text(decision: &Decision) -> Vec<String> {
     let Some(first) = decision.ranges.first() else { return vec!["nothing could be compared".to_owned()] };
     let part = |(index, range): (usize, &Range)| {

@@ -33,10 +33,8 @@ pub use plots::{Look, png, ready_font, svg};
 use crate::case::{Receiver, Series, Shape};
 use crate::results::analysis::{Analysis, analyse_stored};
 use crate::results::cost_model::Fit;
-use crate::results::decision::Decision;
 use crate::results::fragment_cost::with_fragment_cost;
 use crate::results::ladder::{Ladder, ladders};
-use crate::results::manifest::Manifest;
 use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
@@ -72,6 +70,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         ways: &ways,
     };
     let decided = glance::decided(&whole_ladders);
+    let trust = glance::trust(manifest, &analysis);
     let (strips, strip_ticks) = glance::strips(&decided, &manifest.plan.series);
     let mut warnings = sweep.warnings.clone();
     warnings.extend(tables::contradictions(manifest, &analysis));
@@ -99,8 +98,10 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         headline: glance::headline(&decided),
         strips,
         strip_ticks,
-        trust: Some(glance::trust(manifest, &analysis)),
+        terminal: glance::terminal(&decided, &trust),
+        trust: Some(trust),
         verdict: facts.verdict(&decided),
+        decisions: decided.into_iter().map(|(_, decision)| decision).collect(),
         warnings,
         figures: {
             let of_sink = fragment_cost::figures(&all_ladders, &ways);
@@ -123,24 +124,6 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         environment: tables::environment(manifest),
         limits: limits(sweep, &facts),
     }
-}
-
-/// What a sweep says in at most fifteen lines of a terminal, where a card's driver takes
-/// `fragment_ns` nanoseconds for each fragment.
-#[must_use]
-pub fn terminal(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> String {
-    let analysis = with_fragment_cost(measured, fragment_ns);
-    let everywhere = analysis.of_all_cells(&manifest.plan);
-    let ladders = ladders(&everywhere);
-    glance::terminal(&glance::decided(&ladders), &glance::trust(manifest, &analysis))
-}
-
-/// The decisions of a sweep, where a card's driver takes `fragment_ns` nanoseconds for each
-/// fragment: the list that terminal and page draw, in their order.
-#[must_use]
-pub fn decisions(manifest: &Manifest, measured: &Analysis, fragment_ns: f64) -> Vec<Decision> {
-    let everywhere = with_fragment_cost(measured, fragment_ns).of_all_cells(&manifest.plan);
-    glance::decided(&ladders(&everywhere)).into_iter().map(|(_, decision)| decision).collect()
 }
 
 /// The program as it was called, so that the next command runs where the last one did.

@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::results::decision::Decision;
+
 /// A whole report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Page {
@@ -12,6 +14,10 @@ pub struct Page {
     pub commands: Vec<String>,
     /// The answer in at most 25 words.
     pub headline: String,
+    /// The list that headline, strips and terminal draw, in their order.
+    pub decisions: Vec<Decision>,
+    /// The same in at most fifteen lines of a terminal; empty where the page is not of one sweep.
+    pub terminal: String,
     /// The decision: a strip for each situation, all along one axis. Empty where the page is not
     /// of one sweep.
     pub strips: Vec<Strip>,

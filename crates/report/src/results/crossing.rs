@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn costs_that_are_straight_in_bytes_cross_where_they_do() {
-        // 5,000 + 0.1 a byte against 5,900 + 0.05: equal at 18,000 bytes, between sizes 16 times apart.
+        // 5,000 + 0.1 a byte against 5,900 + 0.05: equal at 18,000 bytes, between sizes 16 times
+        // apart.
         let at = |bytes: f64| {
             let other_ns = 5_000.0 + 0.1 * bytes;
             known(bytes, (other_ns / (5_900.0 + 0.05 * bytes)).ln(), 0.002)

@@ -341,7 +341,7 @@ impl<'k, 'a> Stretch<'k, 'a> {
     }
 }
 
-/// Sizes in a row of which the same is said, before it is known which of them are ranges.
+/// Sizes in a row of which the same is said.
 #[derive(Debug)]
 struct Run {
     from: f64,
@@ -349,6 +349,14 @@ struct Run {
     standing: Standing,
     /// The sizes in it that were measured.
     sizes: Vec<usize>,
+}
+
+impl Run {
+    /// Whether it is a range of its own. What is open only between two sizes is where one range
+    /// ends and the next begins.
+    fn is_range(&self) -> bool {
+        !self.sizes.is_empty() || matches!(self.standing, Standing::Best { .. } | Standing::NotMeasured)
+    }
 }
 
 /// The choices that are spoken of.
@@ -368,107 +376,94 @@ fn is_alike(one: &Standing, other: &Standing) -> bool {
         && names.iter().all(|name| others.contains(name))
 }
 
-/// Takes another run's share into this one's, where it is the larger.
-fn join(into: &mut Standing, of: &Standing) {
-    if let (Standing::Close { share, .. }, Standing::Close { share: within, .. }) = (into, of) {
-        *share = share.max(*within);
-    }
-}
-
-fn push(runs: &mut Vec<Run>, run: Run) {
-    match runs.last_mut() {
-        Some(last) if is_alike(&last.standing, &run.standing) => {
-            last.to = run.to;
-            last.sizes.extend(run.sizes);
-            join(&mut last.standing, &run.standing);
+/// Joins neighbours of which the same is said.
+fn joined(runs: impl Iterator<Item = Run>) -> Vec<Run> {
+    let mut all: Vec<Run> = Vec::new();
+    for run in runs {
+        match all.last_mut() {
+            Some(last) if is_alike(&last.standing, &run.standing) => {
+                last.to = run.to;
+                last.sizes.extend(run.sizes);
+                // Both are within the larger share.
+                if let (Standing::Close { share, .. }, Standing::Close { share: other, .. }) =
+                    (&mut last.standing, &run.standing)
+                {
+                    *share = share.max(*other);
+                }
+            }
+            _ => all.push(run),
         }
-        _ => runs.push(run),
     }
+    all
 }
 
-/// What is said over all sizes, cut where it changes.
+/// What is said over all sizes, in pieces.
 fn runs(knots: &[Knot<'_>]) -> Vec<Run> {
+    let at_knots: Vec<Standing> =
+        knots.iter().map(|knot| Stretch::between(knot, knot).standing(knot.bytes())).collect();
     let mut runs = Vec::new();
     for (index, knot) in knots.iter().enumerate() {
-        let at = knot.bytes();
-        let standing = Stretch::between(knot, knot).standing(at);
-        push(&mut runs, Run { from: at, to: at, standing, sizes: vec![knot.cell.cell.payload_bytes] });
+        let from = knot.bytes();
+        let sizes = vec![knot.cell.cell.payload_bytes];
+        runs.push(Run { from, to: from, standing: at_knots[index].clone(), sizes });
         let Some(next) = knots.get(index + 1) else { break };
-        let (from, to) = (at, next.bytes());
+        let (to, ends) = (next.bytes(), &at_knots[index..=index + 1]);
         let stretch = Stretch::between(knot, next);
-        let ends = [Stretch::between(knot, knot).standing(from), Stretch::between(next, next).standing(to)];
+        let mut push = |from, to, standing| runs.push(Run { from, to, standing, sizes: Vec::new() });
         // Of a choice that one end speaks of and the other has not, nothing is known in between.
         let is_known = ends.iter().flat_map(named).all(|choice| stretch.choices.contains(choice));
         if to / from > WIDEST_GAP || !is_known {
             // What is said of both ends is taken to hold between them.
-            let standing = match ends {
-                [one, other] if is_known && is_alike(&one, &other) => one,
-                _ => Standing::NotMeasured,
-            };
-            push(&mut runs, Run { from, to, standing, sizes: Vec::new() });
+            let holds = is_known && is_alike(&ends[0], &ends[1]);
+            push(from, to, if holds { ends[0].clone() } else { Standing::NotMeasured });
             continue;
         }
-        let mut begun = from;
         for step in 1..=STEPS {
             let place = |step: u32| on_the_way(from, to, step);
             // The end itself is the next knot's, which may have more choices.
             let (low, high) = (place(step - 1), if step == STEPS { to * (1.0 - 1e-9) } else { place(step) });
             let (before, after) = (stretch.standing(low), stretch.standing(high));
-            let end = if is_alike(&before, &after) {
+            let change = if is_alike(&before, &after) {
                 high
             } else {
                 Stretch::change(low, high, |bytes| is_alike(&stretch.standing(bytes), &before))
             };
-            push(&mut runs, Run { from: begun, to: end, standing: before, sizes: Vec::new() });
-            push(&mut runs, Run { from: end, to: high, standing: after, sizes: Vec::new() });
-            begun = high;
+            push(low, change, before);
+            push(change, high, after);
         }
     }
     runs
 }
 
-/// The runs that are ranges, and where each begins. What is open only between two sizes is where
-/// one range ends and the next begins.
+/// The ranges, and where each begins.
 fn ranges(knots: &[Knot<'_>]) -> Vec<Range> {
-    let mut ranges: Vec<Range> = Vec::new();
-    for run in runs(knots) {
-        let is_kept =
-            !run.sizes.is_empty() || matches!(run.standing, Standing::Best { .. } | Standing::NotMeasured);
-        if !is_kept {
-            continue;
-        }
-        let begins_at = match ranges.last_mut() {
-            None => None,
-            Some(last) if is_alike(&last.standing, &run.standing) => {
-                last.to_bytes = run.to;
-                last.sizes.extend(run.sizes);
-                join(&mut last.standing, &run.standing);
-                continue;
-            }
-            Some(last) => {
-                let within = (last.to_bytes, run.from);
-                let at = begins(knots, within, &run.standing);
-                last.to_bytes = at;
-                let is_crossing =
-                    [&last.standing, &run.standing].map(|one| matches!(one, Standing::Best { .. }));
-                Some((at, Some(within).filter(|(low, high)| low < high && is_crossing == [true; 2])))
-            }
-        };
-        ranges.push(Range {
-            from_bytes: begins_at.map_or(run.from, |(at, _)| at),
-            to_bytes: run.to,
-            begins_within_bytes: begins_at.and_then(|(_, within)| within),
-            sizes: run.sizes,
-            standing: run.standing,
-        });
-    }
-    for range in &mut ranges {
-        let is_in = |knot: &&Knot<'_>| range.sizes.contains(&knot.cell.cell.payload_bytes);
+    let runs = joined(joined(runs(knots).into_iter()).into_iter().filter(Run::is_range));
+    // Where each begins that has one before it: at the place, and within what.
+    let borders: Vec<(f64, Option<(f64, f64)>)> = runs
+        .windows(2)
+        .map(|pair| {
+            let within = (pair[0].to, pair[1].from);
+            let is_crossing = pair.iter().all(|run| matches!(run.standing, Standing::Best { .. }));
+            let is_wide = within.0 < within.1;
+            (begins(knots, within, &pair[1].standing), Some(within).filter(|_| is_crossing && is_wide))
+        })
+        .collect();
+    let range = |(index, run): (usize, Run)| {
+        let begins = index.checked_sub(1).map(|before| borders[before]);
+        let mut standing = run.standing;
+        let is_in = |knot: &&Knot<'_>| run.sizes.contains(&knot.cell.cell.payload_bytes);
         if let Some(largest) = knots.iter().rfind(is_in) {
-            largest.add_gains(&mut range.standing);
+            largest.add_gains(&mut standing);
         }
-    }
-    ranges
+        Range {
+            from_bytes: begins.map_or(run.from, |(at, _)| at),
+            to_bytes: borders.get(index).map_or(run.to, |(at, _)| *at),
+            begins_within_bytes: begins.and_then(|(_, within)| within),
+            sizes: run.sizes,
+            standing,
+        }
+    };
+    runs.into_iter().enumerate().map(range).collect()
 }
 
 /// Where in an uncertain stretch the next range begins: where its choice becomes the fastest by its
@@ -679,7 +674,8 @@ mod tests {
                     prop_assert!(low <= pair[1].from_bytes && pair[1].from_bytes <= high, "{:?}", pair[1]);
                 }
             }
-            // Beside a size that was measured, nothing is the best that is known to be slower there.
+            // Beside a size that was measured, nothing is the best that is known to be slower
+            // there.
             for cell in cells.iter().filter(|cell| decision.at(cell.cell.payload_bytes).is_some()) {
                 let at = cell.cell.payload_bytes as f64;
                 for range in ranges.iter().filter(|range| range.from_bytes <= at && at <= range.to_bytes) {

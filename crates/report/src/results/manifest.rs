@@ -95,7 +95,8 @@ pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Threads of others that ran or wanted to, in the mean of the moments before the sweep
-    /// (`proc_loadavg(5)`, the fourth field). The load average would have in it what has just ended.
+    /// (`proc_loadavg(5)`, the fourth field). The load average would have in it what has just
+    /// ended.
     pub before: f64,
     /// CPUs of the machine, which they share.
     pub cpus: usize,
