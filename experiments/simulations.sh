@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 SENDPATH_TEST_CAMPAIGN=1 cargo test --release --locked -p sendpath -p sendpath-report --lib -- \
-    --nocapture simulation results::fleet
+    --nocapture simulation results::fleet contradict

@@ -51,7 +51,7 @@ Profiles:
   quick     64 B to 1 MiB, rr, paired, 1 pair: to a receiver (buffer), at 64 and 256 KiB with 4 pairs
             too, and the sender alone (sink), which sends cold data from 16 KiB too, and from huge pages
             from 64 KiB: 71 cases, so that it fits a minute
-  study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases
+  study-a   8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 27 cases
   study-b   64 B to 4 KiB at 1 to 8 pairs: 48 cases
   full      both layouts, both workloads, all placements: 1440 cases, half an hour
   zero-copy 64 B to 1 MiB, rr, paired, 1 pair, to a receiver and the sender alone: the ways to send

@@ -23,7 +23,7 @@ pub(crate) enum Profile {
     /// sender alone with cold data, and on huge pages. Four series in 17 cells, a fifth in 3 of
     /// them.
     Quick,
-    /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 24 cases.
+    /// 8 to 64 KiB at 4 pairs, 64 KiB at 6 to 12 pairs: 27 cases.
     StudyA,
     /// 64 B to 4 KiB at 1 to 8 pairs: 48 cases.
     StudyB,
@@ -57,7 +57,8 @@ impl Profile {
             }
             Self::StudyA => {
                 let base = Matrix { series: heap, ..base };
-                let sizes = vec![8 << 10, 16 << 10, 32 << 10, 64 << 10];
+                // In steps of 16 KiB, as it asks for a crossing.
+                let sizes = vec![8 << 10, 16 << 10, 32 << 10, 48 << 10, 64 << 10];
                 vec![
                     Matrix { payload_bytes: sizes, threads: vec![4], ..base.clone() },
                     Matrix { payload_bytes: vec![64 << 10], threads: vec![6, 8, 10, 12], ..base },
@@ -236,7 +237,7 @@ mod tests {
             let matrices = profile.matrices();
             cells(&matrices).len() * matrices[0].series.len()
         };
-        assert_eq!((cases(Profile::StudyA), cases(Profile::StudyB)), (24, 48));
+        assert_eq!((cases(Profile::StudyA), cases(Profile::StudyB)), (27, 48));
         assert_eq!(cases(Profile::Quick), (6 + 2 + 6 + 3) * 4);
         assert_eq!(cases(Profile::Full), 10 * 4 * 2 * 3 * 6);
     }

@@ -309,6 +309,7 @@ pub fn page() -> Page {
             ),
             claims: Vec::new(),
         },
+        study_figures: Vec::new(),
         questions: vec![
             question(
                 "Why does one_copy win for large messages?",

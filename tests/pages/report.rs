@@ -161,6 +161,27 @@ fn study_a() -> Result<(), Failed> {
     let page = page(&stored(&study_a_records(), folder.path())?)?;
     let verdict: Vec<&str> = page.verdict.iter().map(|claim| claim.text.as_str()).collect();
     assert!(verdict.iter().any(|text| text.contains("Zero-copy wins in 0 of 8 cells")), "{verdict:?}");
+    // Its own figures stand there by its own numbers; of its counts, all were taken.
+    let numbers: Vec<&str> = page.study_figures.iter().map(|figure| figure.number.as_str()).collect();
+    assert_eq!(numbers, ["1", "2", "3a", "3b", "4"]);
+    let is_there = |id: &String| page.figures.iter().any(|figure| figure.id == *id);
+    for figure in &page.study_figures {
+        assert!(
+            figure.ids.iter().all(is_there) && figure.ids.is_empty() != figure.missing.is_empty(),
+            "{figure:?}"
+        );
+    }
+    // Without counters, CPU time stands in the place of what was counted.
+    let mut plain = study_a_records();
+    for record in &mut plain {
+        let Ok(sample) = &mut record.outcome else { continue };
+        sample.server.counters.clear();
+    }
+    let folder = tempfile::tempdir()?;
+    let page = self::page(&stored(&plain, folder.path())?)?;
+    let counted =
+        page.study_figures.iter().filter(|figure| ["3a", "3b", "4"].contains(&figure.number.as_str()));
+    assert!(counted.clone().count() == 3 && counted.clone().all(|figure| !figure.missing.is_empty()));
     Ok(())
 }
 
@@ -203,7 +224,7 @@ fn between_two_sizes() -> Result<(), Failed> {
     assert!(shown.lines().count() <= 13 && shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     let crossing = page.questions.iter().flat_map(|question| &question.answer);
     assert!(
-        crossing.clone().any(|claim| claim.text.contains("faster than two_copy from 14.")),
+        crossing.clone().any(|claim| claim.text.contains("faster than pack+send from 15K")),
         "{:?}",
         page.questions
     );
@@ -590,7 +611,7 @@ fn series_of_some_cells() -> Result<(), Failed> {
     assert_eq!(found.headline, plain.headline);
     let verdict: Vec<&str> = found.verdict.iter().map(|claim| claim.text.as_str()).collect();
     let advice = verdict.iter().filter(|text| text.contains("huge pages")).collect::<Vec<_>>();
-    assert!(matches!(advice[..], [text] if text.contains("at 64 KiB (faster)")), "{verdict:?}");
+    assert!(matches!(advice[..], [text] if text.contains("at 64K (faster)")), "{verdict:?}");
     assert_eq!(verdict.len(), plain.verdict.len() + 1, "{verdict:?}");
     let rows = |page: &Page| page.cases.rows.len();
     assert_eq!(rows(&found), rows(&plain) + 2, "a row for each case that was planned, and no other");
@@ -649,7 +670,7 @@ fn other_ways() -> Result<(), Failed> {
     looks.dedup();
     assert_eq!(looks.len(), series.len(), "{looks:?}");
     let labels: Vec<&str> = drawn.lines.iter().map(|line| line.label.as_str()).collect();
-    for label in ["zero_copy, page, uring_fixed (", "splice, page", "file", "hybrid, copies below 1 KiB"] {
+    for label in ["zero_copy, page, uring_fixed (", "splice, page", "file", "hybrid, copies below 1K"] {
         assert!(labels.iter().any(|found| found.starts_with(label)), "{label}: {labels:?}");
     }
     assert!(drawn.caption.contains("of shape header (two fields: a header of 24 bytes, and the rest)"));
@@ -829,7 +850,7 @@ fn holds_to_one_verdict(records: &[Record]) -> Result<(), Failed> {
 fn square_holds(page: &Page, cell: &CellResult, metric: Metric) -> Result<(), Failed> {
     let title = format!("By {} ", metric.name());
     let map = page.maps.iter().find(|map| map.title.starts_with(&title)).ok_or(title)?;
-    let size = sendpath::format::bytes(cell.cell.payload_bytes as f64);
+    let size = sendpath::format::size(cell.cell.payload_bytes as f64);
     let at = map.columns.iter().position(|column| *column == size).ok_or(size)?;
     let square = &map.rows[0].1[at];
     let paths = [SendPath::TwoCopy, SendPath::OneCopy, SendPath::ZeroCopy];
@@ -895,7 +916,7 @@ fn close_paths() -> Result<(), Failed> {
     let question =
         page.questions.iter().find(|question| question.text.contains("one-copy outperform")).ok_or("none")?;
     assert!(
-        question.answered && question.answer[0].text.contains("faster than two_copy from "),
+        question.answered && question.answer[0].text.contains("faster than pack+send from "),
         "{question:?}"
     );
     assert!(page.headline.matches("cannot say").count() == 0, "{}", page.headline);

@@ -18,25 +18,25 @@ pub fn bytes_range(low: f64, high: f64) -> String {
     range(&bytes(low), &bytes(high))
 }
 
-/// A size that is an estimate, with one decimal at most and none from 100 on: `812 B`, `9.1 KiB`,
-/// `195 KiB`.
+/// A size in the fewest letters: `64B`, `4.8K`, `12K`, `1M`. Whole ones are exact, others are
+/// written to two digits, and to the unit from 100 on.
 #[must_use]
-pub fn rough_bytes(bytes: f64) -> String {
-    let (scaled, unit) = match bytes {
+pub fn size(bytes: f64) -> String {
+    let (value, unit) = match bytes {
         // From where the smaller unit would be written as 1024.
-        size if size >= 1023.5 * 1024.0 => (bytes / f64::from(1 << 20), "MiB"),
-        size if size >= 1023.5 => (bytes / 1024.0, "KiB"),
-        _ => (bytes, "B"),
+        many if many >= 1023.5 * 1024.0 => (many / 1_048_576.0, "M"),
+        some if some >= 1023.5 => (some / 1024.0, "K"),
+        few => (few, "B"),
     };
-    let decimals = usize::from(unit != "B" && scaled < 99.95);
-    let text = format!("{scaled:.decimals$}");
-    format!("{} {unit}", text.strip_suffix(".0").unwrap_or(&text))
+    let decimals = usize::from(unit != "B" && value < 9.95);
+    let text = format!("{value:.decimals$}");
+    format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// A range of such sizes: `4.8 to 11.7 KiB`, `812 B to 1.3 KiB`.
+/// A range of such sizes: `4.8K to 12K`.
 #[must_use]
-pub fn rough_bytes_range(low: f64, high: f64) -> String {
-    range(&rough_bytes(low), &rough_bytes(high))
+pub fn size_range(low: f64, high: f64) -> String {
+    format!("{} to {}", size(low), size(high))
 }
 
 fn range(low: &str, high: &str) -> String {
@@ -159,12 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn estimated_sizes_are_rough_and_share_their_unit() {
-        let written =
-            [64.0, 812.4, 1023.7, 9318.4, 16384.0, 200_000.0, 1_048_500.0, 1_363_149.0].map(rough_bytes);
-        assert_eq!(written, ["64 B", "812 B", "1 KiB", "9.1 KiB", "16 KiB", "195 KiB", "1 MiB", "1.3 MiB"]);
-        assert_eq!(rough_bytes_range(4915.2, 11980.8), "4.8 to 11.7 KiB");
-        assert_eq!(rough_bytes_range(812.0, 1331.2), "812 B to 1.3 KiB");
+    fn sizes_are_written_in_the_fewest_letters() {
+        let written = [64.0, 812.4, 1023.7, 9318.4, 10_220.0, 16384.0, 200_000.0, 1_048_500.0, 1_363_149.0];
+        let expected = ["64B", "812B", "1K", "9.1K", "10K", "16K", "195K", "1M", "1.3M"];
+        assert_eq!(written.map(size), expected);
+        assert_eq!(size_range(4915.2, 11980.8), "4.8K to 12K");
     }
 
     #[test]

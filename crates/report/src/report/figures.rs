@@ -1,10 +1,10 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
-use super::page::{Figure, Kind, Line, Point, Scale};
+use super::page::{Figure, Kind, Line, Point, Scale, StudyFigure};
 use super::words::{self, Copied, Ways};
 use crate::case::{Case, Cell, Engine, Placement, Receiver, Series, Workload};
 use crate::event::Event;
-use crate::format::{bytes, list};
+use crate::format::{list, size};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
 use crate::results::decision::{Choice, versus};
@@ -84,6 +84,36 @@ pub(super) fn not_drawn(manifest: &Manifest, analysis: &Analysis) -> Option<Stri
     (!parts.is_empty()).then(|| format!("Not drawn, since they were not counted: {}.", parts.join("; ")))
 }
 
+/// The figures of a study whose cases were measured, by its numbers: see docs/book/src/studies.md.
+pub(super) fn of_study(manifest: &Manifest, figures: &[Figure]) -> Vec<StudyFigure> {
+    if !manifest.plan.profile.starts_with("study-") {
+        return Vec::new();
+    }
+    let of = |(number, shows, is_of_counters): (&str, &str, bool)| {
+        let found = |number: &str| -> Vec<String> {
+            let (is_it, lead) = (format!("fig{number}-"), "fig1-against-");
+            let ids = figures.iter().map(|figure| figure.id.clone());
+            ids.filter(|id| id.starts_with(&is_it) && !id.starts_with(lead)).collect()
+        };
+        let own = found(number);
+        let (ids, missing) = match own[..] {
+            [] if is_of_counters => (found("5"), "not counted here (see question 2);"),
+            [] => (own, "not measured"),
+            _ => (own, ""),
+        };
+        StudyFigure { number: number.to_owned(), shows: shows.to_owned(), ids, missing: missing.to_owned() }
+    };
+    [
+        ("1", "throughput by message size", false),
+        ("2", "latency by number of threads", false),
+        ("3a", "L1 cache misses by message size", true),
+        ("3b", "LLC misses by message size", true),
+        ("4", "CPU cycles per byte by message size", true),
+    ]
+    .map(of)
+    .into()
+}
+
 /// What ends the id of a figure of the sender alone.
 const ALONE: &str = "-sink";
 
@@ -137,8 +167,8 @@ fn size_figure(
     let arms = |series| ladder.arms(series).collect::<Vec<_>>();
     let line = |&series: &Series| {
         line(series, all, &arms(series), of, unit, |arm| {
-            let size = arm.arm.case.payload_bytes as f64;
-            (size, bytes(size))
+            let at = arm.arm.case.payload_bytes as f64;
+            (at, size(at))
         })
     };
     let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -163,7 +193,11 @@ pub(super) fn by_size(
 ) -> Figure {
     Figure {
         id: figure_id(id, ladder),
-        title: format!("{title}, {}{}", words::pairs(ladder.threads), ways.suffix(ladder.situation.receiver)),
+        title: format!(
+            "{title}, {}{}",
+            words::connections(ladder.threads),
+            ways.suffix(ladder.situation.receiver)
+        ),
         caption: format!("{} {caption}", words::situation_sentence(ladder.situation)),
         x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
         y: Scale { label: String::new(), log: false, kind: Kind::Number },
@@ -180,12 +214,12 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
     let line = |&series: &Series| {
         let points = ladder.cells.iter().filter_map(|cell| {
             let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
-            let size = cell.cell.payload_bytes as f64;
+            let at = cell.cell.payload_bytes as f64;
             Some(Point {
-                x: size,
+                x: at,
                 y: ratio.value,
                 interval: Some((ratio.low, ratio.high)),
-                text: format!("{}: {}", bytes(size), words::gain(ratio)),
+                text: format!("{}: {}", size(at), words::gain(ratio)),
                 row: words::comparison_row(comparison),
             })
         });
@@ -224,7 +258,7 @@ fn in_calls(series: Series, name: &str) -> String {
     name.replacen(&series.path.to_string(), &words::choice(plain), 1)
 }
 
-/// Round trips by number of pairs: the mean and the 99th percentile.
+/// Round trips by number of connections: the mean and the 99th percentile.
 fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
     let rr: Vec<_> = analysis.cells.iter().filter(|cell| cell.cell.workload == Workload::Rr).collect();
     let key = |cell: &CellResult| (cell.cell.payload_bytes, cell.cell.situation());
@@ -257,7 +291,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
                 &arms(series),
                 |arm| Some(of(arm)?.scaled(1e-3)),
                 "µs",
-                |arm| (arm.arm.case.threads as f64, words::pairs(arm.arm.case.threads)),
+                |arm| (arm.arm.case.threads as f64, words::connections(arm.arm.case.threads)),
             )
         };
         let there = series.iter().filter(|series| !arms(**series).is_empty());
@@ -265,16 +299,16 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         Figure {
             id: id.to_owned(),
             title: format!(
-                "{title} by number of pairs, {} messages{}",
-                bytes(payload_bytes as f64),
+                "{title} by number of connections, {} messages{}",
+                size(payload_bytes as f64),
                 ways.suffix(situation.receiver)
             ),
             caption: format!(
-                "{} Intervals (95 %) are over instances. With more pairs than CPUs a round trip includes waiting for \
-                 the other pairs.",
+                "{} Intervals (95 %) are over instances. With more connections than CPUs a round trip includes \
+                 waiting for the others.",
                 words::situation_sentence(situation)
             ),
-            x: Scale { label: "pairs".to_owned(), log: false, kind: Kind::Count },
+            x: Scale { label: "connections".to_owned(), log: false, kind: Kind::Count },
             y: Scale { label: "µs".to_owned(), log: true, kind: Kind::Number },
             lines,
             missing: missing.into_iter().flatten().collect(),
@@ -331,7 +365,7 @@ fn line(
 /// Says of a figure of the server's counts why they are missing, or what they are worth.
 fn explain(figure: &mut Figure, manifest: &Manifest, ladder: &Ladder<'_>, event: Event) {
     if ladder.situation.placement == Placement::Paired {
-        figure.caption += " Both ends of a pair share a CPU, so do not rely on the split of the counts between server and \
+        figure.caption += " Both ends of a connection share a CPU, so do not rely on the split of the counts between server and \
                            client.";
     }
     if let Some(reason) = manifest.not_counted.get(&event.to_string()) {
@@ -364,8 +398,8 @@ pub(super) fn over_sweeps(
         id: String::new(),
         title: format!(
             "Throughput of {} messages, {} ({})",
-            bytes(cell.payload_bytes as f64),
-            words::pairs(cell.threads),
+            size(cell.payload_bytes as f64),
+            words::connections(cell.threads),
             words::situation(cell.situation())
         ),
         caption: String::new(),

@@ -5,7 +5,7 @@ use super::figures::{by_size, representative};
 use super::page::{Claim, Figure, Kind, Line, Point, Scale};
 use super::words::{self, Copied, Ways, by_fragment, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
-use crate::format::{bytes, list, significant};
+use crate::format::{list, significant, size};
 use crate::results::decision::{Standing, standing_in, versus};
 use crate::results::fragment_cost::bearable;
 use crate::results::ladder::Ladder;
@@ -95,12 +95,12 @@ fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
         let arm = ladder.arms(of).find(|arm| arm.arm.case.payload_bytes == size)?;
         Some(significant(arm.fragments_per_message?, 3))
     };
-    let stays = ahead.iter().map(|&(size, cost, baseline)| {
-        let counts = fragments(size, series).zip(fragments(size, baseline));
+    let stays = ahead.iter().map(|&(at, cost, baseline)| {
+        let counts = fragments(at, series).zip(fragments(at, baseline));
         let counts = counts.map_or_else(String::new, |(ours, theirs)| {
             format!(" ({ours} fragments, {} {theirs})", words::plain(baseline))
         });
-        format!("{} at {}{counts}", by_fragment(cost.value), bytes(size as f64))
+        format!("{} at {}{counts}", by_fragment(cost.value), size(at as f64))
     });
     let stays: Vec<String> = stays.collect();
     let text = format!(
@@ -132,14 +132,14 @@ fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
         // that costs nothing.
         let behind = costs.iter().rposition(|(_, cost)| cost.value <= 0.0).unwrap_or_default();
         let points = costs.into_iter().skip(behind).filter(|(_, cost)| cost.value.is_finite());
-        let point = |(size, cost): (usize, Estimate)| {
+        let point = |(at, cost): (usize, Estimate)| {
             let ends = [cost.low, cost.high].map(|ns| significant(ns, 2)).join(" to ");
             Some(Point {
-                x: size as f64,
+                x: at as f64,
                 y: cost.value,
                 interval: Some((cost.low, cost.high)),
-                text: format!("{}: {} ({ends})", bytes(size as f64), by_fragment(cost.value)),
-                row: row(ladder, size, series, baseline)?,
+                text: format!("{}: {} ({ends})", size(at as f64), by_fragment(cost.value)),
+                row: row(ladder, at, series, baseline)?,
             })
         };
         Line {

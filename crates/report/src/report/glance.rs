@@ -5,13 +5,14 @@ use super::fragment_cost;
 use super::page::{Span, Strip, Trust};
 use super::words::{self, Copied, choice};
 use crate::case::{Placement, Receiver, SendPath, Series, Shape, Source, Workload};
-use crate::format::{digits, share};
+use crate::format::{digits, share, size};
 use crate::in_order::distinct;
 use crate::results::analysis::Analysis;
 use crate::results::decision::{Choice, Decision, Gain, Range, Standing};
 use crate::results::ladder::Ladder;
 use crate::results::manifest::{Load, Manifest};
 use crate::results::metric::Metric;
+use crate::results::stats::Estimate;
 use crate::results::verdict::Verdict;
 
 /// A headline is read at a glance: so many words at most.
@@ -35,22 +36,6 @@ pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<Decided<'a>> {
     decided
 }
 
-/// A size in the fewest letters: `64B`, `12K`, `1M`.
-pub(super) fn size(bytes: f64) -> String {
-    let (value, unit) = match bytes {
-        few if few < 1024.0 => (few, "B"),
-        some if some < 1_048_576.0 => (some / 1024.0, "K"),
-        many => (many / 1_048_576.0, "M"),
-    };
-    // Whole sizes as they are, a crossing to two digits.
-    let is_whole = (value - value.round()).abs() < 1e-6;
-    if is_whole || value >= 100.0 {
-        format!("{value:.0}{unit}")
-    } else {
-        format!("{}{unit}", digits(value, 2))
-    }
-}
-
 /// The situation in as few words as tell it from the others.
 fn label(ladder: &Ladder<'_>, decision: &Decision) -> String {
     let situation = decision.situation;
@@ -70,6 +55,31 @@ fn label(ladder: &Ladder<'_>, decision: &Decision) -> String {
     also(situation.placement != Placement::Paired, situation.placement.to_string());
     also(situation.shape != Shape::default(), format!("shape {}", situation.shape));
     words.join(", ") + &words::added_to(ladder)
+}
+
+/// The same at the beginning of a sentence.
+pub(super) fn label_of(ladder: &Ladder<'_>, decision: &Decision) -> String {
+    let label = label(ladder, decision);
+    let (initial, rest) = label.split_at(1);
+    initial.to_uppercase() + rest
+}
+
+/// `Sender alone: MSG_ZEROCOPY is the fastest from 45K to 1M`.
+pub(super) fn where_best(ladder: &Ladder<'_>, decision: &Decision, one: Choice) -> String {
+    let best = decision.ranges.iter().filter(|range| range.best() == Some(one));
+    let sizes = best.map(|range| match [range.from_bytes, range.to_bytes].map(size) {
+        [from, to] if from == to => format!("at {from}"),
+        [from, to] => format!("from {from} to {to}"),
+    });
+    let sizes = sizes.collect::<Vec<_>>().join(", ");
+    let sizes = if sizes.is_empty() { "at no size".to_owned() } else { sizes };
+    format!("{}: {} is the fastest {sizes}", label_of(ladder, decision), choice(one))
+}
+
+/// Ratios at the smallest size and at the largest: `+2.0 % at 8K, +11 % at 64K`.
+pub(super) fn at_both_ends(ratios: &[(usize, Estimate)]) -> String {
+    let ends = [ratios.first(), ratios.last()].into_iter().flatten();
+    distinct(ends.map(|(at, ratio)| format!("{} at {}", words::gain(*ratio), size(*at as f64)))).join(", ")
 }
 
 fn choices(choices: &[Choice], by: &str) -> String {
@@ -137,9 +147,7 @@ pub(super) fn spoken_of<'a, 'b>(decided: &'b [Decided<'a>]) -> Vec<&'b Decided<'
 pub(super) fn headline(decided: &[Decided<'_>]) -> String {
     let spoken_of = spoken_of(decided);
     let sentence = |(ladder, decision): &Decided<'_>, phrase: fn(&Decision) -> String| {
-        let label = label(ladder, decision);
-        let (initial, rest) = label.split_at(1);
-        format!("{}{rest}: {}.", initial.to_uppercase(), phrase(decision))
+        format!("{}: {}.", label_of(ladder, decision), phrase(decision))
     };
     let with = |phrase: fn(&Decision) -> String| {
         spoken_of.iter().map(|one| sentence(one, phrase)).collect::<Vec<_>>()
@@ -223,7 +231,8 @@ pub(super) fn strips(decided: &[Decided<'_>], series: &[Series]) -> (Vec<Strip>,
         let within = decision.ranges.iter().filter_map(|range| range.begins_within_bytes);
         Strip {
             label: label(ladder, decision),
-            note: note(ladder).unwrap_or_default(),
+            // One size alone is too narrow to bear its name.
+            note: if decision.sizes.len() == 1 { phrase(decision) } else { note(ladder).unwrap_or_default() },
             text: phrase(decision),
             spans: spans(decision, axis, series),
             unsure: within

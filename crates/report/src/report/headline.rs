@@ -7,7 +7,7 @@ use super::settle;
 use super::winners::best_of;
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
-use crate::format::{bytes, list};
+use crate::format::{list, size};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
 use crate::results::cost_model::Fit;
@@ -31,12 +31,6 @@ pub(super) struct Facts<'a> {
     pub(super) ways: &'a Ways,
 }
 
-/// The smallest and the largest size of a ladder.
-pub(super) fn sizes_of(ladder: &Ladder<'_>) -> (usize, usize) {
-    let size = |cell: Option<&&CellResult>| cell.map_or(0, |cell| cell.cell.payload_bytes);
-    (size(ladder.cells.first()), size(ladder.cells.last()))
-}
-
 fn is_alone(ladder: &Ladder<'_>) -> bool {
     ladder.situation.receiver == Receiver::Sink
 }
@@ -53,10 +47,6 @@ fn each_copied(series: impl Iterator<Item = (Series, Copied)>) -> String {
 }
 
 impl Facts<'_> {
-    pub(super) fn has(&self, series: Series) -> bool {
-        self.manifest.plan.series.contains(&series)
-    }
-
     /// The series whose sends bear `MSG_ZEROCOPY`. Of one that failed everywhere there is nothing
     /// to say.
     fn zero_copy_series(&self) -> Vec<Series> {
@@ -83,11 +73,6 @@ impl Facts<'_> {
         self.zero_copy_series().into_iter().map(|series| (series, of(series))).collect()
     }
 
-    /// A series with what the kernel did in one ladder.
-    pub(super) fn name_in(ladder: &Ladder<'_>, series: Series) -> String {
-        words::series(series, Copied::of(ladder.arms(series)))
-    }
-
     /// Every receiver with every source and shape that were measured together, in the order of the
     /// plan. What is said of one does not hold of another.
     fn receptions(&self) -> Vec<Reception> {
@@ -106,13 +91,6 @@ impl Facts<'_> {
             .iter()
             .flat_map(|cell| &cell.comparisons)
             .filter(move |comparison| comparison.metric == metric)
-    }
-
-    /// The ladders that the first sentences are about: the first of the sender alone, and the first
-    /// with a receiver.
-    pub(super) fn spoken_of(&self) -> Vec<&Ladder<'_>> {
-        let first = |alone: bool| self.ladders.iter().find(|ladder| is_alone(ladder) == alone);
-        [true, false].into_iter().filter_map(first).collect()
     }
 
     /// A ladder's name, and in a sweep that has both ways, which of them it is.
@@ -180,7 +158,7 @@ impl Facts<'_> {
             let (ratio, verdict, comparison) = versus(cell, Metric::Throughput, huge, page)?;
             let verdict = Metric::Throughput.verdict(verdict, ratio, Metric::Throughput.margin());
             let text =
-                format!("{} at {} ({verdict})", words::gain(ratio), bytes(cell.cell.payload_bytes as f64));
+                format!("{} at {} ({verdict})", words::gain(ratio), size(cell.cell.payload_bytes as f64));
             Some((text, comparison_row(comparison)))
         });
         let (gains, rows): (Vec<String>, Vec<String>) = measured.unzip();

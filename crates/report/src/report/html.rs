@@ -113,7 +113,7 @@ impl Data {
 
 fn cell(scale: &Scale, number: Option<f64>) -> Entry {
     let entry = |number| match scale.kind {
-        Kind::Bytes => value(format::bytes(number), number),
+        Kind::Bytes => value(format::size(number), number),
         Kind::Number | Kind::Count | Kind::Ratio => value(format::significant(number, 5), number),
     };
     found(number.map(entry), "no interval")

@@ -15,6 +15,8 @@ mod plots;
 mod settle;
 mod study_questions;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod winners;
 mod words;
 
@@ -89,6 +91,8 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
     let mut copy_ledger = tables::ledger(manifest, &analysis);
     copy_ledger.claims.extend(tables::sink_proof(manifest, &analysis));
     copy_ledger.claims.extend(tables::costs_per_kib(manifest, &all_ladders));
+    let mut figures = figures::figures(manifest, &analysis, &all_ladders, &ways);
+    figures.extend(fragment_cost::figures(&all_ladders, &ways));
     Page {
         title: format!("sendpath on {}, {}", manifest.host, manifest.started),
         commands: vec![
@@ -101,12 +105,10 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         terminal: glance::terminal(&decided, &trust),
         trust: Some(trust),
         verdict: facts.verdict(&decided),
-        decisions: decided.into_iter().map(|(_, decision)| decision).collect(),
+        decisions: decided.iter().map(|(_, decision)| decision.clone()).collect(),
         warnings,
-        figures: {
-            let of_sink = fragment_cost::figures(&all_ladders, &ways);
-            figures::figures(manifest, &analysis, &all_ladders, &ways).into_iter().chain(of_sink).collect()
-        },
+        study_figures: figures::of_study(manifest, &figures),
+        figures,
         not_drawn: figures::not_drawn(manifest, &analysis),
         maps: Metric::OF_A_SWEEP
             .into_iter()
@@ -118,7 +120,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
             claims: Vec::new(),
         },
         copy_ledger,
-        questions: facts.questions(),
+        questions: facts.questions(&decided),
         cases: tables::cases(manifest, &analysis),
         comparisons: tables::comparisons(&analysis),
         environment: tables::environment(manifest),

@@ -40,6 +40,9 @@ pub struct Page {
     pub cost_model: Section,
     /// Who copied how many bytes.
     pub copy_ledger: Section,
+    /// The figures of the study whose cases were measured, by the study's numbers; empty of other
+    /// sweeps.
+    pub study_figures: Vec<StudyFigure>,
     /// Six questions about the paths: see docs/book/src/studies.md.
     pub questions: Vec<Question>,
     /// A row for each case.
@@ -102,6 +105,19 @@ pub struct Claim {
     pub text: String,
     /// Ids of [`TableRow`]s.
     pub rows: Vec<String>,
+}
+
+/// A figure of a study.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StudyFigure {
+    /// The number that the study gave it.
+    pub number: String,
+    /// What it shows.
+    pub shows: String,
+    /// The figures that show it here, or what there is in their place.
+    pub ids: Vec<String>,
+    /// Why there is none; empty where there is one.
+    pub missing: String,
 }
 
 /// A question and its answer.

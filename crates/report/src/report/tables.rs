@@ -10,7 +10,7 @@ use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
 use crate::check::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
 use crate::event::Event;
-use crate::format::{self, bytes, difference, distance, number};
+use crate::format::{self, difference, distance, number, size};
 use crate::fragments::{Fragments, FragmentsSource, Told};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
@@ -40,11 +40,13 @@ fn places<'a, T: 'a>(cell: fn(&T) -> Cell) -> [Col<'a, T>; 7] {
         columns::words("workload", "rr: request and response; stream: messages back to back", move |row| {
             word(cell(row).workload)
         }),
-        numbers("size", "payload of a message", move |row| size(cell(row).payload_bytes)),
-        numbers("pairs", "server and client threads, one of each to a connection", move |row| {
+        numbers("size", "payload of a message", move |row| sized(cell(row).payload_bytes)),
+        numbers("connections", "server and client threads, one of each to a connection", move |row| {
             count(cell(row).threads as u64)
         }),
-        columns::words("placement", "where the two ends of a pair run", move |row| word(cell(row).placement)),
+        columns::words("placement", "where the two ends of a connection run", move |row| {
+            word(cell(row).placement)
+        }),
         columns::words(
             "receiver",
             "how the client takes the bytes in, the same for every path that is compared; matched: as the path sends; sink: \
@@ -70,8 +72,8 @@ fn any_shaped(analysis: &Analysis) -> bool {
     analysis.cells.iter().any(|cell| cell.cell.shape != Shape::default())
 }
 
-fn size(payload_bytes: usize) -> Entry {
-    value(bytes(payload_bytes as f64), payload_bytes as f64)
+fn sized(payload_bytes: usize) -> Entry {
+    value(size(payload_bytes as f64), payload_bytes as f64)
 }
 
 fn plain(number: f64) -> Entry {
@@ -438,7 +440,7 @@ pub(super) fn cost_model(analysis: &Analysis, fits: &[(&Ladder<'_>, Series, Opti
         source,
         numbers(
             "fixed ns",
-            "the time that a message takes on a pair, whatever its size",
+            "the time that a message takes on a connection, whatever its size",
             of(|fit| of_line(fit.fixed_ns, &[fit])),
         ),
         numbers("ns per KiB", "the time that each KiB adds", of(|fit| of_line(fit.ns_per_kib, &[fit]))),
@@ -464,7 +466,7 @@ pub(super) fn cost_model(analysis: &Analysis, fits: &[(&Ladder<'_>, Series, Opti
         numbers(
             "at",
             "the size with the worst misfit",
-            of(|fit| found(fit.worst_misfit().map(|(at, _)| size(at)), "no size")),
+            of(|fit| found(fit.worst_misfit().map(|(at, _)| sized(at)), "no size")),
         ),
         columns::words(
             "straight",
@@ -475,7 +477,7 @@ pub(super) fn cost_model(analysis: &Analysis, fits: &[(&Ladder<'_>, Series, Opti
                     |(at, ratio)| {
                         let far = distance((ratio - 1.0).abs());
                         let less = if ratio > 1.0 { "longer" } else { "less" };
-                        format!("no: {} takes {far} {less} than the line says", bytes(at as f64))
+                        format!("no: {} takes {far} {less} than the line says", size(at as f64))
                     },
                 ))
             }),
@@ -649,8 +651,8 @@ pub(super) fn costs_per_kib(manifest: &Manifest, ladders: &[Ladder<'_>]) -> Vec<
                 "{}: nobody receives, so no overwritten byte is seen. What speaks for the flag is the cost: from {} to {}, \
                  each KiB costs the sender {}.",
                 words::ladder(ladder),
-                bytes(from as f64),
-                bytes(to as f64),
+                size(from as f64),
+                size(to as f64),
                 shown.join(", ")
             ),
             rows: costs.iter().flat_map(|(_, _, arms)| arms.map(ledger_row)).collect(),
@@ -672,20 +674,22 @@ pub(super) fn contradictions(manifest: &Manifest, analysis: &Analysis) -> Vec<St
         .collect()
 }
 
-/// Where the kernel sent segments again, so that the times are those of a link with loss.
-pub(super) fn sent_again(analysis: &Analysis) -> Vec<String> {
-    analysis.arms().filter_map(|result| {
-        let segments = result.retransmitted_segments.filter(|segments| *segments > 0)?;
-        let (were, control) =
-            (if segments == 1 { "segment was" } else { "segments were" }, result.arm.control);
-        Some(format!(
-            "Sent again: {}{}: {segments} TCP {were} sent more than once, in {} messages. The times contain that.",
-            result.arm.case,
-            if control { " (control)" } else { "" },
-            result.copied_messages
-        ))
-    })
-    .collect()
+/// Whether the kernel sent segments again, so that the times are those of a link with loss.
+pub(super) fn sent_again(analysis: &Analysis) -> Option<String> {
+    let again = |arm: &&ArmResult| arm.retransmitted_segments.is_some_and(|segments| segments > 0);
+    let (mut segments, mut messages, mut cases) = (0, 0, Vec::new());
+    for arm in analysis.arms().filter(again) {
+        segments += arm.retransmitted_segments.unwrap_or_default();
+        messages += arm.copied_messages;
+        cases.push((arm.retransmitted_segments, arm.arm.case));
+    }
+    let (_, worst) = cases.iter().max_by_key(|(segments, _)| *segments)?;
+    let were = if segments == 1 { "TCP segment was" } else { "TCP segments were" };
+    let of =
+        if cases.len() == 1 { worst.to_string() } else { format!("{} cases, most of {worst}", cases.len()) };
+    Some(format!(
+        "{segments} {were} sent more than once, in {messages} messages ({of}). The times contain that."
+    ))
 }
 
 /// Where the allocator put messages of the layout `heap` on huge pages: other machines' do not lie
@@ -832,12 +836,12 @@ mod tests {
         record.arm.control = false;
         let said = sent_again(&analyse_stored(&manifest(), &[record.clone(), record.clone()]));
         assert!(
-            matches!(&said[..], [one] if one.contains("12 TCP segments were sent more than once")),
+            said.as_ref().is_some_and(|one| one.contains("12 TCP segments were sent more than once")),
             "{said:?}"
         );
         for segments in [Some(0), None] {
             record.outcome.as_mut().unwrap().server.retransmitted_segments = segments;
-            assert!(sent_again(&analyse_stored(&manifest(), &[record.clone()])).is_empty());
+            assert!(sent_again(&analyse_stored(&manifest(), &[record.clone()])).is_none());
         }
     }
 

@@ -3,7 +3,7 @@
 use super::page::{DecisionMap, Square};
 use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
-use crate::format::{self, bytes};
+use crate::format::{self, size};
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, CellResult};
 use crate::results::decision::{Choice, Standing, comparisons, standing_in};
@@ -50,7 +50,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
                     |cell| square(cell, metric),
                 )
             });
-            (words::pairs(threads), squares.collect())
+            (words::connections(threads), squares.collect())
         });
         DecisionMap {
             title: {
@@ -62,7 +62,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
                 };
                 format!("By {} ({}{way})", metric.name(), words::situation(situation))
             },
-            columns: sizes.iter().map(|&size| bytes(size as f64)).collect(),
+            columns: sizes.iter().map(|&bytes| size(bytes as f64)).collect(),
             rows: rows.collect(),
         }
     };

@@ -4,12 +4,11 @@ use std::fmt;
 
 use super::plots::PALETTE;
 use crate::case::{
-    Cell, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Receiver, SendPath, Series, Shape, Situation, Source,
+    Cell, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Series, Shape, Situation,
+    Source, Workload,
 };
 use crate::environment::{Effective, Topology};
-use crate::format::{
-    bytes, difference_with_interval, number_with_interval, rough_bytes, rough_bytes_range, share, significant,
-};
+use crate::format::{difference_with_interval, number_with_interval, share, significant, size, size_range};
 use crate::in_order::distinct;
 use crate::results::analysis::{Analysis, ArmResult, Measure, SeriesComparison};
 use crate::results::crossing::{Crossing, Place};
@@ -23,15 +22,6 @@ use crate::sample::{CopiedBound, CopiedShare};
 /// A number with its interval, if it has one: `12.30 [12.10, 12.50]`.
 pub(super) fn measure(measure: Measure) -> String {
     number_with_interval(measure.value, measure.interval)
-}
-
-/// How large a difference is, whichever its sign: `712.3 [660.1, 764.0]`.
-pub(super) fn size_of(difference: Measure) -> String {
-    if difference.value < 0.0 {
-        let turned = |(low, high): (f64, f64)| (-high, -low);
-        return measure(Measure { value: -difference.value, interval: difference.interval.map(turned) });
-    }
-    measure(difference)
 }
 
 /// A ratio as a difference: `+2.10 % [+1.80 %, +2.40 %]`.
@@ -56,8 +46,8 @@ pub(super) fn choice(choice: Choice) -> String {
     }
 }
 
-pub(super) fn pairs(threads: usize) -> String {
-    if threads == 1 { "1 pair".to_owned() } else { format!("{threads} pairs") }
+pub(super) fn connections(threads: usize) -> String {
+    if threads == 1 { "1 connection".to_owned() } else { format!("{threads} connections") }
 }
 
 /// Which messages go to whom: what is said of one does not hold of another.
@@ -84,11 +74,12 @@ impl Reception {
     }
 }
 
-/// What pairs do, with which data, and where; receiver and shape where they are not the default:
-/// `request/response, data in cache, paired, receiver matched`.
+/// What connections do and with which data; placement, receiver and shape where they are not the default:
+/// `request/response, data in cache, receiver matched`.
 pub(super) fn situation(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source, shape } = situation;
-    let mut words = vec![workload.in_words().to_owned(), source.in_words().to_owned(), placement.to_string()];
+    let mut words = vec![workload.in_words().to_owned(), source.in_words().to_owned()];
+    words.extend((placement != Placement::Paired).then(|| placement.to_string()));
     // The source has been named, whichever it is.
     words.extend(Reception { receiver, source: Source::default(), shape }.words());
     words.join(", ")
@@ -108,7 +99,7 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
             "received by mapping their pages, where they are whole ones, and by a copy of the rest (receiver mmap)"
         }
         Receiver::Sink => {
-            "received by nobody: the sender alone (receiver sink), whose frames are dropped uncopied and acknowledged all \
+            "received by nobody: the sender alone, whose frames are dropped uncopied and acknowledged all \
              the same"
         }
         Receiver::Matched => {
@@ -116,34 +107,39 @@ pub(super) fn situation_sentence(situation: Situation) -> String {
         }
     };
     let source = match source {
-        Source::Hot => "from a small set that is sent in turn (source hot)",
-        Source::Cold => "from a set that no cache holds (source cold)",
+        Source::Hot => "from a small set that is sent in turn",
+        Source::Cold => "from a set that no cache holds",
     };
     let shape =
         shape_sentence(shape).map_or_else(String::new, |sentence| format!(", of shape {shape} ({sentence})"));
-    format!("Workload {workload}, placement {placement}. Messages {source}{shape}, {receiver}.")
+    let workload = match workload {
+        Workload::Rr => "One request at a time on a connection",
+        Workload::Stream => "Messages back to back",
+    };
+    let placement = match placement {
+        Placement::Paired => "its two ends on one CPU",
+        Placement::Split => "its two ends on different CPUs",
+        Placement::Free => "its two ends wherever the scheduler puts them",
+    };
+    format!("{workload}, {placement}. Messages come {source}{shape}, {receiver}.")
 }
 
-/// A size where a path becomes the faster one, with its interval: `9.1 KiB (95 %: 4.8 to 11.7
-/// KiB)`. None where the ratios pass 1 nowhere inside of what was measured. Of the sender alone,
-/// what a card's driver makes of it follows.
+/// A size where a path becomes the faster one, with its interval: `9.1K (95 %: 4.8K to
+/// 12K)`. None where the ratios pass 1 nowhere inside of what was measured.
 pub(super) fn crossing(crossing: Crossing, (smallest, largest): (usize, usize)) -> Option<String> {
     let Place::At(value) = crossing.value else { return None };
     let interval = match (crossing.low, crossing.high) {
-        (Place::At(low), Place::At(high)) => rough_bytes_range(low, high),
+        (Place::At(low), Place::At(high)) => size_range(low, high),
         (low, high) => {
             let place = |place: Place| match place {
-                Place::Below => format!("below {}", bytes(smallest as f64)),
-                Place::At(at) => rough_bytes(at),
-                Place::Beyond => format!("beyond {}", bytes(largest as f64)),
+                Place::Below => format!("below {}", size(smallest as f64)),
+                Place::At(at) => size(at),
+                Place::Beyond => format!("beyond {}", size(largest as f64)),
             };
             format!("{} to {}", place(low), place(high))
         }
     };
-    let moves = crossing.moves.map_or_else(String::new, |moves| {
-        format!("; past {} at {}", bytes(moves.past_bytes as f64), by_fragment(moves.fragment_ns))
-    });
-    Some(format!("{} (95 %: {interval}{moves})", rough_bytes(value)))
+    Some(format!("{} (95 %: {interval})", size(value)))
 }
 
 /// What a fragment costs, to as many digits as it is known: `83 ns a fragment`.
@@ -152,15 +148,15 @@ pub(super) fn by_fragment(fragment_ns: f64) -> String {
 }
 
 /// From which size on a path is faster than `other`, or that it is so at all sizes that were
-/// measured, or not yet at the largest: `faster than two_copy from 9.1 KiB on (95 %: 4.8 to 11.7
-/// KiB)`.
+/// measured, or not yet at the largest: `faster than two_copy from 9.1K (95 %: 4.8K to
+/// 12K)`.
 pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) -> String {
-    let (smallest, largest) = (bytes(sizes.0 as f64), bytes(sizes.1 as f64));
+    let (smallest, largest) = (size(sizes.0 as f64), size(sizes.1 as f64));
     match (found.value, crossing(found, sizes)) {
         (_, Some(at)) => format!("faster than {other} from {at}"),
         (Place::Beyond, None) => {
             let or = match found.low {
-                Place::At(low) => format!(" (95 %: from {} on)", rough_bytes(low)),
+                Place::At(low) => format!(" (95 %: from {} on)", size(low)),
                 Place::Below => format!(" (95 %: anywhere, also below {smallest})"),
                 Place::Beyond => String::new(),
             };
@@ -168,7 +164,7 @@ pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) ->
         }
         (_, None) => {
             let or = match found.high {
-                Place::At(high) => format!(" (95 %: up to {})", rough_bytes(high)),
+                Place::At(high) => format!(" (95 %: up to {})", size(high)),
                 Place::Beyond => format!(" (95 %: anywhere, also beyond {largest})"),
                 Place::Below => String::new(),
             };
@@ -177,9 +173,9 @@ pub(super) fn break_even(found: Crossing, sizes: (usize, usize), other: &str) ->
     }
 }
 
-/// The pairs of a ladder, with the rest of what its cells have in common.
+/// The connections of a ladder, with the rest of what its cells have in common.
 pub(super) fn ladder(ladder: &Ladder<'_>) -> String {
-    format!("{} ({}{})", pairs(ladder.threads), situation(ladder.situation), added_to(ladder))
+    format!("{} ({}{})", connections(ladder.threads), situation(ladder.situation), added_to(ladder))
 }
 
 /// What was added to the times of a ladder for its fragments, to follow its other words: `, 80 ns a
@@ -265,7 +261,7 @@ fn variant(series: Series) -> String {
     let layout = (layout != Layout::Heap).then(|| layout.to_string());
     let engine = (engine != Engine::Syscall).then(|| engine.to_string());
     let below = (copy_below_bytes != DEFAULT_COPY_BELOW_BYTES)
-        .then(|| format!("copies below {}", bytes(copy_below_bytes as f64)));
+        .then(|| format!("copies below {}", size(copy_below_bytes as f64)));
     [layout, engine, below].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -306,6 +302,11 @@ impl Copied {
                 Self::Shares { least: least.min(share), most: most.max(share), bound: bound.max(its) }
             }
         })
+    }
+
+    /// Whether the kernel is known to have copied most of it, in each case.
+    pub(super) fn is_mostly(self) -> bool {
+        matches!(self, Self::Shares { least, bound: CopiedBound::Exact | CopiedBound::Either, .. } if least > 0.5)
     }
 
     /// Whether it is known that the kernel copied nothing.
@@ -424,7 +425,7 @@ fn path_sentence(path: SendPath) -> Option<&'static str> {
     match path {
         SendPath::TwoCopy | SendPath::OneCopy | SendPath::ZeroCopy => None,
         SendPath::Hybrid => Some(
-            "fields below a threshold (4 KiB where none is named) are copied into one buffer, larger ones are gathered: \
+            "fields below a threshold (4K where none is named) are copied into one buffer, larger ones are gathered: \
              sendmsg",
         ),
         SendPath::HybridZero => Some(
@@ -516,24 +517,19 @@ mod tests {
     #[test]
     fn a_break_even_lies_inside_of_what_was_measured_or_is_said_to_lie_outside() {
         let kib = |kib: f64| Place::At(kib * 1024.0);
-        let said = |low, value, high| {
-            break_even(Crossing { value, low, high, moves: None }, (64, 1 << 20), "two_copy")
-        };
-        assert_eq!(
-            said(kib(4.8), kib(9.1), kib(11.7)),
-            "faster than two_copy from 9.1 KiB (95 %: 4.8 to 11.7 KiB)"
-        );
+        let said = |low, value, high| break_even(Crossing { value, low, high }, (64, 1 << 20), "two_copy");
+        assert_eq!(said(kib(4.8), kib(9.1), kib(11.7)), "faster than two_copy from 9.1K (95 %: 4.8K to 12K)");
         assert_eq!(
             said(Place::Below, kib(9.1), Place::Beyond),
-            "faster than two_copy from 9.1 KiB (95 %: below 64 B to beyond 1 MiB)"
+            "faster than two_copy from 9.1K (95 %: below 64B to beyond 1M)"
         );
         assert_eq!(
             said(Place::Below, Place::Below, kib(1.25)),
-            "faster than two_copy from 64 B on: a break-even would lie below it (95 %: up to 1.2 KiB)"
+            "faster than two_copy from 64B on: a break-even would lie below it (95 %: up to 1.2K)"
         );
         assert_eq!(
             said(Place::Beyond, Place::Beyond, Place::Beyond),
-            "not yet faster than two_copy at 1 MiB: a break-even would lie beyond it"
+            "not yet faster than two_copy at 1M: a break-even would lie beyond it"
         );
     }
 
@@ -543,13 +539,13 @@ mod tests {
             let case = Case { receiver, source, ..Case::default() };
             situation(case.cell().situation())
         };
-        assert_eq!(of(Receiver::Buffer, Source::Hot), "request/response, data in cache, paired");
+        assert_eq!(of(Receiver::Buffer, Source::Hot), "request/response, data in cache");
         assert_eq!(
             of(Receiver::Matched, Source::Cold),
-            "request/response, data from memory, paired, receiver matched"
+            "request/response, data from memory, receiver matched"
         );
         let trace = Case { shape: "3x64|1x24,512".parse().unwrap(), ..Case::default() }.cell().situation();
-        assert_eq!(situation(trace), "request/response, data in cache, paired, shape 3x64|1x24,512");
+        assert_eq!(situation(trace), "request/response, data in cache, shape 3x64|1x24,512");
         let sentence = situation_sentence(trace);
         assert!(sentence.contains("of shape 3x64|1x24,512 (messages of several shapes"), "{sentence}");
         assert_eq!(id("rr/97x64|3x24,512K"), "rr-97x64-3x24-512K");
@@ -566,7 +562,7 @@ mod tests {
         let hybrid = of(SendPath::Hybrid, Layout::Heap);
         assert_eq!(
             (plain(hybrid), plain(hybrid.copying_below(1024))),
-            ("hybrid".to_owned(), "hybrid, copies below 1 KiB".to_owned())
+            ("hybrid".to_owned(), "hybrid, copies below 1K".to_owned())
         );
         let all = Copied::Shares { least: 1.0, most: 1.0, bound: CopiedBound::Exact };
         let zero = series(of(SendPath::HybridZero, Layout::Heap), all);

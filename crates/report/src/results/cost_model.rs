@@ -1,13 +1,9 @@
-//! The cost model: what a message costs whatever its size, and what each KiB adds. And how two
-//! series stand against each other over the sizes of a ladder.
+//! The cost model: what a message costs whatever its size, and what each KiB adds.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::analysis::{CellResult, Measure, SeriesOutcome};
-use super::crossing::{Crossing, Known};
-use super::decision::versus;
-use super::fragment_cost;
+use super::analysis::{CellResult, Measure};
 use super::ladder::{Ladder, message_ns};
 use super::metric::Metric;
 use super::stats::Effect;
@@ -198,37 +194,6 @@ fn middle(mut draws: Vec<f64>) -> Option<(f64, f64)> {
     draws.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| draws.get((draws.len() as f64 * share) as usize).copied();
     Some((at(0.025)?, at(0.975)?))
-}
-
-/// How `series` stands against `baseline` at each size, by throughput; none where there is no
-/// interval.
-#[must_use]
-pub fn standing<'a>(
-    ladder: &Ladder<'a>,
-    series: Series,
-    baseline: Series,
-) -> Vec<(usize, Option<&'a SeriesOutcome>)> {
-    let of = |cell: &&'a CellResult| {
-        let outcome = cell
-            .comparison(Metric::Throughput, series, baseline)
-            .and_then(|found| found.outcome.as_ref().ok());
-        (cell.cell.payload_bytes, outcome)
-    };
-    ladder.cells.iter().map(of).collect()
-}
-
-/// From which size on `series` is faster than `baseline`, by the ratios themselves, with an
-/// interval; none where fewer than two sizes have one.
-#[must_use]
-pub fn crossing(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Option<Crossing> {
-    let known = |cell: &&CellResult| {
-        let (ratio, ..) = versus(cell, Metric::Throughput, series, baseline)?;
-        let other_ns = message_ns(cell.arm(baseline)?)?.value;
-        Some(Known { bytes: cell.cell.payload_bytes as f64, ratio, other_ns })
-    };
-    let points: Vec<Known> = ladder.cells.iter().filter_map(known).collect();
-    let found = Crossing::of(&points)?;
-    Some(Crossing { moves: fragment_cost::moves(&found, ladder, series, baseline), ..found })
 }
 
 #[cfg(test)]

@@ -82,18 +82,6 @@ pub struct Crossing {
     pub low: Place,
     /// The interval's upper end.
     pub high: Place,
-    /// Where a card's driver moves it to; none where nothing is known of that, or where it does not
-    /// move up.
-    pub moves: Option<Moves>,
-}
-
-/// From which cost of a fragment on a crossing lies above a size that was measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Moves {
-    /// The size that it passes first.
-    pub past_bytes: usize,
-    /// What a fragment costs then, in nanoseconds.
-    pub fragment_ns: f64,
 }
 
 impl Crossing {
@@ -119,7 +107,6 @@ impl Crossing {
             value: bytes(last_zero(&curve(|ratio| ratio.value))),
             low: bytes(last_zero(&curve(|ratio| ratio.high))),
             high: bytes(last_zero(&curve(|ratio| ratio.low))),
-            moves: None,
         })
     }
 }
@@ -180,11 +167,11 @@ mod tests {
         assert!(7500.0 < low && low < 8192.0 && value < high && high < 10_500.0, "{low} {high}");
         assert_eq!(
             of([0.1, 0.2, 0.3]),
-            Crossing { value: Place::Below, low: Place::Below, high: Place::Below, moves: None }
+            Crossing { value: Place::Below, low: Place::Below, high: Place::Below }
         );
         assert_eq!(
             of([0.1, 0.2, -0.3]),
-            Crossing { value: Place::Beyond, low: Place::Beyond, high: Place::Beyond, moves: None }
+            Crossing { value: Place::Beyond, low: Place::Beyond, high: Place::Beyond }
         );
         assert_eq!(Crossing::of(&[known(64.0, 0.1, 0.1)]), None);
     }

@@ -10,7 +10,7 @@
 use serde::{Serialize, Serializer};
 
 use super::analysis::{CellResult, SeriesComparison};
-use super::crossing::{Known, STEPS, between, on_the_way};
+use super::crossing::{Crossing, Known, Place, STEPS, between, on_the_way};
 use super::ladder::{Ladder, message_ns};
 use super::metric::Metric;
 use super::stats::Estimate;
@@ -164,6 +164,20 @@ impl Decision {
         }
     }
 
+    /// Where the list passes from one choice to another for good, if it does: what is said of the two alone says
+    /// the same.
+    pub(crate) fn border(&self, from: Choice, to: Choice) -> Option<Crossing> {
+        let is_it = |pair: &&[Range]| (pair[0].best(), pair[1].best()) == (Some(from), Some(to));
+        let at = self.ranges.windows(2).rposition(|pair| is_it(&pair))? + 1;
+        if self.ranges[at..].iter().any(|range| range.best() == Some(from)) {
+            return None;
+        }
+        let Range { from_bytes, begins_within_bytes, .. } = &self.ranges[at];
+        let (low, high) = begins_within_bytes.unwrap_or((*from_bytes, *from_bytes));
+        let [value, low, high] = [*from_bytes, low, high].map(Place::At);
+        Some(Crossing { value, low, high })
+    }
+
     /// What it says of a size that was measured.
     #[must_use]
     pub fn at(&self, payload_bytes: usize) -> Option<&Range> {
@@ -201,6 +215,25 @@ pub fn standing_in(cell: &CellResult, metric: Metric) -> Option<Standing> {
     let mut standing = Stretch::between(&knot, &knot).standing(knot.bytes());
     knot.add_gains(&mut standing);
     Some(standing)
+}
+
+/// How one choice stands against another in a cell.
+pub(crate) fn ratio_in(cell: &CellResult, metric: Metric, one: Choice, other: Choice) -> Option<Estimate> {
+    Knot::of(cell, metric)?.ratio(one, other)
+}
+
+/// By how much a choice is ahead of the better of the plain paths that copy; behind, where the
+/// ratio is below 1.
+pub(crate) fn over_copying(cell: &CellResult, choice: Choice) -> Option<Gain> {
+    Knot::of(cell, Metric::Throughput)?.least_gain(choice, Choice::copies)
+}
+
+/// From which size on one choice is faster than another, with an interval; none where fewer than two
+/// sizes have both.
+pub(crate) fn crossing(ladder: &Ladder<'_>, one: Choice, other: Choice) -> Option<Crossing> {
+    let knots = ladder.cells.iter().filter_map(|&cell| Knot::of(cell, Metric::Throughput));
+    let points: Vec<Known> = knots.filter_map(|knot| knot.known(one, other)).collect();
+    Crossing::of(&points)
 }
 
 /// A size that was measured, with the series that stands for each choice there.
@@ -241,6 +274,11 @@ impl<'a> Knot<'a> {
         versus(self.cell, self.metric, self.series(one)?, self.series(other)?).map(|(ratio, ..)| ratio)
     }
 
+    /// What an interpolation starts from.
+    fn known(&self, one: Choice, other: Choice) -> Option<Known> {
+        Some(Known { bytes: self.bytes(), ratio: self.ratio(one, other)?, other_ns: self.ns(other)? })
+    }
+
     /// The time of a message, in nanoseconds.
     fn ns(&self, choice: Choice) -> Option<f64> {
         Some(message_ns(self.cell.arm(self.series(choice)?)?)?.value)
@@ -279,11 +317,10 @@ impl<'k, 'a> Stretch<'k, 'a> {
 
     /// How one choice stands against another at a size.
     fn ratio(&self, bytes: f64, one: Choice, other: Choice) -> Option<Estimate> {
-        let known = |knot: &Knot<'_>| {
-            let other_ns = if self.left.bytes() < self.right.bytes() { knot.ns(other)? } else { 1.0 };
-            Some(Known { bytes: knot.bytes(), ratio: knot.ratio(one, other)?, other_ns })
-        };
-        Some(between([known(self.left)?, known(self.right)?], bytes))
+        if self.left.bytes() >= self.right.bytes() {
+            return self.left.ratio(one, other);
+        }
+        Some(between([self.left.known(one, other)?, self.right.known(one, other)?], bytes))
     }
 
     /// The choices by their number, the fastest first.
@@ -488,79 +525,10 @@ fn begins(knots: &[Knot<'_>], (low, high): (f64, f64), next: &Standing) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::analysis::{ArmResult, Counted, Measure, SeriesOutcome};
-    use super::super::cost_model::crossing;
-    use super::super::crossing::Place;
-    use super::super::record::Arm;
-    use super::super::stats::Effect;
+    use super::super::tests::{ALL, ON_PAGES, ONE_COPY, SPLICE, TWO_COPY, ZERO_COPY, cell, sweeps};
     use super::*;
-    use crate::case::{Case, Cell, Layout, Receiver};
+    use crate::case::{Cell, Receiver};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    const TWO_COPY: Series = Series::new(SendPath::TwoCopy, Layout::Heap);
-    const ONE_COPY: Series = Series::new(SendPath::OneCopy, Layout::Heap);
-    const ZERO_COPY: Series = Series::new(SendPath::ZeroCopy, Layout::Heap);
-    const ON_PAGES: Series = Series::new(SendPath::ZeroCopy, Layout::Page);
-    const SPLICE: Series = Series::new(SendPath::Splice, Layout::Heap);
-    const BY_RING: Series = Series::new(SendPath::OneCopy, Layout::Heap).by(Engine::Uring);
-    const ALL: [Series; 6] = [TWO_COPY, ONE_COPY, ZERO_COPY, ON_PAGES, SPLICE, BY_RING];
-
-    fn arm(case: Case, ns: f64) -> ArmResult {
-        let gbps = (case.payload_bytes * 8 * case.threads) as f64 / ns;
-        ArmResult {
-            arm: Arm { case, control: false },
-            error: None,
-            instances: 12,
-            bursts: 120,
-            messages: 12_000,
-            elapsed_ns: 480_000_000,
-            drain_ns_per_burst: None,
-            throughput_gbps: Some(Measure { value: gbps, interval: None }),
-            throughput_log: None,
-            rtt_mean_ns: None,
-            rtt_quantiles_ns: [0.5, 0.9, 0.99, 0.999].map(|share| (share, None)),
-            rtt_max_ns: None,
-            cpu_ns_per_message: [None, None],
-            cpu_ns_per_byte: None,
-            counted: Counted::default(),
-            retransmitted_segments: None,
-            copies: Default::default(),
-            copied_messages: 0,
-            fragments_per_message: None,
-            zero_copy: None,
-            seen: None,
-        }
-    }
-
-    /// A cell in which messages take so long by each series, and ratios are known to so much.
-    fn cell(payload_bytes: usize, times: &[(Series, f64)], half: f64) -> CellResult {
-        let plain = Case { receiver: Receiver::Sink, payload_bytes, ..Case::default() }.cell();
-        let compare = |&(series, ns): &(Series, f64), &(baseline, other_ns): &(Series, f64)| {
-            let log_mean = f64::ln(other_ns / ns);
-            let ratio = Estimate {
-                value: log_mean.exp(),
-                low: (log_mean - half).exp(),
-                high: (log_mean + half).exp(),
-            };
-            let effect =
-                Effect { log_mean, standard_error: half / 2.2, instances: 12, degrees_of_freedom: 11.0 };
-            let verdict = Verdict::of(ratio, Metric::Throughput.margin());
-            let outcome = Ok(SeriesOutcome { effect, ratio, verdict, other_state: None });
-            SeriesComparison { metric: Metric::Throughput, cell: plain, series, baseline, outcome }
-        };
-        let pairs = times
-            .iter()
-            .enumerate()
-            .flat_map(|(index, one)| times[..index].iter().map(move |other| (one, other)));
-        CellResult {
-            cell: plain,
-            fragment_ns: 0.0,
-            arms: times.iter().map(|&(series, ns)| arm(plain.case(series), ns)).collect(),
-            comparisons: pairs.map(|(one, other)| compare(one, other)).collect(),
-            controls: BTreeMap::new(),
-        }
-    }
 
     fn ladder(cells: &[CellResult]) -> Ladder<'_> {
         let Cell { threads, .. } = cells[0].cell;
@@ -628,38 +596,12 @@ mod tests {
         assert!(matches!(of(0.005), Standing::Close { share: 0.02, .. }));
     }
 
-    fn sweeps() -> impl Strategy<Value = (Vec<CellResult>, usize)> {
-        let size = prop::collection::btree_set(6u32..21, 3..=9);
-        (2usize..=6, size, 0.002..0.15f64, any::<u64>()).prop_map(|(count, sizes, half, seed)| {
-            use rand::{RngExt, SeedableRng};
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-            let costs: Vec<(f64, f64)> =
-                (0..count).map(|_| (rng.random_range(2000.0..3500.0), rng.random_range(0.05..0.3))).collect();
-            let cells = sizes.into_iter().map(|power| {
-                let bytes = 1usize << power;
-                let mut times: Vec<(Series, f64)> = Vec::new();
-                for (series, (fixed, by_byte)) in ALL.into_iter().zip(&costs) {
-                    let noise = 1.0 + half * rng.random_range(-1.0..1.0);
-                    // Some cells are missing.
-                    if rng.random_range(0.0..1.0) > 0.1 {
-                        times.push((series, (fixed + by_byte * bytes as f64) * noise));
-                    }
-                }
-                if times.is_empty() {
-                    times.push((TWO_COPY, 1000.0));
-                }
-                cell(bytes, &times, half)
-            });
-            (cells.collect(), count)
-        })
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         /// No part of the list contradicts a verdict, a crossing, or another part.
         #[test]
-        fn the_list_contradicts_nothing((cells, _) in sweeps()) {
+        fn the_list_contradicts_nothing(cells in sweeps(Receiver::Sink)) {
             let ladder = ladder(&cells);
             let decision = Decision::of(&ladder);
             let Decision { sizes, ranges, .. } = &decision;
@@ -729,7 +671,8 @@ mod tests {
             // By the crossings: past one's upper end its baseline is the best nowhere.
             for (series, baseline) in [(ONE_COPY, TWO_COPY), (SPLICE, TWO_COPY), (SPLICE, ONE_COPY)] {
                 let is_everywhere = cells.iter().all(|cell| cell.arm(series).is_some() && cell.arm(baseline).is_some());
-                let Some(found) = crossing(&ladder, series, baseline).filter(|_| is_everywhere) else { continue };
+                let found = crossing(&ladder, Choice::of(series), Choice::of(baseline));
+                let Some(found) = found.filter(|_| is_everywhere) else { continue };
                 let Place::At(high) = found.high else { continue };
                 for range in ranges.iter().filter(|range| range.from_bytes > high * 1.2) {
                     prop_assert!(best(range) != Some(baseline), "{found:?} {decision:?}");

@@ -5,7 +5,6 @@
 //! comparisons change with it: a ratio, and each end of its interval, is a ratio of two such sums.
 
 use super::analysis::{Analysis, CellResult, SeriesOutcome};
-use super::crossing::{Crossing, Moves, Place};
 use super::ladder::{Ladder, message_ns};
 pub use super::manifest::fragments_of;
 use super::metric::Metric;
@@ -112,26 +111,6 @@ pub fn bearable(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Vec<(u
         Some((cell.cell.payload_bytes, Estimate { value, low, high }))
     };
     ladder.cells.iter().filter_map(of_cell).collect()
-}
-
-/// Past which size the crossing `found` moves first, and from which cost of a fragment on; none
-/// where no cost moves it up.
-pub(super) fn moves(
-    found: &Crossing,
-    ladder: &Ladder<'_>,
-    series: Series,
-    baseline: Series,
-) -> Option<Moves> {
-    let from = match found.value {
-        Place::Below => 0.0,
-        Place::At(bytes) => bytes,
-        Place::Beyond => return None,
-    };
-    bearable(ladder, series, baseline)
-        .into_iter()
-        .filter(|(bytes, cost)| *bytes as f64 >= from && cost.value.is_finite())
-        .map(|(past_bytes, cost)| Moves { past_bytes, fragment_ns: cost.value })
-        .min_by(|one, other| one.fragment_ns.total_cmp(&other.fragment_ns))
 }
 
 #[cfg(test)]

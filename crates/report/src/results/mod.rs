@@ -35,4 +35,6 @@ pub mod stats;
 pub mod store;
 pub mod summary;
 pub mod tail;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod verdict;

@@ -1,6 +1,6 @@
 //! Axes: their range, their ticks, and how values are written beside them.
 
-use crate::format::{bytes, significant};
+use crate::format::{significant, size};
 use crate::report::page::{Kind, Scale};
 
 /// An axis, and where it lies.
@@ -135,7 +135,7 @@ fn enough_ticks(measured: &[f64], kind: Kind) -> Vec<f64> {
 
 pub(super) fn tick_label(value: f64, kind: Kind) -> String {
     match kind {
-        Kind::Bytes => bytes(value),
+        Kind::Bytes => size(value),
         Kind::Ratio => significant(value, 3) + "×",
         Kind::Count | Kind::Number => {
             let (scaled, suffix) = match value.abs() {
@@ -166,13 +166,10 @@ mod tests {
     #[test]
     fn sizes_are_ticked_where_they_were_measured() {
         let sizes = [64.0, 1024.0, 65536.0, 1_048_576.0, 6_291_456.0];
-        assert_eq!(labels(&sizes, true, Kind::Bytes, 800.0), ["64 B", "1 KiB", "64 KiB", "1 MiB", "6 MiB"]);
+        assert_eq!(labels(&sizes, true, Kind::Bytes, 800.0), ["64B", "1K", "64K", "1M", "6M"]);
         assert_eq!(labels(&[1.0, 4.0, 12.0], false, Kind::Count, 300.0), ["1", "4", "12"]);
         assert_eq!(labels(&[1.0, 4.0], false, Kind::Count, 300.0), ["1", "2", "3", "4"], "two are too few");
-        assert_eq!(
-            labels(&[64.0, 8192.0], true, Kind::Bytes, 800.0),
-            ["64 B", "256 B", "1 KiB", "4 KiB", "8 KiB"]
-        );
+        assert_eq!(labels(&[64.0, 8192.0], true, Kind::Bytes, 800.0), ["64B", "256B", "1K", "4K", "8K"]);
     }
 
     #[test]
