@@ -1,8 +1,8 @@
 //! A page with everything in it that a report may have to show: for unit tests and for the browser.
 
 use sendpath::report::page::{
-    Claim, Column, DecisionMap, Entry, Figure, Kind, Line, Page, Point, Question, Scale, Section, Span,
-    Square, Strip, Table, TableRow, Trust,
+    Claim, Column, DecisionMap, Entry, Facets, Figure, Kind, Line, Page, Point, Question, Scale, Section,
+    Span, Square, Strip, Table, TableRow, Trust,
 };
 
 /// What a careless host name or path could bring in.
@@ -38,6 +38,15 @@ fn percent(bytes: f64) -> f64 {
 }
 
 /// Every kind of part, with a crossing whose place is not sure.
+fn facets(receiver: &str) -> Facets {
+    Facets {
+        receiver: receiver.to_owned(),
+        connections: "4".to_owned(),
+        data: HOSTILE.to_owned(),
+        metric: "throughput".to_owned(),
+    }
+}
+
 fn strip(label: &str) -> Strip {
     let span = |from: f64, to: f64, kind: &str, style: Option<usize>, text: &str, begins: &str| Span {
         from: percent(from),
@@ -49,6 +58,7 @@ fn strip(label: &str) -> Strip {
         tip: format!("{text}, {from} to {to} bytes {HOSTILE}"),
     };
     Strip {
+        facets: facets(label),
         label: label.to_owned(),
         note: "MSG_ZEROCOPY is copied here".to_owned(),
         text: "pack+send to 4K, then MSG_ZEROCOPY".to_owned(),
@@ -78,6 +88,7 @@ fn throughput() -> Figure {
     let mut lines: Vec<_> = (0..3).map(|path| line(PATHS[path], path, false, all(path, 1.0))).collect();
     lines.push(line("zero_copy, page", 2, true, all(2, 0.8)));
     Figure {
+        facets: facets("to a receiver"),
         id: "fig1-throughput".to_owned(),
         title: "Throughput by message size, 1 pair, rr, heap".to_owned(),
         caption: "Higher is better. Bands are 95 % intervals over instances; both axes are logarithmic."
@@ -102,6 +113,7 @@ fn tail() -> Figure {
         lines.push(line(&format!("{name}, rr, fields on pages"), path, true, points(path, 1.4)));
     }
     Figure {
+        facets: facets("to a receiver"),
         id: "fig2-tail".to_owned(),
         title: "99th percentile of the round trip by number of pairs, 64 KiB".to_owned(),
         caption: "Lower is better. All pairs share two CPUs, so that waiting grows with their number."
@@ -121,6 +133,7 @@ fn ratio() -> Figure {
     let mut hostile: Vec<_> = points.map(|(i, (&x, y))| point(x, y, Some(0.008), i)).collect();
     hostile.push(point(4_194_304.0, 0.0, None, 8));
     Figure {
+        facets: facets("to a receiver"),
         id: "fig3-ratio".to_owned(),
         title: format!("Throughput against two_copy {HOSTILE}"),
         caption: "Above 1, the path is faster than two_copy.".to_owned(),
@@ -143,6 +156,7 @@ fn cost() -> Figure {
         SIZES.iter().enumerate().map(|(i, &x)| point(x, cycles(path, x), Some(0.03), path * 8 + i)).collect()
     };
     Figure {
+        facets: facets("to a receiver"),
         id: "fig4-cost".to_owned(),
         title: "Cycles per byte by message size, both sides together".to_owned(),
         caption: "Lower is better.".to_owned(),
@@ -157,6 +171,7 @@ fn nothing() -> Figure {
     let reason = "the kernel does not count last-level cache misses in this virtual machine: \
                   perf_event_open(2) says ENOENT; run the sweep on the host, with kernel.perf_event_paranoid at 1";
     Figure {
+        facets: facets("to a receiver"),
         id: "fig5-misses".to_owned(),
         title: "Last-level cache misses per KiB".to_owned(),
         caption: "Lower is better.".to_owned(),
@@ -194,6 +209,7 @@ fn map(title: &str) -> DecisionMap {
     };
     let columns = ["64 B", "256 B", "1 KiB", "4 KiB", "16 KiB", "64 KiB", "256 KiB", "1 MiB"];
     DecisionMap {
+        facets: facets("to a receiver"),
         title: title.to_owned(),
         columns: columns.map(str::to_owned).to_vec(),
         rows: ["1 pair", "4 pairs", "12 pairs"]

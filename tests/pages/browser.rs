@@ -157,6 +157,43 @@ function run(view) {
     page.strips.flatMap(strip => strip.spans.map(span => span.text)), "strips");
   doc.querySelectorAll("details").forEach(details => { details.open = true; });
 
+  // The filter, the legend, and files of a figure.
+  const filters = [...doc.querySelectorAll(".filter select")];
+  const parts = [...doc.querySelectorAll("[data-metric]")];
+  const facets = ["receiver", "connections", "data", "metric"];
+  const choices = facets.filter(facet => new Set(parts.map(part => part.dataset[facet]).filter(Boolean)).size > 1);
+  same(filters.map(select => select.name), choices, "filters");
+  check(view.location.hash.length < 2, `an address from the start: ${view.location.hash}`);
+  for (const select of filters) {
+    const value = select.options[1].value;
+    select.value = value;
+    select.dispatchEvent(new view.Event("change"));
+    const other = part => part.dataset[select.name] && part.dataset[select.name] !== value;
+    check(parts.some(visible) && parts.filter(visible).every(part => !other(part)), `${select.name}: others are shown`);
+    check(parts.filter(part => !other(part) && part.matches("figure")).every(visible), `${select.name}: its own are not shown`);
+    same(new URLSearchParams(view.location.hash.slice(1)).get(select.name), value, "the address");
+    select.value = "";
+    select.dispatchEvent(new view.Event("change"));
+    check(parts.every(visible), `${select.name}: not all are shown again`);
+  }
+  const entry = doc.querySelector("figure [data-series]");
+  const alike = [...doc.querySelectorAll("[data-series]")].filter(line => line.dataset.series === entry.dataset.series);
+  for (const off of [true, false]) {
+    entry.querySelector("text").dispatchEvent(new view.MouseEvent("click", { bubbles: true }));
+    check(alike.every(line => line.classList.contains("off") === off), "the legend takes no line away");
+    same(view.getComputedStyle(entry.querySelector(".hit")).visibility, off ? "hidden" : "visible", "a point");
+  }
+  const saved = [];
+  view.HTMLAnchorElement.prototype.click = function () { saved.push(this); };
+  for (const figure of doc.querySelectorAll("figure:has(.save)")) {
+    saved.length = 0;
+    figure.querySelectorAll(".save button").forEach(button => { if (button.textContent !== "PNG") button.click(); });
+    same(saved.map(link => link.download), [figure.id + ".svg", figure.id + ".csv"], "files");
+    check(saved.every(link => link.href.startsWith("blob:")), "a file without contents");
+  }
+  same(doc.querySelectorAll(".save").length, page.figures.filter(figure => figure.lines.some(line => line.points.length)).length,
+    "figures that can be saved");
+
   const shown = (figure, point) => (!figure.x.log || point.x > 0) && (!figure.y.log || point.y > 0);
   for (const figure of page.figures) {
     const element = doc.getElementById(figure.id);
@@ -175,8 +212,7 @@ function run(view) {
     for (const group of got) {
       const line = figure.lines.find(line => line.label === group.dataset.series);
       const hit = group.querySelector(".hit");
-      const { text, row } = line.points.filter(point => shown(figure, point))[0];
-      same(hit.dataset.row, row, `${figure.id}: row`);
+      const { text } = line.points.filter(point => shown(figure, point))[0];
       for (const use of [
         () => hit.focus(),
         () => hit.dispatchEvent(new view.PointerEvent("pointerover", { bubbles: true })),

@@ -670,7 +670,9 @@ fn other_ways() -> Result<(), Failed> {
     looks.dedup();
     assert_eq!(looks.len(), series.len(), "{looks:?}");
     let labels: Vec<&str> = drawn.lines.iter().map(|line| line.label.as_str()).collect();
-    for label in ["zero_copy, page, uring_fixed (", "splice, page", "file", "hybrid, copies below 1K"] {
+    for label in
+        ["MSG_ZEROCOPY, page, uring_fixed (", "vmsplice, page", "sendfile", "hybrid, copies below 1K"]
+    {
         assert!(labels.iter().any(|found| found.starts_with(label)), "{label}: {labels:?}");
     }
     assert!(drawn.caption.contains("of shape header (two fields: a header of 24 bytes, and the rest)"));

@@ -1,13 +1,13 @@
 //! The figures, as data: which arms stand in which, and why some do not.
 
-use super::page::{Figure, Kind, Line, Point, Scale, StudyFigure};
+use super::page::{Facets, Figure, Kind, Line, Point, Scale, StudyFigure};
 use super::words::{self, Copied, Ways};
-use crate::case::{Case, Cell, Engine, Placement, Receiver, Series, Workload};
+use crate::case::{Case, Cell, Placement, Receiver, Series, Workload};
 use crate::event::Event;
 use crate::format::{list, size};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure};
-use crate::results::decision::{Choice, versus};
+use crate::results::decision::versus;
 use crate::results::digest::Digest;
 use crate::results::ladder::Ladder;
 use crate::results::manifest::{Manifest, Plan};
@@ -191,8 +191,13 @@ pub(super) fn by_size(
     (ladder, ways): (&Ladder<'_>, &Ways),
     lines: Vec<Line>,
 ) -> Figure {
+    let metric = match id.get(..4) {
+        Some("fig1" | "fig6") => "throughput",
+        _ => "CPU",
+    };
     Figure {
         id: figure_id(id, ladder),
+        facets: words::facets(ladder.situation, Some(ladder.threads), metric),
         title: format!(
             "{title}, {}{}",
             words::connections(ladder.threads),
@@ -223,8 +228,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
                 row: words::comparison_row(comparison),
             })
         });
-        let line = series_line(series, Copied::of(ladder.arms(series)), all, points.collect());
-        Line { label: in_calls(series, &line.label), ..line }
+        series_line(series, Copied::of(ladder.arms(series)), all, points.collect())
     };
     let there: Vec<_> = others
         .iter()
@@ -238,7 +242,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         });
     let missing = missing.collect();
     let id = format!("fig1-against-{}", words::id(&baseline.to_string()));
-    let baseline = in_calls(baseline, &words::series(baseline, Copied::of(ladder.arms(baseline))));
+    let baseline = words::in_calls(baseline, Copied::of(ladder.arms(baseline)));
     let caption = format!(
         "Ratios are taken within a round, which removes the machine's drift. Intervals are those that the verdicts \
          are read off: as wide as the number of comparisons takes. Above 1× is faster than {baseline}. Path two_copy is pack+send, one_copy \
@@ -250,12 +254,6 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         missing,
         ..by_size((&id, &title), &caption, (ladder, ways), lines)
     })
-}
-
-/// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
-fn in_calls(series: Series, name: &str) -> String {
-    let plain = Choice { path: series.path, engine: Engine::Syscall };
-    name.replacen(&series.path.to_string(), &words::choice(plain), 1)
 }
 
 /// Round trips by number of connections: the mean and the 99th percentile.
@@ -298,6 +296,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
         Figure {
             id: id.to_owned(),
+            facets: words::facets(situation, None, "round trips"),
             title: format!(
                 "{title} by number of connections, {} messages{}",
                 size(payload_bytes as f64),
@@ -396,6 +395,7 @@ pub(super) fn over_sweeps(
     };
     Figure {
         id: String::new(),
+        facets: Facets::default(),
         title: format!(
             "Throughput of {} messages, {} ({})",
             size(cell.payload_bytes as f64),
@@ -412,6 +412,6 @@ pub(super) fn over_sweeps(
 
 /// A series' line, with its name and its look.
 fn series_line(series: Series, copied: Copied, among: &[Series], points: Vec<Point>) -> Line {
-    let label = words::series(series, copied);
+    let label = words::in_calls(series, copied);
     Line { label, style: words::style(series, among), dashed: words::is_dashed(series), points }
 }

@@ -106,7 +106,7 @@ fn claim(ladder: &Ladder<'_>) -> Option<Claim> {
     let text = format!(
         "With {}, {} stays ahead of the paths that copy up to {}.",
         words::ladder(ladder),
-        words::series(series, Copied::of(ladder.arms(series))),
+        words::in_calls(series, Copied::of(ladder.arms(series))),
         list(&stays)
     );
     let row = |&(size, _, baseline): &Bearable| row(ladder, size, series, baseline);
@@ -150,7 +150,7 @@ fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
         }
     };
     let lines: Vec<Line> = COPYING.iter().map(line).filter(|line| line.points.len() > 1).collect();
-    let name = words::series(series, Copied::of(ladder.arms(series)));
+    let name = words::in_calls(series, Copied::of(ladder.arms(series)));
     let caption = format!(
         "The sink has no driver. A card's takes some time for each fragment, and {name} has more of them. Find yours on the \
          vertical axis (docs/book/src/sink.md says how to measure it): {name} is faster at the sizes where the line lies \

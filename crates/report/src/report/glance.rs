@@ -39,11 +39,7 @@ pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<Decided<'a>> {
 /// The situation in as few words as tell it from the others.
 fn label(ladder: &Ladder<'_>, decision: &Decision) -> String {
     let situation = decision.situation;
-    let mut words = vec![match situation.receiver {
-        Receiver::Sink => "sender alone".to_owned(),
-        Receiver::Buffer => "to a receiver".to_owned(),
-        other => format!("to receiver {other}"),
-    }];
+    let mut words = vec![words::receiver_label(situation.receiver)];
     let mut also = |is_there: bool, word: String| {
         if is_there {
             words.push(word);
@@ -231,6 +227,7 @@ pub(super) fn strips(decided: &[Decided<'_>], series: &[Series]) -> (Vec<Strip>,
         let within = decision.ranges.iter().filter_map(|range| range.begins_within_bytes);
         Strip {
             label: label(ladder, decision),
+            facets: words::facets(decision.situation, Some(decision.threads), "throughput"),
             // One size alone is too narrow to bear its name.
             note: if decision.sizes.len() == 1 { phrase(decision) } else { note(ladder).unwrap_or_default() },
             text: phrase(decision),

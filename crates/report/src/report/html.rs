@@ -114,7 +114,12 @@ impl Data {
 fn cell(scale: &Scale, number: Option<f64>) -> Entry {
     let entry = |number| match scale.kind {
         Kind::Bytes => value(format::size(number), number),
-        Kind::Number | Kind::Count | Kind::Ratio => value(format::significant(number, 5), number),
+        Kind::Number | Kind::Count | Kind::Ratio => {
+            let text = format::significant(number, 5);
+            // No more digits than are shown.
+            let shown = text.parse().unwrap_or(number);
+            value(text, shown)
+        }
     };
     found(number.map(entry), "no interval")
 }

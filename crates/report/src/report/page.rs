@@ -55,11 +55,26 @@ pub struct Page {
     pub limits: Vec<String>,
 }
 
+/// What a part of the page is about, to filter by; empty where it is about all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facets {
+    /// Who receives: `sender alone`, `to a receiver`.
+    pub receiver: String,
+    /// Number of connections.
+    pub connections: String,
+    /// Whether the data are in cache.
+    pub data: String,
+    /// What is measured: `throughput`, `round trips` or `CPU`.
+    pub metric: String,
+}
+
 /// Which way is the fastest from which size to which, in one situation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Strip {
     /// The situation: `sender alone`.
     pub label: String,
+    /// The same to filter by.
+    pub facets: Facets,
     /// What else is to be known of it; may be empty.
     pub note: String,
     /// The strip in words.
@@ -187,6 +202,8 @@ pub struct Entry {
 pub struct Figure {
     /// Names its files: `fig1-throughput`.
     pub id: String,
+    /// What to filter it by.
+    pub facets: Facets,
     /// What it shows, and of which cases.
     pub title: String,
     /// How to read it, in a sentence or two.
@@ -259,6 +276,8 @@ pub struct Point {
 pub struct DecisionMap {
     /// The metric.
     pub title: String,
+    /// What to filter it by.
+    pub facets: Facets,
     /// Heads of the columns: payload sizes.
     pub columns: Vec<String>,
     /// Heads of the rows (numbers of pairs), with their squares, as many as there are columns.

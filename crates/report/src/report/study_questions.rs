@@ -208,7 +208,7 @@ impl Facts<'_> {
             let arm = cell.arm(series)?;
             let text = format!(
                 "{} {}",
-                words::series(series, Copied::of(std::iter::once(arm))),
+                words::in_calls(series, Copied::of(std::iter::once(arm))),
                 words::measure(arm.cpu_ns_per_byte?)
             );
             Some((true, text, vec![case_row(arm.arm)]))
@@ -245,14 +245,14 @@ impl Facts<'_> {
             let written = changes.map(|(unit, change)| {
                 format!("{unit} {}", change.map_or_else(|| "at fewer than 3 sizes".to_owned(), words::gain))
             });
-            let name = words::series(series, Copied::of(ladder.arms(series)));
+            let name = words::in_calls(series, Copied::of(ladder.arms(series)));
             let rows = ladder.arms(series).chain(ladder.arms(TWO_COPY)).map(|arm| case_row(arm.arm));
             (!falls.is_empty(), format!("{name}: {}: {most}", list(&written)), rows.collect())
         };
         let others = self.studied().filter(|series| series.path != SendPath::TwoCopy);
         together(others.map(part).collect(), |changes| {
             let ladder = words::ladder(ladder);
-            format!("The server's misses per message against two_copy, over the sizes, {ladder}: {changes}.")
+            format!("The server's misses per message against pack+send, over the sizes, {ladder}: {changes}.")
         })
     }
 
@@ -278,7 +278,7 @@ impl Facts<'_> {
                 (Some(_), Some(_)) => (false, "the intervals overlap"),
                 _ => (false, "without intervals that may be no difference"),
             };
-            let name = words::series(series, Copied::of(arms.into_iter()));
+            let name = words::in_calls(series, Copied::of(arms.into_iter()));
             let text = format!("{name} {} and {}: {said}", words::measure(before), words::measure(after));
             Some((answers, text, arms.map(|arm| case_row(arm.arm)).into()))
         };
@@ -332,7 +332,7 @@ impl Facts<'_> {
         let text = format!(
             "{}, {} with {} ({}): the 99th percentile of round trips is {} times the median. No other case has so large \
              a ratio.",
-            words::series(case.series(), Copied::of(std::iter::once(arm))),
+            words::in_calls(case.series(), Copied::of(std::iter::once(arm))),
             size(case.payload_bytes as f64),
             connections(case.threads),
             words::situation(case.cell().situation()),

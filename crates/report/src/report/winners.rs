@@ -62,6 +62,15 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
                 };
                 format!("By {} ({}{way})", metric.name(), words::situation(situation))
             },
+            facets: words::facets(
+                situation,
+                None,
+                match metric {
+                    Metric::Throughput => "throughput",
+                    Metric::P50 | Metric::P99 => "round trips",
+                    Metric::CpuPerByte => "CPU",
+                },
+            ),
             columns: sizes.iter().map(|&bytes| size(bytes as f64)).collect(),
             rows: rows.collect(),
         }

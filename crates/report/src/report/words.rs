@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::page::Facets;
 use super::plots::PALETTE;
 use crate::case::{
     Cell, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, Placement, Receiver, SendPath, Series, Shape, Situation,
@@ -46,6 +47,12 @@ pub(super) fn choice(choice: Choice) -> String {
     }
 }
 
+/// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
+pub(super) fn in_calls(of: Series, copied: Copied) -> String {
+    let plain = Choice { path: of.path, engine: Engine::Syscall };
+    series(of, copied).replacen(&of.path.to_string(), &choice(plain), 1)
+}
+
 pub(super) fn connections(threads: usize) -> String {
     if threads == 1 { "1 connection".to_owned() } else { format!("{threads} connections") }
 }
@@ -83,6 +90,25 @@ pub(super) fn situation(situation: Situation) -> String {
     // The source has been named, whichever it is.
     words.extend(Reception { receiver, source: Source::default(), shape }.words());
     words.join(", ")
+}
+
+/// A situation to filter by: of one number of connections, or of all.
+pub(super) fn facets(situation: Situation, threads: Option<usize>, metric: &str) -> Facets {
+    Facets {
+        receiver: receiver_label(situation.receiver),
+        connections: threads.map_or_else(String::new, |threads| threads.to_string()),
+        data: situation.source.in_words().to_owned(),
+        metric: metric.to_owned(),
+    }
+}
+
+/// Who receives, in a few words.
+pub(super) fn receiver_label(receiver: Receiver) -> String {
+    match receiver {
+        Receiver::Sink => "sender alone".to_owned(),
+        Receiver::Buffer => "to a receiver".to_owned(),
+        other => format!("to receiver {other}"),
+    }
 }
 
 /// The same as a sentence for a caption, with receiver, source and shape explained.

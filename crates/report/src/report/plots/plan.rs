@@ -296,9 +296,9 @@ impl<'a> Drawing<'a> {
         let circle = |(number, point): (usize, &Point)| {
             let ((cx, cy), radius) = (at(&(x.at(point.x) + aside, y.at(point.y))), to_unit(self.hit_px));
             let tab = if (index, number) == (0, 0) { 0 } else { -1 };
-            let (row, label, text) = (escape(&point.row), escape(&line.label), escape(&point.text));
+            let (label, text) = (escape(&line.label), escape(&point.text));
             format!(
-                "<circle class=\"hit\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\" role=\"img\" tabindex=\"{tab}\" data-row=\"{row}\">\
+                "<circle class=\"hit\" cx=\"{cx}\" cy=\"{cy}\" r=\"{radius}\" role=\"img\" tabindex=\"{tab}\">\
                  <title>{label}: {text}</title></circle>\n"
             )
         };
