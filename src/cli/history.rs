@@ -53,7 +53,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let page = history(&sweeps, options.by);
     store::replace(&options.out, render(&page, true)?.as_bytes())?;
-    print(&format!("{}\n{}\n", page.headline, options.out.display()))?;
+    // Where two are compared, the largest change is the first claim.
+    let largest = page.verdict.first().filter(|_| !page.dots.is_empty());
+    let largest = largest.map_or_else(String::new, |claim| format!("{}\n", claim.text));
+    print(&format!("{}\n{largest}{}\n", page.headline, options.out.display()))?;
     Ok(DONE)
 }
 

@@ -889,7 +889,7 @@ fn history() -> Result<(), Failed> {
         stderr(&output)
     );
     let page = fs::read_to_string(&out)?;
-    assert!(page.contains("2 sweeps of 1 machines: no step"), "{}", &page[..2000]);
+    assert!(page.contains("2 sweeps of one machine: no step"), "{}", &page[..2000]);
     refused(&sendpath().arg("history").arg(folder.path()).output()?, 2, "no sweep to show");
     Ok(())
 }

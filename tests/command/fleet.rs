@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         whoever_runs_it("a_summary_is_believed_where_it_is_of_these_samples", summaries),
         whoever_runs_it("a_copied_share_of_an_older_summary_is_a_bound", copied_shares),
         whoever_runs_it("the_page_has_a_line_for_each_machine", page),
+        whoever_runs_it("two_kernels_in_turns_are_compared_in_two_lines_and_a_dot_for_each_case", kernels),
         whoever_runs_it("many_sweeps_take_little_memory", memory),
         whoever_runs_it("the_machine_bears_the_name_that_it_is_given", named),
     ]
@@ -203,6 +204,48 @@ fn page() -> Result<(), Failed> {
         (0..12).all(|machine| text.contains(&format!("<td class=\"\">node-{machine:02}</td>"))),
         "a line for each"
     );
+    Ok(())
+}
+
+/// Two kernels, booted in turns, three sweeps of each, of which the second is slower by a third.
+fn kernels() -> Result<(), Failed> {
+    let into = tempfile::tempdir()?;
+    let mut folders = Vec::new();
+    for seed in 0..6 {
+        let (kernel, slower) = if seed % 2 == 0 { ("6.1.0", 1.0) } else { ("6.12.1", 1.5) };
+        let folder = generated::sweep(into.path(), "server", slower, seed, SMALL)?;
+        let path = folder.join("environment.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        manifest["environment"]["kernel"] = kernel.into();
+        fs::write(&path, serde_json::to_vec(&manifest)?)?;
+        folders.push(folder);
+    }
+    let html = into.path().join("kernels.html");
+    let output =
+        sendpath().args(["history", "--by", "kernel", "--out"]).arg(&html).args(&folders).output()?;
+    let text = String::from_utf8(output.stdout.clone())?;
+    assert!(output.status.success(), "{text}{}", stderr(&output));
+    let digests: Vec<Digest> = folders.iter().map(|folder| Digest::read(folder)).collect::<Result<_, _>>()?;
+    let page = sendpath::report::history(&digests, sendpath::report::By::Kernel);
+    assert_eq!(page.dots.len(), 1, "{text} {:?}", page.warnings);
+    let cases = page.dots[0].rows.len();
+    let headline =
+        format!("kernel 6.12.1 against 6.1.0: {cases} of {cases} cases slower, 0 faster, 0 undecided.");
+    assert!(text.starts_with(&headline), "{text}");
+    assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("The largest change: rr/")), "{text}");
+    let [dot, ..] = &page.dots[0].rows[..] else { return Err("no dots".into()) };
+    assert!(dot.verdict == "slower" && dot.low + dot.width < 50.0, "{dot:?}");
+    // The axis has the kernels' names.
+    assert!(page.figures.iter().all(|figure| figure.x.names == ["6.1.0", "6.12.1"]));
+    let page = fs::read_to_string(&html)?;
+    assert!(page.contains(">6.12.1\n") || page.contains(">6.12.1<"), "no name on an axis");
+    assert_eq!(page.matches("class=\"dot slower\"").count(), cases);
+
+    // Of two sweeps each, nothing is said but that.
+    let output =
+        sendpath().args(["history", "--by", "kernel", "--out"]).arg(&html).args(&folders[..4]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    assert!(text.starts_with("kernel 6.12.1 against 6.1.0: a comparison needs 3 sweeps of each."), "{text}");
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! A page with everything in it that a report may have to show: for unit tests and for the browser.
 
 use sendpath::report::page::{
-    Claim, Column, DecisionMap, Entry, Facets, Figure, Kind, Line, Page, Point, Question, Scale, Section,
-    Span, Square, Strip, Table, TableRow, Trust,
+    Claim, Column, DecisionMap, Dot, DotPlot, Entry, Facets, Figure, Kind, Line, Page, Point, Question,
+    Scale, Section, Span, Square, Strip, Table, TableRow, Trust,
 };
 
 /// What a careless host name or path could bring in.
@@ -12,7 +12,7 @@ const SIZES: [f64; 8] = [64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.
 const PATHS: [&str; 3] = ["two_copy", "one_copy", "zero_copy"];
 
 fn scale(label: &str, log: bool, kind: Kind) -> Scale {
-    Scale { label: label.to_owned(), log, kind }
+    Scale::new(label, log, kind)
 }
 
 fn point(x: f64, y: f64, margin: Option<f64>, row: usize) -> Point {
@@ -254,6 +254,25 @@ fn table(prefix: &str, rows: usize, names: &[&str]) -> Table {
     }
 }
 
+fn dots() -> DotPlot {
+    DotPlot {
+        title: format!("kernel 6.12 against 6.1 {HOSTILE}"),
+        ticks: vec![(50.0, "1×".to_owned()), (95.0, "1.2×".to_owned())],
+        rows: ["slower", "same", "undecided", "faster"]
+            .into_iter()
+            .zip(1..)
+            .map(|(verdict, row)| Dot {
+                label: format!("rr/zero_copy/page/65536B/{row}T/paired {HOSTILE}"),
+                at: 20.0 * f64::from(row),
+                low: 20.0 * f64::from(row) - 10.0,
+                width: 15.0,
+                verdict: verdict.to_owned(),
+                text: "+3.10 % [+1.20 %, +5.10 %]".to_owned(),
+            })
+            .collect(),
+    }
+}
+
 /// The page.
 pub fn page() -> Page {
     let question = |text: &str, answered, answer: &str| Question {
@@ -290,6 +309,7 @@ pub fn page() -> Page {
             mark: "limited".to_owned(),
             text: format!("sure: 3 of 4 comparisons; {HOSTILE}"),
         }),
+        dots: vec![dots()],
         verdict: vec![
             claim(
                 "One_copy is faster than two_copy from 16 KiB on: by 4.2 % at 64 KiB (95 %: 3.6 to 4.8 %).",

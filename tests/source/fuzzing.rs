@@ -386,7 +386,8 @@ fn check_trace(text: &str, shape: Shape) {
     let numbers = |line: &str| {
         let line = line.split('#').next().unwrap_or_default();
         line.split(|letter: char| letter == ',' || letter.is_whitespace())
-            .filter(|word| !word.is_empty())
+            // A unit may stand behind a space: 9 KiB is one size.
+            .filter(|word| word.starts_with(|digit: char| digit.is_ascii_digit()))
             .count()
     };
     let found: Vec<usize> = text.lines().map(numbers).filter(|&numbers| numbers > 0).collect();

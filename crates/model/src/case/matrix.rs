@@ -20,7 +20,7 @@ pub fn parse_bytes(text: &str) -> Result<usize, CaseError> {
     let not_a_size = || CaseError::NotASize(text.to_owned());
     let (digits, unit) =
         text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
-    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+    let shift = match unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
@@ -540,6 +540,9 @@ mod tests {
         assert_eq!(parse_payload_bytes("4K"), Ok(4096));
         for text in ["64KB", "64 KiB", "64k", "64kib", "65536", "65536B"] {
             assert_eq!(parse_payload_bytes(text), Ok(65536), "{text}");
+        }
+        for text in ["64  KiB", "64\rM", "64\n", "6 4K", " 64K"] {
+            assert!(parse_bytes(text).is_err(), "{text:?}");
         }
         assert_eq!(parse_payload_bytes("1M"), Ok(1 << 20));
         assert_eq!(parse_payload_bytes("16M"), Ok(MAX_PAYLOAD_BYTES));

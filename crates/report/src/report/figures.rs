@@ -173,7 +173,7 @@ fn size_figure(
     };
     let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
     Figure {
-        y: Scale { label: unit.to_owned(), log: true, kind: Kind::Number },
+        y: Scale::new(unit, true, Kind::Number),
         missing: missing.into_iter().flatten().collect(),
         ..by_size(
             (id, &format!("{title} by message size")),
@@ -204,8 +204,8 @@ pub(super) fn by_size(
             ways.suffix(ladder.situation.receiver)
         ),
         caption: format!("{} {caption}", words::situation_sentence(ladder.situation)),
-        x: Scale { label: "message size".to_owned(), log: true, kind: Kind::Bytes },
-        y: Scale { label: String::new(), log: false, kind: Kind::Number },
+        x: Scale::new("message size", true, Kind::Bytes),
+        y: Scale::new("", false, Kind::Number),
         lines,
         missing: Vec::new(),
     }
@@ -250,7 +250,7 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
     );
     let title = format!("Times as fast as {baseline} by size");
     Some(Figure {
-        y: Scale { label: "times the throughput".to_owned(), log: true, kind: Kind::Ratio },
+        y: Scale::new("times the throughput", true, Kind::Ratio),
         missing,
         ..by_size((&id, &title), &caption, (ladder, ways), lines)
     })
@@ -307,8 +307,8 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
                  waiting for the others.",
                 words::situation_sentence(situation)
             ),
-            x: Scale { label: "connections".to_owned(), log: false, kind: Kind::Count },
-            y: Scale { label: "µs".to_owned(), log: true, kind: Kind::Number },
+            x: Scale::new("connections", false, Kind::Count),
+            y: Scale::new("µs", true, Kind::Number),
             lines,
             missing: missing.into_iter().flatten().collect(),
         }
@@ -385,7 +385,7 @@ pub(super) fn over_sweeps(
     cell: Cell,
     all: &[Series],
     sweeps: &[&Digest],
-    x: &str,
+    (x, names): (&str, &[String]),
     points: impl Fn(&Case) -> Vec<Point>,
 ) -> Figure {
     let line = |&series: &Series| {
@@ -403,8 +403,8 @@ pub(super) fn over_sweeps(
             words::situation(cell.situation())
         ),
         caption: String::new(),
-        x: Scale { label: x.to_owned(), log: false, kind: Kind::Count },
-        y: Scale { label: "Gb/s".to_owned(), log: false, kind: Kind::Number },
+        x: Scale { names: names.to_vec(), ..Scale::new(x, false, Kind::Count) },
+        y: Scale::new("Gb/s", false, Kind::Number),
         lines: all.iter().map(line).collect(),
         missing: Vec::new(),
     }

@@ -259,13 +259,13 @@ fn figure(number: usize, fleet: &Fleet<'_>, cell: Cell, all: &[Series]) -> Figur
         of_case.iter().flat_map(|of| &of.machines).map(point).collect()
     };
     let sweeps: Vec<&Digest> = fleet.machines.iter().flat_map(|machine| &machine.sweeps).copied().collect();
-    let drawn = figures::over_sweeps(cell, all, &sweeps, "machine", points);
+    let hosts: Vec<String> = fleet.machines.iter().map(|machine| machine.host.clone()).collect();
+    let drawn = figures::over_sweeps(cell, all, &sweeps, ("machine", &hosts), points);
     Figure {
         id: format!("fleet-{number}-{}", words::id(&cell.to_string())),
         title: format!("{}, by machine", drawn.title),
         caption: format!(
-            "Measured {}. Intervals (95 %) are over instances, and over sweeps where a machine has three or more. Which \
-             machine stands at which x: see the table.",
+            "Measured {}. Intervals (95 %) are over instances, and over sweeps where a machine has three or more.",
             fleet.link
         ),
         ..drawn

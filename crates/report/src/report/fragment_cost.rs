@@ -158,7 +158,7 @@ fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
     );
     let title = format!("What a driver may take for a fragment until {name} is not faster any more");
     (!lines.is_empty()).then(|| Figure {
-        y: Scale { label: "ns a fragment".to_owned(), log: false, kind: Kind::Number },
+        y: Scale::new("ns a fragment", false, Kind::Number),
         ..by_size(("fig6-fragment-cost", &title), &caption, (ladder, ways), lines)
     })
 }

@@ -8,17 +8,21 @@
 use std::collections::BTreeMap;
 
 use super::columns::{self, count, numbers, word};
+use super::dots;
 use super::figures::{self, cells};
 use super::fleet;
-use super::page::{Claim, Figure, Page, Point};
+use super::page::{Claim, DotPlot, Figure, Page, Point};
 use super::words;
 use crate::case::{Case, Cell, Series};
 use crate::format::list;
 use crate::in_order::distinct;
 use crate::results::analysis::Measure;
+use crate::results::comparison::{Comparison, Found, read_together};
 use crate::results::digest::Digest;
+use crate::results::family::Family;
 use crate::results::metric::Metric;
 use crate::results::stats::Effect;
+use crate::results::verdict::Verdict;
 
 /// What stands on the x axis.
 #[derive(
@@ -109,7 +113,8 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
         machines.entry(machine(one)).or_default().push(one);
     }
     let (mut verdict, mut figures, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    let mut too_few = Vec::new();
+    let mut step_count = 0;
+    let (mut too_few, mut against, mut dots) = (Vec::new(), Vec::new(), Vec::new());
     for (number, (machine, stored)) in machines.iter().enumerate() {
         // Each position once, in the order of its first sweep.
         let positions = distinct(stored.iter().map(|sweep| position(sweep, by)));
@@ -125,16 +130,32 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
         figures.extend(
             cells.map(|(cell, series)| figure(number, machine, cell, &series, stored, &positions, by)),
         );
+        if let [.., before, after] = &positions[..]
+            && by != By::Date
+        {
+            let of = |at: &str| -> Vec<&Digest> {
+                stored.iter().copied().filter(|sweep| position(sweep, by) == at).collect()
+            };
+            let found = Between { machine, before, after }.compared(&of(before), &of(after), by);
+            against.push(found.headline);
+            verdict.extend(found.largest);
+            dots.extend(found.dots);
+        }
         if stored.len() < 2 * MIN_SWEEPS {
             too_few.push(format!("{machine}: {} sweeps; a step needs {}", stored.len(), 2 * MIN_SWEEPS));
         }
-        verdict.extend(steps(stored).into_iter().map(|step| claim(number, machine, &step, stored)));
+        let steps = steps(stored);
+        step_count += steps.len();
+        verdict.extend(steps.iter().map(|step| claim(number, machine, step, stored)));
     }
-    let steps = match verdict.len() {
+    let steps = match step_count {
         0 => "no step".to_owned(),
         1 => "one step".to_owned(),
         steps => format!("{steps} steps"),
     };
+    let of =
+        if machines.len() == 1 { "one machine".to_owned() } else { format!("{} machines", machines.len()) };
+    let all = format!("{} sweeps of {of}: {steps}.", sweeps.len());
     let columns = vec![
         columns::words("machine", "sweeps of different machines are never in one line", |row: &Row<'_>| {
             word(row.machine)
@@ -151,8 +172,9 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
     Page {
         title: "sendpath: all stored sweeps".to_owned(),
         commands: vec![format!("sendpath history --by {by}")],
-        headline: format!("{} sweeps of {} machines: {steps}.", sweeps.len(), machines.len()),
+        headline: if against.is_empty() { all } else { format!("{} {all}", against.join(" ")) },
         verdict,
+        dots,
         warnings: too_few,
         figures,
         cases: columns::table(&rows, |row| row.id.clone(), columns),
@@ -162,6 +184,74 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
                 .to_owned(),
         ],
         ..Page::default()
+    }
+}
+
+/// The last place on the x axis and the one before it, on one machine.
+struct Between<'a> {
+    machine: &'a str,
+    before: &'a str,
+    after: &'a str,
+}
+
+/// What [`Between`] gives.
+struct Compared {
+    /// How many cases are slower and faster.
+    headline: String,
+    /// The largest change.
+    largest: Option<Claim>,
+    /// Each case.
+    dots: Option<DotPlot>,
+}
+
+impl Between<'_> {
+    /// Compares the sweeps of both places, case by case. A sweep is one observation: measured in turns
+    /// (A, B, A, B, …), the machine's drift is in the spread of both and so in the intervals.
+    fn compared(&self, before: &[&Digest], after: &[&Digest], by: By) -> Compared {
+        let Self { machine, before: old, after: new } = self;
+        let logs = |sweeps: &[&Digest], case: &Case| -> Vec<f64> {
+            sweeps.iter().filter_map(|sweep| Some(throughput(sweep, case)?.value.ln())).collect()
+        };
+        let cases = cells(after.iter().copied())
+            .into_iter()
+            .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)));
+        let found: Vec<Found> = cases
+            .filter_map(|case| {
+                let [then, now] = [logs(before, &case), logs(after, &case)];
+                if then.len().min(now.len()) < MIN_SWEEPS {
+                    return None;
+                }
+                let change = Effect::of(&now)?.minus(&Effect::of(&then)?);
+                Some(Found { case, metric: Metric::Throughput, change, control: None, base: None })
+            })
+            .collect();
+        let family = Family::without_a_false_call(found.len(), 1.0);
+        let mut compared = read_together(found, family);
+        compared.sort_by(|one, other| one.gain.value.total_cmp(&other.gain.value));
+        let count = |verdict| compared.iter().filter(|one| one.verdict == verdict).count();
+        let of = format!("{by} {new} against {old}");
+        if compared.is_empty() {
+            let headline = format!("{of}: a comparison needs {MIN_SWEEPS} sweeps of each.");
+            return Compared { headline, largest: None, dots: None };
+        }
+        let headline = format!(
+            "{of}: {} of {} cases slower, {} faster, {} undecided.",
+            count(Verdict::Slower),
+            compared.len(),
+            count(Verdict::Faster),
+            count(Verdict::Undecided)
+        );
+        let far = |one: &&Comparison| one.gain.value.ln().abs();
+        let sure = compared.iter().filter(|one| matches!(one.verdict, Verdict::Slower | Verdict::Faster));
+        let largest = sure.max_by(|one, other| far(one).total_cmp(&far(other))).map(|one| Claim {
+            text: format!(
+                "The largest change: {}: throughput {}, on {machine}.",
+                one.case,
+                words::gain(one.gain)
+            ),
+            rows: Vec::new(),
+        });
+        Compared { headline, largest, dots: Some(dots::plot(&format!("{of}, {machine}"), &compared)) }
     }
 }
 
@@ -199,9 +289,9 @@ fn figure(
         id: format!("history-{number}-{}", words::id(&cell.to_string())),
         caption: format!(
             "{machine}. Intervals (95 %) are over instances where a point is one sweep, and over sweeps where it is \
-             several. The table says which sweeps stand at which x."
+             several."
         ),
-        ..figures::over_sweeps(cell, series, stored, &by.to_string(), points)
+        ..figures::over_sweeps(cell, series, stored, (&by.to_string(), positions), points)
     }
 }
 

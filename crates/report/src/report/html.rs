@@ -121,7 +121,8 @@ fn cell(scale: &Scale, number: Option<f64>) -> Entry {
             value(text, shown)
         }
     };
-    found(number.map(entry), "no interval")
+    let named = |number| scale.name(number).map(|name| value(name.clone(), number));
+    found(number.map(|number| named(number).unwrap_or_else(|| entry(number))), "no interval")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! `study_questions` make its sentences from the data; tests read [`mod@page`].
 
 mod columns;
+mod dots;
 mod figures;
 mod fleet;
 mod fragment_cost;
@@ -104,6 +105,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         strip_ticks,
         terminal: glance::terminal(&decided, &trust),
         trust: Some(trust),
+        dots: Vec::new(),
         verdict: facts.verdict(&decided),
         decisions: decided.iter().map(|(_, decision)| decision.clone()).collect(),
         warnings,

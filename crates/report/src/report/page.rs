@@ -25,6 +25,8 @@ pub struct Page {
     pub strip_ticks: Vec<(f64, String)>,
     /// How far to trust it; none where the page is not of one sweep.
     pub trust: Option<Trust>,
+    /// What changed, case by case, where two places of a history are compared.
+    pub dots: Vec<DotPlot>,
     /// What the first screen says below the headline.
     pub verdict: Vec<Claim>,
     /// What the reader has to know before believing any of it: rows that failed, noise, a copied
@@ -102,6 +104,34 @@ pub struct Span {
     pub begins: String,
     /// The same with its numbers.
     pub tip: String,
+}
+
+/// Ratios with their intervals, one below the other along one logarithmic axis.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DotPlot {
+    /// What is compared with what.
+    pub title: String,
+    /// Where a ratio stands on the axis, in percent, and the ratio.
+    pub ticks: Vec<(f64, String)>,
+    /// A row for each case.
+    pub rows: Vec<Dot>,
+}
+
+/// A case.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dot {
+    /// Its name.
+    pub label: String,
+    /// Where the dot stands, in percent.
+    pub at: f64,
+    /// Where its interval begins.
+    pub low: f64,
+    /// How wide the interval is.
+    pub width: f64,
+    /// `faster`, `slower`, `same` or `undecided`.
+    pub verdict: String,
+    /// The numbers.
+    pub text: String,
 }
 
 /// How far to trust a page.
@@ -227,6 +257,22 @@ pub struct Scale {
     pub log: bool,
     /// What the values are.
     pub kind: Kind,
+    /// What stands at 1, 2, and so on, where that is no number; empty otherwise.
+    pub names: Vec<String>,
+}
+
+impl Scale {
+    /// One of numbers.
+    #[must_use]
+    pub fn new(label: &str, log: bool, kind: Kind) -> Self {
+        Self { label: label.to_owned(), log, kind, names: Vec::new() }
+    }
+
+    /// What stands at a value that has a name.
+    #[must_use]
+    pub fn name(&self, value: f64) -> Option<&String> {
+        self.names.get((value as usize).checked_sub(1)?)
+    }
 }
 
 /// How an axis writes its values.

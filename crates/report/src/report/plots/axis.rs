@@ -36,10 +36,16 @@ impl DrawnAxis {
         range = (if low == 0.0 && number { 0.0 } else { range.0 - pad }, range.1 + pad);
         let mut axis = Self { log: scale.log, range, px, ticks: Vec::new() };
 
-        let candidates = if number { axis.round_values() } else { enough_ticks(measured, scale.kind) };
+        let candidates = if number {
+            axis.round_values()
+        } else if scale.names.is_empty() {
+            enough_ticks(measured, scale.kind)
+        } else {
+            measured.to_vec()
+        };
         let mut free_until = f64::INFINITY;
         for value in candidates.into_iter().rev() {
-            let label = tick_label(value, scale.kind);
+            let label = tick_label(value, scale);
             let (along, half) = ((axis.at(value) - px.0).abs(), extent_px(&label) / 2.0);
             let fits = along + half <= free_until;
             if fits {
@@ -133,8 +139,11 @@ fn enough_ticks(measured: &[f64], kind: Kind) -> Vec<f64> {
     [low].into_iter().chain(between).chain([high]).collect()
 }
 
-pub(super) fn tick_label(value: f64, kind: Kind) -> String {
-    match kind {
+pub(super) fn tick_label(value: f64, scale: &Scale) -> String {
+    if let Some(name) = scale.name(value) {
+        return name.clone();
+    }
+    match scale.kind {
         Kind::Bytes => size(value),
         Kind::Ratio => significant(value, 3) + "×",
         Kind::Count | Kind::Number => {
@@ -157,7 +166,7 @@ mod tests {
     use super::*;
 
     fn labels(values: &[f64], log: bool, kind: Kind, length_px: f64) -> Vec<String> {
-        let scale = Scale { label: String::new(), log, kind };
+        let scale = Scale::new("", log, kind);
         let extent = |label: &str| label.len() as f64 * 8.0;
         let axis = DrawnAxis::new(&scale, values, values, (0.0, length_px), extent);
         axis.ticks.into_iter().rev().filter_map(|(_, label)| label).collect()
@@ -175,7 +184,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_loses_its_label_and_not_its_tick() {
         let sizes: Vec<f64> = (6..=20).map(|power| f64::from(1 << power)).collect();
-        let scale = Scale { label: String::new(), log: true, kind: Kind::Bytes };
+        let scale = Scale::new("", true, Kind::Bytes);
         let axis = DrawnAxis::new(&scale, &sizes, &sizes, (0.0, 400.0), |label| label.len() as f64 * 8.0);
         assert_eq!(axis.ticks.len(), sizes.len());
         let ends: Vec<_> = axis
@@ -189,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_an_axis_is_put_at_its_end() {
-        let scale = Scale { label: String::new(), log: true, kind: Kind::Number };
+        let scale = Scale::new("", true, Kind::Number);
         let axis = DrawnAxis::new(&scale, &[1.0, 10.0], &[], (300.0, 0.0), |_| 20.0);
         assert_eq!([-1.0, 0.0, 1e9].map(|value| axis.at(value) as i32), [300, 300, 0]);
     }

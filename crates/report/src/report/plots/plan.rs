@@ -94,7 +94,7 @@ impl<'a> Drawing<'a> {
         let labels = y.ticks.iter().flat_map(|(_, label)| label);
         let left = edge + labels.map(|label| text_px(label, em)).fold(0.0, f64::max) + 10.0;
         let x_extent = |label: &str| text_px(label, em) + em;
-        let last = xs.last().map_or(0.0, |value| x_extent(&tick_label(*value, figure.x.kind)) / 2.0);
+        let last = xs.last().map_or(0.0, |value| x_extent(&tick_label(*value, &figure.x)) / 2.0);
         let right = width - edge - if plan.beside { widest + SAMPLE_PX + 16.0 } else { last };
         if !plan.beside {
             plan.legend_above(widest, (edge, width - edge), &mut top);
