@@ -17,11 +17,11 @@ use sendpath::event::{Event, Reading};
 use sendpath::fragments::{Fragments, FragmentsSource, Told};
 use sendpath::report::page::{Claim, Line, Page};
 use sendpath::results::analysis::CellResult;
-use sendpath::results::manifest::{Manifest, OnlyIn, Plan, Program, SCHEMA};
+use sendpath::results::manifest::{Load, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use sendpath::results::metric::Metric;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::stats::Estimate;
-use sendpath::results::store::{self, Store};
+use sendpath::results::store::{self, Store, StoredSweep};
 use sendpath::results::summary;
 use sendpath::results::verdict::Verdict;
 use sendpath::sample::{RoundTrips, Sample, SideReport, ZeroCopyCounts};
@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         anywhere("a_stored_sweep_gives_the_stored_summary_and_page", golden),
         anywhere("a_path_that_is_best_between_two_sizes_is_named", between_two_sizes),
         anywhere("headlines_are_read_at_a_glance", short_headlines),
+        anywhere("on_a_busy_machine_no_more_time_is_advised", busy),
         anywhere("each_column_is_explained_in_format_md", columns_are_explained),
         anywhere("odd_sweeps_have_a_page_too", odd_sweeps),
         anywhere("receivers_and_sources_are_never_mixed", receivers),
@@ -257,6 +258,22 @@ fn short_headlines() -> Result<(), Failed> {
             assert!(is_within, "{}: {span:?}", folder.display());
         }
     }
+    Ok(())
+}
+
+fn busy() -> Result<(), Failed> {
+    let mut sweep = store::read(Path::new("target-reports/ways"))?;
+    let said = |sweep: &StoredSweep| {
+        let Page { verdict, warnings, trust, .. } = sendpath::report::page(sweep);
+        let all: Vec<String> = verdict.into_iter().map(|claim| claim.text).chain(warnings).collect();
+        (all.join("\n"), trust.map_or_else(String::new, |trust| trust.mark))
+    };
+    let (quiet, _) = said(&sweep);
+    assert!(quiet.contains("(--time)"), "{quiet}");
+    sweep.manifest.load = Some(Load { before: 82.0, cpus: 2, stolen_share: None });
+    let (busy, mark) = said(&sweep);
+    assert!(!busy.contains("would settle") && !busy.contains("(--time)"), "{busy}");
+    assert!(busy.contains("the machine was busy (load 82.0 on 2 CPUs)") && mark != "good", "{mark}: {busy}");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellR
 use crate::results::cost_model::Fit;
 use crate::results::decision::{Choice, Standing, comparisons, standing_in, versus};
 use crate::results::ladder::Ladder;
-use crate::results::manifest::{Manifest, cpu_time_is_whole};
+use crate::results::manifest::{Load, Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
 use crate::results::summary;
 use crate::results::summary::injections;
@@ -65,6 +65,11 @@ impl Facts<'_> {
 
     pub(super) fn arms(&self) -> impl Iterator<Item = &ArmResult> {
         self.analysis.arms()
+    }
+
+    /// What made the machine busy; none where it was quiet, or was not looked at.
+    fn busy_with(&self) -> Option<String> {
+        self.manifest.load.as_ref().and_then(Load::busy_with)
     }
 
     /// What the kernel did with the sends of each `zero_copy` series.
@@ -134,7 +139,8 @@ impl Facts<'_> {
                 .collect(),
         };
         let mut claims: Vec<Claim> = decided.iter().map(claim_of).collect();
-        claims.extend(settled_by(decided).map(claim));
+        // What a quiet machine would take says nothing of a busy one.
+        claims.extend(settled_by(decided).filter(|_| self.busy_with().is_none()).map(claim));
         claims.extend(self.copied_sentence().map(claim));
         if self.has_zero_copy() {
             claims.extend(self.receptions().into_iter().map(|reception| self.zero_copy_wins(reception)));
@@ -269,10 +275,17 @@ impl Facts<'_> {
         let undecided = with_baseline().filter(is_undecided).count();
         if undecided > 0 {
             let all = with_baseline().count();
+            let advice = match self.busy_with() {
+                Some(with) => format!(
+                    "the machine was busy ({with}). End what else runs and measure again: more time on a busy machine helps \
+                     little."
+                ),
+                None => "a longer sweep (--time) narrows their intervals. To go on with this one (--resume) is a second look, \
+                         which has to be surer: it pays from about twice the time."
+                    .to_owned(),
+            };
             warnings.push(format!(
-                "{undecided} of {all} comparisons with the baseline by throughput are undecided: a longer sweep \
-                 (--time) narrows their intervals. To go on with this one (--resume) is a second look, which has to be \
-                 surer: it pays from about twice the time."
+                "{undecided} of {all} comparisons with the baseline by throughput are undecided: {advice}"
             ));
         }
         if self.manifest.program.dirty {

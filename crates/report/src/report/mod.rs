@@ -18,6 +18,7 @@ mod study_questions;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod winners;
 mod words;
 
@@ -73,7 +74,7 @@ pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> 
         ways: &ways,
     };
     let decided = glance::decided(&whole_ladders);
-    let trust = glance::trust(manifest, &analysis);
+    let trust = trust::trust(manifest, &analysis);
     let (strips, strip_ticks) = glance::strips(&decided, &manifest.plan.series);
     let mut warnings = sweep.warnings.clone();
     warnings.extend(tables::contradictions(manifest, &analysis));

@@ -1,0 +1,47 @@
+//! How far a sweep is to be trusted: the line below the strips, and its mark.
+
+use super::page::Trust;
+use crate::format::digits;
+use crate::results::analysis::Analysis;
+use crate::results::manifest::{Load, Manifest};
+use crate::results::metric::Metric;
+use crate::results::verdict::Verdict;
+
+/// From which share of undecided comparisons on a sweep is `bad`.
+const BAD: f64 = 0.4;
+/// And from which on it is `limited`.
+const LIMITED: f64 = 0.05;
+
+/// How far the sweep is to be trusted.
+pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
+    let baseline = manifest.plan.series.first();
+    let found = analysis.cells.iter().flat_map(|cell| &cell.comparisons);
+    let all: Vec<_> =
+        found.filter(|one| one.metric == Metric::Throughput && Some(&one.baseline) == baseline).collect();
+    let is_sure = |verdict: Verdict| verdict != Verdict::Undecided;
+    let sure = all.iter().filter(|one| one.outcome.as_ref().is_ok_and(|of| is_sure(of.verdict))).count();
+    let failed = analysis.arms().filter(|arm| arm.error.is_some()).count();
+    let widening = analysis.controls.get(&Metric::Throughput).map_or(1.0, |check| check.widening);
+    let mut parts = vec![if all.is_empty() {
+        "nothing was compared".to_owned()
+    } else {
+        format!("sure: {sure} of {} comparisons", all.len())
+    }];
+    if failed > 0 {
+        parts.push(format!("{failed} {} failed", if failed == 1 { "case" } else { "cases" }));
+    }
+    if widening > 1.0 {
+        parts.push(format!("noise widened the intervals {} times", digits(widening, 2)));
+    }
+    let busy =
+        manifest.load.as_ref().and_then(Load::busy_with).map(|with| format!("the machine was busy ({with})"));
+    let is_quiet = busy.is_none();
+    parts.extend(busy);
+    let open = 1.0 - sure as f64 / all.len().max(1) as f64;
+    let mark = match open {
+        open if open > BAD => "bad",
+        open if open > LIMITED || failed > 0 || widening > 1.0 || !is_quiet => "limited",
+        _ => "good",
+    };
+    Trust { mark: mark.to_owned(), text: parts.join("; ") }
+}
