@@ -15,7 +15,7 @@ use crate::case::{
 };
 use crate::environment::Topology;
 use crate::error::{Error, Result};
-use crate::pair::{Client, Peer, Setup, SocketOptions};
+use crate::pair::{Client, Peer, Setup, SocketOptions, parse_server_address};
 
 /// Declares what can be set: of each its option, its variable, and what may be given, as `--help`
 /// has it.
@@ -360,7 +360,7 @@ impl<P: Part> Settings<P> {
             text.parse().map_err(|_| format!("MTU {text:?} is not a number of bytes"))
         })?;
         let netns = self.parsed(Setting::Netns, Topology::parse)?;
-        let server_address = self.parsed(Setting::ServerAddress, str::parse)?;
+        let server_address = self.parsed(Setting::ServerAddress, parse_server_address)?;
         let peer = self.parsed(Setting::Peer, Peer::parse)?.map(|peer| Peer { server_address, ..peer });
         let (topology, client) = match peer {
             None => (netns.unwrap_or_default(), Client::Child(program)),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::case::Workload;
 use crate::error::Result;
 use crate::pair::{Burst, Extent, Instance, Mode};
 use crate::sample::Sample;
@@ -75,8 +74,7 @@ pub fn short_duration(message_ns: f64) -> Duration {
 /// # Errors
 /// Whatever went wrong on either side.
 pub fn time_short(instance: &mut Instance<'_>, duration: Duration) -> Result<Sample> {
-    let mode = if instance.case().workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
-    time_after_lead_in(instance, duration, mode)
+    time_after_lead_in(instance, duration, Mode::TimeEach)
 }
 
 /// Runs one timed burst of `duration`, after a lead-in.

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ use super::fault::Faulty;
 use super::options::effective;
 use super::peer::Peer;
 use super::recorder::Recorder;
-use super::threads::{Counting, Gate, PairEnd, SharedEnd, Threads, joined, locked, metered};
+use super::threads::{Gate, PairEnd, SharedEnd, Threads, connections_of, joined, metered, take_round_trips};
 use super::watch::{Supervisor, Watch};
 use super::{
     Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, monotonic_ns, most_in_flight,
     seed, send_request,
 };
-use crate::case::{Case, Placement, Workload};
+use crate::case::{Case, Placement};
 use crate::deadlines::{CONNECT_LIMIT, OVERWRITTEN_LIMIT};
 use crate::environment::{Cpus, Topology};
 use crate::error::{Error, Result};
@@ -119,34 +119,22 @@ struct ClientInstance {
     ends: Vec<SharedEnd<Receiving>>,
 }
 
-/// The client's end of a pair.
-struct Receiving {
-    connection: Arc<TcpStream>,
-    case: Case,
-    fault: Option<Fault>,
-    /// None until the pair's thread has made it.
-    receiver: Option<Box<dyn ReceiveMessage>>,
-    /// Made when round trips are first timed one by one.
-    round_trips: Option<Recorder>,
-    /// The number of the next message.
-    next_sequence: u64,
-}
+/// The client's half of a pair; none until the pair's thread has made it.
+type Receiving = Option<Box<dyn ReceiveMessage>>;
 
-impl Receiving {
-    /// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the
-    /// first to touch their memory.
-    fn make_receiver(&mut self) -> Result<()> {
-        let Case { receiver, path, layout, shape, payload_bytes, .. } = self.case;
-        let socket = Arc::clone(&self.connection);
-        let messages = shape.messages(payload_bytes);
-        let mut receiver = path::receiver(receiver, path, socket, &messages, layout)?;
-        if let Some(fault) = self.fault {
-            let connection = Arc::clone(&self.connection);
-            receiver = Box::new(Faulty { inner: receiver, connection, fault, message: 0 });
-        }
-        self.receiver = Some(receiver);
-        Ok(())
+/// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first to
+/// touch their memory.
+fn make_receiver(end: &mut PairEnd<Receiving>, fault: Option<Fault>) -> Result<()> {
+    let Case { receiver, path, layout, shape, payload_bytes, .. } = end.case;
+    let socket = Arc::clone(&end.connection);
+    let messages = shape.messages(payload_bytes);
+    let mut receiver = path::receiver(receiver, path, socket, &messages, layout)?;
+    if let Some(fault) = fault.filter(|fault| fault.is_at(Side::Client, end.pair)) {
+        let connection = Arc::clone(&end.connection);
+        receiver = Box::new(Faulty { inner: receiver, connection, fault, message: 0 });
     }
+    end.state = Some(receiver);
+    Ok(())
 }
 
 impl Client {
@@ -173,7 +161,7 @@ impl Client {
             }
             ToClient::Burst { token, burst } => {
                 let instance = self.instances.get(&token).ok_or_else(out_of_turn)?;
-                self.watch.arm(burst.mode, instance.connections());
+                self.watch.arm(Some(burst.mode.stall(false)), connections_of(&instance.ends));
                 let report = instance.burst(burst, &mut self.threads, &self.watch);
                 self.watch.disarm(report).map(ToServer::Done)
             }
@@ -207,34 +195,24 @@ impl Client {
         for pair in 0..case.threads {
             let connection = Arc::new(connect(options, server)?);
             send_all(&connection, &Hello::new(token, pair).0)?;
-            let fault = fault.filter(|fault| fault.side == Side::Client && fault.pair == pair);
-            let cpus = cpus.place(placement, Side::Client, pair)?.to_vec();
-            let (receiver, round_trips, next_sequence) = (None, None, 0);
-            let state = Receiving { connection, case, fault, receiver, round_trips, next_sequence };
-            ends.push(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(events) })));
+            let cpus = cpus.place(placement, Side::Client, pair)?;
+            ends.push(PairEnd::shared(pair, connection, case, cpus, events, None));
         }
         let instance = ClientInstance { case, ends };
-        self.watch.arm_idle(instance.connections());
-        let make_receiver = |end: &mut PairEnd<Receiving>| end.state.make_receiver();
-        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(make_receiver));
+        self.watch.arm(None, connections_of(&instance.ends));
+        let work = move |end: &mut PairEnd<Receiving>, _: &Watch| make_receiver(end, fault);
+        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(work));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
         self.watch.disarm(made).map(|_| instance)
     }
 }
 
 impl ClientInstance {
-    fn connections(&self) -> Vec<Arc<TcpStream>> {
-        let connection = |end: &SharedEnd<Receiving>| Arc::clone(&locked(end).state.connection);
-        self.ends.iter().map(connection).collect()
-    }
-
     fn burst(&self, burst: Burst, threads: &mut Threads, watch: &Arc<Watch>) -> Result<SideReport> {
         let flags = Arc::new(Flags { gate: Gate::new(self.ends.len()), stop: AtomicBool::new(false) });
-        let work = {
-            let (flags, watch) = (Arc::clone(&flags), Arc::clone(watch));
-            Arc::new(move |end: &mut PairEnd<Receiving>| request(end, burst, &flags, &watch))
-        };
-        let mut running = threads.start(&self.ends, watch, &work)?;
+        let shared = Arc::clone(&flags);
+        let work = move |end: &mut PairEnd<Receiving>, watch: &Watch| request(end, burst, &shared, watch);
+        let mut running = threads.start(&self.ends, watch, &Arc::new(work))?;
         if let Extent::Time(duration) = burst.extent {
             // The deadline is one flag for all pairs: none of them reads a clock for it.
             if flags.gate.wait(watch).is_ok() {
@@ -243,14 +221,7 @@ impl ClientInstance {
             flags.stop.store(true, Ordering::Relaxed);
         }
         let mut report = SideReport::merge(joined(running.wait(watch))?);
-        if burst.mode == Mode::TimeEach && self.case.workload == Workload::Rr {
-            let mut sum = Recorder::new();
-            for end in &self.ends {
-                let mut end = locked(end);
-                sum.take(end.state.round_trips.as_mut());
-            }
-            report.round_trips = Some(sum.round_trips());
-        }
+        report.round_trips = burst.mode.times_each(&self.case).then(|| take_round_trips(&self.ends));
         Ok(report)
     }
 }
@@ -305,25 +276,21 @@ fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
 
 /// One burst of one pair, on the client.
 fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Watch) -> Result<SideReport> {
-    let Receiving { connection, case, receiver, round_trips, next_sequence, .. } = &mut end.state;
-    let Some(receiver) = receiver else {
+    let PairEnd { pair, connection, case, counters, round_trips, next_sequence, state, .. } = end;
+    let Some(receiver) = state else {
         return Err(Error::Protocol("a burst came before the pair's receiver was made".to_owned()));
     };
-    let mode = burst.mode;
-    let each = (mode == Mode::TimeEach).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let (mode, stop) = (burst.mode, &flags.stop);
+    let each = mode.times_each(case).then(|| round_trips.get_or_insert_with(Recorder::new));
     let mut pair =
-        Pair { number: end.pair, connection, receiver: &mut **receiver, case: *case, mode, next_sequence };
+        Pair { number: *pair, connection, receiver: &mut **receiver, case: *case, mode, stop, next_sequence };
     if burst.lead_in_messages > 0 {
-        pair.receive_messages(Until::Messages(burst.lead_in_messages), None)?;
+        pair.receive_messages(Extent::Messages(burst.lead_in_messages), None)?;
         recv_all(connection, &mut [0; 8])?; // the server has reaped what that left
     }
     let copies_before = pair.receiver.copies();
     flags.gate.pass(watch)?;
-    let until = match burst.extent {
-        Extent::Messages(messages) => Until::Messages(messages),
-        Extent::Time(duration) => Until::Deadline { stop: &flags.stop, after_ns: duration.as_nanos() as u64 },
-    };
-    let mut report = metered(&mut end.counting, || pair.receive_messages(until, each))?;
+    let mut report = metered(counters, || pair.receive_messages(burst.extent, each))?;
     let mut sent = [0; 8];
     recv_all(connection, &mut sent)?; // the server has read its clock
     if u64::from_le_bytes(sent) != report.messages {
@@ -341,17 +308,6 @@ fn request(end: &mut PairEnd<Receiving>, burst: Burst, flags: &Flags, watch: &Wa
     Ok(report)
 }
 
-/// When a pair stops to ask for messages.
-#[derive(Clone, Copy)]
-enum Until<'a> {
-    /// After so many.
-    Messages(u64),
-    /// When the flag is set: by the main thread, or by the first pair that reads the clock anyway
-    /// and finds that so much time has passed. A thread that shares a CPU with the pairs may wake
-    /// late.
-    Deadline { stop: &'a AtomicBool, after_ns: u64 },
-}
-
 /// A pair's end during a burst.
 struct Pair<'a> {
     number: usize,
@@ -359,6 +315,9 @@ struct Pair<'a> {
     receiver: &'a mut dyn ReceiveMessage,
     case: Case,
     mode: Mode,
+    /// Set when a burst's time is over: by the main thread, or by the first pair that reads the clock
+    /// anyway and finds it. A thread that shares a CPU with the pairs may wake late.
+    stop: &'a AtomicBool,
     next_sequence: &'a mut u64,
 }
 
@@ -366,7 +325,7 @@ impl Pair<'_> {
     /// Asks for messages and takes them in, as many at a time as the workload has in flight, and
     /// says at last that all have arrived. The window is from before the first request to after the
     /// last byte.
-    fn receive_messages(&mut self, until: Until<'_>, each: Option<&mut Recorder>) -> Result<SideReport> {
+    fn receive_messages(&mut self, extent: Extent, each: Option<&mut Recorder>) -> Result<SideReport> {
         let in_flight = most_in_flight(&self.case, self.mode);
         // A stream asks again when half of what it asked for has arrived: the server never runs
         // dry.
@@ -374,15 +333,19 @@ impl Pair<'_> {
         let (mut asked, mut received, mut verified) = (0, 0, 0);
         let mut seen = None;
         let start_ns = monotonic_ns()?;
-        let mut clock = each.filter(|_| self.case.workload == Workload::Rr).map(|each| (each, start_ns));
+        let mut clock = each.map(|each| (each, start_ns));
+        let over_ns = match extent {
+            Extent::Messages(_) => u64::MAX,
+            Extent::Time(duration) => start_ns.saturating_add(duration.as_nanos() as u64),
+        };
         loop {
             while asked + at_a_time <= received + in_flight {
-                let messages = match until {
-                    Until::Messages(messages) => at_a_time.min(messages - asked),
+                let messages = match extent {
+                    Extent::Messages(messages) => at_a_time.min(messages - asked),
                     // A pair that comes late asks once all the same: a burst has a message on every
                     // pair.
-                    Until::Deadline { stop, .. } if asked > 0 && stop.load(Ordering::Relaxed) => 0,
-                    Until::Deadline { .. } => at_a_time,
+                    Extent::Time(_) if asked > 0 && self.stop.load(Ordering::Relaxed) => 0,
+                    Extent::Time(_) => at_a_time,
                 };
                 if messages == 0 {
                     break;
@@ -403,10 +366,8 @@ impl Pair<'_> {
                 let now_ns = monotonic_ns()?;
                 recorder.record(now_ns - *last_ns);
                 *last_ns = now_ns;
-                if let Until::Deadline { stop, after_ns } = until
-                    && now_ns - start_ns >= after_ns
-                {
-                    stop.store(true, Ordering::Relaxed);
+                if now_ns >= over_ns {
+                    self.stop.store(true, Ordering::Relaxed);
                 }
             }
             if self.mode == Mode::Verify {
@@ -416,15 +377,8 @@ impl Pair<'_> {
         }
         let end_ns = monotonic_ns()?;
         send_request(self.connection, 0)?;
-        let messages = received;
-        Ok(SideReport {
-            messages,
-            start_ns,
-            end_ns,
-            verified_messages: verified,
-            seen,
-            ..SideReport::default()
-        })
+        let (messages, verified_messages) = (received, verified);
+        Ok(SideReport { messages, start_ns, end_ns, verified_messages, seen, ..SideReport::default() })
     }
 
     /// Waits until a whole message has arrived and has been overwritten; then takes it in, and

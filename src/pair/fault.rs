@@ -68,6 +68,10 @@ impl FaultKind {
 }
 
 impl Fault {
+    pub(super) fn is_at(self, side: Side, pair: usize) -> bool {
+        self.side == side && self.pair == pair
+    }
+
     fn strike(self, connection: &TcpStream) -> Result<()> {
         match self.kind {
             // As a panic unwinds, without the hook's lines on stderr.

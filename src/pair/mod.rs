@@ -27,6 +27,8 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::case::{Case, Workload};
+use crate::deadlines::{STALL, STALL_SINK, STALL_VERIFYING};
 use crate::error::{Error, Result};
 use crate::path::{self, recv_all, send_all};
 use crate::random;
@@ -35,7 +37,7 @@ pub use client_process::remove_peers_program;
 pub use control::{read_greeting, rewritten};
 pub use fault::{Fault, FaultKind};
 pub use options::{Buffers, SocketOptions};
-pub use peer::{Client, Peer, ServerAddress};
+pub use peer::{Client, Peer, parse_server_address};
 pub use server::{Instance, Setup, Testbed};
 #[doc(hidden)]
 pub use sink::SinkParts;
@@ -81,8 +83,24 @@ pub enum Mode {
     Overwrite,
     /// Nothing: the burst is timed as a whole. Each pair's last message is checked afterwards.
     Time,
-    /// As `Time`, and the client reads the clock after each round trip.
+    /// As `Time`, and the client reads the clock after each round trip, where there are any.
     TimeEach,
+}
+
+impl Mode {
+    /// For how long no byte may move in a burst; less where a single process moves them.
+    fn stall(self, into_sink: bool) -> Duration {
+        match self {
+            Self::Verify | Self::Overwrite => STALL_VERIFYING,
+            Self::Time | Self::TimeEach if into_sink => STALL_SINK,
+            Self::Time | Self::TimeEach => STALL,
+        }
+    }
+
+    /// Whether every round trip is timed. A stream has none.
+    fn times_each(self, case: &Case) -> bool {
+        self == Self::TimeEach && case.workload == Workload::Rr
+    }
 }
 
 /// What tells an instance's connections from all others: 128 random bits, which nobody can guess.

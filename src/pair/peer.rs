@@ -1,9 +1,7 @@
 //! Who the client is: a child of this process, or a program elsewhere that a command reaches.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
@@ -22,7 +20,7 @@ pub struct Peer {
     /// The command, in words. It is run without a shell.
     pub command: Vec<String>,
     /// Where the data connections are made to, where it was given.
-    pub server_address: Option<ServerAddress>,
+    pub server_address: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -45,41 +43,23 @@ impl Peer {
     }
 }
 
-/// The server's address for data connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// The address, which is on an interface of the server's.
-    pub address: IpAddr,
-    /// The port; 0 for any that is free.
-    pub port: u16,
-}
-
-impl FromStr for ServerAddress {
-    type Err = Error;
-
-    /// Reads `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port stands in brackets.
-    fn from_str(text: &str) -> Result<Self> {
-        let alone = |address| Self { address, port: 0 };
-        let with_port = |address: SocketAddr| Self { address: address.ip(), port: address.port() };
-        let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-        let read = unbracketed.parse().map(alone).or_else(|_| text.parse().map(with_port));
-        match read {
-            Ok(Self { address, .. }) if address.is_unspecified() || address.is_multicast() => {
-                Err(Error::Setting(format!("server address {text:?}: no connection can be made to it")))
-            }
-            Ok(read) => Ok(read),
-            Err(_) => Err(Error::Setting(format!(
-                "server address {text:?}: expected an address of this machine, with or without a port: 10.0.0.1, \
-                 10.0.0.1:7001, fd00::1, [fd00::1]:7001"
-            ))),
+/// Reads the server's address for data connections: `ADDRESS`, of which any port will do (0), or
+/// `ADDRESS:PORT`; an IPv6 address with a port stands in brackets.
+///
+/// # Errors
+/// [`Error::Setting`] where it is none, or no connection can be made to it.
+pub fn parse_server_address(text: &str) -> Result<SocketAddr> {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let alone = unbracketed.parse().map(|address: IpAddr| SocketAddr::from((address, 0)));
+    match alone.or_else(|_| text.parse()) {
+        Ok(read) if read.ip().is_unspecified() || read.ip().is_multicast() => {
+            Err(Error::Setting(format!("server address {text:?}: no connection can be made to it")))
         }
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, port } = *self;
-        if port == 0 { address.fmt(f) } else { SocketAddr::from((address, port)).fmt(f) }
+        Ok(read) => Ok(read),
+        Err(_) => Err(Error::Setting(format!(
+            "server address {text:?}: expected an address of this machine, with or without a port: 10.0.0.1, \
+             10.0.0.1:7001, fd00::1, [fd00::1]:7001"
+        ))),
     }
 }
 
@@ -98,13 +78,18 @@ mod tests {
 
     #[test]
     fn a_servers_address_has_a_port_or_none() {
-        for text in ["10.0.0.1", "10.0.0.1:7001", "fd00::1", "[fd00::1]:7001"] {
-            assert_eq!(text.parse::<ServerAddress>().unwrap().to_string(), text);
+        for (text, read) in [
+            ("10.0.0.1", "10.0.0.1:0"),
+            ("10.0.0.1:7001", "10.0.0.1:7001"),
+            ("fd00::1", "[fd00::1]:0"),
+            ("[fd00::1]", "[fd00::1]:0"),
+            ("[fd00::1]:7001", "[fd00::1]:7001"),
+        ] {
+            assert_eq!(parse_server_address(text).unwrap().to_string(), read);
         }
-        assert_eq!("[fd00::1]".parse::<ServerAddress>().unwrap().to_string(), "fd00::1");
         for text in ["", "bob", "10.0.0", "10.0.0.1:", "10.0.0.1:70000", "0.0.0.0", "[::]:7001", "224.0.0.1"]
         {
-            let error = text.parse::<ServerAddress>().unwrap_err();
+            let error = parse_server_address(text).unwrap_err();
             assert!(error.is_bad_input() && error.to_string().contains(text), "{error}");
         }
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
+use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::SendFlags;
 use socket2::{Domain, Type};
@@ -209,34 +210,28 @@ impl Injector {
         let segment = Segment { sequence, acknowledged, stamp_ms, echo_ms };
         let frame = Frame::new(&self.direction, segment, payload);
         let mut full_since = None;
-        loop {
-            let (errno, remedy) = match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
+        let errno = loop {
+            match rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty()) {
                 Ok(_) => {
                     self.stamped_ms.store(stamp_ms, Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => {}
                 // The kernel's backlog is full, and has dropped the frame: other pairs fill it, and
                 // softirqs empty it.
-                Err(rustix::io::Errno::NOBUFS)
-                    if full_since.get_or_insert_with(Instant::now).elapsed() < STALL_SINK =>
-                {
+                Err(Errno::NOBUFS) if full_since.get_or_insert_with(Instant::now).elapsed() < STALL_SINK => {
                     yield_now();
-                    continue;
                 }
-                Err(errno @ rustix::io::Errno::NOBUFS) => (
-                    errno,
-                    "the kernel's backlog stayed full: raise net.core.netdev_max_backlog, or measure fewer pairs at \
-                     a time",
-                ),
-                Err(errno) => (
-                    errno,
-                    "the sink's link is gone, or was set down while it was measured: leave the network namespace \
-                     alone, and run again",
-                ),
-            };
-            return Err(Error::refused("send(2) of a frame into the sink", errno, remedy));
-        }
+                Err(errno) => break errno,
+            }
+        };
+        let remedy = if errno == Errno::NOBUFS {
+            "the kernel's backlog stayed full: raise net.core.netdev_max_backlog, or measure fewer pairs at a time"
+        } else {
+            "the sink's link is gone, or was set down while it was measured: leave the network namespace alone, and \
+             run again"
+        };
+        Err(Error::refused("send(2) of a frame into the sink", errno, remedy))
     }
 
     /// Bytes that were written and have not been sent yet (`tcp(7)`).

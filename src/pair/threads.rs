@@ -1,47 +1,76 @@
 //! The threads that pairs run on: made once, kept, and pinned anew for each burst.
 
 use std::any::Any;
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::recorder::Recorder;
 use super::thread_cpu_ns;
 use super::watch::Watch;
+use crate::case::Case;
 use crate::counters::ThreadCounters;
 use crate::deadlines::ABORT_LIMIT;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::host;
-use crate::sample::{Side, SideReport};
+use crate::sample::{RoundTrips, Side, SideReport};
 use crate::topology::affinity::pin;
 
-/// What a pair's end owns, wherever it runs.
+/// What a pair's end owns, on either side.
 pub(super) struct PairEnd<T> {
     pub(super) pair: usize,
-    pub(super) cpus: Vec<usize>,
-    pub(super) state: T,
-    pub(super) counting: Counting,
-}
-
-/// What a pair's thread counts of itself. A pair keeps to one thread, which opens the counters when
-/// its first burst runs.
-pub(super) struct Counting {
+    pub(super) connection: Arc<TcpStream>,
+    pub(super) case: Case,
+    cpus: Vec<usize>,
+    /// What its thread counts of itself.
     events: Vec<Event>,
-    counters: Option<ThreadCounters>,
+    /// A pair keeps to one thread, which opens them when its first burst runs.
+    pub(super) counters: Option<ThreadCounters>,
+    /// Made when round trips are first timed one by one.
+    pub(super) round_trips: Option<Recorder>,
+    /// The number of the next message.
+    pub(super) next_sequence: u64,
+    /// The path's half, and what belongs to it.
+    pub(super) state: T,
 }
 
-impl Counting {
-    pub(super) fn of(events: &[Event]) -> Self {
-        Self { events: events.to_vec(), counters: None }
+impl<T> PairEnd<T> {
+    pub(super) fn shared(
+        pair: usize,
+        connection: Arc<TcpStream>,
+        case: Case,
+        cpus: &[usize],
+        events: &[Event],
+        state: T,
+    ) -> SharedEnd<T> {
+        let (cpus, events) = (cpus.to_vec(), events.to_vec());
+        let (counters, round_trips, next_sequence) = (None, None, 0);
+        let end = Self { pair, connection, case, cpus, events, counters, round_trips, next_sequence, state };
+        Arc::new(Mutex::new(end))
     }
 
-    fn open(&mut self) {
+    fn open_counters(&mut self) {
         if self.counters.is_none() && !self.events.is_empty() {
             self.counters = Some(ThreadCounters::of_this_machine(&self.events));
         }
     }
+}
+
+pub(super) fn connections_of<T>(ends: &[SharedEnd<T>]) -> Vec<Arc<TcpStream>> {
+    ends.iter().map(|end| Arc::clone(&locked(end).connection)).collect()
+}
+
+/// The round trips that all pairs have recorded, and begin to record anew.
+pub(super) fn take_round_trips<T>(ends: &[SharedEnd<T>]) -> RoundTrips {
+    let mut sum = Recorder::new();
+    for end in ends {
+        sum.take(locked(end).round_trips.as_mut());
+    }
+    sum.round_trips()
 }
 
 /// An end that the main thread keeps between bursts and a worker borrows during one.
@@ -80,7 +109,7 @@ impl Threads {
         &mut self,
         ends: &[SharedEnd<T>],
         watch: &Arc<Watch>,
-        work: &Arc<impl Fn(&mut PairEnd<T>) -> Result<R> + Send + Sync + 'static>,
+        work: &Arc<impl Fn(&mut PairEnd<T>, &Watch) -> Result<R> + Send + Sync + 'static>,
     ) -> Result<Running<R>> {
         self.grow(ends.len())?;
         let (sender, results) = channel();
@@ -195,14 +224,14 @@ pub(super) fn guarded<T, R>(
     side: Side,
     end: &Mutex<PairEnd<T>>,
     watch: &Watch,
-    work: impl Fn(&mut PairEnd<T>) -> Result<R>,
+    work: impl Fn(&mut PairEnd<T>, &Watch) -> Result<R>,
 ) -> Result<R> {
     let mut end = locked(end);
     let pair = end.pair;
     let result = catch_unwind(AssertUnwindSafe(|| {
         pin(&end.cpus)?;
-        end.counting.open();
-        work(&mut end)
+        end.open_counters();
+        work(&mut end, watch)
     }))
     .unwrap_or_else(|panic| Err(Error::Panicked { side, pair, message: panic_message(&*panic) }));
     if result.is_err() {
@@ -222,15 +251,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// Measures the calling thread while it runs `work`, which says when its window began and ended,
 /// and how many messages it had.
 pub(super) fn metered(
-    counting: &mut Counting,
+    counters: &mut Option<ThreadCounters>,
     work: impl FnOnce() -> Result<SideReport>,
 ) -> Result<SideReport> {
     let before = thread_cpu_ns()?;
-    if let Some(counters) = &mut counting.counters {
+    if let Some(counters) = counters {
         counters.start();
     }
     let report = work()?;
-    let counters = counting.counters.as_mut().map(ThreadCounters::stop).unwrap_or_default();
+    let counters = counters.as_mut().map(ThreadCounters::stop).unwrap_or_default();
     let after = thread_cpu_ns()?;
     Ok(SideReport {
         pairs_ns: report.end_ns - report.start_ns,

@@ -19,9 +19,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
-use super::Mode;
 use super::control::{read_frame, read_greeting};
-use crate::deadlines::{STALL, STALL_SINK, STALL_VERIFYING};
 use crate::error::{Error, Result};
 use crate::sample::Side;
 
@@ -70,10 +68,9 @@ impl Watch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to look after a burst on these connections.
-    pub(super) fn arm(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
-        let is_slow = matches!(mode, Mode::Verify | Mode::Overwrite);
-        let stall = Some(if is_slow { STALL_VERIFYING } else { STALL });
+    /// Begins to look after a burst on these connections, of which no byte may move for so long; or
+    /// after work that moves none.
+    pub(super) fn arm(&self, stall: Option<Duration>, connections: Vec<Arc<TcpStream>>) {
         let mut state = self.state();
         let State { gone, is_unreadable, .. } = *state;
         let cause = state.cause.take().filter(|_| is_unreadable);
@@ -82,20 +79,6 @@ impl Watch {
         if gone.is_some() || is_unreadable {
             state.abort();
         }
-    }
-
-    /// Begins to look after a burst of connections into the sink.
-    pub(super) fn arm_sink(&self, mode: Mode, connections: Vec<Arc<TcpStream>>) {
-        self.arm(mode, connections);
-        if mode != Mode::Verify {
-            self.state().stall = Some(STALL_SINK);
-        }
-    }
-
-    /// Begins to look after work on these connections that moves no byte.
-    pub(super) fn arm_idle(&self, connections: Vec<Arc<TcpStream>>) {
-        self.arm(Mode::Time, connections);
-        self.state().stall = None;
     }
 
     /// The burst is over, with `result`. Where its connections were shut down it has failed, even
@@ -378,19 +361,20 @@ fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadlines::{STALL, STALL_SINK};
 
     #[test]
     fn what_made_the_line_unreadable_ends_the_next_burst_and_is_its_cause() {
         let watch = Watch::default();
         watch.lose_the_line(Error::Protocol("nonsense".to_owned()));
-        watch.arm(Mode::Time, Vec::new());
+        watch.arm(Some(STALL), Vec::new());
         assert!(watch.is_aborted(), "nobody would watch over it");
         assert!(matches!(watch.take_cause(), Some(Error::Protocol(_))));
-        watch.arm(Mode::Time, Vec::new());
+        watch.arm(Some(STALL), Vec::new());
         assert!(watch.is_aborted(), "that is for good");
         let watch = Watch::default();
         watch.fail(Error::Protocol("of one burst".to_owned()));
-        watch.arm(Mode::Time, Vec::new());
+        watch.arm(Some(STALL), Vec::new());
         assert!(!watch.is_aborted() && watch.take_cause().is_none());
     }
 
@@ -399,14 +383,14 @@ mod tests {
     #[test]
     fn a_burst_whose_threads_were_through_when_it_was_given_up_has_failed_with_its_cause() {
         let watch = Watch::default();
-        watch.arm_sink(Mode::Time, Vec::new());
+        watch.arm(Some(STALL_SINK), Vec::new());
         let progress = watch.progress().unwrap();
         watch.stalled(progress.armed, Error::SinkStalled { waited: progress.stall });
         let ended = watch.disarm(Ok(()));
         assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
         assert!(matches!(watch.take_cause(), Some(Error::SinkStalled { .. })));
         // The threads' own error is kept, and a burst that nothing was wrong with is none.
-        watch.arm_sink(Mode::Time, Vec::new());
+        watch.arm(Some(STALL_SINK), Vec::new());
         assert!(watch.disarm(Ok(())).is_ok());
         let own = watch.disarm::<()>(Err(Error::Protocol("own".to_owned())));
         assert!(matches!(own, Err(Error::Protocol(_))), "{own:?}");
@@ -415,13 +399,13 @@ mod tests {
     #[test]
     fn a_stall_of_one_burst_is_not_laid_on_another_that_has_begun_since() {
         let watch = Watch::default();
-        watch.arm_sink(Mode::Time, Vec::new());
+        watch.arm(Some(STALL_SINK), Vec::new());
         let first = watch.progress().unwrap();
         let stall = || Error::SinkStalled { waited: first.stall };
         watch.disarm(Ok(())).unwrap();
         watch.stalled(first.armed, stall());
         assert!(!watch.is_aborted(), "it is over");
-        watch.arm_sink(Mode::Time, Vec::new());
+        watch.arm(Some(STALL_SINK), Vec::new());
         watch.stalled(first.armed, stall());
         assert!(!watch.is_aborted() && watch.take_cause().is_none());
     }

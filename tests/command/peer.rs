@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::measure::burst::verify;
-use sendpath::pair::{Client, Peer, ServerAddress, Setup, SocketOptions, Testbed};
+use sendpath::pair::{Client, Peer, Setup, SocketOptions, Testbed};
 use sendpath::topology::Topology;
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ fn json(output: &Output) -> Result<Value, Failed> {
 
 fn testbed(address: IpAddr, port: u16) -> Result<Testbed, sendpath::error::Error> {
     let peer = Peer::parse(&client())?;
-    let server_address = Some(ServerAddress { address, port });
+    let server_address = Some(SocketAddr::from((address, port)));
     Testbed::start(&Setup {
         topology: Topology::Peer,
         mtu_bytes: None,

@@ -121,7 +121,7 @@ impl Instance<'_> {
 }
 
 fn of_connection<T>(end: &SharedEnd<Sending>, read: impl FnOnce(&TcpStream) -> Result<T>) -> Result<T> {
-    read(&locked(end).state.connection)
+    read(&locked(end).connection)
 }
 
 /// The headers of each of a connection's segments.

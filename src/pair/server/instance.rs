@@ -15,24 +15,15 @@ use crate::sample::{Seen, SideReport};
 pub struct Instance<'testbed> {
     pub(super) testbed: &'testbed Testbed,
     /// What the client knows it by; none where there is no client.
-    token: Option<Token>,
-    case: Case,
+    pub(super) token: Option<Token>,
+    pub(super) case: Case,
     /// None once a burst has failed.
-    ends: Option<Vec<SharedEnd<Sending>>>,
+    pub(super) ends: Option<Vec<SharedEnd<Sending>>>,
     /// How long a message of the last burst took on its pair.
-    message_ns: Option<f64>,
+    pub(super) message_ns: Option<f64>,
 }
 
-impl<'testbed> Instance<'testbed> {
-    pub(super) fn new(
-        testbed: &'testbed Testbed,
-        token: Option<Token>,
-        case: Case,
-        ends: Vec<SharedEnd<Sending>>,
-    ) -> Self {
-        Self { testbed, token, case, ends: Some(ends), message_ns: None }
-    }
-
+impl Instance<'_> {
     /// The case that this is an instance of.
     #[must_use]
     pub fn case(&self) -> Case {
@@ -57,8 +48,11 @@ impl<'testbed> Instance<'testbed> {
         let Some(ends) = self.ends.as_ref().filter(|_| self.case.layout == Layout::Heap) else {
             return Ok(None);
         };
-        let lies_at = |end: &SharedEnd<Sending>| locked(end).state.lies_at;
-        let addresses: Vec<usize> = ends.iter().filter_map(lies_at).collect();
+        let largest_field = |end: &SharedEnd<Sending>| {
+            let places = &locked(end).state.places;
+            Some(places.last()?.iter().max_by_key(|field| field.bytes)?.address)
+        };
+        let addresses: Vec<usize> = ends.iter().filter_map(largest_field).collect();
         on_huge_pages(&addresses).map(Some).map_err(Error::call("open(2) of /proc/self/smaps"))
     }
 

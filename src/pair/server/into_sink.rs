@@ -2,11 +2,10 @@
 //! plays the peer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
+use super::sending::{Counted, Pair, Sending, burst_before_sender};
 use super::{Inner, Testbed};
 use crate::case::{Case, Workload};
 use crate::environment::SinkLink;
@@ -15,10 +14,9 @@ use crate::event::Reading;
 use crate::pair::options::effective;
 use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkParts};
-use crate::pair::threads::{Gate, PairEnd, SharedEnd, locked, metered};
+use crate::pair::threads::{Gate, PairEnd, SharedEnd, connections_of, metered, take_round_trips};
 use crate::pair::watch::Watch;
 use crate::pair::{Burst, Extent, Fault, Mode, in_flight_messages, monotonic_ns, receive_request};
-use crate::path::Observe;
 use crate::sample::SideReport;
 use crate::topology::Sink;
 
@@ -73,13 +71,12 @@ impl Testbed {
     ) -> Result<Vec<SharedEnd<Sending>>> {
         let sink = inner.sink(&self.setup)?;
         let injectors = Injector::connect(sink, &self.setup.socket, case.threads)?;
-        let Inner { threads, client_process, .. } = inner;
         let connections = injectors.into_iter().map(|injector| {
             let injector = Arc::new(injector);
             (Arc::clone(&injector.connection), Some(injector))
         });
-        let watch = Arc::clone(&client_process.watch);
-        self.make_ends(threads, &watch, case, fault, connections).map_err(|error| cause_of(error, &watch))
+        self.make_ends(inner, case, fault, connections)
+            .map_err(|error| cause_of(error, &inner.client_process.watch))
     }
 
     /// A burst of a case that nobody receives: the sender's report, and in the client's place the
@@ -94,21 +91,15 @@ impl Testbed {
         let gate = Gate::new(ends.len());
         let work = move |end: &mut PairEnd<Sending>, watch: &Watch| serve_sink(end, burst, &gate, watch);
         let server = SideReport::merge(self.on_every_end_into_sink(inner, ends, burst.mode, work)?);
-        let mut window = SideReport {
+        let window = SideReport {
             messages: server.messages,
             start_ns: server.start_ns,
             end_ns: server.end_ns,
             pairs_ns: server.pairs_ns,
             counters: server.counters.keys().map(|&event| (event, no_client())).collect(),
+            round_trips: burst.mode.times_each(case).then(|| take_round_trips(ends)),
             ..SideReport::default()
         };
-        if times_round_trips(burst.mode, case) {
-            let mut sum = Recorder::new();
-            for end in ends {
-                sum.take(locked(end).state.round_trips.as_mut());
-            }
-            window.round_trips = Some(sum.round_trips());
-        }
         Ok((server, window))
     }
 
@@ -119,18 +110,14 @@ impl Testbed {
     /// What went wrong first. A stall that the watch has found is [`Error::SinkStalled`].
     pub(super) fn on_every_end_into_sink<R: Send + 'static>(
         &self,
-        Inner { threads, client_process, .. }: &mut Inner,
+        inner: &mut Inner,
         ends: &[SharedEnd<Sending>],
         mode: Mode,
         work: impl Fn(&mut PairEnd<Sending>, &Watch) -> Result<R> + Send + Sync + 'static,
     ) -> Result<Vec<R>> {
-        let watch = Arc::clone(&client_process.watch);
-        watch.arm_sink(mode, connections_of(ends));
-        let work = {
-            let watch = Arc::clone(&watch);
-            move |end: &mut PairEnd<Sending>| work(end, &watch)
-        };
-        let results = watch.disarm(self.on_every_end(threads, &watch, ends, work, || Ok(())));
+        let watch = Arc::clone(&inner.client_process.watch);
+        watch.arm(Some(mode.stall(true)), connections_of(ends));
+        let results = watch.disarm(self.on_every_end(inner, ends, work, |_| Ok(())));
         results.map_err(|error| cause_of(error, &watch))
     }
 }
@@ -145,11 +132,6 @@ fn cause_of(error: Error, watch: &Watch) -> Error {
     }
 }
 
-/// Whether every round trip is timed. A stream has none.
-fn times_round_trips(mode: Mode, case: &Case) -> bool {
-    mode == Mode::TimeEach && case.workload == Workload::Rr
-}
-
 /// What a client that does not exist has counted.
 fn no_client() -> Reading {
     Reading::Unavailable { reason: "of the client: nobody receives (receiver sink)".to_owned() }
@@ -157,38 +139,24 @@ fn no_client() -> Reading {
 
 /// One burst of one pair that nobody receives.
 fn serve_sink(end: &mut PairEnd<Sending>, burst: Burst, gate: &Gate, watch: &Watch) -> Result<SideReport> {
-    let Sending { injector, sender, next_sequence, case, round_trips, .. } = &mut end.state;
-    let (Some(sender), Some(injector)) = (sender, injector) else { return Err(burst_before_sender()) };
-    let (sender, mode) = (&mut **sender, burst.mode);
-    if burst.lead_in_messages > 0 {
-        let lead_in = (Until::Messages(burst.lead_in_messages), None);
-        send_messages(injector, sender, case, mode, next_sequence, lead_in)?;
-    }
-    let each = times_round_trips(mode, case).then(|| round_trips.get_or_insert_with(Recorder::new));
-    let until = match burst.extent {
-        Extent::Messages(messages) => Until::Messages(messages),
-        Extent::Time(duration) => Until::Elapsed(duration),
+    let PairEnd { connection, case, counters, round_trips, next_sequence, state, .. } = end;
+    let (Some(sender), Some(injector)) = (state.sender.as_deref_mut(), &state.injector) else {
+        return Err(burst_before_sender());
     };
-    let before = Counted::read(&injector.connection, sender);
+    let each = burst.mode.times_each(case).then(|| round_trips.get_or_insert_with(Recorder::new));
+    let pair = &mut Pair { connection, sender, case, mode: burst.mode, next_sequence };
+    if burst.lead_in_messages > 0 {
+        send_messages(injector, pair, Extent::Messages(burst.lead_in_messages), None)?;
+    }
+    let before = Counted::read(pair);
     gate.pass(watch)?;
-    let mut report = metered(&mut end.counting, || {
-        send_messages(injector, sender, case, mode, next_sequence, (until, each))
-    })?;
-    before.report(&injector.connection, sender, case, &mut report);
+    let mut report = metered(counters, || send_messages(injector, pair, burst.extent, each))?;
+    before.report(pair, &mut report);
     if !injector.is_in_cpu_time {
         report.cpu_untold = Some(SinkLink::CPU_TIME_IS_NOT_TOLD.to_owned());
     }
-    restore(sender, mode)?;
+    pair.restore()?;
     Ok(report)
-}
-
-/// When a pair stops to send.
-#[derive(Clone, Copy)]
-enum Until {
-    /// After so many messages.
-    Messages(u64),
-    /// When so much time has passed.
-    Elapsed(Duration),
 }
 
 /// Sends messages into the sink, and plays the peer.
@@ -204,20 +172,19 @@ enum Until {
 /// joined, and what was copied is counted.
 fn send_messages(
     injector: &Injector,
-    sender: &mut dyn Observe,
-    case: &Case,
-    mode: Mode,
-    next_sequence: &mut u64,
-    (until, mut each): (Until, Option<&mut Recorder>),
+    pair: &mut Pair<'_>,
+    extent: Extent,
+    mut each: Option<&mut Recorder>,
 ) -> Result<SideReport> {
+    let case = pair.case;
     let at_a_time = match case.workload {
-        _ if mode == Mode::Verify => 1,
+        _ if pair.mode == Mode::Verify => 1,
         Workload::Rr => 1,
         Workload::Stream => {
             (ACKNOWLEDGED_BYTES / case.payload_bytes).min(in_flight_messages(case).div_ceil(2)).max(1) as u64
         }
     };
-    let first = *next_sequence;
+    let first = *pair.next_sequence;
     let start_ns = monotonic_ns()?;
     let mut last_ns = start_ns;
     loop {
@@ -226,36 +193,30 @@ fn send_messages(
             receive_request(&injector.connection)?;
         }
         for _ in 0..at_a_time {
-            send_message(sender, mode, *next_sequence)?;
-            *next_sequence += 1;
+            pair.send()?;
         }
-        sender.submit()?;
+        pair.sender.submit()?;
         injector.acknowledge_all()?;
-        sender.received(*next_sequence);
-        if mode == Mode::Verify {
-            sender.flush()?;
+        pair.sender.received(*pair.next_sequence);
+        if pair.mode == Mode::Verify {
+            pair.sender.flush()?;
         }
         let now_ns = monotonic_ns()?;
         if let Some(recorder) = &mut each {
             recorder.record(now_ns - last_ns);
         }
         last_ns = now_ns;
-        let is_over = match until {
-            Until::Messages(messages) => *next_sequence - first >= messages,
-            Until::Elapsed(duration) => u128::from(now_ns - start_ns) >= duration.as_nanos(),
+        let is_over = match extent {
+            Extent::Messages(messages) => *pair.next_sequence - first >= messages,
+            Extent::Time(duration) => u128::from(now_ns - start_ns) >= duration.as_nanos(),
         };
         if is_over {
             break;
         }
     }
-    sender.flush()?;
-    Ok(SideReport {
-        messages: *next_sequence - first,
-        start_ns,
-        end_ns: last_ns,
-        drain_ns: monotonic_ns()? - last_ns,
-        ..SideReport::default()
-    })
+    pair.sender.flush()?;
+    let (messages, drain_ns) = (*pair.next_sequence - first, monotonic_ns()? - last_ns);
+    Ok(SideReport { messages, start_ns, end_ns: last_ns, drain_ns, ..SideReport::default() })
 }
 
 /// What the peer costs: the mean time of a request and an acknowledgement with no message between,

@@ -10,18 +10,18 @@ mod to_client;
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use socket2::Domain;
 
 pub use self::instance::Instance;
-use self::sending::{Sending, connections_of};
+use self::sending::{Sending, make_sender};
 use super::client_process::{ClientProcess, out_of_turn};
 use super::control::{Description, ToClient, ToServer};
 use super::options::effective;
-use super::peer::{Client, Peer, ServerAddress};
+use super::peer::{Client, Peer};
 use super::sink::Injector;
-use super::threads::{Counting, PairEnd, SharedEnd, Threads, guarded, joined};
+use super::threads::{PairEnd, SharedEnd, Threads, connections_of, guarded, joined};
 use super::watch::Watch;
 use super::{Fault, SocketOptions, Token, buffer_bytes};
 use crate::case::{Case, Placement, Receiver};
@@ -54,9 +54,7 @@ impl Setup {
     pub fn check(&self) -> Result<()> {
         topology::check(&self.topology, self.mtu_bytes)?;
         match &self.client {
-            Client::Peer(Peer { server_address: Some(ServerAddress { address, .. }), .. }) => {
-                topology::check_address(*address)
-            }
+            Client::Peer(Peer { server_address: Some(address), .. }) => topology::check_address(address.ip()),
             _ => Ok(()),
         }
     }
@@ -143,7 +141,7 @@ impl Testbed {
             }
         };
         let port = match client {
-            Client::Peer(Peer { server_address: Some(given), .. }) => given.port,
+            Client::Peer(Peer { server_address: Some(given), .. }) => given.port(),
             _ => 0,
         };
         let address = SocketAddr::from((server_link.address, port));
@@ -230,21 +228,17 @@ impl Testbed {
         self.effective.place(case.placement, Side::Server, 0)?;
         check_memory(&case, self.effective.is_one_machine())?;
         let mut inner = self.inner.borrow_mut();
-        let Inner { threads, client_process, .. } = &mut *inner;
-        threads.grow(case.threads - 1)?;
-        if case.receiver == Receiver::Sink {
-            let ends = self.open_into_sink(&mut inner, case, fault)?;
-            return Ok(Instance::new(self, None, case, ends));
-        }
-        let token = Token::random()?;
-        match self.open_to_client(threads, client_process, case, token, fault) {
-            Ok(ends) => Ok(Instance::new(self, Some(token), case, ends)),
-            Err(error) => {
-                let error = client_process.root_cause(error);
-                client_process.close(token);
-                Err(error)
-            }
-        }
+        inner.threads.grow(case.threads - 1)?;
+        let token = if case.receiver == Receiver::Sink { None } else { Some(Token::random()?) };
+        let ends = match token {
+            None => self.open_into_sink(&mut inner, case, fault)?,
+            Some(token) => self.open_to_client(&mut inner, case, token, fault).map_err(|error| {
+                let error = inner.client_process.root_cause(error);
+                inner.client_process.close(token);
+                error
+            })?,
+        };
+        Ok(Instance { testbed: self, token, case, ends: Some(ends), message_ns: None })
     }
 
     /// What makes the kernel copy zero-copy sends on their way to `receiver`, as far as it can be
@@ -276,21 +270,20 @@ impl Testbed {
     /// Has each pair's thread make its end of the path.
     fn make_ends(
         &self,
-        threads: &mut Threads,
-        watch: &Arc<Watch>,
+        inner: &mut Inner,
         case: Case,
         fault: Option<Fault>,
         connections: impl Iterator<Item = (Arc<TcpStream>, Option<Arc<Injector>>)>,
     ) -> Result<Vec<SharedEnd<Sending>>> {
         let ends = connections.enumerate().map(|(pair, (connection, injector))| {
-            let cpus = self.effective.place(case.placement, Side::Server, pair)?.to_vec();
-            let fault = fault.filter(|fault| fault.side == Side::Server && fault.pair == pair);
-            let state = Sending::new(connection, injector, case, fault);
-            Ok(Arc::new(Mutex::new(PairEnd { pair, cpus, state, counting: Counting::of(&self.events) })))
+            let cpus = self.effective.place(case.placement, Side::Server, pair)?;
+            let state = Sending { injector, ..Sending::default() };
+            Ok(PairEnd::shared(pair, connection, case, cpus, &self.events, state))
         });
         let ends = ends.collect::<Result<Vec<_>>>()?;
-        watch.arm_idle(connections_of(&ends));
-        let made = self.on_every_end(threads, watch, &ends, |end| end.state.make_sender(), || Ok(()));
+        let watch = Arc::clone(&inner.client_process.watch);
+        watch.arm(None, connections_of(&ends));
+        let made = self.on_every_end(inner, &ends, move |end, _| make_sender(end, fault), |_| Ok(()));
         watch.disarm(made).map(|_| ends)
     }
 
@@ -298,20 +291,20 @@ impl Testbed {
     /// given back the CPUs of the whole process. `begun` is called when the others are at work.
     fn on_every_end<R: Send + 'static>(
         &self,
-        threads: &mut Threads,
-        watch: &Arc<Watch>,
+        inner: &mut Inner,
         ends: &[SharedEnd<Sending>],
-        work: impl Fn(&mut PairEnd<Sending>) -> Result<R> + Send + Sync + 'static,
-        begun: impl FnOnce() -> Result<()>,
+        work: impl Fn(&mut PairEnd<Sending>, &Watch) -> Result<R> + Send + Sync + 'static,
+        begun: impl FnOnce(&mut ClientProcess) -> Result<()>,
     ) -> Result<Vec<R>> {
+        let watch = Arc::clone(&inner.client_process.watch);
         let work = Arc::new(work);
-        let running = threads.start(&ends[1..], watch, &work)?;
-        let begun = begun();
+        let running = inner.threads.start(&ends[1..], &watch, &work)?;
+        let begun = begun(&mut inner.client_process);
         if begun.is_err() {
             watch.abort();
         }
-        let own = guarded(Side::Server, &ends[0], watch, work.as_ref());
-        let mut results = running.wait(watch);
+        let own = guarded(Side::Server, &ends[0], &watch, work.as_ref());
+        let mut results = running.wait(&watch);
         results.push(own);
         let unpinned = self.unpin();
         begun.and_then(|()| joined(results)).and_then(|results| unpinned.map(|()| results))
@@ -340,7 +333,7 @@ fn link_to_peer(
     is_one_machine: bool,
 ) -> Result<(Interface, Interface)> {
     let server = if let Some(given) = peer.server_address {
-        given.address
+        given.ip()
     } else {
         let link = if is_one_machine { link } else { link_between_machines };
         link(&topology::interfaces(&Topology::Peer)?, client_interfaces)?.0.address

@@ -9,98 +9,90 @@ use crate::event::Reading;
 use crate::fragments::Place;
 use crate::message::Pages;
 use crate::pair::fault::Faulty;
-use crate::pair::recorder::Recorder;
 use crate::pair::sink::{Injector, SinkSocket};
-use crate::pair::threads::{SharedEnd, locked};
+use crate::pair::threads::PairEnd;
 use crate::pair::watch::retransmitted_segments;
 use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
-use crate::path::{self, Observe, SendMessage};
-use crate::sample::{Copies, SideReport, ZeroCopyCounts};
+use crate::path::{self, Observe};
+use crate::sample::{Copies, Side, SideReport, ZeroCopyCounts};
 
 /// Of so many messages it is known where they lie: of every shape of a trace.
 const MOST_PLACES: usize = 256;
 
-/// The server's end of a pair.
+/// The server's half of a pair.
+#[derive(Default)]
 pub(super) struct Sending {
-    pub(super) connection: Arc<TcpStream>,
     /// What plays the client, where there is none.
     pub(super) injector: Option<Arc<Injector>>,
-    pub(super) case: Case,
-    fault: Option<Fault>,
     /// None until the pair's thread has made it.
     pub(super) sender: Option<Box<dyn Observe>>,
     /// What the pages are that the messages lie on.
     pub(super) pages: Pages,
-    /// An address in the largest field of one of them; none before they are made.
-    pub(super) lies_at: Option<usize>,
     /// Where the fields lie of the first messages.
     pub(super) places: Vec<Vec<Place>>,
-    /// The number of the next message.
-    pub(super) next_sequence: u64,
-    /// Made when round trips into the sink are first timed one by one.
-    pub(super) round_trips: Option<Recorder>,
 }
 
-impl Sending {
-    pub(super) fn new(
-        connection: Arc<TcpStream>,
-        injector: Option<Arc<Injector>>,
-        case: Case,
-        fault: Option<Fault>,
-    ) -> Self {
-        Self {
-            connection,
-            injector,
-            case,
-            fault,
-            sender: None,
-            pages: Pages::default(),
-            lies_at: None,
-            places: Vec::new(),
-            next_sequence: 0,
-            round_trips: None,
+/// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so the
+/// first to touch their memory: the kernel then takes it from the thread's own node.
+pub(super) fn make_sender(end: &mut PairEnd<Sending>, fault: Option<Fault>) -> Result<()> {
+    let PairEnd { pair, connection, case, state, .. } = end;
+    let messages = source_fields(case)?;
+    // As many wait for their completions with a cold source as with a hot one.
+    let (way, most_in_flight) = (case.series(), hot_messages(case));
+    // SAFETY: the connection was made for this pair, which makes one sender on it, and nobody else
+    // sends with MSG_ZEROCOPY on it: requests, markers and acknowledgements are copied.
+    let mut sender = unsafe {
+        match &state.injector {
+            Some(injector) => path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?,
+            None => path::sender(way, Arc::clone(connection), &messages, most_in_flight)?,
         }
+    };
+    sender.prepare(&mut |mut message| {
+        message.fill(TIMED_SEED);
+        state.pages = message.pages();
+        if state.places.len() < MOST_PLACES {
+            let place = |field: &[u8]| Place { address: field.as_ptr().addr(), bytes: field.len() };
+            state.places.push((0..message.fields()).map(|field| place(message.field(field))).collect());
+        }
+    })?;
+    if let Some(fault) = fault.filter(|fault| fault.is_at(Side::Server, *pair)) {
+        let connection = Arc::clone(connection);
+        sender = Box::new(Faulty { inner: sender, connection, fault, message: 0 });
     }
+    state.sender = Some(sender);
+    Ok(())
+}
 
-    /// Makes the messages and the path's sending half. Runs on the pair's own thread, which is so
-    /// the first to touch their memory: the kernel then takes it from the thread's own node.
-    pub(super) fn make_sender(&mut self) -> Result<()> {
-        let messages = source_fields(&self.case)?;
-        // As many wait for their completions with a cold source as with a hot one.
-        let (way, most_in_flight) = (self.case.series(), hot_messages(&self.case));
-        // SAFETY: the connection was made for this pair, which makes one sender on it, and nobody
-        // else sends with MSG_ZEROCOPY on it: requests, markers and acknowledgements are copied.
-        let mut sender = unsafe {
-            match &self.injector {
-                Some(injector) => {
-                    path::sender(way, SinkSocket(Arc::clone(injector)), &messages, most_in_flight)?
-                }
-                None => path::sender(way, Arc::clone(&self.connection), &messages, most_in_flight)?,
-            }
-        };
-        sender.prepare(&mut |mut message| {
-            message.fill(TIMED_SEED);
-            self.pages = message.pages();
-            let largest =
-                (0..message.fields()).map(|index| message.field(index)).max_by_key(|field| field.len());
-            self.lies_at = largest.map(|field| field.as_ptr().addr());
-            if self.places.len() < MOST_PLACES {
-                let place = |field: &[u8]| Place { address: field.as_ptr().addr(), bytes: field.len() };
-                self.places.push((0..message.fields()).map(|field| place(message.field(field))).collect());
-            }
-        })?;
-        if let Some(fault) = self.fault {
-            let connection = Arc::clone(&self.connection);
-            sender = Box::new(Faulty { inner: sender, connection, fault, message: 0 });
+/// A pair's end during a burst.
+pub(super) struct Pair<'a> {
+    pub(super) connection: &'a TcpStream,
+    pub(super) sender: &'a mut dyn Observe,
+    pub(super) case: &'a Case,
+    pub(super) mode: Mode,
+    pub(super) next_sequence: &'a mut u64,
+}
+
+impl Pair<'_> {
+    /// Sends the next message.
+    pub(super) fn send(&mut self) -> Result<()> {
+        let mut message = self.sender.message()?;
+        if self.mode == Mode::Verify {
+            message.fill(seed(self.mode, *self.next_sequence));
         }
-        self.sender = Some(sender);
+        message.stamp(*self.next_sequence);
+        self.sender.send()?;
+        *self.next_sequence += 1;
         Ok(())
     }
-}
 
-pub(super) fn connections_of(ends: &[SharedEnd<Sending>]) -> Vec<Arc<TcpStream>> {
-    let connection = |end: &SharedEnd<Sending>| Arc::clone(&locked(end).state.connection);
-    ends.iter().map(connection).collect()
+    /// After a burst that wrote every message anew: writes the bytes that timed bursts send, and
+    /// leave as they are.
+    pub(super) fn restore(&mut self) -> Result<()> {
+        if self.mode == Mode::Verify {
+            self.sender.prepare(&mut |mut message| message.fill(TIMED_SEED))?;
+        }
+        Ok(())
+    }
 }
 
 /// What the sender and the kernel have counted so far.
@@ -113,24 +105,19 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    pub(super) fn read(connection: &TcpStream, sender: &dyn Observe) -> Self {
+    pub(super) fn read(pair: &Pair<'_>) -> Self {
+        let sender = &*pair.sender;
         Self {
             zero_copy: sender.zero_copy_counts(),
             copies: sender.copies(),
-            retransmitted_segments: retransmitted_segments(connection),
+            retransmitted_segments: retransmitted_segments(pair.connection),
             kernel_thread_ns: sender.kernel_thread_ns().map_err(|error| error.to_string()),
         }
     }
 
     /// Puts into `report` what was counted since.
-    pub(super) fn report(
-        &self,
-        connection: &TcpStream,
-        sender: &dyn Observe,
-        case: &Case,
-        report: &mut SideReport,
-    ) {
-        let now = Self::read(connection, sender);
+    pub(super) fn report(&self, pair: &Pair<'_>, report: &mut SideReport) {
+        let now = Self::read(pair);
         report.zero_copy =
             self.zero_copy.as_ref().and_then(|before| now.zero_copy.map(|counts| counts.since(before)));
         report.copies = now.copies.since(&self.copies);
@@ -141,7 +128,7 @@ impl Counted {
             (Err(reason), _) => report.cpu_untold = Some(reason),
             (_, Err(reason)) => report.cpu_untold = Some(reason.clone()),
         }
-        if case.engine == Engine::UringSqpoll {
+        if pair.case.engine == Engine::UringSqpoll {
             // A thread counts itself, and a part of the work is the kernel thread's.
             let reason = "of a sender with engine uring_sqpoll: a thread of the kernel does a part of its work uncounted";
             for reading in report.counters.values_mut() {
@@ -153,22 +140,4 @@ impl Counted {
 
 pub(super) fn burst_before_sender() -> Error {
     Error::Protocol("a burst came before the pair's sender was made".to_owned())
-}
-
-/// After a burst that wrote every message anew: writes the bytes that timed bursts send, and leave
-/// as they are.
-pub(super) fn restore(sender: &mut dyn Observe, mode: Mode) -> Result<()> {
-    if mode == Mode::Verify {
-        sender.prepare(&mut |mut message| message.fill(TIMED_SEED))?;
-    }
-    Ok(())
-}
-
-pub(super) fn send_message(sender: &mut dyn SendMessage, mode: Mode, sequence: u64) -> Result<()> {
-    let mut message = sender.message()?;
-    if mode == Mode::Verify {
-        message.fill(seed(mode, sequence));
-    }
-    message.stamp(sequence);
-    Ok(sender.send()?)
 }

@@ -2,22 +2,20 @@
 //! each message.
 
 use std::mem;
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::listener::Listener;
 use super::overwrite::{overwrite, put_back};
-use super::sending::{Counted, Sending, burst_before_sender, connections_of, restore, send_message};
+use super::sending::{Counted, Pair, Sending, burst_before_sender};
 use super::{Inner, Testbed};
 use crate::case::Case;
 use crate::deadlines::CAUSE_LIMIT;
 use crate::error::{Error, Result};
 use crate::pair::client_process::{ClientProcess, out_of_turn};
 use crate::pair::control::{ToClient, ToServer};
-use crate::pair::threads::{PairEnd, SharedEnd, Threads, metered};
+use crate::pair::threads::{PairEnd, SharedEnd, connections_of, metered};
 use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
-use crate::path::{Observe, send_all};
+use crate::path::send_all;
 use crate::sample::{Side, SideReport};
 
 impl Testbed {
@@ -25,12 +23,12 @@ impl Testbed {
     /// its receivers.
     pub(super) fn open_to_client(
         &self,
-        threads: &mut Threads,
-        client_process: &mut ClientProcess,
+        inner: &mut Inner,
         case: Case,
         token: Token,
         fault: Option<Fault>,
     ) -> Result<Vec<SharedEnd<Sending>>> {
+        let client_process = &mut inner.client_process;
         // With a client that is gone go its namespace and the link, and with these the address.
         let gone = |error| client_process.trouble(CAUSE_LIMIT / 10).unwrap_or(error);
         let listener = Listener::open(self.address, &self.setup.socket).map_err(gone)?;
@@ -43,8 +41,8 @@ impl Testbed {
         drop(listener);
         self.strangers.set(self.strangers.get() + accepted.strangers);
         let connections = accepted.connections.into_iter().map(|connection| (connection, None));
-        let ends = self.make_ends(threads, &Arc::clone(&client_process.watch), case, fault, connections)?;
-        match client_process.answer()? {
+        let ends = self.make_ends(inner, case, fault, connections)?;
+        match inner.client_process.answer()? {
             ToServer::Opened => Ok(ends),
             _ => Err(out_of_turn()),
         }
@@ -53,14 +51,15 @@ impl Testbed {
     /// A burst of a case that the client receives: what the server's and the client's threads saw.
     pub(super) fn burst_to_client(
         &self,
-        Inner { threads, client_process, .. }: &mut Inner,
+        inner: &mut Inner,
         ends: &[SharedEnd<Sending>],
         token: Token,
         burst: Burst,
     ) -> Result<(SideReport, SideReport)> {
-        client_process.watch.arm(burst.mode, connections_of(ends));
-        let reports = self.reports(threads, client_process, ends, token, burst);
+        inner.client_process.watch.arm(Some(burst.mode.stall(false)), connections_of(ends));
+        let reports = self.reports(inner, ends, token, burst);
         // The watch ends with the burst, also where it failed.
+        let client_process = &mut inner.client_process;
         client_process.watch.disarm(reports).map_err(|error| {
             let error = client_process.root_cause(error);
             client_process.close(token);
@@ -70,18 +69,16 @@ impl Testbed {
 
     fn reports(
         &self,
-        threads: &mut Threads,
-        client_process: &mut ClientProcess,
+        inner: &mut Inner,
         ends: &[SharedEnd<Sending>],
         token: Token,
         burst: Burst,
     ) -> Result<(SideReport, SideReport)> {
-        let watch = Arc::clone(&client_process.watch);
         // The server's threads wait for requests before the client is told to send any.
-        let tell = || client_process.tell(&ToClient::Burst { token, burst });
-        let server = self.on_every_end(threads, &watch, ends, move |end| serve(end, burst), tell)?;
+        let tell = |client: &mut ClientProcess| client.tell(&ToClient::Burst { token, burst });
+        let server = self.on_every_end(inner, ends, move |end, _| serve(end, burst), tell)?;
         let server = SideReport::merge(server);
-        match client_process.answer()? {
+        match inner.client_process.answer()? {
             ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),
             ToServer::Done(client) => Err(Error::Protocol(format!(
                 "the server sent {} messages, and the client received {}",
@@ -94,41 +91,34 @@ impl Testbed {
 
 /// One burst of one pair that the client receives.
 fn serve(end: &mut PairEnd<Sending>, burst: Burst) -> Result<SideReport> {
-    let Sending { connection, sender, next_sequence, case, .. } = &mut end.state;
-    let Some(sender) = sender else { return Err(burst_before_sender()) };
-    let sender = &mut **sender;
+    let PairEnd { connection, case, counters, next_sequence, state, .. } = end;
+    let Some(sender) = state.sender.as_deref_mut() else { return Err(burst_before_sender()) };
+    let pair = &mut Pair { connection, sender, case, mode: burst.mode, next_sequence };
     if burst.lead_in_messages > 0 {
-        let lead_in = send_messages(connection, sender, case, burst.mode, next_sequence)?;
+        let lead_in = send_messages(pair)?;
         // The lead-in's completions are no part of the window: the client begins it when they are
         // reaped.
         send_all(connection, &lead_in.messages.to_le_bytes())?;
     }
-    let before = Counted::read(connection, sender);
-    let mut report =
-        metered(&mut end.counting, || send_messages(connection, sender, case, burst.mode, next_sequence))?;
+    let before = Counted::read(pair);
+    let mut report = metered(counters, || send_messages(pair))?;
     // The client may check its last message now. On a shared CPU that work would otherwise come
     // before this thread's last steps, and be timed.
     send_all(connection, &report.messages.to_le_bytes())?;
-    before.report(connection, sender, case, &mut report);
-    restore(sender, burst.mode)?;
+    before.report(pair, &mut report);
+    pair.restore()?;
     Ok(report)
 }
 
 /// Sends as many messages as each request asks for, until one asks for none; then waits until the
 /// kernel has let go of the last.
-fn send_messages(
-    connection: &TcpStream,
-    sender: &mut dyn Observe,
-    case: &Case,
-    mode: Mode,
-    next_sequence: &mut u64,
-) -> Result<SideReport> {
-    let first = *next_sequence;
-    let in_flight = most_in_flight(case, mode);
+fn send_messages(pair: &mut Pair<'_>) -> Result<SideReport> {
+    let first = *pair.next_sequence;
+    let in_flight = most_in_flight(pair.case, pair.mode);
     let mut is_overwritten = false;
     let start_ns = monotonic_ns()?;
     loop {
-        let messages = receive_request(connection)?;
+        let messages = receive_request(pair.connection)?;
         // The client asks for no more than may be in flight, and for none when it has all. What it
         // says may be a stranger's word: it bounds the work here, and which of this sender's own
         // bytes a lie would get.
@@ -138,31 +128,25 @@ fn send_messages(
             )));
         }
         let not_received = if messages == 0 { 0 } else { in_flight - messages };
-        sender.received(next_sequence.saturating_sub(not_received));
+        pair.sender.received(pair.next_sequence.saturating_sub(not_received));
         if mem::take(&mut is_overwritten) {
-            put_back(sender)?;
+            put_back(pair.sender)?;
         }
         if messages == 0 {
             break;
         }
         for _ in 0..messages {
-            send_message(sender, mode, *next_sequence)?;
-            if mode == Mode::Overwrite {
-                overwrite(connection, sender)?;
+            pair.send()?;
+            if pair.mode == Mode::Overwrite {
+                overwrite(pair.connection, pair.sender)?;
                 is_overwritten = true;
             }
-            *next_sequence += 1;
         }
-        sender.submit()?;
+        pair.sender.submit()?;
     }
     let received_ns = monotonic_ns()?;
-    sender.flush()?;
+    pair.sender.flush()?;
     let end_ns = monotonic_ns()?;
-    Ok(SideReport {
-        messages: *next_sequence - first,
-        start_ns,
-        end_ns,
-        drain_ns: end_ns - received_ns,
-        ..SideReport::default()
-    })
+    let (messages, drain_ns) = (*pair.next_sequence - first, end_ns - received_ns);
+    Ok(SideReport { messages, start_ns, end_ns, drain_ns, ..SideReport::default() })
 }
