@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::plan::Orders;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
 use super::{Cost, Rig};
 use crate::error::{Error, Result};
 use crate::results::record::{Arm, ROUNDS_PER_VISIT, Record};
@@ -25,31 +27,22 @@ pub(super) enum Kind {
 }
 
 /// Takes the place of a cell, a round, and what has failed.
-type Report<'o> = &'o mut dyn FnMut(usize, u64, Option<(Arm, &str)>);
+type Report<'l> = &'l mut dyn FnMut(usize, u64, Option<(Arm, &str)>);
 
-/// Where the results of a life go, and what ends it. Cells are told by their place in the life.
-pub(super) struct Outside<'o> {
-    /// Takes the records of a round when it is over, and of each failure.
-    pub(super) take: &'o mut dyn FnMut(&[Record]) -> Result<()>,
-    /// Is told which round of which cell begins, and which arm has failed.
-    pub(super) report: Report<'o>,
-    /// Has the life end with the round that has begun.
-    pub(super) interrupted: &'o AtomicBool,
-}
-
-impl Outside<'_> {
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-}
-
-/// A life that is to be had.
+/// A life that is to be had. Cells are told by their place in it.
 pub(super) struct Life<'l, R> {
     pub(super) rig: &'l R,
     /// The arms of each cell that are tried.
     pub(super) cells: &'l [Vec<Arm>],
     pub(super) generation: u64,
     pub(super) kind: Kind,
+    pub(super) orders: &'l mut ChaCha8Rng,
+    /// Takes the records of a round when it is over, and of each failure.
+    pub(super) take: &'l mut dyn FnMut(&[Record]) -> Result<()>,
+    /// Is told which round of which cell begins, and which arm has failed.
+    pub(super) report: Report<'l>,
+    /// Has the life end with the round that has begun.
+    pub(super) interrupted: &'l AtomicBool,
 }
 
 /// What a life measured of a cell.
@@ -68,31 +61,27 @@ struct Stop<I> {
 
 impl<'l, R: Rig> Life<'l, R> {
     /// Opens an instance of every arm, and visits the cells in turn.
-    pub(super) fn visit_in_turn(
-        &self,
-        orders: &mut Orders,
-        outside: &mut Outside<'_>,
-    ) -> Result<Vec<Visited>> {
+    pub(super) fn visit_in_turn(mut self) -> Result<Vec<Visited>> {
         let stop = |place| Stop { place, open: BTreeMap::new(), visited: Visited::default() };
         let mut stops: Vec<Stop<R::Instance<'l>>> = (0..self.cells.len()).map(stop).collect();
         for stop in &mut stops {
             let began = self.rig.elapsed();
-            self.open_arms(stop, orders, outside)?;
+            self.open_arms(stop)?;
             stop.visited.cost.lives += 1;
             stop.visited.cost.opening += self.rig.elapsed().saturating_sub(began);
         }
         let mut places: Vec<usize> = (0..stops.len()).collect();
         let visits = if self.is_timed() { VISITS_PER_LIFE } else { 1 };
         'life: for visit in 0..visits {
-            orders.shuffle(&mut places);
+            places.shuffle(self.orders);
             for &place in &places {
                 let began = self.rig.elapsed();
                 let is_over = matches!(self.kind, Kind::Timed { until } if began >= until);
-                if visit > 0 && is_over || outside.is_interrupted() || !self.rig.is_alive() {
+                if visit > 0 && is_over || self.is_interrupted() || !self.rig.is_alive() {
                     break 'life;
                 }
                 let stop = &mut stops[place];
-                self.visit(stop, visit, orders, outside)?;
+                self.visit(stop, visit)?;
                 stop.visited.cost.visits += 1;
                 stop.visited.cost.visiting += self.rig.elapsed().saturating_sub(began);
             }
@@ -101,43 +90,32 @@ impl<'l, R: Rig> Life<'l, R> {
     }
 
     /// Opens an instance of every arm of a cell.
-    fn open_arms(
-        &self,
-        stop: &mut Stop<R::Instance<'l>>,
-        orders: &mut Orders,
-        outside: &mut Outside<'_>,
-    ) -> Result<()> {
+    fn open_arms(&mut self, stop: &mut Stop<R::Instance<'l>>) -> Result<()> {
         let arms = &self.cells[stop.place];
         let mut order: Vec<usize> = (0..arms.len()).collect();
-        orders.shuffle(&mut order);
+        order.shuffle(self.orders);
         for arm in order {
-            if !self.rig.is_alive() || outside.is_interrupted() {
+            if !self.rig.is_alive() || self.is_interrupted() {
                 break;
             }
             match self.rig.open(arms[arm]) {
                 Ok(instance) => drop(stop.open.insert(arm, instance)),
-                Err(error) => self.fail(stop, arms[arm], &error, outside)?,
+                Err(error) => self.fail(stop, arms[arm], &error)?,
             }
         }
         Ok(())
     }
 
     /// The rounds of one visit.
-    fn visit(
-        &self,
-        stop: &mut Stop<R::Instance<'l>>,
-        visit: u64,
-        orders: &mut Orders,
-        outside: &mut Outside<'_>,
-    ) -> Result<()> {
+    fn visit(&mut self, stop: &mut Stop<R::Instance<'l>>, visit: u64) -> Result<()> {
         let arms = &self.cells[stop.place];
         for round in visit * ROUNDS_PER_VISIT..(visit + 1) * ROUNDS_PER_VISIT {
-            if stop.open.is_empty() || outside.is_interrupted() && round > 0 {
+            if stop.open.is_empty() || self.is_interrupted() && round > 0 {
                 break;
             }
-            (outside.report)(stop.place, round, None);
+            (self.report)(stop.place, round, None);
             let mut order: Vec<usize> = stop.open.keys().copied().collect();
-            orders.shuffle(&mut order);
+            order.shuffle(self.orders);
             let (mut records, mut failures) = (Vec::new(), Vec::new());
             for (position, arm) in order.into_iter().enumerate() {
                 let Some(instance) = stop.open.get_mut(&arm) else { continue };
@@ -156,33 +134,31 @@ impl<'l, R: Rig> Life<'l, R> {
                     }
                 }
             }
-            (outside.take)(&records)?;
+            (self.take)(&records)?;
             stop.visited.records.append(&mut records);
             for (arm, error) in failures {
-                self.fail(stop, arm, &error, outside)?;
+                self.fail(stop, arm, &error)?;
             }
         }
         Ok(())
     }
 
     /// Writes down a failure, once in a life of the arm: its instance is gone.
-    fn fail(
-        &self,
-        stop: &mut Stop<R::Instance<'l>>,
-        arm: Arm,
-        error: &Error,
-        outside: &mut Outside<'_>,
-    ) -> Result<()> {
+    fn fail(&mut self, stop: &mut Stop<R::Instance<'l>>, arm: Arm, error: &Error) -> Result<()> {
         let error = error.to_string();
-        (outside.report)(stop.place, 0, Some((arm, &error)));
+        (self.report)(stop.place, 0, Some((arm, &error)));
         let record = self.record(arm, 0, Err(error));
-        (outside.take)(std::slice::from_ref(&record))?;
+        (self.take)(std::slice::from_ref(&record))?;
         stop.visited.records.push(record);
         Ok(())
     }
 
     fn record(&self, arm: Arm, round: u64, outcome: std::result::Result<Sample, String>) -> Record {
         Record { generation: self.generation, round, position: 0, arm, timed: self.is_timed(), outcome }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     fn is_timed(&self) -> bool {

@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
 use crate::error::Result;
 use crate::event::Event;
 use crate::results::metric::Metric;
@@ -139,6 +142,13 @@ impl Cost {
         (self.lives > 0 && self.visits > 0)
             .then(|| self.opening / self.lives + (self.visiting / self.visits).mul_f64(visits as f64))
     }
+
+    fn add(&mut self, other: &Self) {
+        self.lives += other.lives;
+        self.opening += other.opening;
+        self.visits += other.visits;
+        self.visiting += other.visiting;
+    }
 }
 
 /// Where the results go, and what ends it.
@@ -214,7 +224,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
                 return Ok(StopReason::Precise);
             }
             let mut orders = plan::orders(self.plan.seed, self.generation);
-            orders.shuffle(&mut cells);
+            cells.shuffle(&mut orders);
             for group in plan::groups(&cells, |&cell| plan::arms(self.plan, self.plan.cells[cell]))? {
                 let left = self.left_for_times(outside);
                 // Its instances are opened and visited once, whatever that takes.
@@ -235,7 +245,7 @@ impl<'a, R: Rig> Sweep<'a, R> {
     fn run_counted(&mut self, outside: &mut Outside<'_>) -> Result<()> {
         let mut orders = plan::orders(self.plan.seed, self.generation);
         let mut cells: Vec<usize> = (0..self.cells.len()).filter(|&cell| self.is_to_count(cell)).collect();
-        orders.shuffle(&mut cells);
+        cells.shuffle(&mut orders);
         // The time for them was kept free by an estimate: they may take somewhat longer.
         let limit = self.options.limit.saturating_add(self.options.limit / COUNTING_MAY_TAKE);
         for cell in cells {
@@ -266,19 +276,13 @@ impl<'a, R: Rig> Sweep<'a, R> {
         &mut self,
         cells: &[usize],
         kind: Kind,
-        orders: &mut plan::Orders,
+        orders: &mut ChaCha8Rng,
         outside: &mut Outside<'_>,
     ) -> Result<()> {
         self.rig.count(if matches!(kind, Kind::Timed { .. }) { &[] } else { &self.options.events });
         let tried = |&cell: &usize| -> Vec<Arm> {
             let arms = self.cells[cell].arms.iter().filter(|arm| !arm.is_given_up());
             arms.map(|arm| arm.arm).collect()
-        };
-        let life = Life {
-            rig: &self.rig,
-            cells: &cells.iter().map(tried).collect::<Vec<_>>(),
-            generation: self.generation,
-            kind,
         };
         let mut report = |place: usize, round: u64, failed: Option<(Arm, &str)>| {
             let cell = cells[place];
@@ -292,9 +296,17 @@ impl<'a, R: Rig> Sweep<'a, R> {
                 done_cells: self.cells.iter().filter(|cell| cell.done).count(),
             });
         };
-        let (take, interrupted) = (&mut *outside.take, outside.interrupted);
-        let visited =
-            life.visit_in_turn(orders, &mut life::Outside { take, report: &mut report, interrupted })?;
+        let life = Life {
+            rig: &self.rig,
+            cells: &cells.iter().map(tried).collect::<Vec<_>>(),
+            generation: self.generation,
+            kind,
+            orders,
+            take: &mut *outside.take,
+            report: &mut report,
+            interrupted: outside.interrupted,
+        };
+        let visited = life.visit_in_turn()?;
         for (&cell, Visited { records, cost }) in cells.iter().zip(&visited) {
             self.learn(cell, records);
             if matches!(kind, Kind::Timed { .. }) {
@@ -336,15 +348,6 @@ impl<'a, R: Rig> Sweep<'a, R> {
             let left = cell.judged().chain([baseline]).filter(|arm| !arm.is_given_up()).count();
             cell.done = left < 2 || is_precise && !baseline.is_given_up();
         }
-    }
-}
-
-impl Cost {
-    fn add(&mut self, other: &Self) {
-        self.lives += other.lives;
-        self.opening += other.opening;
-        self.visits += other.visits;
-        self.visiting += other.visiting;
     }
 }
 

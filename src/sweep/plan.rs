@@ -1,7 +1,6 @@
 //! What a sweep measures, and in what order: pure.
 
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
@@ -210,25 +209,16 @@ pub(crate) fn groups<T: Clone>(cells: &[T], arms: impl Fn(&T) -> Vec<Arm>) -> Re
 
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
 #[must_use]
-pub(crate) fn orders(seed: u64, generation: u64) -> Orders {
+pub(crate) fn orders(seed: u64, generation: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(generation);
-    Orders(rng)
-}
-
-/// A source of random orders.
-#[derive(Debug)]
-pub(crate) struct Orders(ChaCha8Rng);
-
-impl Orders {
-    /// Shuffles.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        items.shuffle(&mut self.0);
-    }
+    rng
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::seq::SliceRandom;
+
     use super::*;
 
     #[test]
@@ -350,7 +340,7 @@ mod tests {
     fn a_seed_gives_the_same_orders_again_and_each_generation_its_own() {
         let order = |seed, generation| {
             let mut items: Vec<u32> = (0..20).collect();
-            orders(seed, generation).shuffle(&mut items);
+            items.shuffle(&mut orders(seed, generation));
             items
         };
         assert_eq!(order(1, 0), order(1, 0));

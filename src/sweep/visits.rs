@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::life::{Kind, Life, Outside};
+use rand::seq::SliceRandom;
+
+use super::life::{Kind, Life};
 use super::{Rig, plan};
 use crate::error::Result;
 use crate::in_order::grouped;
@@ -107,17 +109,20 @@ impl<'r, R: Rig> Visits<'r, R> {
         let generation = self.lives;
         self.lives += 1;
         let mut orders = plan::orders(self.seed, generation);
-        orders.shuffle(&mut cells);
-        let mut outside = Outside {
-            take: &mut |_| Ok(()),
-            report: &mut |_, _, _| {},
-            interrupted: &AtomicBool::new(false),
-        };
+        cells.shuffle(&mut orders);
         for cells in plan::groups(&cells, Vec::clone)? {
             self.rig.count(&[]);
-            let kind = Kind::Timed { until: Duration::MAX };
-            let life = Life { rig: &*self.rig, cells: &cells, generation, kind };
-            let visited = life.visit_in_turn(&mut orders, &mut outside)?;
+            let life = Life {
+                rig: &*self.rig,
+                cells: &cells,
+                generation,
+                kind: Kind::Timed { until: Duration::MAX },
+                orders: &mut orders,
+                take: &mut |_| Ok(()),
+                report: &mut |_, _, _| {},
+                interrupted: &AtomicBool::new(false),
+            };
+            let visited = life.visit_in_turn()?;
             let mut visits: BTreeMap<u64, HashMap<Arm, Visit>> = BTreeMap::new();
             for Record { round, arm, outcome, .. } in visited.into_iter().flat_map(|cell| cell.records) {
                 match outcome {
