@@ -55,13 +55,10 @@ impl Refusal {
 
 /// Whether `/proc/cpuinfo` below `root` is of an AMD Zen: family 17h or later, or Hygon's 18h.
 fn is_zen(root: &Path) -> Result<bool> {
-    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
-    let value = |key: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
-    };
-    let family = value("cpu family").and_then(|family| family.parse::<u32>().ok()).unwrap_or(0);
-    Ok(matches!(value("vendor_id"), Some("AuthenticAMD" | "HygonGenuine")) && family >= 0x17)
+    let cpu = file::cpu_info(root)?;
+    let family = cpu.values("cpu family").next().and_then(|family| family.parse::<u32>().ok()).unwrap_or(0);
+    let vendor = cpu.values("vendor_id").next();
+    Ok(matches!(vendor, Some("AuthenticAMD" | "HygonGenuine")) && family >= 0x17)
 }
 
 /// The reason in words, and the command or the change that lifts it.

@@ -37,6 +37,30 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
     Ok(known("open(2)", path, fs::read_to_string(path))?.map(|text| text.trim().to_owned()))
 }
 
+/// `/proc/cpuinfo` below `root`; empty where it is not there.
+///
+/// # Errors
+/// As [`known`].
+pub(crate) fn cpu_info(root: &Path) -> Result<CpuInfo> {
+    read(&root.join("proc/cpuinfo")).map(|text| CpuInfo(text.unwrap_or_default()))
+}
+
+/// What the kernel says of each CPU.
+pub(crate) struct CpuInfo(String);
+
+impl CpuInfo {
+    /// What stands behind `key`, CPU by CPU.
+    pub(crate) fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+        let pairs = self.0.lines().filter_map(|line| line.split_once(':'));
+        pairs.filter(move |(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    }
+
+    /// Whether the first CPU has a flag.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.values("flags").next().is_some_and(|flags| flags.split_whitespace().any(|word| word == flag))
+    }
+}
+
 /// What is in a folder, in order; nothing where there is no such folder. It is closed before
 /// anything in it is opened.
 ///

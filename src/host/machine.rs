@@ -75,13 +75,9 @@ pub(crate) fn forbids_user_namespaces(root: &Path) -> Result<Option<&'static Use
 /// # Errors
 /// A file that could not be read at this moment.
 pub fn is_virtual_machine(root: &Path) -> Result<bool> {
-    let read = |path| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
-    let (cpus, product) = (read("proc/cpuinfo")?, read("sys/class/dmi/id/product_name")?);
-    let flags = cpus.lines().find(|line| line.starts_with("flags"));
-    Ok(flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
-        || ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"]
-            .iter()
-            .any(|name| product.contains(name)))
+    let product = file::read(&root.join("sys/class/dmi/id/product_name"))?.unwrap_or_default();
+    let makers = ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"];
+    Ok(file::cpu_info(root)?.has("hypervisor") || makers.iter().any(|name| product.contains(name)))
 }
 
 /// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it.

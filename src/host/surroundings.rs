@@ -9,6 +9,7 @@ use rustix::process::Resource;
 use super::{cgroup, file, memlock, soft, softirq, sysctl};
 use crate::environment::{Machine, Tuning};
 use crate::error::Result;
+use crate::in_order::distinct;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
@@ -117,23 +118,12 @@ pub(crate) fn smt(root: &Path) -> Result<Option<bool>> {
 /// The CPU's name from `/proc/cpuinfo`. ARM's has no name there: implementer and part stand for it,
 /// those of every kind of core.
 fn cpu_model(root: &Path) -> Result<String> {
-    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
-    let values = |key: &'static str| {
-        text.lines().filter_map(move |line| {
-            let (name, value) = line.split_once(':')?;
-            (name.trim() == key).then(|| value.trim().to_owned())
-        })
-    };
-    if let Some(name) = values("model name").next() {
-        return Ok(name);
+    let cpu = file::cpu_info(root)?;
+    if let Some(name) = cpu.values("model name").next() {
+        return Ok(name.to_owned());
     }
-    let mut kinds = Vec::new();
-    for (implementer, part) in values("CPU implementer").zip(values("CPU part")) {
-        let kind = format!("implementer {implementer} part {part}");
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
+    let kinds = cpu.values("CPU implementer").zip(cpu.values("CPU part"));
+    let kinds = distinct(kinds.map(|(implementer, part)| format!("implementer {implementer} part {part}")));
     let architecture = std::env::consts::ARCH;
     Ok(match &kinds[..] {
         [] => architecture.to_owned(),

@@ -1,6 +1,5 @@
 //! Which CPUs this process may use, and which one each thread is pinned to.
 
-use std::io;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -43,22 +42,25 @@ fn usable(root: &Path, allowed: &[usize]) -> Result<Cpus> {
 /// # Errors
 /// The call's errno.
 pub fn pin(cpus: &[usize]) -> Result<()> {
-    set_affinity(&mask(cpus)).map_err(Error::call("sched_setaffinity(2)"))
+    let words = mask(cpus);
+    // SAFETY: the kernel reads as many bytes as the slice has.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&*words), words.as_ptr()) };
+    Errno::result(result).map(drop).map_err(Error::call("sched_setaffinity(2)"))
 }
 
 /// The calling thread's CPUs, in ascending order.
-fn affinity() -> io::Result<Vec<usize>> {
+fn affinity() -> nix::Result<Vec<usize>> {
     // nix's, rustix's and glibc's fixed masks end at CPU 1023. The kernel refuses a mask that is
     // shorter than its own with EINVAL.
     let mut words = vec![0; 1024 / WORD_BITS];
     loop {
-        match get_affinity(&mut words) {
-            Ok(()) => return Ok(numbers(&words)),
-            Err(errno)
-                if errno.raw_os_error() == Some(libc::EINVAL) && words.len() * WORD_BITS < MOST_CPUS =>
-            {
-                words.resize(words.len() * 2, 0);
-            }
+        let bytes = size_of_val(&*words);
+        // SAFETY: the kernel writes at most as many bytes as the words have.
+        let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, bytes, words.as_mut_ptr()) };
+        match Errno::result(result) {
+            Ok(_) => return Ok(numbers(&words)),
+            Err(Errno::EINVAL) if words.len() * WORD_BITS < MOST_CPUS => words.resize(words.len() * 2, 0),
             Err(errno) => return Err(errno),
         }
     }
@@ -77,20 +79,6 @@ fn mask(cpus: &[usize]) -> Vec<Word> {
 fn numbers(words: &[Word]) -> Vec<usize> {
     let is_set = |cpu: &usize| words[cpu / WORD_BITS] >> (cpu % WORD_BITS) & 1 == 1;
     (0..words.len() * WORD_BITS).filter(is_set).collect()
-}
-
-fn get_affinity(words: &mut [Word]) -> io::Result<()> {
-    // SAFETY: the kernel writes at most as many bytes as the slice, which is borrowed for writing,
-    // has.
-    let result =
-        unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(words), words.as_mut_ptr()) };
-    Errno::result(result).map(drop).map_err(Into::into)
-}
-
-fn set_affinity(words: &[Word]) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as the slice has.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(words), words.as_ptr()) };
-    Errno::result(result).map(drop).map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -111,9 +111,8 @@ fn of_offloads(ethtool: &Ethtool, device: &str) -> Vec<CopyCause> {
 fn of_xdp(device: &str) -> Result<Option<CopyCause>> {
     let is_attached =
         |xdp: &LinkXdp| matches!(xdp, LinkXdp::Attached(mode) if !matches!(mode, XdpAttached::None));
-    let attributes = Netlink::open()?.link(device)?.attributes;
+    let mut attributes = Netlink::open()?.link(device)?.attributes.into_iter();
     let attached = attributes
-        .iter()
         .any(|attribute| matches!(attribute, LinkAttribute::Xdp(xdp) if xdp.iter().any(is_attached)));
     Ok(attached.then(|| CopyCause::ReceiverXdp { device: device.to_owned() }))
 }
@@ -188,10 +187,8 @@ fn owners(inodes: &[u64]) -> Vec<String> {
 /// say: `tdx_guest` stands there inside such a guest alone; `sev` stands on hosts as well, but
 /// there without a hypervisor above.
 fn memory_is_encrypted(root: &Path) -> Result<bool> {
-    let text = file::read(&root.join("proc/cpuinfo"))?.unwrap_or_default();
-    let flags = text.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
-    let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
-    Ok(has("tdx_guest") || (has("sev") && has("hypervisor")))
+    let cpu = file::cpu_info(root)?;
+    Ok(cpu.has("tdx_guest") || (cpu.has("sev") && cpu.has("hypervisor")))
 }
 
 #[cfg(test)]

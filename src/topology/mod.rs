@@ -21,8 +21,11 @@ mod veth;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use netlink_packet_route::link::LinkAttribute;
+
+use self::ethtool::Ethtool;
 pub(crate) use self::sink::Sink;
-use self::veth::Netlink;
+use self::veth::{Netlink, named};
 pub use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 use crate::host;
@@ -85,7 +88,9 @@ pub fn enter(topology: &Topology, side: Side) -> Result<()> {
 /// A failed netlink request.
 pub fn join(topology: &Topology, client_pid: u32, mtu_bytes: Option<u32>) -> Result<()> {
     if *topology == Topology::Anonymous {
-        Netlink::open()?.create_veth(SERVER_LINK.0, CLIENT_LINK.0, client_pid, mtu_bytes)?;
+        let mut peer = named(CLIENT_LINK.0, mtu_bytes);
+        peer.attributes.push(LinkAttribute::NetNsPid(client_pid));
+        Netlink::open()?.create_veth(named(SERVER_LINK.0, mtu_bytes), peer)?;
     }
     Ok(())
 }
@@ -116,8 +121,8 @@ pub fn bring_up(topology: &Topology, side: Side) -> Result<()> {
 pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
     let fits = |address: IpAddr| address.is_loopback() == (*topology == Topology::Loopback);
     let found = addresses()?.into_iter().filter(|found| fits(found.address));
-    let mut ports = Ports::open()?;
-    found.map(|found| ports.interface(found)).collect()
+    let (mut netlink, ethtool) = (Netlink::open()?, Ethtool::open()?);
+    found.map(|found| interface(&mut netlink, &ethtool, found)).collect()
 }
 
 /// The end of the link by which packets from here reach `to`, as the kernel's routes have it, with
@@ -126,10 +131,12 @@ pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
 /// # Errors
 /// [`Error::NoLink`] where no route leads there; else the call that failed.
 pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
-    let (device, source) = Netlink::open()?.route(from, to)?;
+    let mut netlink = Netlink::open()?;
+    let (device, source) = netlink.route(from, to)?;
     let address = from.unwrap_or(source);
     let mask = addresses()?.into_iter().find(|found| found.address == address).map(|found| found.mask);
-    Ports::open()?.interface(OwnAddress { device, address, mask: mask.unwrap_or(address) })
+    let found = OwnAddress { device, address, mask: mask.unwrap_or(address) };
+    interface(&mut netlink, &Ethtool::open()?, found)
 }
 
 /// Refuses an address that no interface of this namespace has.
@@ -141,12 +148,9 @@ pub fn check_address(address: IpAddr) -> Result<()> {
     if addresses.iter().any(|found| found.address == address) {
         return Ok(());
     }
-    let words: Vec<_> =
-        addresses.iter().map(|OwnAddress { device, address, .. }| format!("{address} ({device})")).collect();
-    Err(Error::Setting(format!(
-        "server address {address} is on no interface here; there are {}",
-        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-    )))
+    let words = addresses.iter().map(|OwnAddress { device, address, .. }| format!("{address} ({device})"));
+    let words = list(words);
+    Err(Error::Setting(format!("server address {address} is on no interface here; there are {words}")))
 }
 
 /// An address of this namespace.
@@ -176,24 +180,13 @@ fn ip(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// What tells what the ports of this namespace are like.
-struct Ports {
-    netlink: Netlink,
-    ethtool: ethtool::Ethtool,
-}
-
-impl Ports {
-    fn open() -> Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, ethtool: ethtool::Ethtool::open()? })
-    }
-
-    fn interface(&mut self, OwnAddress { device, address, mask }: OwnAddress) -> Result<Interface> {
-        let (mtu_bytes, qdisc) = self.netlink.mtu_bytes_and_qdisc(&device)?;
-        let Self { ethtool, .. } = self;
-        let (driver, offloads, queues) =
-            (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
-        Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues })
-    }
+/// The port of this namespace that has an address, as it is.
+fn interface(netlink: &mut Netlink, ethtool: &Ethtool, found: OwnAddress) -> Result<Interface> {
+    let OwnAddress { device, address, mask } = found;
+    let (mtu_bytes, qdisc) = netlink.mtu_bytes_and_qdisc(&device)?;
+    let (driver, offloads, queues) =
+        (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
+    Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues })
 }
 
 /// Picks the server's and the client's interface that share a subnet.
@@ -205,8 +198,8 @@ pub fn link(server: &[Interface], client: &[Interface]) -> Result<(Interface, In
         Error::NoLink(format!(
             "the two ends share no subnet: the server has {}; the client has {}: give both ends an address \
              (netns-setup.sh up does), or name the server's, where a route leads to it, with --server-address",
-            list(server),
-            list(client)
+            addresses_of(server),
+            addresses_of(client)
         ))
     })
 }
@@ -230,7 +223,7 @@ pub fn link_between_machines(server: &[Interface], client: &[Interface]) -> Resu
         let ours: Vec<Interface> = links.iter().map(|(ours, _)| ours.clone()).collect();
         return Err(Error::NoLink(format!(
             "the two ends share more than one subnet: the server has {}: name the address to use with --server-address",
-            list(&ours)
+            addresses_of(&ours)
         )));
     }
     link(&ours, client)
@@ -256,8 +249,12 @@ fn links(server: &[Interface], client: &[Interface]) -> Vec<(Interface, Interfac
         .collect()
 }
 
-fn list(interfaces: &[Interface]) -> String {
-    let words: Vec<_> = interfaces.iter().map(|i| format!("{} {}", i.name, i.address)).collect();
+fn addresses_of(interfaces: &[Interface]) -> String {
+    list(interfaces.iter().map(|end| format!("{} {}", end.name, end.address)))
+}
+
+fn list(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<_> = words.collect();
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 

@@ -15,11 +15,12 @@ use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::thread;
 
+use netlink_packet_route::link::LinkAttribute;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::PREFIX_BITS;
-use super::veth::{Mac, Netlink};
+use super::veth::{Mac, Netlink, named};
 use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
 
@@ -68,7 +69,9 @@ impl Sink {
             let netns = File::open("/proc/thread-self/ns/net")
                 .map_err(Error::call("open(2) of the sink's network namespace"))?;
             let mut netlink = Netlink::open()?;
-            netlink.create_veth_here((SENDER, Self::SENDER_MAC), PORT, mtu_bytes)?;
+            let mut sender = named(SENDER, Some(mtu_bytes));
+            sender.attributes.push(LinkAttribute::Address(Self::SENDER_MAC.to_vec()));
+            netlink.create_veth(sender, named(PORT, Some(mtu_bytes)))?;
             let remedy = "this kernel has no bridges, and without one a sink copies: load the module (`sudo modprobe \
                           bridge`), or build it in (CONFIG_BRIDGE)";
             netlink

@@ -50,32 +50,8 @@ impl Netlink {
         open().map(Self).map_err(Error::call("socket(2) AF_NETLINK"))
     }
 
-    /// Makes a veth pair: `name` here, `peer_name` in the namespace of the process `peer_pid`.
-    pub(super) fn create_veth(
-        &mut self,
-        name: &str,
-        peer_name: &str,
-        peer_pid: u32,
-        mtu_bytes: Option<u32>,
-    ) -> Result<()> {
-        let mut peer = named(peer_name, mtu_bytes);
-        peer.attributes.push(LinkAttribute::NetNsPid(peer_pid));
-        self.create_veth_pair(named(name, mtu_bytes), peer)
-    }
-
-    /// Makes a veth pair of which both ends are here.
-    pub(super) fn create_veth_here(
-        &mut self,
-        (name, mac): (&str, Mac),
-        peer_name: &str,
-        mtu_bytes: u32,
-    ) -> Result<()> {
-        let mut link = named(name, Some(mtu_bytes));
-        link.attributes.push(LinkAttribute::Address(mac.to_vec()));
-        self.create_veth_pair(link, named(peer_name, Some(mtu_bytes)))
-    }
-
-    fn create_veth_pair(&mut self, mut link: LinkMessage, peer: LinkMessage) -> Result<()> {
+    /// Makes a veth pair, of a link here and its `peer`, which may name another namespace.
+    pub(super) fn create_veth(&mut self, mut link: LinkMessage, peer: LinkMessage) -> Result<()> {
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -103,11 +79,11 @@ impl Netlink {
 
     /// The number of the bridge that `name` is a port of; none if it is a port of none.
     pub(super) fn controller(&mut self, name: &str) -> Result<Option<u32>> {
-        let controller = |attribute: &LinkAttribute| match attribute {
-            LinkAttribute::Controller(index) => Some(*index),
+        let mut attributes = self.link(name)?.attributes.into_iter();
+        Ok(attributes.find_map(|attribute| match attribute {
+            LinkAttribute::Controller(index) => Some(index),
             _ => None,
-        };
-        Ok(self.link(name)?.attributes.iter().find_map(controller))
+        }))
     }
 
     /// Says once and for all which Ethernet address `address` has, so that nobody is asked.
@@ -154,10 +130,8 @@ impl Netlink {
                 _ => {}
             }
         }
-        let mtu_bytes = mtu_bytes.ok_or_else(|| {
-            Error::call("netlink RTM_GETLINK")(io::Error::other(format!("no MTU of {name}")))
-        })?;
-        Ok((mtu_bytes, qdisc))
+        let none = || Error::call("netlink RTM_GETLINK")(io::Error::other(format!("no MTU of {name}")));
+        Ok((mtu_bytes.ok_or_else(none)?, qdisc))
     }
 
     /// The device by which packets reach `to`, and the address that they leave with. `from` is that
@@ -280,7 +254,7 @@ impl Netlink {
 }
 
 /// The description of a link that is to be made; of the kernel's default MTU if none is given.
-fn named(name: &str, mtu_bytes: Option<u32>) -> LinkMessage {
+pub(super) fn named(name: &str, mtu_bytes: Option<u32>) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
     link.attributes.extend(mtu_bytes.map(LinkAttribute::Mtu));
