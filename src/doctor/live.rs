@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::host::{self, file, softirq};
 use crate::measure::burst::of_messages;
 use crate::message::{Message, page_bytes};
-use crate::pair::{Mode, Setup, Testbed};
+use crate::pair::{Client, Mode, Setup, Testbed};
 use crate::path::Socket;
 use crate::path::uring::{self, Support};
 use crate::sample::{CopiedBound, ZeroCopyCounts};
@@ -145,47 +145,43 @@ fn softirq_time(in_cpu_time: Option<bool>) -> Finding {
     }
 }
 
-/// The checks that take two ends: [`namespaces`], or [`peer`].
+/// The checks that take two [`ends`].
 pub(super) const BETWEEN_ENDS: [&str; 5] = [NAMESPACES, VETH_COPY, SINK, PEER, LINK_COPY];
 const NAMESPACES: &str = "namespaces";
 const VETH_COPY: &str = "veth-copy";
 const PEER: &str = "peer";
 const LINK_COPY: &str = "link-copy";
 
-/// Tries namespaces, and whether a zero-copy send is copied: between them, and into the sink.
-pub(super) fn namespaces(setup: &Setup) -> [Check; 3] {
-    let refused = |namespaces: Finding, why: &str| {
+/// Joins two ends, and tries whether a zero-copy send between them is copied, and one into the sink.
+/// The ends are namespaces, or this machine and a peer's client, which says what it has.
+pub(super) fn ends(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
+    let is_peer = matches!(setup.client, Client::Peer(_));
+    let (joined, copy) = if is_peer { (PEER, LINK_COPY) } else { (NAMESPACES, VETH_COPY) };
+    let refused = |finding: Finding, why: &str| {
         let untried = Finding::unavailable(format!("not tried: {why}"));
-        [namespaces.named(NAMESPACES), untried.clone().named(VETH_COPY), untried.named(SINK)]
+        ([finding.named(joined), untried.clone().named(copy), untried.named(SINK)], None)
     };
     if setup.topology == Topology::Loopback {
         let why = "loopback was asked for";
         return refused(Finding::unavailable(format!("not tried: {why}")), why);
     }
-    match Testbed::start(setup) {
-        Ok(testbed) => {
-            let [veth_copy, sink] = copies(&testbed, VETH_COPY);
-            [Finding::ok(format!("tried: {}", setup.topology)).named(NAMESPACES), veth_copy, sink]
-        }
-        Err(error) => {
-            refused(Finding::refused(error.to_string()), &format!("no namespaces were made: {error}"))
-        }
-    }
-}
-
-/// Reaches a peer's client, and tries whether a zero-copy send to it is copied, and one into the
-/// sink.
-pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
     let testbed = match Testbed::start(setup) {
         Ok(testbed) => testbed,
-        Err(error) => {
+        Err(error) if is_peer => {
             let found = format!("not reached: {error}");
-            let untried = Finding::unavailable(format!("not tried: {found}"));
-            let refused = Finding::refused(found).named(PEER);
-            return ([refused, untried.clone().named(LINK_COPY), untried.named(SINK)], None);
+            return refused(Finding::refused(&*found), &found);
+        }
+        Err(error) => {
+            return refused(
+                Finding::refused(error.to_string()),
+                &format!("no namespaces were made: {error}"),
+            );
         }
     };
-    let [link_copy, sink] = copies(&testbed, LINK_COPY);
+    let [copied, sink] = copies(&testbed, copy);
+    if !is_peer {
+        return ([Finding::ok(format!("tried: {}", setup.topology)).named(joined), copied, sink], None);
+    }
     let effective = testbed.effective();
     let reached = effective.client.as_ref().map_or_else(String::new, ToString::to_string);
     let examined = testbed.examine_client().and_then(|found| {
@@ -197,7 +193,7 @@ pub(super) fn peer(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
     };
     let link = [effective.server_link.clone(), effective.client_link.clone()];
     let client = effective.client.clone().map(|machine| ExaminedClient { machine, link, checks });
-    ([finding.named(PEER), link_copy, sink], client)
+    ([finding.named(joined), copied, sink], client)
 }
 
 /// Whether zero-copy sends are copied, and why: those over the link, by the name of that check, and

@@ -13,7 +13,7 @@ pub use crate::check::{Check, State};
 use crate::environment::{ClientMachine, Interface};
 use crate::error::Result;
 use crate::event::Event;
-use crate::pair::{Client, Setup};
+use crate::pair::Setup;
 
 use files::{Files, Rights};
 use finding::Finding;
@@ -59,14 +59,8 @@ pub struct ExaminedClient {
 #[must_use]
 pub fn examine(setup: &Setup) -> Examined {
     let mut checks = examine_alone();
-    let mut client = None;
-    if matches!(setup.client, Client::Peer(_)) {
-        let (tried, found) = live::peer(setup);
-        checks.extend(tried);
-        client = found;
-    } else {
-        checks.extend(live::namespaces(setup));
-    }
+    let (tried, client) = live::ends(setup);
+    checks.extend(tried);
     Examined { checks, client }
 }
 
