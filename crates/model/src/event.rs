@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
+use strum::{Display, EnumString, VariantArray, VariantNames};
 
 use crate::case::{Axis, CaseError};
 
@@ -17,12 +17,10 @@ use crate::case::{Axis, CaseError};
     Eq,
     PartialOrd,
     Ord,
-    Hash,
     Serialize,
     Deserialize,
     Display,
     EnumString,
-    IntoStaticStr,
     VariantArray,
     VariantNames,
 )]
@@ -198,27 +196,26 @@ impl Reading {
     /// never on both at once, so the times that they counted for add up.
     #[must_use]
     pub fn across_pmus(self, other: Self) -> Self {
+        self.joined(other, |(enabled, running), (e, r)| (enabled.max(e), (running + r).min(enabled.max(e))))
+    }
+
+    /// Joins what was counted of two threads, or over two windows.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.joined(other, |(enabled, running), (e, r)| (enabled + e, running + r))
+    }
+
+    /// Adds two counts up; `times` joins for how long each was enabled and running. What is missing
+    /// of one is missing of both: a part is not the sum.
+    fn joined(self, other: Self, times: impl FnOnce((u64, u64), (u64, u64)) -> (u64, u64)) -> Self {
         match (self, other) {
             (
                 Self::Counted { value, enabled_ns, running_ns },
                 Self::Counted { value: v, enabled_ns: e, running_ns: r },
             ) => {
-                let enabled_ns = enabled_ns.max(e);
-                Self::Counted { value: value + v, enabled_ns, running_ns: (running_ns + r).min(enabled_ns) }
+                let (enabled_ns, running_ns) = times((enabled_ns, running_ns), (e, r));
+                Self::Counted { value: value + v, enabled_ns, running_ns }
             }
-            (unavailable @ Self::Unavailable { .. }, _) | (_, unavailable) => unavailable,
-        }
-    }
-
-    /// Joins what was counted of two threads, or over two windows. What is missing of one is
-    /// missing of both: a part is not the sum.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        match (self, other) {
-            (
-                Self::Counted { value, enabled_ns, running_ns },
-                Self::Counted { value: v, enabled_ns: e, running_ns: r },
-            ) => Self::Counted { value: value + v, enabled_ns: enabled_ns + e, running_ns: running_ns + r },
             (unavailable @ Self::Unavailable { .. }, _) | (_, unavailable) => unavailable,
         }
     }

@@ -206,14 +206,9 @@ impl fmt::Display for Offloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |on: bool| if on { "on" } else { "off" };
         let Self { scatter_gather, tx_checksum, tcp_segmentation, generic_receive } = *self;
-        write!(
-            f,
-            "sg {}, tx {}, tso {}, gro {}",
-            word(scatter_gather),
-            word(tx_checksum),
-            word(tcp_segmentation),
-            word(generic_receive)
-        )
+        let (sg, tx) = (word(scatter_gather), word(tx_checksum));
+        let (tso, gro) = (word(tcp_segmentation), word(generic_receive));
+        write!(f, "sg {sg}, tx {tx}, tso {tso}, gro {gro}")
     }
 }
 

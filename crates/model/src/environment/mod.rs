@@ -231,22 +231,15 @@ impl fmt::Display for Environment {
         if let Some(sink) = &self.sink {
             line("sink", sink.to_string())?;
             line("port", format!("{} (sink)", sink.interface.describe_port()))?;
-            line(
-                "buffers",
-                format!("asked {}; send/receive {} (sink)", self.asked_buffers, sink.socket.buffers()),
-            )?;
+            let buffers = sink.socket.buffers();
+            line("buffers", format!("asked {}; send/receive {buffers} (sink)", self.asked_buffers))?;
         }
         let end_of_sink = self.sink.as_ref().map(|sink| (&sink.interface, "sink"));
         // Where nobody receives, no case goes over the link between the two processes.
         let has_receiver = self.sink.as_ref().is_none_or(|sink| !sink.is_alone);
         if has_receiver {
-            line(
-                "link",
-                format!(
-                    "{} {} (server), {} {} (client)",
-                    server_link.name, server_link.address, client_link.name, client_link.address
-                ),
-            )?;
+            let end = |link: &Interface, side| format!("{} {} ({side})", link.name, link.address);
+            line("link", format!("{}, {}", end(server_link, "server"), end(client_link, "client")))?;
             for (side, link) in [("server", server_link), ("client", client_link)] {
                 if link.driver.is_some() {
                     line("port", format!("{} ({side})", link.describe_port()))?;
@@ -284,19 +277,11 @@ impl fmt::Display for Environment {
         if has_receiver {
             line("buffers", format!("asked {}; send/receive {}", self.asked_buffers, effective.buffers()))?;
         }
-        line(
-            "tcp",
-            format!(
-                "{}, nodelay {}",
-                server_socket.congestion,
-                if server_socket.nodelay { "on" } else { "off" }
-            ),
-        )?;
-        let sysctls: Vec<_> = machine.sysctls.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        line(
-            "limits",
-            format!("memlock {}, open files {}, {}", machine.memlock, machine.open_files, sysctls.join(", ")),
-        )
+        let nodelay = if server_socket.nodelay { "on" } else { "off" };
+        line("tcp", format!("{}, nodelay {nodelay}", server_socket.congestion))?;
+        let Machine { memlock, open_files, sysctls, .. } = machine;
+        let sysctls: Vec<_> = sysctls.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        line("limits", format!("memlock {memlock}, open files {open_files}, {}", sysctls.join(", ")))
     }
 }
 
