@@ -35,9 +35,7 @@ pub(crate) struct Field {
 enum Owner {
     /// The field itself, as the allocator gave it.
     Field(NonNull<[u8]>),
-    /// The field itself: a mapping of so many bytes that begins with it.
-    Pages(usize),
-    /// The last that holds the mapping.
+    /// The last that holds the mapping; of a field on pages of its own, it alone.
     Arena(Arc<Arena>),
 }
 
@@ -56,13 +54,12 @@ impl Field {
             let allocation = NonNull::from(Box::leak(vec![0; bytes].into_boxed_slice()));
             return Self { start: allocation.cast(), bytes, owner: Owner::Field(allocation) };
         }
-        let room_bytes = bytes.max(1).next_multiple_of(page_bytes());
-        let out_of_memory = |_| match alloc::Layout::from_size_align(room_bytes, page_bytes()) {
+        let out_of_memory = |_| match alloc::Layout::from_size_align(bytes.max(1), page_bytes()) {
             Ok(layout) => handle_alloc_error(layout),
             Err(error) => panic!("a field of {bytes} bytes: {error}"),
         };
-        let start = ordinary_pages(room_bytes).unwrap_or_else(out_of_memory);
-        Self { start, bytes, owner: Owner::Pages(room_bytes) }
+        let arena = Arena::ordinary(bytes.max(1)).unwrap_or_else(out_of_memory);
+        Self { start: arena.start, bytes, owner: Owner::Arena(Arc::new(arena)) }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -78,7 +75,7 @@ impl Field {
     /// What the pages are that it lies on.
     pub(super) fn pages(&self) -> Pages {
         match &self.owner {
-            Owner::Field(_) | Owner::Pages(_) => Pages::Ordinary,
+            Owner::Field(_) => Pages::Ordinary,
             Owner::Arena(arena) => arena.pages(),
         }
     }
@@ -94,10 +91,6 @@ impl Drop for Field {
         match self.owner {
             // SAFETY: the allocation was leaked from a box in `zeroed`, and is given back once.
             Owner::Field(allocation) => drop(unsafe { Box::from_raw(allocation.as_ptr()) }),
-            Owner::Pages(bytes) => {
-                // SAFETY: the mapping is this field's. An error would leave it mapped.
-                let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
-            }
             Owner::Arena(_) => {}
         }
     }
@@ -197,9 +190,14 @@ impl Arena {
         Ok((arena, fields))
     }
 
+    /// Of pages of which the kernel joins none to huge ones.
     fn ordinary(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.next_multiple_of(page_bytes());
-        Ok(Self { start: ordinary_pages(bytes)?, bytes, pages: Pages::Ordinary, file: None })
+        let start = anonymous(bytes, MapFlags::PRIVATE)?;
+        // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none
+        // at all refuses it.
+        let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
+        Ok(Self { start, bytes, pages: Pages::Ordinary, file: None })
     }
 
     /// Of the administrator's pool, or else joined by the kernel. Looked at afterwards: the kernel
@@ -290,15 +288,6 @@ fn anonymous(bytes: usize, flags: MapFlags) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-/// A mapping of which the kernel joins no pages to huge ones.
-fn ordinary_pages(bytes: usize) -> io::Result<NonNull<u8>> {
-    let start = anonymous(bytes, MapFlags::PRIVATE)?;
-    // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none at
-    // all refuses it.
-    let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
-    Ok(start)
-}
-
 /// The size of a huge page, in bytes; none where the kernel has no huge pages, or does not say.
 /// Looked up once in the life of the process.
 ///
@@ -306,17 +295,16 @@ fn ordinary_pages(bytes: usize) -> io::Result<NonNull<u8>> {
 /// What `open(2)` of `/proc/meminfo` said, where it is there.
 pub fn huge_page_bytes() -> io::Result<Option<usize>> {
     static KNOWN: OnceCell<Option<usize>> = OnceCell::new();
-    KNOWN.get_or_try_init(find_huge_page_bytes).copied()
-}
-
-fn find_huge_page_bytes() -> io::Result<Option<usize>> {
-    let meminfo = match fs::read_to_string("/proc/meminfo") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        answer => answer?,
+    let look = || {
+        let meminfo = match fs::read_to_string("/proc/meminfo") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
+        };
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok());
+        Ok(kib.map(|kib| kib << 10).filter(|bytes| bytes.is_power_of_two()))
     };
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("Hugepagesize:")?.trim().strip_suffix(" kB"));
-    let bytes = kib.and_then(|kib| kib.trim().parse::<usize>().ok()).map(|kib| kib << 10);
-    Ok(bytes.filter(|bytes| bytes.is_power_of_two()))
+    KNOWN.get_or_try_init(look).copied()
 }
 
 /// See `proc_pid_smaps(5)`.

@@ -20,7 +20,7 @@ use std::{ptr, slice};
 
 use crate::case::Layout;
 #[cfg(feature = "cli")]
-use crate::counts::Seen;
+use crate::sample::Seen;
 
 pub use crate::case::MAX_FIELDS;
 pub(crate) use memory::Field;
@@ -245,10 +245,7 @@ impl Message {
     /// # Errors
     /// The first byte that differs.
     pub fn verify(&self, seed: u64, sequence: u64) -> Result<(), Mismatch> {
-        self.fields
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, field)| verify_field(index, field.bytes(), seed, sequence))
+        Received::Fields(self).verify(seed, sequence).unwrap_or(Ok(()))
     }
 }
 
