@@ -400,8 +400,8 @@ impl<S: Socket> MessageSender<S> {
     fn read_until(&mut self, enough: impl Fn(&InFlight<Box<Unit>>, &Units) -> bool) -> Result<()> {
         let Self { queue, ring, .. } = self;
         queue.read_until(self.wait_limit, |queue| {
-            ring.collect(queue.in_flight());
-            enough(queue.in_flight(), ring)
+            ring.collect(&mut queue.in_flight);
+            enough(&queue.in_flight, ring)
         })
     }
 
@@ -566,7 +566,7 @@ impl<S: Socket + Send> SendMessage for MessageSender<S> {
         }
         if progress != Progress::Whole {
             self.send_rest(mode, progress)?;
-            self.ring.collect(self.queue.in_flight());
+            self.ring.collect(&mut self.queue.in_flight);
         }
         self.ring.places.mark_sent();
         Ok(())
@@ -588,7 +588,7 @@ impl<S: Socket + Send> Observe for MessageSender<S> {
 
     fn overwrite(&mut self) -> Result<bool> {
         self.read_all()?;
-        self.ring.collect(self.queue.in_flight());
+        self.ring.collect(&mut self.queue.in_flight);
         if let Some(copies) = &mut self.ring.copies {
             invert(copies.bytes_mut());
         }
@@ -599,7 +599,7 @@ impl<S: Socket + Send> Observe for MessageSender<S> {
         // The one place that breaks what the queue promises the kernel. The memory stays this
         // sender's, so the kernel may send other bytes than were given to it, and never bytes of
         // another owner.
-        if let Some(unit) = self.ticket.and_then(|ticket| self.queue.in_flight().buffers_mut(ticket)) {
+        if let Some(unit) = self.ticket.and_then(|ticket| self.queue.in_flight.buffers_mut(ticket)) {
             unit.invert();
         }
         Ok(false)
@@ -690,7 +690,7 @@ mod tests {
             assert!(counts.completions < counts.sends, "{counts}");
             // The field itself is not the kernel's. Its copy is: `message` would wait before the
             // next one is made.
-            let unit = sender.queue.in_flight().buffers_mut(sender.ticket.unwrap()).unwrap();
+            let unit = sender.queue.in_flight.buffers_mut(sender.ticket.unwrap()).unwrap();
             unit.message.field_mut(1).fill(2);
             if is_premature {
                 unit.copy();
@@ -710,7 +710,7 @@ mod tests {
         let message = Message::with_field_bytes(&[777, 8192], Layout::Heap);
         let mut sender = hybrid_zero(script, vec![message], 4096);
         sender.send().unwrap();
-        let slices = sender.queue.in_flight().buffers(sender.ticket.unwrap()).unwrap().slices();
+        let slices = sender.queue.in_flight.buffers(sender.ticket.unwrap()).unwrap().slices();
         let [copy, field] = [slices[0].as_ptr(), slices[1].as_ptr()];
         let leaked_before = leaked_bytes();
         drop(sender);

@@ -167,13 +167,16 @@ impl<B> std::error::Error for Refused<B> {
     }
 }
 
+/// What a send came to, or the buffers of which nothing has gone.
+type Attempt<T, B> = std::result::Result<T, Refused<B>>;
+
 /// Sends of owned buffers on one connection, in order.
 ///
 /// It is `Send`; who shares a connection among threads puts it behind a lock.
 #[derive(Debug)]
 pub struct SendQueue<B: Buffers, S: Socket = TcpStream> {
     socket: S,
-    in_flight: InFlight<B>,
+    pub(super) in_flight: InFlight<B>,
     unfinished: Option<Unfinished>,
     /// Why the last send fell short, where no later call may say it again.
     failure: Option<Error>,
@@ -293,12 +296,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// After a first call that did not take all of `buffers`.
     #[cold]
-    fn copy_on(
-        &mut self,
-        buffers: B,
-        of_bytes: usize,
-        result: io::Result<usize>,
-    ) -> std::result::Result<Copying<B>, Refused<B>> {
+    fn copy_on(&mut self, buffers: B, of_bytes: usize, result: io::Result<usize>) -> Attempt<Copying<B>, B> {
         let ticket = self.in_flight.begin(buffers);
         let unfinished = Unfinished { ticket, mode: Mode::Copy, sent_bytes: 0, of_bytes };
         let first = self.call(unfinished, Some(result));
@@ -307,12 +305,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// What the first calls of a send came to.
     #[inline]
-    fn begun(
-        &mut self,
-        ticket: Ticket,
-        first: Result<Progress>,
-        of_bytes: usize,
-    ) -> std::result::Result<Ticket, Refused<B>> {
+    fn begun(&mut self, ticket: Ticket, first: Result<Progress>, of_bytes: usize) -> Attempt<Ticket, B> {
         if matches!(first, Ok(Progress::Whole)) {
             return Ok(ticket);
         }
@@ -340,11 +333,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// Gives the last send's buffers back, of which no byte has gone.
     #[cold]
-    fn refuse(
-        &mut self,
-        result: Result<Progress>,
-        of_bytes: usize,
-    ) -> std::result::Result<Ticket, Refused<B>> {
+    fn refuse(&mut self, result: Result<Progress>, of_bytes: usize) -> Attempt<Ticket, B> {
         let reason = match result {
             Ok(Progress::Whole | Progress::WouldBlock) => Reason::WouldBlock,
             Ok(Progress::NoBuffers) if pinning::can_pin(of_bytes) => Reason::NoBuffers,
@@ -588,10 +577,6 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// How many bytes of the send that fell short are left.
     pub(super) fn left_bytes(&self) -> usize {
         self.unfinished.map_or(0, |unfinished| unfinished.of_bytes.saturating_sub(unfinished.sent_bytes))
-    }
-
-    pub(super) fn in_flight(&mut self) -> &mut InFlight<B> {
-        &mut self.in_flight
     }
 }
 

@@ -17,18 +17,18 @@
 //! its end, and the notification is only let pass. So messages are told by number and never by
 //! counting what arrives.
 
+use std::collections::VecDeque;
+
 use crate::counts::ZeroCopyCounts;
 use crate::path::error::CompletionError;
 
 /// The sends that are not over, and the messages that they read.
 #[derive(Debug)]
 pub(super) struct Flight {
-    /// Those from `first` to before `next`, each at the place that is its number modulo the length,
-    /// a power of two. It grows where more are in flight.
-    calls: Box<[Call]>,
-    /// The oldest send that is not over; where all are over, the next.
+    /// The oldest one that is not over, and those after it.
+    calls: VecDeque<Call>,
+    /// The number of the first of them; where all are over, the next send's.
     first: u64,
-    next: u64,
     /// By message: its sends that are not over, and one for each time that it is gathered and not
     /// yet sent whole.
     holds: Box<[u32]>,
@@ -53,9 +53,8 @@ impl Flight {
         Self {
             // As much as a ring of messages needs where nothing falls short. More are rarely in
             // flight, and what is small stays in the cache.
-            calls: vec![Call::default(); (messages + 1).min(1024).next_power_of_two()].into(),
+            calls: VecDeque::with_capacity((messages + 1).min(1024)),
             first: 0,
-            next: 0,
             holds: vec![0; messages].into(),
             unanswered: 0,
             unannounced: 0,
@@ -70,12 +69,12 @@ impl Flight {
 
     /// Whether the kernel may still read anything.
     pub(super) fn any_open(&self) -> bool {
-        self.first < self.next
+        !self.calls.is_empty()
     }
 
     /// The number of the next send.
     pub(super) fn next_call(&self) -> u64 {
-        self.next
+        self.first + self.calls.len() as u64
     }
 
     /// Keeps a message from being lent, until it is released.
@@ -89,13 +88,8 @@ impl Flight {
 
     /// Books a send that is handed to the kernel. Returns its number.
     pub(super) fn called(&mut self, message: usize) -> u64 {
-        let number = self.next;
-        if number - self.first == self.calls.len() as u64 {
-            self.grow();
-        }
-        self.next += 1;
-        let place = self.place(number);
-        self.calls[place] = Call { message, ..Call::default() };
+        let number = self.next_call();
+        self.calls.push_back(Call { message, ..Call::default() });
         self.holds[message] += 1;
         self.unanswered += 1;
         number
@@ -123,7 +117,7 @@ impl Flight {
 
     /// Books a notification.
     pub(super) fn notified(&mut self, number: u64, copied: bool) -> Result<(), CompletionError> {
-        let is_unannounced = number < self.next && self.unannounced > 0;
+        let is_unannounced = number < self.next_call() && self.unannounced > 0;
         match self.call(number) {
             Some(call) if call.notified.is_none() => {
                 call.notified = Some(copied);
@@ -141,25 +135,10 @@ impl Flight {
         }
     }
 
-    fn place(&self, number: u64) -> usize {
-        number as usize & (self.calls.len() - 1)
-    }
-
     /// The send of that number, unless it is over.
     fn call(&mut self, number: u64) -> Option<&mut Call> {
-        let is_in_flight = (self.first..self.next).contains(&number);
-        let place = self.place(number);
-        self.calls.get_mut(place).filter(|call| is_in_flight && !call.is_over)
-    }
-
-    /// Makes room for more sends in flight.
-    #[cold]
-    fn grow(&mut self) {
-        let mut calls = vec![Call::default(); 2 * self.calls.len()];
-        for number in self.first..self.next {
-            calls[number as usize & (2 * self.calls.len() - 1)] = self.calls[self.place(number)];
-        }
-        self.calls = calls.into();
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.calls.get_mut(place).filter(|call| !call.is_over)
     }
 
     /// Counts a notification, where its send took bytes.
@@ -175,10 +154,11 @@ impl Flight {
     }
 
     fn end(&mut self, number: u64) {
-        let place = self.place(number);
-        self.calls[place].is_over = true;
-        self.holds[self.calls[place].message] -= 1;
-        while self.first < self.next && self.calls[self.place(self.first)].is_over {
+        let Some(call) = self.call(number) else { return };
+        call.is_over = true;
+        let message = call.message;
+        self.holds[message] -= 1;
+        while self.calls.pop_front_if(|call| call.is_over).is_some() {
             self.first += 1;
         }
     }

@@ -558,20 +558,14 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
                 return Ok(());
             }
         }
-        self.go_on(place, self.gathered[place].answer, wait, blocked)
+        self.go_on(place, wait, blocked)
     }
 
     /// What a send that is not whole says of the next attempt: at once, or when there is room, or
     /// never.
-    fn go_on(
-        &mut self,
-        place: usize,
-        result: i32,
-        wait: &mut Wait,
-        blocked: &mut Option<Instant>,
-    ) -> Result<()> {
-        let Gathered { message, bytes, taken_bytes, .. } = self.gathered[place];
-        if let Ok(taken) = usize::try_from(result) {
+    fn go_on(&mut self, place: usize, wait: &mut Wait, blocked: &mut Option<Instant>) -> Result<()> {
+        let Gathered { message, bytes, taken_bytes, answer, .. } = self.gathered[place];
+        if let Ok(taken) = usize::try_from(answer) {
             *blocked = None;
             wait.progress(&self.socket, self.operation.call(), Ok(taken))?;
             if self.operation != Operation::Send {
@@ -579,7 +573,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             }
             return Ok(());
         }
-        let errno = io::Error::from_raw_os_error(-result);
+        let errno = io::Error::from_raw_os_error(-answer);
         match errno.raw_os_error() {
             // Without a registered buffer, the ring says ENOMEM of memory that cannot be locked.
             Some(libc::ENOBUFS | libc::ENOMEM) if self.operation.is_zero_copy() => {

@@ -34,7 +34,6 @@ impl PollThread {
         let path = format!("/proc/self/fdinfo/{fd}");
         // The file says nothing of a ring that is busy at that moment, and a thread takes its name
         // when it first runs.
-        let mut own = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 sleep(RETRY);
@@ -44,8 +43,7 @@ impl PollThread {
             let Some(id) = id.filter(|id| !id.starts_with('-')) else { continue };
             let task = Path::new(TASKS).join(id);
             if is_polling(&task) {
-                own = Some(task);
-                break;
+                return Ok(Self { schedstat: task.join("schedstat") });
             }
             if !task.exists() {
                 break;
@@ -53,14 +51,9 @@ impl PollThread {
         }
         // In a namespace of process ids, the file says the id outside of it. The threads of that
         // name do not say which ring is theirs.
-        let task = own.ok_or_else(|| Error::Data {
-            path,
-            problem:
-                "it does not tell which thread polls the ring, so its CPU time cannot be counted: not in a \
-                      namespace of process ids, such as a container's"
-                    .to_owned(),
-        })?;
-        Ok(Self { schedstat: task.join("schedstat") })
+        let problem = "it does not tell which thread polls the ring, so its CPU time cannot be counted: not in a \
+                       namespace of process ids, such as a container's";
+        Err(Error::Data { path, problem: problem.to_owned() })
     }
 
     /// How long it ran so far.
