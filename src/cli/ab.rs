@@ -1,7 +1,7 @@
 //! `sendpath ab`: compares two revisions, or two executables.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub(super) struct Options {
     /// With --peer: the command that brings each build's own program over; {} is its path, here and
     /// there, in this command and in --peer: 'scp {} bob:{}'
     #[arg(long, value_name = "COMMAND", value_parser = parse_words)]
-    peer_copy: Option<Words>,
+    peer_copy: Option<::std::vec::Vec<String>>, // with its path, or clap takes a list for many options
     /// Also write the throughputs, which it takes as customBiggerIsBetter, to FILE
     #[arg(long, value_name = "FILE", requires = "github_action_benchmark")]
     github_action_benchmark_throughput: Option<PathBuf>,
@@ -131,15 +131,10 @@ impl Options {
     }
 }
 
-/// A command in words: a type of its own, since clap takes a plain list for a repeated option.
-#[derive(Clone)]
-struct Words(Vec<String>);
-
-fn parse_words(text: &str) -> Result<Words, String> {
-    match shlex::split(text) {
-        Some(words) if !words.is_empty() => Ok(Words(words)),
-        _ => Err(format!("{text:?} is not a command in words, as a shell takes it apart")),
-    }
+fn parse_words(text: &str) -> Result<Vec<String>, String> {
+    shlex::split(text)
+        .filter(|words| !words.is_empty())
+        .ok_or_else(|| format!("{text:?} is not a command in words, as a shell takes it apart"))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -289,7 +284,7 @@ fn peer_copies(
         return Ok(None);
     };
     let distinct = if programs[0] == programs[1] { &programs[..1] } else { &programs[..] };
-    let make = |program: &PathBuf| PeerCopy::make(program, &copy.0, peer, interrupted);
+    let make = |program: &PathBuf| PeerCopy::make(program, copy, peer, interrupted);
     distinct.iter().map(make).collect::<Result<_, _>>().map(Some)
 }
 
@@ -299,7 +294,7 @@ fn check_peer_copy(options: &Options, setup: &Setup) -> Result<(), Error> {
     let has_place = |words: &[String]| words.iter().any(|word| word.contains(peer_copy::PLACEHOLDER));
     match &setup.client {
         Client::Child(_) => Err(Error::Setting("--peer-copy goes with --peer".to_owned())),
-        Client::Peer(peer) if !has_place(&peer.command) || !has_place(&copy.0) => Err(Error::Setting(
+        Client::Peer(peer) if !has_place(&peer.command) || !has_place(copy) => Err(Error::Setting(
             "--peer-copy: {} stands for the program's path in both commands: --peer 'ssh bob {} client' --peer-copy \
              'scp {} bob:{}'"
                 .to_owned(),
@@ -363,7 +358,6 @@ fn programs(
 }
 
 fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u64) -> anyhow::Result<()> {
-    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
     if options.is_for_a_service() {
         // What the service gets has no verdicts, and no failures.
         output::note(format::text(outcome).trim_end());
@@ -375,22 +369,23 @@ fn print(options: &Options, outcome: &Outcome, base: &str, change: &str, seed: u
     }
     let text = if options.json {
         let conclusion = format::sentence(outcome);
-        pretty(&json!({
+        output::json(&json!({
             "schema": crate::results::store::SCHEMA, "base": base, "change": change, "seed": seed,
             "conclusion": conclusion, "outcome": outcome,
         }))?
     } else if options.markdown {
         format::markdown(outcome, base, change)
     } else if options.bencher {
-        pretty(&format::bencher(outcome).ok_or_else(|| no_value(outcome, "value"))?)?
+        output::json(&format::bencher(outcome).ok_or_else(|| no_value(outcome, "value"))?)?
     } else if options.github_action_benchmark {
         let of = |direction, what| {
             format::github_action_benchmark(outcome, direction).ok_or_else(|| no_value(outcome, what))
         };
         if let Some(path) = &options.github_action_benchmark_throughput {
-            write(path, &pretty(&of(Direction::More, "throughput")?)?)?;
+            let text = output::json(&of(Direction::More, "throughput")?)?;
+            std::fs::write(path, text).map_err(Error::file("write(2)", path))?;
         }
-        pretty(&of(Direction::Less, "time")?)?
+        output::json(&of(Direction::Less, "time")?)?
     } else {
         format::text(outcome)
     };
@@ -405,10 +400,6 @@ fn no_value(outcome: &Outcome, what: &str) -> anyhow::Error {
         "a stream has no round trips, and CPU time is compared only where it includes softirqs".to_owned()
     };
     anyhow::anyhow!("no {what} for the service: {cause}")
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    std::fs::write(path, text).map_err(Error::file("write(2)", path))
 }
 
 /// A bar on a terminal, a line for each block otherwise.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::output;
 use crate::report;
 use crate::report::page::{Page, Trust};
 use crate::results::decision::Decision;
@@ -28,8 +29,8 @@ struct Told<'a> {
 }
 
 /// The decision as JSON, with the words of the page's first lines.
-pub(super) fn json(page: &Page) -> anyhow::Result<String> {
+pub(super) fn json(page: &Page) -> crate::error::Result<String> {
     let Page { headline, trust, decisions, warnings, .. } = page;
     let told = Told { schema: SCHEMA, headline, trust: trust.as_ref(), decisions, warnings };
-    Ok(serde_json::to_string_pretty(&told)? + "\n")
+    output::json(&told)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{note, print};
+use super::output::{self, note, print};
 use super::sweep::parse_percent;
 use super::{DONE, FAILED, UNDECIDED};
 use crate::ab::format::{self, Conclusion, conclude};
@@ -78,7 +78,7 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
         format::sentence(&compared.outcome)
     };
     let text = if options.json {
-        let value = json!({
+        output::json(&json!({
             "schema": store::SCHEMA,
             "interleaved": false,
             "differences": compared.differences,
@@ -86,8 +86,7 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
             "only_second": compared.only_second,
             "conclusion": conclusion,
             "outcome": compared.outcome,
-        });
-        serde_json::to_string_pretty(&value)? + "\n"
+        }))?
     } else {
         // What it comes to first.
         let mut text = format!(
@@ -127,7 +126,7 @@ fn many(options: &Options) -> anyhow::Result<u8> {
             "interleaved": false,
             "fleets": fleets.iter().map(as_json).collect::<Vec<_>>(),
         });
-        print(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+        print(&output::json(&value)?)?;
     } else {
         print(&fleets.iter().map(as_text).collect::<Vec<_>>().join("\n"))?;
     }

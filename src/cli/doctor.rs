@@ -1,6 +1,6 @@
 //! `sendpath doctor`: what this machine can measure, and what would make its numbers wrong.
 
-use super::output::{note, print};
+use super::output::{self, note, print};
 use super::{DONE, MISSING, PROGRAM, SetupOptions};
 use crate::check::{Check, State};
 use crate::doctor::{ExaminedClient, examine, names};
@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let required = required(options.require.as_deref())?;
     let examined = examine(&setup);
     let text = if options.json {
-        serde_json::to_string_pretty(&examined)? + "\n"
+        output::json(&examined)?
     } else {
         let client = examined.client.as_ref().map_or_else(String::new, client);
         table(&examined.checks) + &client

@@ -144,14 +144,12 @@ pub fn main() -> ExitCode {
 /// Help and version as clap prints them; an error as one line.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // A closed pipe is no reason to fail.
             let _ = error.print();
-            ExitCode::from(DONE)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(BAD_INPUT)
+            ExitCode::from(if error.use_stderr() { BAD_INPUT } else { DONE })
         }
         _ => {
             let text = error.to_string();

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// Prints `text` as it is.
@@ -14,6 +16,12 @@ pub(super) fn print(text: &str) -> Result<()> {
         Err(errno) if errno.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::call("write(2) to standard output")),
     }
+}
+
+/// A value as JSON for people to read.
+pub(super) fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Protocol(error.to_string()))?;
+    Ok(text + "\n")
 }
 
 /// Prints a line on standard error.

@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::output::note;
+use super::output::{self, note};
 use super::progress::Shown;
 use super::{DONE, INTERRUPTED, PROGRAM, SetupOptions, interrupt};
-use crate::case::{Case, CaseError, Layout, Placement, Receiver, Workload};
+use crate::case::{Case, Layout, Placement, Receiver, Workload};
 use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
 use crate::event::Event;
@@ -66,8 +66,8 @@ pub(super) struct Options {
     /// instructions, branch-misses, l1d-load-misses, llc-load-misses, cache-references,
     /// cache-misses, dtlb-load-misses, ref-cycles, task-clock, context-switches, cpu-migrations,
     /// page-faults
-    #[arg(long, value_name = "LIST", default_value = "none", value_parser = parse_counters)]
-    counters: CounterList,
+    #[arg(long, value_name = "LIST", default_value = "none", value_parser = Event::parse_list)]
+    counters: ::std::vec::Vec<Event>, // with its path, or clap takes it for an option that may be repeated
     /// Print one JSON object on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -83,15 +83,6 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() && duration <= most => Ok(duration),
         _ => Err(format!("duration {text:?} is not a time with its unit, above 0 and up to 1h: 500ms, 2s")),
     }
-}
-
-/// The events of `--counters`: a type of its own, since clap takes a plain list for a repeated
-/// option.
-#[derive(Clone)]
-pub(super) struct CounterList(pub(super) Vec<Event>);
-
-pub(super) fn parse_counters(text: &str) -> Result<CounterList, CaseError> {
-    Event::parse_list(text).map(CounterList)
 }
 
 /// Measures the case and prints it.
@@ -110,10 +101,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let timed = window()?;
     // Counting costs at every context switch, so what is timed is not counted, nor the other way
     // round.
-    let counted = if options.counters.0.is_empty() {
+    let counted = if options.counters.is_empty() {
         None
     } else {
-        testbed.count(&options.counters.0);
+        testbed.count(&options.counters);
         Some(measure(&mut testbed.open(case)?, options.duration, &interrupted).context(case)?)
     };
     let mut report = timed.report(case, counted.as_ref(), environment);
@@ -122,10 +113,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     {
         let causes = copy_cause::that_explain(copied, testbed.copy_causes(receiver)?);
         *copied_because = (copied.share > 0.0 || !causes.is_empty())
-            .then(|| causes.into_iter().map(Explained::from).collect());
+            .then(|| causes.into_iter().map(Explained::of).collect());
     }
     report.strangers = testbed.strangers();
-    print(&report, options.json)?;
+    output::print(&if options.json { output::json(&report)? } else { report.to_string() })?;
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
 
@@ -140,9 +131,8 @@ fn measure(
     window.verified_messages += warm_up(instance)?;
     window.seen = instance.overwrite()?;
     window.told = instance.fragments(&mut None)?;
-    let mode = if case.workload == Workload::Rr { Mode::TimeEach } else { Mode::Time };
     loop {
-        window.add(time(instance, long_duration(instance).min(duration), mode)?);
+        window.add(time(instance, long_duration(instance).min(duration), Mode::TimeEach)?);
         shown.step(Duration::from_nanos(window.elapsed_ns), || case.to_string());
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;
@@ -345,8 +335,8 @@ struct Explained {
     remedy: String,
 }
 
-impl From<CopyCause> for Explained {
-    fn from(cause: CopyCause) -> Self {
+impl Explained {
+    fn of(cause: CopyCause) -> Self {
         Self { text: cause.to_string(), remedy: cause.remedy(), cause }
     }
 }
@@ -400,9 +390,7 @@ impl RunReport {
             }
         }
     }
-}
 
-impl RunReport {
     /// How what was sent arrived.
     fn arrival(&self) -> Vec<(&'static str, String)> {
         let (again, strangers) = (self.retransmitted_segments, self.strangers);
@@ -424,16 +412,12 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "{name:<14} {value}");
         if self.receiver == Receiver::Sink {
-            line(
-                "sender alone",
-                "nobody receives; the frames are dropped before anything copies them".to_owned(),
-            )?;
+            let alone = "nobody receives; the frames are dropped before anything copies them";
+            line("sender alone", alone.to_owned())?;
         }
         let elapsed_s = self.elapsed_ns as f64 / 1e9;
-        line(
-            "messages",
-            format!("{} in {elapsed_s:.3} s, {} bytes", self.messages, self.payload_bytes_total),
-        )?;
+        let Self { messages, payload_bytes_total, .. } = self;
+        line("messages", format!("{messages} in {elapsed_s:.3} s, {payload_bytes_total} bytes"))?;
         line("throughput", format!("{:.3} Gb/s", self.throughput_gbps))?;
         match (self.round_trips_per_s, self.rtt_mean_ns) {
             (Some(rate), Some(mean_ns)) => {
@@ -487,11 +471,8 @@ impl fmt::Display for RunReport {
                 line("  copied as", copy_cause::in_words(&causes))?;
             }
             if let Some(drain_ns) = self.drain_ns_per_burst {
-                let us = drain_ns / 1e3;
-                line(
-                    "drain",
-                    format!("{us:.2} \u{b5}s after a burst's last byte, for its completions (median)"),
-                )?;
+                let us = format!("{:.2} \u{b5}s", drain_ns / 1e3);
+                line("drain", format!("{us} after a burst's last byte, for its completions (median)"))?;
             }
         }
         for pages in self.huge_pages.iter().flatten() {
@@ -503,10 +484,8 @@ impl fmt::Display for RunReport {
             line("huge pages", why.to_owned())?;
         }
         if let Some(mapped) = self.mapped_share {
-            line(
-                "mapped",
-                format!("{} of the bytes received; the others were copied", format::share(mapped)),
-            )?;
+            let share = format::share(mapped);
+            line("mapped", format!("{share} of the bytes received; the others were copied"))?;
         }
         for (name, value) in self.arrival() {
             line(name, value)?;
@@ -572,9 +551,4 @@ fn cells(counter: &Counter) -> [String; 2] {
         }
         Counter::Unavailable { .. } => ["-".to_owned(), "-".to_owned()],
     }
-}
-
-fn print(report: &RunReport, json: bool) -> anyhow::Result<()> {
-    let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { report.to_string() };
-    Ok(super::output::print(&text)?)
 }

@@ -94,8 +94,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// What is counted, on both sides: all, none or a comma list (see run --help)
-    #[arg(long, value_name = "LIST", default_value = "all", value_parser = super::run::parse_counters)]
-    counters: super::run::CounterList,
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = Event::parse_list)]
+    counters: ::std::vec::Vec<Event>, // as of run
     /// Print a row for each case as well
     #[arg(long, conflicts_with = "json")]
     table: bool,
@@ -167,7 +167,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let checks = doctor::examine(&setup).checks;
     let (events, not_counted) = match &resumed {
         Some(sweep) => (sweep.manifest.events.clone(), BTreeMap::new()),
-        None => countable(&options.counters.0),
+        None => countable(&options.counters),
     };
     let testbed = Testbed::start(&setup)?;
     let no_sink = if resumed.is_none() { without_sink(&testbed, &mut plan, &axes)? } else { None };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::json;
 
-use super::output::{note, print};
+use super::output::{self, note, print};
 use super::progress::Shown;
 use super::sweep::{parse_fragment_cost, parse_percent, parse_time, why_no_sink};
 use super::{DONE, FAILED, INTERRUPTED, NOT_FOUND, PROGRAM, SetupOptions, interrupt, word};
@@ -228,11 +228,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
             note(format!("{}:\n{}", plan.conditions(), table(&found)).trim_end());
             print(&constants(&found, language, &surroundings(&plan, &environment, &started)))
         }
-        None if options.json => {
-            let value = json(&plan, &found, &environment, &started, seed, end);
-            serde_json::to_string_pretty(&value)
-                .map_or_else(|error| Err(Error::Protocol(error.to_string())), |text| print(&(text + "\n")))
-        }
+        None if options.json => output::json(&json(&plan, &found, &environment, &started, seed, end))
+            .and_then(|text| print(&text)),
         None => print(&format!("{}:\n{}", plan.conditions(), table(&found))),
     };
     for one in &found {
