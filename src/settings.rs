@@ -401,7 +401,7 @@ impl<P: Part> Settings<P> {
         setting: Setting,
         parse: impl Fn(&str) -> std::result::Result<T, CaseError>,
     ) -> Result<Vec<T>> {
-        self.one_if_asked(setting, |text| parse_list(text, &parse))
+        self.one_if_asked(setting, |text| parse_list(text, ',', &parse))
     }
 
     /// What is given of a list, by `parse`; refuses several where one is taken.

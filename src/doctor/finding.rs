@@ -44,6 +44,7 @@ impl Finding {
     }
 
     pub(super) fn named(self, name: &str) -> Check {
-        Check::new(name, self.state, self.found, self.remedy.as_deref())
+        let Self { state, found, remedy } = self;
+        Check { name: name.to_owned(), state, found, remedy }
     }
 }

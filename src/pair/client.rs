@@ -21,7 +21,9 @@ use super::fault::Faulty;
 use super::options::effective;
 use super::peer::Peer;
 use super::recorder::Recorder;
-use super::threads::{Gate, PairEnd, SharedEnd, Threads, connections_of, joined, metered, take_round_trips};
+use super::threads::{
+    Gate, PairEnd, SharedEnd, Threads, connections_of, joined, locked, metered, take_round_trips,
+};
 use super::watch::{Supervisor, Watch};
 use super::{
     Burst, Extent, Fault, Hello, MARKER_BYTES, Mode, SocketOptions, Token, monotonic_ns, most_in_flight,
@@ -110,13 +112,8 @@ struct Client {
     options: Option<SocketOptions>,
     watch: Arc<Watch>,
     threads: Threads,
-    instances: BTreeMap<Token, ClientInstance>,
-}
-
-/// One life of a case's pairs.
-struct ClientInstance {
-    case: Case,
-    ends: Vec<SharedEnd<Receiving>>,
+    /// Each is one life of a case's pairs.
+    instances: BTreeMap<Token, Vec<SharedEnd<Receiving>>>,
 }
 
 /// The client's half of a pair; none until the pair's thread has made it.
@@ -155,14 +152,14 @@ impl Client {
             }
             ToClient::Open { case, cpus, placement, server, token, events, fault } => {
                 self.threads.grow(case.threads)?;
-                let instance = self.open(case, (&cpus, placement), server, token, &events, fault)?;
-                self.instances.insert(token, instance);
+                let ends = self.open(case, (&cpus, placement), server, token, &events, fault)?;
+                self.instances.insert(token, ends);
                 Ok(ToServer::Opened)
             }
             ToClient::Burst { token, burst } => {
-                let instance = self.instances.get(&token).ok_or_else(out_of_turn)?;
-                self.watch.arm(Some(burst.mode.stall(false)), connections_of(&instance.ends));
-                let report = instance.burst(burst, &mut self.threads, &self.watch);
+                let ends = self.instances.get(&token).ok_or_else(out_of_turn)?;
+                self.watch.arm(Some(burst.mode.stall(false)), connections_of(ends));
+                let report = run_burst(ends, burst, &mut self.threads, &self.watch);
                 self.watch.disarm(report).map(ToServer::Done)
             }
             ToClient::Close { token } => {
@@ -189,7 +186,7 @@ impl Client {
         token: Token,
         events: &[Event],
         fault: Option<Fault>,
-    ) -> Result<ClientInstance> {
+    ) -> Result<Vec<SharedEnd<Receiving>>> {
         let options = self.options.as_ref().ok_or_else(out_of_turn)?;
         let mut ends = Vec::new();
         for pair in 0..case.threads {
@@ -198,32 +195,36 @@ impl Client {
             let cpus = cpus.place(placement, Side::Client, pair)?;
             ends.push(PairEnd::shared(pair, connection, case, cpus, events, None));
         }
-        let instance = ClientInstance { case, ends };
-        self.watch.arm(None, connections_of(&instance.ends));
+        self.watch.arm(None, connections_of(&ends));
         let work = move |end: &mut PairEnd<Receiving>, _: &Watch| make_receiver(end, fault);
-        let made = self.threads.start(&instance.ends, &self.watch, &Arc::new(work));
+        let made = self.threads.start(&ends, &self.watch, &Arc::new(work));
         let made = made.and_then(|running| joined(running.wait(&self.watch)));
-        self.watch.disarm(made).map(|_| instance)
+        self.watch.disarm(made).map(|_| ends)
     }
 }
 
-impl ClientInstance {
-    fn burst(&self, burst: Burst, threads: &mut Threads, watch: &Arc<Watch>) -> Result<SideReport> {
-        let flags = Arc::new(Flags { gate: Gate::new(self.ends.len()), stop: AtomicBool::new(false) });
-        let shared = Arc::clone(&flags);
-        let work = move |end: &mut PairEnd<Receiving>, watch: &Watch| request(end, burst, &shared, watch);
-        let mut running = threads.start(&self.ends, watch, &Arc::new(work))?;
-        if let Extent::Time(duration) = burst.extent {
-            // The deadline is one flag for all pairs: none of them reads a clock for it.
-            if flags.gate.wait(watch).is_ok() {
-                running.wait_for(duration);
-            }
-            flags.stop.store(true, Ordering::Relaxed);
+/// One burst of every pair.
+fn run_burst(
+    ends: &[SharedEnd<Receiving>],
+    burst: Burst,
+    threads: &mut Threads,
+    watch: &Arc<Watch>,
+) -> Result<SideReport> {
+    let flags = Arc::new(Flags { gate: Gate::new(ends.len()), stop: AtomicBool::new(false) });
+    let shared = Arc::clone(&flags);
+    let work = move |end: &mut PairEnd<Receiving>, watch: &Watch| request(end, burst, &shared, watch);
+    let mut running = threads.start(ends, watch, &Arc::new(work))?;
+    if let Extent::Time(duration) = burst.extent {
+        // The deadline is one flag for all pairs: none of them reads a clock for it.
+        if flags.gate.wait(watch).is_ok() {
+            running.wait_for(duration);
         }
-        let mut report = SideReport::merge(joined(running.wait(watch))?);
-        report.round_trips = burst.mode.times_each(&self.case).then(|| take_round_trips(&self.ends));
-        Ok(report)
+        flags.stop.store(true, Ordering::Relaxed);
     }
+    let mut report = SideReport::merge(joined(running.wait(watch))?);
+    let is_timed = ends.first().is_some_and(|end| burst.mode.times_each(&locked(end).case));
+    report.round_trips = is_timed.then(|| take_round_trips(ends));
+    Ok(report)
 }
 
 /// What the pairs of a burst share.

@@ -32,6 +32,7 @@ use crate::deadlines::STALL_SINK;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::path::socket::sealed::Sealed;
+use crate::path::socket::set_option;
 use crate::path::{Interest, Readiness, Socket};
 use crate::topology::Sink;
 
@@ -367,12 +368,7 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
 }
 
 fn set_tcp<T: Copy>(socket: &impl AsFd, call: &'static str, option: libc::c_int, value: &T) -> Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the value is live and as long as `length` says; the kernel only reads it.
-    let result =
-        unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, (&raw const *value).cast(), length) };
-    if result == 0 { Ok(()) } else { Err(Error::call(call)(io::Error::last_os_error())) }
+    set_option(socket, libc::IPPROTO_TCP, option, value).map_err(Error::call(call))
 }
 
 /// The connection as a path sees it: it counts what is written, and whoever waits for room, or for

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::control::{read_frame, read_greeting};
 use crate::error::{Error, Result};
+use crate::path::socket::get_option;
 use crate::sample::Side;
 
 const TICK_MS: u16 = 1000;
@@ -342,20 +343,10 @@ pub(super) fn has_timestamps(connection: &TcpStream) -> bool {
 /// [`TCP_INFO`](https://man7.org/linux/man-pages/man7/tcp.7.html): `struct tcp_info` of
 /// <linux/tcp.h>, in words of eight bytes.
 fn tcp_info(connection: &TcpStream) -> Option<[u64; 17]> {
-    use std::os::fd::AsRawFd;
     let mut words = [0_u64; 17];
-    let mut length = size_of_val(&words) as libc::socklen_t;
-    // SAFETY: the buffer is live and as long as `length` says; the kernel writes no more than that.
-    let result = unsafe {
-        libc::getsockopt(
-            connection.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            words.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0).then_some(words)
+    // SAFETY: words may be any.
+    let answer = unsafe { get_option(connection, libc::IPPROTO_TCP, libc::TCP_INFO, &mut words) };
+    answer.is_ok().then_some(words)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,26 +237,15 @@ pub trait Socket: sealed::Sealed {
     /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing
     /// is borrowed: other pages take their place.
     unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        let mut length = size_of::<MappedReceive>() as libc::socklen_t;
-        // SAFETY: the request is live and as long as `length` says. The kernel maps pages over the
-        // part of a mapping that the request names, of which the caller promises that nobody reads
-        // it now.
-        let result = unsafe {
-            libc::getsockopt(
-                self.stream().as_raw_fd(),
-                libc::IPPROTO_TCP,
-                TCP_ZEROCOPY_RECEIVE,
-                (&raw mut *request).cast(),
-                &raw mut length,
-            )
-        };
-        if result == 0 {
-            return Ok(());
+        // SAFETY: numbers may be any. The kernel maps pages over the part of a mapping that the request
+        // names, of which the caller promises that nobody reads it now.
+        let answer =
+            unsafe { get_option(self.stream(), libc::IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &mut *request) };
+        if answer.is_err() {
+            // Nothing was mapped, whatever the request asked for.
+            (request.length, request.recv_skip_hint) = (0, 0);
         }
-        // Nothing was mapped, whatever the request asked for.
-        let errno = io::Error::last_os_error();
-        (request.length, request.recv_skip_hint) = (0, 0);
-        Err(errno)
+        answer
     }
 
     /// Takes one message off the error queue
@@ -305,19 +294,7 @@ pub trait Socket: sealed::Sealed {
     /// # Errors
     /// The call's errno; a kernel without the option says `ENOPROTOOPT` or `EOPNOTSUPP`.
     fn enable_zero_copy(&self) -> io::Result<()> {
-        let on: libc::c_int = 1;
-        let length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the option's value is a live int of the length that is given.
-        let result = unsafe {
-            libc::setsockopt(
-                self.stream().as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ZEROCOPY,
-                (&raw const on).cast(),
-                length,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        set_option(self.stream(), libc::SOL_SOCKET, libc::SO_ZEROCOPY, &1_i32)
     }
 
     /// [`shutdown(2)`](https://man7.org/linux/man-pages/man2/shutdown.2.html).
@@ -386,7 +363,40 @@ impl Socket for TcpStream {}
 
 impl Socket for Arc<TcpStream> {}
 
-fn message_header() -> libc::msghdr {
+/// [`getsockopt(2)`](https://man7.org/linux/man-pages/man2/getsockopt.2.html) into `value`.
+///
+/// # Safety
+/// Whatever bytes the kernel writes, they are a `T`.
+#[inline]
+pub(crate) unsafe fn get_option<T>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut T,
+) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the value is live and as long as `length` says, and the kernel writes no more than that.
+    let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut *value).cast(), &raw mut length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// [`setsockopt(2)`](https://man7.org/linux/man-pages/man2/setsockopt.2.html) to `value`.
+pub(crate) fn set_option<T: Copy>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the value is live and as long as `length` says; the kernel only reads it.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const *value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// One without anything.
+pub(super) fn message_header() -> libc::msghdr {
     // SAFETY: all of msghdr's fields are integers and pointers, for which zero is a value.
     unsafe { mem::zeroed() }
 }

@@ -144,7 +144,7 @@ pub fn table(found: &[Found]) -> String {
             notes.push(format!("{way}: {copied}"));
         }
         if of_way.len() > 1
-            && let (_, Threshold::Found { bytes, low, high }) = hardest(&of_way)
+            && let Threshold::Found { bytes, low, high } = hardest(&of_way).answer.threshold
         {
             let others: Vec<String> = of_way.iter().map(|found| found.line.against()).collect();
             let (others, at, range) = (format::list(&others), format::bytes(bytes), bytes_range(low, high));
@@ -154,10 +154,7 @@ pub fn table(found: &[Found]) -> String {
     if !notes.is_empty() {
         text.push('\n');
     }
-    for note in notes {
-        text.push_str(&note);
-        text.push('\n');
-    }
+    text.extend(notes.into_iter().map(|note| note + "\n"));
     text
 }
 
@@ -179,7 +176,7 @@ fn copied(of_way: &[&Found]) -> Option<String> {
 
 /// Of what a way is held against, what is the hardest to beat: the last threshold, if there are
 /// thresholds for all.
-fn hardest<'f>(of_way: &[&'f Found]) -> (&'f Found, Threshold) {
+fn hardest<'f>(of_way: &[&'f Found]) -> &'f Found {
     let rank = |found: &Found| match found.answer.threshold {
         _ if found.answer.failed.is_some() => (3, 0.0),
         Threshold::Never => (3, 0.0),
@@ -187,13 +184,8 @@ fn hardest<'f>(of_way: &[&'f Found]) -> (&'f Found, Threshold) {
         Threshold::Found { bytes, .. } => (1, bytes),
         Threshold::Always => (0, 0.0),
     };
-    let mut hardest = of_way[0];
-    for &found in of_way {
-        if rank(found) > rank(hardest) {
-            hardest = found;
-        }
-    }
-    (hardest, hardest.answer.threshold)
+    let harder = |hardest, found| if rank(found) > rank(hardest) { found } else { hardest };
+    of_way[1..].iter().copied().fold(of_way[0], harder)
 }
 
 /// The answers as constants of a program. `surroundings` are lines that say when, where and how it
@@ -215,22 +207,19 @@ pub fn constants(found: &[Found], language: Language, surroundings: &[String]) -
             }
             Line::Field { .. } => format!("{way}: a field of so many bytes is cheaper gathered than copied"),
         };
-        let (hardest, threshold) = hardest(of_way);
-        let (value, interval) = match threshold {
-            _ if hardest.answer.failed.is_some() => (None, "not measured"),
-            Threshold::Found { bytes, .. } => (Some(bytes), ""),
+        let hardest = hardest(of_way);
+        let (value, said) = match hardest.answer.threshold {
+            _ if hardest.answer.failed.is_some() => (None, ": not measured"),
+            Threshold::Found { bytes, low, high } => {
+                (Some(bytes), &*format!(", in bytes; 95 % interval {low:.0} to {high:.0}"))
+            }
             Threshold::Always => {
-                (Some(hardest.range.from_bytes as f64), "the smallest size that was measured")
+                (Some(hardest.range.from_bytes as f64), ": the smallest size that was measured")
             }
-            Threshold::Never => (None, "not up to the largest size that was measured"),
-            Threshold::Undecided { .. } => (None, "undecided"),
+            Threshold::Never => (None, ": not up to the largest size that was measured"),
+            Threshold::Undecided { .. } => (None, ": undecided"),
         };
-        let mut lines = vec![match threshold {
-            Threshold::Found { low, high, .. } if value.is_some() => {
-                format!("{what}, in bytes; 95 % interval {low:.0} to {high:.0}.")
-            }
-            _ => format!("{what}: {interval}."),
-        }];
+        let mut lines = vec![format!("{what}{said}.")];
         if let Some(copied) = copied(of_way) {
             lines.push(format!("There {copied}."));
         }

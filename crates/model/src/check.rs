@@ -32,15 +32,3 @@ pub struct Check {
     /// The command that lifts it, where there is one.
     pub remedy: Option<String>,
 }
-
-impl Check {
-    /// As it came out, with the command that lifts it, where there is one.
-    pub fn new(name: &str, state: State, found: impl Into<String>, remedy: Option<&str>) -> Self {
-        Self { name: name.to_owned(), state, found: found.into(), remedy: remedy.map(str::to_owned) }
-    }
-
-    /// As it should be.
-    pub fn ok(name: &str, found: impl Into<String>) -> Self {
-        Self::new(name, State::Ok, found, None)
-    }
-}

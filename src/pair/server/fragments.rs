@@ -86,8 +86,8 @@ impl Instance<'_> {
         let turn_bytes: usize = turn.iter().flatten().sum();
         let pair_bytes = sent / case.threads as u64 * turn_bytes as u64 / turn.len() as u64;
         Ok(trace.stop().map(|frames| {
-            let count = if self.has_client() { of_pairs_with_ends } else { of_pairs };
-            let (packets, fragments) = count(&frames, header_bytes, case.threads, pair_bytes)?;
+            let frames = if self.has_client() { without_ends(&frames, header_bytes) } else { frames };
+            let (packets, fragments) = of_pairs(&frames, header_bytes, case.threads, pair_bytes)?;
             Some(Fragments {
                 packets_per_message: packets as f64 / sent as f64,
                 fragments_per_message: fragments as f64 / sent as f64,
@@ -133,14 +133,8 @@ fn header_bytes(connection: &TcpStream) -> Result<u64> {
     Ok(network_bytes + 20 + if has_timestamps(connection) { TIMESTAMPS_BYTES } else { 0 })
 }
 
-/// As [`of_pairs`], without what ends a burst to a client: a frame that says how many messages
-/// there were.
-fn of_pairs_with_ends(
-    frames: &[Frame],
-    header_bytes: u64,
-    pairs: usize,
-    pair_bytes: u64,
-) -> Option<(u64, u64)> {
+/// The frames without what ends a burst to a client: one that says how many messages there were.
+fn without_ends(frames: &[Frame], header_bytes: u64) -> Vec<Frame> {
     let mut frames = frames.to_vec();
     for flow in frames.iter().map(|frame| frame.flow).collect::<BTreeSet<_>>() {
         let is_end = |frame: &Frame| frame.flow == flow && frame.bytes == header_bytes + END_BYTES;
@@ -148,7 +142,7 @@ fn of_pairs_with_ends(
             frames.remove(end);
         }
     }
-    of_pairs(&frames, header_bytes, pairs, pair_bytes)
+    frames
 }
 
 /// Packets and fragments of the connections that sent `pair_bytes` each. None unless there are as
@@ -192,9 +186,13 @@ mod tests {
     #[test]
     fn what_ends_a_burst_is_no_part_of_its_messages() {
         let frames = [frame(1, 4096, 8), frame(2, 8, 1), frame(2, 4096, 8), frame(1, 8, 1)];
-        assert_eq!(of_pairs_with_ends(&frames, 52, 2, 4096), Some((2, 16)));
+        assert_eq!(of_pairs(&without_ends(&frames, 52), 52, 2, 4096), Some((2, 16)));
         assert_eq!(of_pairs(&frames, 52, 2, 4096), None);
         let small = [frame(1, 8, 1); 17];
-        assert_eq!(of_pairs_with_ends(&small, 52, 1, 128), Some((16, 16)), "messages of as many bytes");
+        assert_eq!(
+            of_pairs(&without_ends(&small, 52), 52, 1, 128),
+            Some((16, 16)),
+            "messages of as many bytes"
+        );
     }
 }

@@ -99,6 +99,7 @@ use super::error::{Error, Result};
 use super::message_sender::await_pins;
 use super::ring::Ring;
 use super::send_queue::count_leaked;
+use super::socket::message_header;
 use super::{Copies, ERROR_PAUSE, Interest, Observe, SendMessage, Socket, WAIT_LIMIT, Wait, ZeroCopyCounts};
 use crate::deadlines::DROP_LIMIT;
 use crate::message::{Arena, Message, MessageMut, invert};
@@ -229,14 +230,11 @@ pub struct UringSender<S: Socket, Q: Queues = KernelQueues> {
     /// the first.
     chain: Range<usize>,
     chain_number: u64,
-    /// How many sends of the chain are known to be whole.
-    whole: usize,
     /// The next chain is no longer.
     most_linked: usize,
     lent: Lent,
     /// A message is lent only when the one that was sent so many before it has been let go of.
     most_in_flight: usize,
-    most_gathered: usize,
     /// The time after which a wait, for room or for a notification, is given up. Where the kernel
     /// goes on with a send by itself, all of the message has to go within it: nothing is heard of a
     /// part.
@@ -257,6 +255,12 @@ struct Gathered {
     packed_at: usize,
     /// What the kernel said last: bytes, or an errno below zero.
     answer: i32,
+}
+
+impl Gathered {
+    fn is_whole(&self) -> bool {
+        self.taken_bytes == self.bytes
+    }
 }
 
 /// What the kernel reads beside the messages.
@@ -281,9 +285,7 @@ unsafe impl Send for Fields {}
 
 impl Fields {
     fn new() -> Self {
-        // SAFETY: all of msghdr's fields are integers and pointers, for which zero is a value.
-        let header = unsafe { mem::zeroed() };
-        Self { header: Box::new(header), slices: Vec::new() }
+        Self { header: Box::new(message_header()), slices: Vec::new() }
     }
 
     /// Describes the message by its own iovecs.
@@ -366,11 +368,9 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             gathered_bytes: 0,
             chain: 0..0,
             chain_number: 0,
-            whole: 0,
             most_linked: usize::MAX,
             lent: Lent { fields, packed: vec![0; packed_bytes].into() },
             most_in_flight: messages,
-            most_gathered,
             wait_limit: WAIT_LIMIT,
             copies: Copies::default(),
             has_failed: false,
@@ -386,13 +386,13 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
 
     /// Whether no message may be added to what is gathered.
     fn is_full(&self) -> bool {
-        self.gathered.len() == self.most_gathered || self.gathered_bytes >= GATHERED_BYTES
+        self.gathered.len() == self.lent.fields.len() || self.gathered_bytes >= GATHERED_BYTES
     }
 
     /// Refuses to go on where a message went out before the one that it follows: no later send puts
     /// that right.
     fn check_order(&self) -> Result<()> {
-        let mut rest = self.gathered[self.sent..].iter().skip_while(|one| one.taken_bytes == one.bytes);
+        let mut rest = self.gathered[self.sent..].iter().skip_while(|one| one.is_whole());
         if rest.next().is_some() && rest.any(|one| one.taken_bytes > 0) {
             return Err(Error::call("io_uring IOSQE_IO_LINK")(io::Error::other(
                 "a send went out though the one before it had not",
@@ -412,10 +412,12 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             }
             self.await_answers()?;
             let chain = mem::take(&mut self.chain);
-            if self.whole == chain.len() {
-                (self.sent, blocked) = (chain.end, None);
+            let whole = self.gathered[chain.clone()].iter().take_while(|one| one.is_whole()).count();
+            self.sent = chain.start + whole;
+            if whole == chain.len() {
+                blocked = None;
             } else {
-                self.mend(chain, &mut wait, &mut blocked)?;
+                self.mend(chain.end, &mut wait, &mut blocked)?;
             }
         }
         self.gathered.clear();
@@ -438,7 +440,6 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         let end = self.gathered.len().min(self.sent + room.min(most_linked));
         self.chain = self.sent..end;
         self.chain_number = self.flight.next_call();
-        self.whole = 0;
         let Self { gathered, lent, flight, operation, is_attended, .. } = self;
         let (lent, operation, is_impatient) = (&*lent, *operation, *is_attended);
         let chain = gathered[self.chain.clone()].iter().zip(self.chain.clone()).map(|(one, place)| Entry {
@@ -533,26 +534,23 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
                 self.copies.user_to_kernel_bytes += bytes as u64;
             }
             one.taken_bytes += bytes;
-            if one.taken_bytes == one.bytes {
-                self.whole += 1;
+            if one.is_whole() {
                 self.flight.release(one.message);
             }
         }
         Ok(())
     }
 
-    /// After a chain that broke: finds the send that is not whole, and makes ready to go on with
-    /// it. Those behind it were cancelled. Where one of them could not even be prepared, since the
+    /// After a chain that broke before `end`: makes ready to go on with the send that is not whole.
+    /// Those behind it were cancelled. Where one of them could not even be prepared, since the
     /// memory of all may not be pinned at once, the kernel has cancelled the whole chain
     /// (`io_submit_fail_init` in `io_uring/io_uring.c`): those before it go first.
     #[cold]
-    fn mend(&mut self, chain: Range<usize>, wait: &mut Wait, blocked: &mut Option<Instant>) -> Result<()> {
-        let is_whole = |one: &Gathered| one.taken_bytes == one.bytes;
-        let place = chain.start + self.gathered[chain.clone()].iter().take_while(|one| is_whole(one)).count();
-        self.sent = place;
+    fn mend(&mut self, end: usize, wait: &mut Wait, blocked: &mut Option<Instant>) -> Result<()> {
         self.check_order()?;
+        let place = self.sent;
         if self.gathered[place].answer == -libc::ECANCELED {
-            let mut answers = self.gathered[place..chain.end].iter().map(|one| one.answer);
+            let mut answers = self.gathered[place..end].iter().map(|one| one.answer);
             if let Some(before) = answers.position(|answer| answer != -libc::ECANCELED) {
                 self.most_linked = before;
                 return Ok(());

@@ -23,6 +23,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::queues::{FIXED_BUFFER, REPORT_USAGE};
 use super::refused;
 use crate::path::error::{Error, Result};
+use crate::path::socket::message_header;
 
 /// `IORING_SETUP_SQPOLL` of the kernel's `io_uring.h`.
 const SETUP_SQPOLL: u32 = 1 << 1;
@@ -184,8 +185,7 @@ fn takes(ring: &mut IoUring, flags: u16) -> Result<Finding> {
     static BYTE: u8 = 0;
     let (socket, _peer) = UnixStream::pair().map_err(Error::call("socketpair(2)"))?;
     let mut slice = libc::iovec { iov_base: ptr::from_ref(&BYTE).cast_mut().cast(), iov_len: 1 };
-    // SAFETY: all of msghdr's fields are integers and pointers, for which zero is a value.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut header = message_header();
     header.msg_iov = ptr::from_mut(&mut slice);
     header.msg_iovlen = 1;
     let entry = opcode::SendMsgZc::new(Fd(socket.as_raw_fd()), &raw const header).ioprio(flags).build();

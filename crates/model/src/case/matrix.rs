@@ -482,19 +482,11 @@ fn given_or<'l, T>(given: &'l [T], other: &'l [T]) -> &'l [T] {
     if given.is_empty() { other } else { given }
 }
 
-/// Reads a comma list.
+/// Reads a list with `separator` between its items.
 ///
 /// # Errors
 /// [`CaseError::EmptyList`], [`CaseError::Repeated`], or what `parse` says of an item.
 pub fn parse_list<T: PartialEq>(
-    text: &str,
-    parse: impl Fn(&str) -> Result<T, CaseError>,
-) -> Result<Vec<T>, CaseError> {
-    parse_separated(text, ',', parse)
-}
-
-/// Reads a list with `separator` between its items.
-pub(super) fn parse_separated<T: PartialEq>(
     text: &str,
     separator: char,
     parse: impl Fn(&str) -> Result<T, CaseError>,
@@ -634,7 +626,7 @@ mod tests {
             ("64,x", r#"size "x" is not a number of bytes such as 64, 4K or 1M"#),
             ("1K,1024", r#""1024" stands twice"#),
         ] {
-            assert_eq!(parse_list(text, parse_payload_bytes).unwrap_err().to_string(), message);
+            assert_eq!(parse_list(text, ',', parse_payload_bytes).unwrap_err().to_string(), message);
         }
     }
 }

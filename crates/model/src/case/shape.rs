@@ -50,7 +50,7 @@ impl Shape {
     /// # Errors
     /// As [`from_str`](Self::from_str); [`CaseError::EmptyList`]; [`CaseError::Repeated`].
     pub fn parse_list(text: &str) -> Result<Vec<Self>, CaseError> {
-        super::matrix::parse_separated(text, ';', str::parse)
+        super::parse_list(text, ';', str::parse)
     }
 
     /// The payload that the shape brings with it, in bytes; of a trace the mean. None where it is
