@@ -362,38 +362,25 @@ impl<P: Part> Settings<P> {
         let netns = self.parsed(Setting::Netns, Topology::parse)?;
         let server_address = self.parsed(Setting::ServerAddress, parse_server_address)?;
         let peer = self.parsed(Setting::Peer, Peer::parse)?.map(|peer| Peer { server_address, ..peer });
-        let (topology, client) = match peer {
-            None => (netns.unwrap_or_default(), Client::Child(program)),
-            Some(peer) => (Topology::Peer, Client::Peer(peer)),
-        };
-        let setup = Setup { topology, mtu_bytes, socket, client };
-        self.goes_together(&setup)?;
-        setup.check()?;
-        Ok(setup)
-    }
-
-    /// Refuses settings of the two ways to start a client at once.
-    fn goes_together(&self, setup: &Setup) -> Result<()> {
-        let has_peer = matches!(setup.client, Client::Peer(_));
-        let alone: &[(Setting, &str)] = if has_peer {
-            &[
-                (
-                    Setting::Netns,
-                    "the server runs where the command is started: ip netns exec NAME sendpath ... --peer ...",
-                ),
-                (Setting::Mtu, "the link to a peer is left as it is"),
-            ]
-        } else {
-            &[(Setting::ServerAddress, "only a peer's client needs to be told where the server is")]
+        let (topology, client, alone): (_, _, &[(Setting, &str)]) = match peer {
+            None => {
+                let why = "only a peer's client needs to be told where the server is";
+                (netns.unwrap_or_default(), Client::Child(program), &[(Setting::ServerAddress, why)])
+            }
+            Some(peer) => {
+                let netns = "the server runs where the command is started: ip netns exec NAME sendpath ... --peer ...";
+                let mtu = "the link to a peer is left as it is";
+                (Topology::Peer, Client::Peer(peer), &[(Setting::Netns, netns), (Setting::Mtu, mtu)])
+            }
         };
         for &(setting, why) in alone {
-            if let Some(given) = self.given(setting) {
-                let with =
-                    self.given(Setting::Peer).map_or_else(|| "no --peer".to_owned(), ToString::to_string);
-                return Err(Error::Setting(format!("{given} does not go with {with}: {why}")));
-            }
+            let Some(given) = self.given(setting) else { continue };
+            let with = self.given(Setting::Peer).map_or_else(|| "no --peer".to_owned(), ToString::to_string);
+            return Err(Error::Setting(format!("{given} does not go with {with}: {why}")));
         }
-        Ok(())
+        let setup = Setup { topology, mtu_bytes, socket, client };
+        setup.check()?;
+        Ok(setup)
     }
 
     fn list<T: PartialEq>(

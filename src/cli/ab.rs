@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::progress::Shown;
 use super::sweep::{parse_percent, parse_time};
-use super::{DONE, FAILED, INTERRUPTED, NOT_MEASURED, PROGRAM, SetupOptions, UNDECIDED, interrupt, output};
+use super::{DONE, INTERRUPTED, NOT_MEASURED, PROGRAM, SetupOptions, code_of, interrupt, output};
 use crate::ab::build::RevisionBuilds;
-use crate::ab::format::{self, Conclusion, conclude};
+use crate::ab::format::{self, conclude};
 use crate::ab::peer_copy::{self, PeerCopy};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
@@ -259,9 +259,7 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
         // services/cli/src/bencher/sub/run/mod.rs, `generate_local_report`), and a workflow's step
         // ends there before the next one reads the file.
         _ if options.is_for_a_service() && !options.exit_code => DONE,
-        Conclusion::Nothing | Conclusion::Undecided => UNDECIDED,
-        Conclusion::Regression => FAILED,
-        Conclusion::None => DONE,
+        conclusion => code_of(conclusion),
     })
 }
 

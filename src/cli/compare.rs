@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::output::{self, note, print};
 use super::sweep::parse_percent;
-use super::{DONE, FAILED, UNDECIDED};
-use crate::ab::format::{self, Conclusion, conclude};
+use super::{DONE, FAILED, UNDECIDED, code_of};
+use crate::ab::format::{self, conclude};
 use crate::format::distance;
 use crate::report::{difference, too_few};
 use crate::results::digest::{self, Digest};
@@ -106,11 +106,7 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
         text
     };
     print(&text)?;
-    Ok(match conclude(&compared.outcome) {
-        Conclusion::None => DONE,
-        Conclusion::Regression => FAILED,
-        Conclusion::Undecided | Conclusion::Nothing => UNDECIDED,
-    })
+    Ok(code_of(conclude(&compared.outcome)))
 }
 
 /// Compares the machines of many sweeps, and gives the exit code of what was found.

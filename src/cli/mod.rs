@@ -27,6 +27,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use strum::{EnumMessage, VariantArray};
 
+use crate::ab::format::Conclusion;
 use crate::error::Error;
 use crate::settings::{self, Settings};
 use sendpath_report::error::Error as Stored;
@@ -86,6 +87,15 @@ enum Command {
     /// Be one side of a comparison; `ab` starts it.
     #[command(hide = true)]
     Worker(worker::Options),
+}
+
+/// The exit code that says what a comparison comes to.
+fn code_of(conclusion: Conclusion) -> u8 {
+    match conclusion {
+        Conclusion::None => DONE,
+        Conclusion::Regression => FAILED,
+        Conclusion::Undecided | Conclusion::Nothing => UNDECIDED,
+    }
 }
 
 /// Reads one of an enum's words, which `--help` lists with what they mean.

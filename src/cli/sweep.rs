@@ -281,10 +281,11 @@ fn copy_causes(testbed: &Testbed, plan: &Plan) -> CopyCauses {
     if plan.series.iter().all(|series| !series.path.is_zero_copy()) {
         return CopyCauses::default();
     }
-    let (sink, link): (Vec<Receiver>, _) =
-        plan.cells.iter().map(|cell| cell.receiver).partition(|&receiver| receiver == Receiver::Sink);
-    let causes = |receivers: &[Receiver]| testbed.copy_causes(*receivers.first()?).ok();
-    CopyCauses { link: causes(&link), sink: causes(&sink) }
+    let causes = |is_sink: bool| {
+        let mut receivers = plan.cells.iter().map(|cell| cell.receiver);
+        testbed.copy_causes(receivers.find(|&receiver| (receiver == Receiver::Sink) == is_sink)?).ok()
+    };
+    CopyCauses { link: causes(false), sink: causes(true) }
 }
 
 /// Of the events that were asked for, those that can be counted here, and why the others cannot.
@@ -358,12 +359,10 @@ fn measure(
     });
     drop(lines);
     // Whatever ended it, what is there is summed up.
-    let load = after
-        .load
-        .as_ref()
-        .map(LoadWatch::so_far)
-        .transpose()
-        .and_then(|load| load.map_or(Ok(()), |load| Ok(store.keep_load(load)?)));
+    let load = match &after.load {
+        Some(load) => load.so_far().and_then(|load| Ok(store.keep_load(load)?)),
+        None => Ok(()),
+    };
     let folder = store.folder();
     let summed = store::read(folder).and_then(|read| {
         let analysis = analyse_stored(&read.manifest, &read.records);

@@ -124,7 +124,7 @@ impl Plan {
                 baseline()
             )));
         }
-        let has_payloads = lines.iter().any(|line| matches!(line, Line::Payload { .. }));
+        let has_payloads = lines.iter().any(|line| line.against.is_some());
         // A variable may be set for other commands; it decides nothing here.
         if !has_payloads && options.cases.options_alone().given(Setting::Shapes).is_some() {
             let text = format!(
@@ -181,7 +181,7 @@ impl Plan {
     fn description(&self) -> String {
         let Cell { workload, threads, placement, receiver, source, shape, .. } = self.cell;
         let pairs = if threads == 1 { "pair" } else { "pairs" };
-        let is_payload = |line: &Line| matches!(line, Line::Payload { .. });
+        let is_payload = |line: &Line| line.against.is_some();
         let shape = match self.lines.iter().filter(|line| is_payload(line)).count() {
             0 => plan::FIELD_SHAPE.to_owned(),
             payloads if payloads == self.lines.len() => shape.to_string(),
@@ -290,8 +290,7 @@ fn look<R: Rig>(
         }
         standing = now;
         let what = || {
-            let next =
-                |asked: &Asked| format!("{} at {}", plan.lines[asked.question].way(), size(asked.bytes));
+            let next = |asked: &Asked| format!("{} at {}", plan.lines[asked.question].way, size(asked.bytes));
             let mut next: Vec<String> = asked.iter().map(next).collect();
             next.dedup();
             next.join(", ")
@@ -337,9 +336,9 @@ fn json(
     let answer = |found: &Found| {
         let Found { line, range, answer, zero_copy, bearable_ns } = found;
         json!({
-            "path": line.way().to_string(),
+            "path": line.way.to_string(),
             "against": line.against(),
-            "size_of": if matches!(line, Line::Field { .. }) { "field" } else { "payload" },
+            "size_of": if line.against.is_some() { "payload" } else { "field" },
             "from_bytes": range.from_bytes,
             "to_bytes": range.to_bytes,
             "copied_share": zero_copy.copied_share(),

@@ -107,6 +107,11 @@ impl Files {
         })
     }
 
+    fn buffers(&self, sysctl: &str, which: &str, rights: &Rights) -> Result<Finding> {
+        let why = format!("caps the 2 MiB {which} buffers that are asked for");
+        self.at_least(sysctl, 2 << 20, &why, rights.net_admin)
+    }
+
     fn smt(&self) -> Result<Finding> {
         Ok(match smt(&self.root)? {
             Some(true) => Finding::limited(
@@ -249,22 +254,8 @@ pub(super) const CHECKS: [(&str, Look); 16] = [
     ("optmem", |files, _| {
         files.at_least("optmem_max", 65_536, "bounds the completions that wait unread", false)
     }),
-    ("wmem", |files, rights| {
-        files.at_least(
-            "wmem_max",
-            2 << 20,
-            "caps the 2 MiB send buffers that are asked for",
-            rights.net_admin,
-        )
-    }),
-    ("rmem", |files, rights| {
-        files.at_least(
-            "rmem_max",
-            2 << 20,
-            "caps the 2 MiB receive buffers that are asked for",
-            rights.net_admin,
-        )
-    }),
+    ("wmem", |files, rights| files.buffers("wmem_max", "send", rights)),
+    ("rmem", |files, rights| files.buffers("rmem_max", "receive", rights)),
     ("smt", |files, _| files.smt()),
     ("hybrid", |files, _| files.hybrid()),
     ("governor", |files, _| files.governor()),

@@ -49,24 +49,7 @@ impl ClientProcess {
             |line: &UnixStream| line.try_clone().map_err(Error::call("dup(2) of the control line"));
         let (stdin, stdout) = (duplicate(&theirs)?, theirs);
         let mut process = match client {
-            Client::Child(program) => Process::start(
-                Command::new(program)
-                    .args(["client", client::WITH_PARENT])
-                    .stdin(OwnedFd::from(stdin))
-                    .stdout(OwnedFd::from(stdout)),
-            )
-            .map_err(|errno| {
-                Error::refused(
-                    "execve(2) of the client process",
-                    errno,
-                    if Path::new("/proc/self").exists() {
-                        format!("{} is not the sendpath command; build it again", program.display())
-                    } else {
-                        "there is no /proc, by which the program finds itself: `mount -t proc proc /proc`"
-                            .to_owned()
-                    },
-                )
-            }),
+            Client::Child(program) => start_child(program, stdin.into(), stdout.into()),
             Client::Peer(Peer { command, .. }) => start_peer(command, stdin.into(), stdout.into()),
         }?;
         let said = process.child().stderr.take().map(Said::listen).transpose()?;
@@ -257,6 +240,20 @@ impl Drop for ClientProcess {
     }
 }
 
+/// Starts the client as a child.
+fn start_child(program: &Path, stdin: OwnedFd, stdout: OwnedFd) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(["client", client::WITH_PARENT]).stdin(stdin).stdout(stdout);
+    Process::start(&mut command).map_err(|errno| {
+        let remedy = if Path::new("/proc/self").exists() {
+            format!("{} is not the sendpath command; build it again", program.display())
+        } else {
+            "there is no /proc, by which the program finds itself: `mount -t proc proc /proc`".to_owned()
+        };
+        Error::refused("execve(2) of the client process", errno, remedy)
+    })
+}
+
 /// Starts a peer's command without a terminal, so that nothing waits for a password that nobody is
 /// asked for.
 fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Process> {
@@ -264,14 +261,10 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Pro
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
     Process::start_without_terminal(&mut command).map(Process::ending_its_group).map_err(|errno| {
-        let is_no_program = matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC));
-        if !is_no_program {
+        if !matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC)) {
             return host::with_limit_remedy("fork(2) or execve(2) of the peer's command", errno);
         }
-        Error::refused(
-            "execve(2) of the peer's command",
-            errno,
-            format!("{program} has to be a program; a line for a shell is given as sh -c '...'"),
-        )
+        let remedy = format!("{program} has to be a program; a line for a shell is given as sh -c '...'");
+        Error::refused("execve(2) of the peer's command", errno, remedy)
     })
 }

@@ -209,14 +209,11 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// # Errors
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
     pub unsafe fn new(socket: S) -> Result<Self> {
-        socket.enable_zero_copy().map_err(|errno| {
-            Error::refused(
-                "setsockopt(2) SO_ZEROCOPY",
-                errno,
-                "this kernel has no MSG_ZEROCOPY for this socket (TCP has it since Linux 4.14); \
-                     leave the zero_copy path out",
-            )
-        })?;
+        let remedy = "this kernel has no MSG_ZEROCOPY for this socket (TCP has it since Linux 4.14); leave the \
+                      zero_copy path out";
+        socket
+            .enable_zero_copy()
+            .map_err(|errno| Error::refused("setsockopt(2) SO_ZEROCOPY", errno, remedy))?;
         let mut queue = Self::copying(socket);
         queue.is_zero_copy = true;
         Ok(queue)

@@ -2,7 +2,6 @@
 //! and `user_namespaces(7)`.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -29,14 +28,10 @@ pub(super) fn check_exists(name: &str) -> Result<()> {
 
 pub(super) fn enter_named(name: &str) -> Result<()> {
     let file = File::open(path(name)).map_err(Error::call("open(2) of a network namespace"))?;
-    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-        Error::refused(
-            "setns(2) into a network namespace",
-            errno,
-            "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary \
-                 user in anonymous ones",
-        )
-    })
+    let remedy = "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary user in \
+                  anonymous ones";
+    setns(&file, CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| Error::refused("setns(2) into a network namespace", errno, remedy))
 }
 
 /// With the privilege, a new network namespace; without it, the same inside a new user namespace in
@@ -51,13 +46,9 @@ pub(super) fn enter_anonymous() -> Result<()> {
         Error::refused("unshare(2) CLONE_NEWUSER|CLONE_NEWNET", errno, remedy(errno, Path::new("/")))
     })?;
     let write = |file: &str, text: String| {
-        fs::write(format!("/proc/self/{file}"), text).map_err(|errno: io::Error| {
-            Error::refused(
-                "write(2) of the user namespace's id maps",
-                errno,
-                remedy(Errno::EPERM, Path::new("/")),
-            )
-        })
+        let remedy = remedy(Errno::EPERM, Path::new("/"));
+        fs::write(format!("/proc/self/{file}"), text)
+            .map_err(|errno| Error::refused("write(2) of the user namespace's id maps", errno, remedy))
     };
     write("setgroups", "deny".to_owned())?;
     write("uid_map", format!("0 {user} 1"))?;

@@ -112,10 +112,8 @@ pub fn table(found: &[Found]) -> String {
     let head = ["path", "cheaper than", "from", "95 % interval", "lives"].map(str::to_owned);
     let row = |found: &Found| {
         let Found { line, answer, .. } = found;
-        let way = match line {
-            Line::Payload { way, .. } => way.to_string(),
-            Line::Field { way } => format!("{way}, a gathered field"),
-        };
+        let gathered = if line.against.is_none() { ", a gathered field" } else { "" };
+        let way = format!("{}{gathered}", line.way);
         [way, line.against(), found.from(), found.interval(), answer.lives.to_string()]
     };
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(found.iter().map(row)).collect();
@@ -132,7 +130,7 @@ pub fn table(found: &[Found]) -> String {
     let mut notes: Vec<String> = found.iter().flat_map(Found::notes).collect();
     let pays_on_pages = |found: &Found| {
         let is_found = matches!(found.answer.threshold, Threshold::Found { .. } | Threshold::Always);
-        let series = found.line.way();
+        let series = found.line.way;
         is_found && series.path == SendPath::ZeroCopy && series.layout != Layout::Huge
     };
     if found.iter().any(pays_on_pages) {
@@ -160,7 +158,7 @@ pub fn table(found: &[Found]) -> String {
 
 /// What was found, way by way: payloads and fields apart.
 fn ways(found: &[Found]) -> Vec<(Series, Vec<&Found>)> {
-    in_order::grouped(found.iter().map(|found| (found.line.way(), found)))
+    in_order::grouped(found.iter().map(|found| (found.line.way, found)))
 }
 
 /// Who copied what a way was to send without a copy.
@@ -198,14 +196,14 @@ pub fn constants(found: &[Found], language: Language, surroundings: &[String]) -
         let line = of_way[0].line;
         let is_alone = ways.iter().filter(|(other, _)| other.path == way.path).count() == 1;
         let name = if is_alone { way.path.to_string() } else { way.to_string() };
-        let end = if matches!(line, Line::Field { .. }) { "COPY_BELOW_BYTES" } else { "FROM_BYTES" };
+        let end = if line.against.is_none() { "COPY_BELOW_BYTES" } else { "FROM_BYTES" };
         let name = format!("{}_{end}", name.replace(['/', '-'], "_").to_uppercase());
         let others: Vec<String> = of_way.iter().map(|found| found.line.against()).collect();
-        let what = match line {
-            Line::Payload { .. } => {
+        let what = match line.against {
+            Some(_) => {
                 format!("{way} is cheaper than {} from this payload on", format::list(&others))
             }
-            Line::Field { .. } => format!("{way}: a field of so many bytes is cheaper gathered than copied"),
+            None => format!("{way}: a field of so many bytes is cheaper gathered than copied"),
         };
         let hardest = hardest(of_way);
         let (value, said) = match hardest.answer.threshold {
@@ -355,9 +353,8 @@ pub const ZERO_COPY_FROM_BYTES: usize = 67_000;
 
     #[test]
     fn constants_of_one_path_are_told_apart_and_a_hybrid_has_its_own() {
-        let page =
-            |layout| Line::Payload { way: Series::new(SendPath::ZeroCopy, layout), against: baseline() };
-        let hybrid = Line::Field { way: Series::new(SendPath::Hybrid, Layout::Heap) };
+        let page = |layout| Line { way: Series::new(SendPath::ZeroCopy, layout), against: Some(baseline()) };
+        let hybrid = Line { way: Series::new(SendPath::Hybrid, Layout::Heap), against: None };
         let all = [page(Layout::Page), page(Layout::Heap), hybrid].map(|line| found(line, FOUND));
         let text = constants(&all, Language::C, &[]);
         for name in

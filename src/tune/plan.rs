@@ -22,39 +22,21 @@ pub fn baseline() -> Series {
     Series::new(SendPath::TwoCopy, Layout::Heap)
 }
 
-/// What is looked for in one line of the table.
+/// What is looked for in one line of the table: from which payload on a way is cheaper than another;
+/// or the threshold of a hybrid way, from which size on a field is cheaper gathered than copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// From which payload on one way is cheaper than another.
-    Payload {
-        /// The way that may pay.
-        way: Series,
-        /// The other.
-        against: Series,
-    },
-    /// From which size on a field is cheaper gathered than copied: the threshold of a hybrid way.
-    Field {
-        /// The hybrid way.
-        way: Series,
-    },
+pub struct Line {
+    /// The way that it is about.
+    pub way: Series,
+    /// What its payloads are held against; none where its fields are looked at.
+    pub against: Option<Series>,
 }
 
 impl Line {
-    /// The way that it is about.
-    #[must_use]
-    pub fn way(self) -> Series {
-        match self {
-            Self::Payload { way, .. } | Self::Field { way } => way,
-        }
-    }
-
     /// What the way is held against, in words.
     #[must_use]
     pub fn against(self) -> String {
-        match self {
-            Self::Payload { against, .. } => against.to_string(),
-            Self::Field { .. } => "a copied field".to_owned(),
-        }
+        self.against.map_or_else(|| "a copied field".to_owned(), |way| way.to_string())
     }
 
     /// The sizes that are looked at.
@@ -68,19 +50,14 @@ impl Line {
         to_bytes: Option<usize>,
         precision: f64,
     ) -> crate::error::Result<Range> {
-        let range = match self {
-            Self::Payload { .. } => {
-                let least = if let Shape::Fields(fields) = shape { fields.max(64) } else { 64 };
-                let (from_bytes, to_bytes) = (from_bytes.unwrap_or(least), to_bytes.unwrap_or(1 << 20));
-                shape.check(from_bytes)?;
-                Range { from_bytes, to_bytes, step_bytes: 8, precision }
-            }
-            Self::Field { .. } => Range {
-                from_bytes: from_bytes.unwrap_or(64),
-                to_bytes: to_bytes.unwrap_or(MOST_FIELD_BYTES).min(MOST_FIELD_BYTES),
-                step_bytes: 1,
-                precision,
-            },
+        let range = if self.against.is_some() {
+            let least = if let Shape::Fields(fields) = shape { fields.max(64) } else { 64 };
+            let (from_bytes, to_bytes) = (from_bytes.unwrap_or(least), to_bytes.unwrap_or(1 << 20));
+            shape.check(from_bytes)?;
+            Range { from_bytes, to_bytes, step_bytes: 8, precision }
+        } else {
+            let to_bytes = to_bytes.unwrap_or(MOST_FIELD_BYTES).min(MOST_FIELD_BYTES);
+            Range { from_bytes: from_bytes.unwrap_or(64), to_bytes, step_bytes: 1, precision }
         };
         range.check()?;
         Ok(range)
@@ -89,24 +66,19 @@ impl Line {
     /// How it is measured, where all but size and fields is as in `cell`.
     #[must_use]
     pub fn question(self, cell: Cell) -> Question {
-        match self {
-            Self::Payload { way, against } => {
-                let at = move |series: Series| {
-                    Box::new(move |payload_bytes| Cell { payload_bytes, ..cell }.case(series))
-                };
-                Question { arm: at(way), baseline: at(against) }
-            }
-            Self::Field { way } => {
-                let path =
-                    if way.path == SendPath::HybridZero { SendPath::ZeroCopy } else { SendPath::OneCopy };
-                let gathered = Series { path, ..Series::new(path, way.layout).by(way.engine) };
-                Question {
-                    arm: Box::new(move |bytes| of_fields(cell, bytes).case(gathered)),
-                    baseline: Box::new(move |bytes| {
-                        of_fields(cell, bytes).case(way.copying_below(bytes + 1))
-                    }),
-                }
-            }
+        let Self { way, against } = self;
+        if let Some(against) = against {
+            let at = move |series: Series| {
+                Box::new(move |payload_bytes| Cell { payload_bytes, ..cell }.case(series))
+            };
+            return Question { arm: at(way), baseline: at(against) };
+        }
+        let path = if way.path == SendPath::HybridZero { SendPath::ZeroCopy } else { SendPath::OneCopy };
+        let gathered = Series { path, ..Series::new(path, way.layout).by(way.engine) };
+        let copied = move |bytes| of_fields(cell, bytes).case(way.copying_below(bytes + 1));
+        Question {
+            arm: Box::new(move |bytes| of_fields(cell, bytes).case(gathered)),
+            baseline: Box::new(copied),
         }
     }
 }
@@ -114,9 +86,10 @@ impl Line {
 impl fmt::Display for Line {
     /// As in `one_copy/heap against two_copy/heap`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Payload { way, against } => write!(f, "{way} against {against}"),
-            Self::Field { way } => write!(f, "{way}: a gathered field against a copied one"),
+        let Self { way, against } = self;
+        match against {
+            Some(against) => write!(f, "{way} against {against}"),
+            None => write!(f, "{way}: a gathered field against a copied one"),
         }
     }
 }
@@ -136,15 +109,14 @@ fn of_fields(cell: Cell, bytes: usize) -> Cell {
 #[must_use]
 pub fn lines(ways: &[Series]) -> Vec<Line> {
     let whole = || ways.iter().copied().filter(|way| !way.path.has_threshold() && *way != baseline());
-    let mut lines: Vec<Line> = whole().map(|way| Line::Payload { way, against: baseline() }).collect();
+    let mut lines: Vec<Line> = whole().map(|way| Line { way, against: Some(baseline()) }).collect();
     for way in whole().filter(|way| !matches!(way.path, SendPath::TwoCopy | SendPath::OneCopy)) {
         let gathers =
             |engine: Engine| whole().find(|other| other.path == SendPath::OneCopy && other.engine == engine);
-        if let Some(against) = gathers(way.engine).or_else(|| gathers(Engine::default())) {
-            lines.push(Line::Payload { way, against });
-        }
+        let against = gathers(way.engine).or_else(|| gathers(Engine::default()));
+        lines.extend(against.map(|against| Line { way, against: Some(against) }));
     }
-    lines.extend(ways.iter().filter(|way| way.path.has_threshold()).map(|&way| Line::Field { way }));
+    lines.extend(ways.iter().filter(|way| way.path.has_threshold()).map(|&way| Line { way, against: None }));
     lines
 }
 
@@ -198,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_small_fields_of_a_hybrid_are_copied_and_the_large_one_is_not() {
-        let line = Line::Field { way: way(SendPath::HybridZero, Layout::Page) };
+        let line = Line { way: way(SendPath::HybridZero, Layout::Page), against: None };
         let Question { arm, baseline } = line.question(Case::default().cell());
         let (gathered, copied) = (arm(1500), baseline(1500));
         assert_eq!((gathered.path, gathered.layout), (SendPath::ZeroCopy, Layout::Page));
@@ -209,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_range_begins_where_the_shape_does() {
-        let line = Line::Payload { way: way(SendPath::OneCopy, Layout::Heap), against: baseline() };
+        let line = Line { way: way(SendPath::OneCopy, Layout::Heap), against: Some(baseline()) };
         let from = |shape: &str, from: Option<usize>| {
             line.range(shape.parse().unwrap(), from, None, 0.1).map(|range| range.from_bytes)
         };

@@ -39,13 +39,10 @@ impl Listener {
         let socket = options.socket(Domain::for_address(address))?;
         // A port that was given is taken again while earlier connections still have it.
         socket.set_reuse_address(true).map_err(Error::call("setsockopt(2) SO_REUSEADDR"))?;
-        socket.bind(&address.into()).map_err(|errno| {
-            Error::refused(
-                "bind(2) of the data port",
-                errno,
-                format!("{address} has to be free, and on this machine: name another with --server-address"),
-            )
-        })?;
+        let remedy =
+            format!("{address} has to be free, and on this machine: name another with --server-address");
+        let refused = |errno| Error::refused("bind(2) of the data port", errno, remedy);
+        socket.bind(&address.into()).map_err(refused)?;
         // A connection that is gone again by the time that it is accepted delays no other.
         socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
         let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);

@@ -355,18 +355,17 @@ fn client_machine(description: Description) -> Result<ClientMachine> {
 fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
     let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;
-    match host::available_memory_bytes()? {
-        Some(available_bytes) if need_bytes > available_bytes => Err(Error::refused(
-            "malloc(3) of the case's buffers",
-            std::io::Error::from_raw_os_error(libc::ENOMEM),
-            format!(
-                "{} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the \
-                 cgroup's memory limit leaves): use fewer pairs or smaller messages",
-                if is_one_machine { "both sides take" } else { "the server takes" },
-                need_bytes >> 20,
-                available_bytes >> 20
-            ),
-        )),
-        _ => Ok(()),
+    let Some(available_bytes) = host::available_memory_bytes()? else { return Ok(()) };
+    if need_bytes <= available_bytes {
+        return Ok(());
     }
+    let who = if is_one_machine { "both sides take" } else { "the server takes" };
+    let remedy = format!(
+        "{who} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the cgroup's memory limit \
+         leaves): use fewer pairs or smaller messages",
+        need_bytes >> 20,
+        available_bytes >> 20
+    );
+    let errno = std::io::Error::from_raw_os_error(libc::ENOMEM);
+    Err(Error::refused("malloc(3) of the case's buffers", errno, remedy))
 }

@@ -321,12 +321,10 @@ impl<S: Socket> UringSender<S> {
         if let Some(registered) = operation.registered() {
             let mut slices = ring.items.iter().flat_map(Message::io_slices);
             if !slices.all(|slice| registered.holds(slice)) {
-                return Err(Error::refused(
-                    "io_uring_register(2) IORING_REGISTER_BUFFERS",
-                    io::Error::from_raw_os_error(libc::EFAULT),
-                    "a field lies outside the memory that is to be registered: make the messages by \
-                             Message::in_arena, and give the arena that came with them",
-                ));
+                let errno = io::Error::from_raw_os_error(libc::EFAULT);
+                let remedy = "a field lies outside the memory that is to be registered: make the messages by \
+                              Message::in_arena, and give the arena that came with them";
+                return Err(Error::refused("io_uring_register(2) IORING_REGISTER_BUFFERS", errno, remedy));
             }
             let has_one_field =
                 |message: &Message| message.io_slices().iter().filter(|slice| !slice.is_empty()).count() <= 1;
