@@ -16,7 +16,6 @@ pub fn memlock_bytes() -> u64 {
 /// Whether one send of so many bytes could be pinned if nothing else was: the kernel counts the
 /// pages that so many bytes may touch (`mm_account_pinned_pages` in `net/core/skbuff.c`), and lets
 /// `CAP_IPC_LOCK` pin more.
-#[must_use]
 pub(crate) fn can_pin(bytes: usize) -> bool {
     let page_bytes = rustix::param::page_size();
     let pages = bytes / page_bytes + 2;

@@ -286,8 +286,7 @@ impl<P: Part> Settings<P> {
     }
 
     /// What was given by options, and not by variables.
-    #[must_use]
-    pub fn options_alone(&self) -> Self {
+    pub(crate) fn options_alone(&self) -> Self {
         let options = self.given.iter().filter(|(_, given)| given.name.starts_with("--"));
         Self { given: options.cloned().collect(), part: PhantomData }
     }
@@ -301,8 +300,7 @@ impl<P: Part> Settings<P> {
     }
 
     /// As options of a command that sets the same.
-    #[must_use]
-    pub fn as_options(&self) -> Vec<String> {
+    pub(crate) fn as_options(&self) -> Vec<String> {
         let option = |(setting, given): &(Setting, Given)| format!("{}={}", setting.option(), given.text);
         self.given.iter().map(option).collect()
     }

@@ -50,7 +50,6 @@ impl RevisionBuilds {
     }
 
     /// Whether the working tree has changes that are not committed.
-    #[must_use]
     pub(crate) fn is_dirty(&self) -> bool {
         git(&self.repository, &["status", "--porcelain"]).is_ok_and(|changes| !changes.is_empty())
     }

@@ -29,7 +29,6 @@ pub(crate) enum Conclusion {
 }
 
 /// Concludes.
-#[must_use]
 pub(crate) fn conclude(outcome: &Outcome) -> Conclusion {
     if outcome.comparisons.is_empty() {
         Conclusion::Nothing
@@ -51,7 +50,6 @@ fn open(outcome: &Outcome) -> impl Iterator<Item = &Comparison> {
 }
 
 /// The conclusion in a sentence.
-#[must_use]
 pub(crate) fn sentence(outcome: &Outcome) -> String {
     let of = |verdict| outcome.comparisons.iter().filter(|comparison| comparison.verdict == verdict).count();
     let (slower, faster) = (of(Verdict::Slower), of(Verdict::Faster));
@@ -113,14 +111,12 @@ fn cells(comparison: &Comparison) -> [String; 8] {
 }
 
 /// For a terminal: every comparison, and what they come to.
-#[must_use]
 pub(crate) fn text(outcome: &Outcome) -> String {
     format!("{}{}\n", table(outcome, |_| true), sentence(outcome))
 }
 
 /// For a terminal, where there are hundreds: what they come to, and those in which something was
 /// found.
-#[must_use]
 pub(crate) fn found(outcome: &Outcome) -> String {
     let is_found = |comparison: &Comparison| comparison.verdict.is_call();
     let rest = outcome.comparisons.iter().filter(|comparison| !is_found(comparison)).count();
@@ -185,7 +181,6 @@ fn verdict(comparison: &Comparison) -> String {
 pub(crate) const MARKER: &str = "<!-- sendpath ab -->";
 
 /// A comment for a pull request where nothing could be compared.
-#[must_use]
 pub(crate) fn markdown_of_failure(cause: &str) -> String {
     // Longer than any fence in the text, which would end the block.
     let longest = cause.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
@@ -194,7 +189,6 @@ pub(crate) fn markdown_of_failure(cause: &str) -> String {
 }
 
 /// A comment for a pull request.
-#[must_use]
 pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) -> String {
     let mut text = format!(
         "{MARKER}\n### sendpath: {}\n\n`{change_name}` against `{base_name}`, interleaved, {} blocks of fresh processes.\n\n",
@@ -234,7 +228,6 @@ pub(crate) fn markdown(outcome: &Outcome, base_name: &str, change_name: &str) ->
 /// change's values, with the ends of their intervals. None where there would be no value in it:
 /// `bencher run` takes `{}` for a report without results
 /// (`lib/bencher_adapter/src/adapters/json/v0.rs`, `adapter_json_v0_empty`).
-#[must_use]
 pub(crate) fn bencher(outcome: &Outcome) -> Option<Value> {
     let mut cases = Map::new();
     for comparison in &outcome.comparisons {
@@ -265,7 +258,6 @@ fn bencher_measure(comparison: &Comparison) -> (&'static str, f64) {
 /// What github-action-benchmark takes: `customSmallerIsBetter` of metrics of which less is better,
 /// else `customBiggerIsBetter`, since one file has one direction. None where it would be empty: the
 /// action fails on that (`src/extract.ts`, `extractResult`: "No benchmark result was found").
-#[must_use]
 pub(crate) fn github_action_benchmark(outcome: &Outcome, direction: Direction) -> Option<Value> {
     let entries = outcome.comparisons.iter().filter(|comparison| comparison.metric.direction() == direction);
     let entry = |comparison: &Comparison| {

@@ -45,8 +45,7 @@ impl PeerCopy {
     }
 
     /// The peer's command, with the path in it.
-    #[must_use]
-    pub fn peer_command(&self) -> String {
+    pub(crate) fn peer_command(&self) -> String {
         shlex::try_join(self.peer.command.iter().map(String::as_str)).unwrap_or_default()
     }
 }

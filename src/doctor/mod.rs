@@ -56,8 +56,7 @@ pub struct ExaminedClient {
 
 /// Looks at everything. The last checks try what they are about: they run a burst between two
 /// namespaces, or to a peer's client.
-#[must_use]
-pub fn examine(setup: &Setup) -> Examined {
+pub(crate) fn examine(setup: &Setup) -> Examined {
     let mut checks = examine_alone();
     let (tried, client) = live::ends(setup);
     checks.extend(tried);
@@ -65,8 +64,7 @@ pub fn examine(setup: &Setup) -> Examined {
 }
 
 /// Looks at what this machine has, without another end.
-#[must_use]
-pub fn examine_alone() -> Vec<Check> {
+pub(crate) fn examine_alone() -> Vec<Check> {
     let mut checks = live::events();
     let rights = Rights::of_this_process();
     checks.extend(Files { root: PathBuf::from("/") }.checks(&rights));

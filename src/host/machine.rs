@@ -10,8 +10,7 @@ use super::{cgroup, file, sysctl};
 use crate::error::{Error, Result};
 
 /// The soft limit of `resource`, in words.
-#[must_use]
-pub fn soft(resource: Resource) -> String {
+pub(crate) fn soft(resource: Resource) -> String {
     getrlimit(resource).current.map_or_else(|| "unlimited".to_owned(), |soft| soft.to_string())
 }
 
@@ -83,8 +82,7 @@ pub fn is_virtual_machine(root: &Path) -> Result<bool> {
 /// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it.
 /// `CAP_IPC_LOCK` counts for the whole machine alone: the kernel asks `capable()`, not
 /// `ns_capable()`.
-#[must_use]
-pub fn pinnable_bytes() -> Option<u64> {
+pub(crate) fn pinnable_bytes() -> Option<u64> {
     let limit = super::memlock_bytes();
     (limit != u64::MAX && !super::has_capability(CapabilitySet::IPC_LOCK)).then_some(limit)
 }

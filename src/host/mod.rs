@@ -9,7 +9,7 @@ pub(crate) mod softirq;
 mod surroundings;
 
 pub use crate::pinning::{has_capability, memlock, memlock_bytes, sysctl};
-pub use machine::{available_memory_bytes, is_virtual_machine, pinnable_bytes, soft};
-pub(crate) use machine::{forbids_user_namespaces, with_limit_remedy};
-pub use surroundings::{boot_id, host_name, machine};
-pub(crate) use surroundings::{max_skb_frags, smt, vulnerabilities};
+pub use machine::{available_memory_bytes, is_virtual_machine};
+pub(crate) use machine::{forbids_user_namespaces, pinnable_bytes, soft, with_limit_remedy};
+pub use surroundings::{boot_id, machine};
+pub(crate) use surroundings::{host_name, max_skb_frags, smt, vulnerabilities};

@@ -100,8 +100,7 @@ pub fn boot_id() -> Result<String> {
 }
 
 /// The machine's name: `SENDPATH_HOST`, since a container's own says nothing, or the kernel's.
-#[must_use]
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let given = std::env::var("SENDPATH_HOST").ok().filter(|name| !name.is_empty());
     given.unwrap_or_else(|| nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned())
 }

@@ -64,8 +64,7 @@ pub fn probe_message_ns(instance: &mut Instance<'_>) -> Result<f64> {
 
 /// How long the short bursts of a round are to be where a message takes so long. All arms of a cell
 /// use the longest that any of them needs.
-#[must_use]
-pub fn short_duration(message_ns: f64) -> Duration {
+pub(crate) fn short_duration(message_ns: f64) -> Duration {
     SHORT.max(Duration::from_nanos((message_ns * SHORT_MESSAGES) as u64))
 }
 

@@ -46,7 +46,6 @@ pub(crate) enum Counter {
 
 impl SideCounters {
     /// Relates `readings` to what was moved in the same window.
-    #[must_use]
     pub(crate) fn new(readings: &Readings, messages: u64, payload_bytes: u64) -> Self {
         let value = |event| readings.get(&event).and_then(Reading::value).map(|value| value as f64);
         let ratio = |of: Option<f64>, to: Option<f64>| Some(of? / to.filter(|to| *to > 0.0)?);

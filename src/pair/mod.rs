@@ -41,7 +41,8 @@ pub use peer::{Client, Peer, parse_server_address};
 pub use server::{Instance, Setup, Testbed};
 #[doc(hidden)]
 pub use sink::SinkParts;
-pub use source::{buffer_bytes, in_flight_messages, pin_problem, source_messages};
+pub(crate) use source::pin_problem;
+pub use source::{buffer_bytes, in_flight_messages, source_messages};
 use source::{hot_messages, most_in_flight, source_fields};
 
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.

@@ -145,8 +145,7 @@ fn pinned_pages(case: &Case) -> Option<usize> {
 
 /// Why `RLIMIT_MEMLOCK` forbids a case; none where it does not. A case whose calls fit one at a
 /// time is allowed: a call that finds the limit used up waits.
-#[must_use]
-pub fn pin_problem(case: &Case) -> Option<String> {
+pub(crate) fn pin_problem(case: &Case) -> Option<String> {
     pin_problem_under(host::pinnable_bytes()?, case)
 }
 

@@ -28,7 +28,6 @@ pub struct Notification {
 
 impl Notification {
     /// How many calls the range covers.
-    #[must_use]
     pub(crate) fn calls(self) -> u64 {
         u64::from(self.last.wrapping_sub(self.first)) + 1
     }

@@ -35,7 +35,6 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// What it consists of.
-    #[must_use]
     pub(crate) fn matrices(self) -> Vec<Matrix> {
         let heap: Vec<Series> = SendPath::STUDIED.map(|path| Series::new(path, Layout::Heap)).into();
         let base = Matrix::by_size();
@@ -106,7 +105,6 @@ impl Profile {
 
     /// Its series, the baseline first, its cells, and which series stand in some of them alone;
     /// `axes` take the place of its own.
-    #[must_use]
     pub(crate) fn measured(self, axes: &Axes) -> (Vec<Series>, Vec<Cell>, Vec<OnlyIn>) {
         // What is asked of the sender alone besides is not asked where receivers, sizes or shapes
         // are given by name.
@@ -142,7 +140,6 @@ impl Profile {
     }
 
     /// How long it takes by default, in seconds.
-    #[must_use]
     pub(crate) fn default_seconds(self) -> u64 {
         match self {
             Self::Full => 1800,
@@ -153,13 +150,11 @@ impl Profile {
 }
 
 /// The cells of all matrices, each once, in order.
-#[must_use]
 pub(crate) fn cells(matrices: &[Matrix]) -> Vec<Cell> {
     distinct(matrices.iter().flat_map(Matrix::cells))
 }
 
 /// What is measured in a cell: each series, and the baseline once more as the control.
-#[must_use]
 pub(crate) fn arms(plan: &Plan, cell: Cell) -> Vec<Arm> {
     let arm = |series: Series| Arm { case: cell.case(series), control: false };
     let control = Arm { control: true, ..arm(plan.series[0]) };
@@ -208,7 +203,6 @@ pub(crate) fn groups<T: Clone>(cells: &[T], arms: impl Fn(&T) -> Vec<Arm>) -> Re
 }
 
 /// The random orders of one generation: the same whenever the sweep is made again with its seed.
-#[must_use]
 pub(crate) fn orders(seed: u64, generation: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(generation);

@@ -75,8 +75,7 @@ fn other_ports_of_the_bridge() -> Result<Vec<String>> {
 }
 
 /// Whether a link ends on this machine, as far as that can be told from its two ends.
-#[must_use]
-pub fn of_link(effective: &Effective) -> Option<CopyCause> {
+pub(crate) fn of_link(effective: &Effective) -> Option<CopyCause> {
     let is_local = match effective.topology {
         Topology::Anonymous | Topology::Loopback => true,
         // With one end of veth, the way may lead out of the machine.

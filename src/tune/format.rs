@@ -188,8 +188,7 @@ fn hardest<'f>(of_way: &[&'f Found]) -> &'f Found {
 
 /// The answers as constants of a program. `surroundings` are lines that say when, where and how it
 /// was measured; they stand in each constant's comment.
-#[must_use]
-pub fn constants(found: &[Found], language: Language, surroundings: &[String]) -> String {
+pub(crate) fn constants(found: &[Found], language: Language, surroundings: &[String]) -> String {
     let ways = ways(found);
     let mut text = String::new();
     for (way, of_way) in &ways {
