@@ -11,7 +11,6 @@ use crate::event::Event;
 
 pub use frames::{Frame, Frames};
 pub use pmu::{CorePmu, Pmus};
-pub use reason::{Facts, Refusal, explain};
 pub use thread::ThreadCounters;
 
 /// Counts a moment of work with one event, and says why that cannot be done. A PMU that says 0

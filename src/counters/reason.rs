@@ -62,8 +62,7 @@ fn is_zen(root: &Path) -> Result<bool> {
 }
 
 /// The reason in words, and the command or the change that lifts it.
-#[must_use]
-pub fn explain(refusal: &Refusal) -> String {
+pub(crate) fn explain(refusal: &Refusal) -> String {
     let Refusal { event, errno, paranoid, machine } = refusal;
     match (errno, event.source()) {
         (None, _) => "there is no msr PMU: x86 alone has one (in a container: is /sys mounted?)".to_owned(),

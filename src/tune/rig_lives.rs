@@ -74,8 +74,7 @@ impl<'q, R: Rig> RigLives<'q, R> {
     /// What a fragment may cost until the arm of `question` is no longer ahead at a size at which
     /// it was measured to be `ratio` times as fast; none where fragments are not known, and
     /// infinite where it has no more than the baseline.
-    #[must_use]
-    pub fn bearable_ns(&self, question: usize, bytes: usize, ratio: f64) -> Option<f64> {
+    pub(crate) fn bearable_ns(&self, question: usize, bytes: usize, ratio: f64) -> Option<f64> {
         let Question { arm, baseline } = self.questions.get(question)?;
         let cases = [arm(bytes), baseline(bytes)];
         let [ours, theirs] = cases.map(|case| {
