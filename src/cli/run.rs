@@ -368,43 +368,22 @@ impl RunReport {
     /// CPU time in words: of all, and of each side.
     fn cpu(&self) -> Vec<(&'static str, String)> {
         let share = |ns: u64| format!("{:.1} %", ns as f64 * 100.0 / self.elapsed_ns.max(1) as f64);
-        let cpu =
-            |user_ns, system_ns| format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns));
-        let server = self.server_user_ns.zip(self.server_system_ns);
-        let client = self.client_user_ns.zip(self.client_system_ns);
-        match (server, client) {
-            (Some((server_user_ns, server_system_ns)), Some((user_ns, system_ns))) => {
-                let apart = match self.cpu_split_is_reliable {
-                    Some(false) => "; the split between the sides is not to be relied on",
-                    _ => "",
-                };
-                vec![
-                    ("cpu", cpu(server_user_ns + user_ns, server_system_ns + system_ns)),
-                    ("  server", cpu(server_user_ns, server_system_ns) + apart),
-                    ("  client", cpu(user_ns, system_ns) + apart),
-                ]
-            }
-            (Some((user_ns, system_ns)), None) => vec![("cpu", cpu(user_ns, system_ns))],
-            (None, _) => {
-                vec![("cpu", format!("not told: {}", self.server_cpu_untold.as_deref().unwrap_or_default()))]
-            }
-        }
-    }
-
-    /// How what was sent arrived.
-    fn arrival(&self) -> Vec<(&'static str, String)> {
-        let (again, strangers) = (self.retransmitted_segments, self.strangers);
-        let seen = self.seen.map_or_else(|| why_not_seen(self.receiver).to_owned(), |seen| seen.to_string());
-        [
-            ("retransmitted", again.filter(|again| *again > 0).map(|again| format!("{again} segments"))),
-            ("strangers", (strangers > 0).then(|| closed(strangers))),
-            ("seen", Some(seen)),
-            ("contradiction", self.contradiction.clone()),
-            ("verified", Some(self.verified())),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+        let cpu = |(user_ns, system_ns)| {
+            format!("{} user, {} system, of one CPU", share(user_ns), share(system_ns))
+        };
+        let Some(server) = self.server_user_ns.zip(self.server_system_ns) else {
+            let why = self.server_cpu_untold.as_deref().unwrap_or_default();
+            return vec![("cpu", format!("not told: {why}"))];
+        };
+        let Some(client) = self.client_user_ns.zip(self.client_system_ns) else {
+            return vec![("cpu", cpu(server))];
+        };
+        let apart = match self.cpu_split_is_reliable {
+            Some(false) => "; the split between the sides is not to be relied on",
+            _ => "",
+        };
+        let both = (server.0 + client.0, server.1 + client.1);
+        vec![("cpu", cpu(both)), ("  server", cpu(server) + apart), ("  client", cpu(client) + apart)]
     }
 }
 
@@ -487,9 +466,18 @@ impl fmt::Display for RunReport {
             let share = format::share(mapped);
             line("mapped", format!("{share} of the bytes received; the others were copied"))?;
         }
-        for (name, value) in self.arrival() {
-            line(name, value)?;
+        if let Some(again) = self.retransmitted_segments.filter(|again| *again > 0) {
+            line("retransmitted", format!("{again} segments"))?;
         }
+        if self.strangers > 0 {
+            line("strangers", closed(self.strangers))?;
+        }
+        let seen = self.seen.map(|seen| seen.to_string());
+        line("seen", seen.unwrap_or_else(|| why_not_seen(self.receiver).to_owned()))?;
+        if let Some(contradiction) = &self.contradiction {
+            line("contradiction", contradiction.clone())?;
+        }
+        line("verified", self.verified())?;
         let Some(sides) = &self.counters else { return Ok(()) };
         writeln!(f, "\ncounted over {} more messages, which are not in the figures above", sides.messages)?;
         write!(f, "{sides}")
@@ -516,12 +504,12 @@ impl fmt::Display for Sides {
             let unit = if *event == Event::TaskClock { " ns" } else { "" };
             row(&format!("{event}{unit}"), cells(server), cells(client))?;
         }
-        for (name, of) in [
-            ("ipc", (|side: &SideCounters| side.ipc) as fn(&SideCounters) -> Option<f64>),
-            ("cache miss rate", |side| side.cache_miss_rate),
-            ("cycles/byte", |side| side.cycles_per_byte),
+        let Self { server, client, .. } = self;
+        for (name, server, client) in [
+            ("ipc", server.ipc, client.ipc),
+            ("cache miss rate", server.cache_miss_rate, client.cache_miss_rate),
+            ("cycles/byte", server.cycles_per_byte, client.cycles_per_byte),
         ] {
-            let (server, client) = (of(&self.server), of(&self.client));
             if server.is_some() || client.is_some() {
                 let cells = |value: Option<f64>| {
                     [value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}")), String::new()]
@@ -535,7 +523,7 @@ impl fmt::Display for Sides {
         let scaled = |side: &SideCounters| {
             side.events.values().any(|counter| matches!(counter, Counter::Counted { scaled: true, .. }))
         };
-        if scaled(&self.server) || scaled(&self.client) {
+        if scaled(server) || scaled(client) {
             writeln!(f, "~ extrapolated: the event shared its counter with others")?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, run, word};
 use crate::case::{Axes, Cell, Receiver, Shape};
-use crate::counters::{self};
+use crate::counters;
 use crate::doctor;
 use crate::environment::{CopyCauses, Environment};
 use crate::error::Error;
@@ -170,8 +170,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         None => countable(&options.counters),
     };
     let testbed = Testbed::start(&setup)?;
-    let no_sink = if resumed.is_none() { without_sink(&testbed, &mut plan, &axes)? } else { None };
+    let mut no_sink = None;
     if resumed.is_none() {
+        no_sink = without_sink(&testbed, &mut plan, &axes)?;
         without_huge_pages(&testbed, &mut plan);
     }
     let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();

@@ -5,11 +5,17 @@ use std::fmt;
 
 use super::series::{default_copy_below_bytes, departure};
 use super::{
-    CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, MAX_PAYLOAD_BYTES, MAX_THREADS, MIN_PAYLOAD_BYTES,
-    Placement, Receiver, SendPath, Series, Shape, Source, Workload,
+    CaseError, DEFAULT_COPY_BELOW_BYTES, Engine, Layout, MAX_THREADS, Placement, Receiver, SendPath, Series,
+    Shape, Source, Workload,
 };
 use crate::in_order::distinct;
 use serde::{Deserialize, Serialize};
+
+/// The smallest payload: one byte in each of the eight fields.
+pub const MIN_PAYLOAD_BYTES: usize = 8;
+
+/// The largest payload, 16 MiB.
+pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
 
 /// Reads a number of bytes, with a binary unit or without: `64`, `4K`, `1M`; `4KB`, `4 KiB` and
 /// `4k` mean the same.

@@ -16,8 +16,8 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 #[cfg(feature = "full")]
 #[doc(hidden)]
 pub use matrix::{
-    Axes, Case, Cell, Matrix, Situation, parse_bytes, parse_copy_below, parse_list, parse_payload_bytes,
-    parse_threads,
+    Axes, Case, Cell, MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES, Matrix, Situation, parse_bytes, parse_copy_below,
+    parse_list, parse_payload_bytes, parse_threads,
 };
 pub use series::{DEFAULT_COPY_BELOW_BYTES, Series};
 #[cfg(feature = "full")]
@@ -27,14 +27,6 @@ pub use shape::Shape;
 /// The most fields that a message may have.
 pub const MAX_FIELDS: usize = 64;
 
-#[cfg(feature = "full")]
-#[doc(hidden)]
-/// The smallest payload: one byte in each of the eight fields.
-pub const MIN_PAYLOAD_BYTES: usize = 8;
-#[cfg(feature = "full")]
-#[doc(hidden)]
-/// The largest payload, 16 MiB.
-pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
 #[doc(hidden)]
 /// The most pairs that one case may have.
 pub const MAX_THREADS: usize = 256;
