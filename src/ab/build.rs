@@ -72,13 +72,9 @@ impl RevisionBuilds {
         std::fs::create_dir_all(&target).map_err(Error::file("mkdir(2)", &target))?;
         // Until the executable is copied, no other build may put its own in that place.
         let _lock = lock(&target)?;
-        let worktree = match revision {
-            Some(revision) => Some(
-                Worktree::add(&self.repository, self.folder.join(format!("{name}-source")), revision)
-                    .map_err(failed)?,
-            ),
-            None => None,
-        };
+        let checkout =
+            |revision| Worktree::add(&self.repository, self.folder.join(format!("{name}-source")), revision);
+        let worktree = revision.map(checkout).transpose().map_err(failed)?;
         let source = worktree.as_ref().map_or(&self.repository, |worktree| &worktree.folder);
         let log = self.folder.join(format!("{name}.log"));
         let cargo = |arguments: &[&str]| cargo(source, &target, &log, arguments, interrupted).map_err(failed);

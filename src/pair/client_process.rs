@@ -132,7 +132,11 @@ impl ClientProcess {
                     // It is not asked for anything again.
                     self.kill();
                     let error = Error::deadline("answer from the client process", ANSWER_LIMIT);
-                    break self.with_what_was_said(error);
+                    // What a peer's command wrote to its standard error may explain it.
+                    break match self.said() {
+                        said if said.is_empty() => error,
+                        said => Error::Protocol(format!("{error}{said}")),
+                    };
                 }
                 None => {}
             }
@@ -198,15 +202,12 @@ impl ClientProcess {
                 _ => format!(": {status}"),
             },
         };
-        how + &self.said.as_ref().map_or_else(String::new, Said::in_words)
+        how + &self.said()
     }
 
-    /// Puts what a peer's command wrote to its standard error behind an error that it may explain.
-    fn with_what_was_said(&self, error: Error) -> Error {
-        match self.said.as_ref().map(Said::in_words) {
-            Some(said) if !said.is_empty() => Error::Protocol(format!("{error}{said}")),
-            _ => error,
-        }
+    /// What a peer's command has written to its standard error, in words.
+    fn said(&self) -> String {
+        self.said.as_ref().map_or_else(String::new, Said::in_words)
     }
 
     fn wait_exit(&mut self) -> Option<ExitStatus> {

@@ -212,6 +212,17 @@ impl Unit {
             invert(copies.bytes_mut());
         }
     }
+    fn slices(&self) -> &[IoSlice<'_>] {
+        let iovecs = match &self.cut {
+            Cut::Gathered => return self.message.io_slices(),
+            Cut::Packed(iovecs) => &iovecs[..],
+            Cut::Mixed { iovecs, .. } => iovecs,
+        };
+        assert!(self.copies.is_some(), "its copies are in it");
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points into the
+        // copies or a field, which are initialized, and borrowed as this is.
+        unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
+    }
 }
 
 // SAFETY: the message is owned, and written through nobody but its owner; so are the copies. A unit
@@ -231,20 +242,6 @@ unsafe impl Buffers for Unit {
 
     fn io_slices(&self) -> Option<&[IoSlice<'_>]> {
         Some(self.slices())
-    }
-}
-
-impl Unit {
-    fn slices(&self) -> &[IoSlice<'_>] {
-        let iovecs = match &self.cut {
-            Cut::Gathered => return self.message.io_slices(),
-            Cut::Packed(iovecs) => &iovecs[..],
-            Cut::Mixed { iovecs, .. } => iovecs,
-        };
-        assert!(self.copies.is_some(), "its copies are in it");
-        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`. Each points into the
-        // copies or a field, which are initialized, and borrowed as this is.
-        unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
     }
 }
 

@@ -219,6 +219,13 @@ impl KernelQueues {
     pub(super) fn stacks_notifications(&self) -> bool {
         self.ring.params().is_feature_recvsend_bundle()
     }
+    /// Makes the ring this thread's.
+    #[cold]
+    fn enable(&mut self) -> io::Result<()> {
+        self.ring.submitter().register_enable_rings()?;
+        self.is_disabled = false;
+        Ok(())
+    }
 }
 
 /// Tries again where memory cannot be locked that would fit the limit: a ring that was closed just
@@ -343,16 +350,6 @@ impl Queues for KernelQueues {
 
     fn is_overflown(&mut self) -> bool {
         self.ring.submission().cq_overflow()
-    }
-}
-
-impl KernelQueues {
-    /// Makes the ring this thread's.
-    #[cold]
-    fn enable(&mut self) -> io::Result<()> {
-        self.ring.submitter().register_enable_rings()?;
-        self.is_disabled = false;
-        Ok(())
     }
 }
 

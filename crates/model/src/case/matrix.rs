@@ -132,6 +132,19 @@ impl Case {
         self.shape.check(self.payload_bytes)?;
         self.series().check()
     }
+    /// What it has in common with the cases that it is compared with.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        let &Self { workload, payload_bytes, threads, placement, receiver, source, shape, .. } = self;
+        Cell { workload, payload_bytes, threads, placement, receiver, source, shape }
+    }
+
+    /// What it is compared by.
+    #[must_use]
+    pub fn series(&self) -> Series {
+        let &Self { path, layout, engine, copy_below_bytes, .. } = self;
+        Series { path, layout, engine, copy_below_bytes }
+    }
 }
 
 /// What cases have in common whose paths are compared.
@@ -174,6 +187,12 @@ impl Cell {
             copy_below_bytes,
         }
     }
+    /// What it has in common with the cells of one chart.
+    #[must_use]
+    pub fn situation(&self) -> Situation {
+        let &Self { workload, placement, receiver, source, shape, .. } = self;
+        Situation { workload, placement, receiver, source, shape }
+    }
 }
 
 /// What cells have in common that may stand in one chart: all but the size and the number of pairs.
@@ -189,15 +208,6 @@ pub struct Situation {
     pub source: Source,
     /// How they are cut into fields.
     pub shape: Shape,
-}
-
-impl Cell {
-    /// What it has in common with the cells of one chart.
-    #[must_use]
-    pub fn situation(&self) -> Situation {
-        let &Self { workload, placement, receiver, source, shape, .. } = self;
-        Situation { workload, placement, receiver, source, shape }
-    }
 }
 
 impl Situation {
@@ -231,22 +241,6 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { workload, payload_bytes, threads, placement, .. } = self;
         write!(f, "{workload}/{payload_bytes}B/{threads}T/{placement}{}", self.situation().departures())
-    }
-}
-
-impl Case {
-    /// What it has in common with the cases that it is compared with.
-    #[must_use]
-    pub fn cell(&self) -> Cell {
-        let &Self { workload, payload_bytes, threads, placement, receiver, source, shape, .. } = self;
-        Cell { workload, payload_bytes, threads, placement, receiver, source, shape }
-    }
-
-    /// What it is compared by.
-    #[must_use]
-    pub fn series(&self) -> Series {
-        let &Self { path, layout, engine, copy_below_bytes, .. } = self;
-        Series { path, layout, engine, copy_below_bytes }
     }
 }
 
