@@ -61,10 +61,10 @@ impl ThreadCounters {
         let mut counters = Self { groups: Vec::new(), refused: BTreeMap::new() };
         for &event in events {
             if let Err(errno) = counters.add(event, pmus) {
-                let reason = match Refusal::on_this_machine(event, errno, pmus) {
-                    Ok(refusal) => explain(&refusal),
-                    Err(error) => format!("not opened, and why could not be looked up: {error}"),
-                };
+                let reason = Refusal::on_this_machine(event, errno, pmus).map_or_else(
+                    |error| format!("not opened, and why could not be looked up: {error}"),
+                    |refusal| explain(&refusal),
+                );
                 counters.refused.insert(event, Reading::Unavailable { reason });
             }
         }

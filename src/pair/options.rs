@@ -117,15 +117,14 @@ impl SocketOptions {
 
 /// What the kernel says that `socket` has.
 pub(super) fn effective(socket: &impl AsFd) -> Result<EffectiveSocket> {
-    let call = "getsockopt(2)";
-    Ok(EffectiveSocket {
-        send_buffer_bytes: getsockopt(socket, sockopt::SndBuf).map_err(Error::call(call))?,
-        recv_buffer_bytes: getsockopt(socket, sockopt::RcvBuf).map_err(Error::call(call))?,
-        congestion: getsockopt(socket, sockopt::TcpCongestion)
-            .map_err(Error::call(call))?
-            .to_string_lossy()
-            .trim_end_matches('\0')
-            .to_owned(),
-        nodelay: getsockopt(socket, sockopt::TcpNoDelay).map_err(Error::call(call))?,
-    })
+    let read = || -> nix::Result<_> {
+        let congestion = getsockopt(socket, sockopt::TcpCongestion)?;
+        Ok(EffectiveSocket {
+            send_buffer_bytes: getsockopt(socket, sockopt::SndBuf)?,
+            recv_buffer_bytes: getsockopt(socket, sockopt::RcvBuf)?,
+            congestion: congestion.to_string_lossy().trim_end_matches('\0').to_owned(),
+            nodelay: getsockopt(socket, sockopt::TcpNoDelay)?,
+        })
+    };
+    read().map_err(Error::call("getsockopt(2)"))
 }

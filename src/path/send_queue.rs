@@ -316,16 +316,14 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
 
     /// What stands against a send of so many bytes before it is tried.
     fn hindrance(&self, of_bytes: usize, mode: Mode) -> Option<Reason> {
-        if self.unfinished.is_some() {
-            return Some(Reason::Unfinished);
-        }
-        if mode == Mode::ZeroCopy && of_bytes > self.most_pinned_bytes {
-            return Some(Reason::TooLarge);
-        }
         let would_be_pinned = if mode == Mode::ZeroCopy { of_bytes } else { 0 };
-        let is_full = self.in_flight.held >= self.most_in_flight
-            || self.in_flight.pinned_bytes + would_be_pinned > self.most_pinned_bytes;
-        is_full.then_some(Reason::Full)
+        let InFlight { held, pinned_bytes, .. } = self.in_flight;
+        match self.unfinished {
+            Some(_) => Some(Reason::Unfinished),
+            None if would_be_pinned > self.most_pinned_bytes => Some(Reason::TooLarge),
+            None => (held >= self.most_in_flight || pinned_bytes + would_be_pinned > self.most_pinned_bytes)
+                .then_some(Reason::Full),
+        }
     }
 
     /// Gives the last send's buffers back, of which no byte has gone.

@@ -22,6 +22,9 @@ const TRIES: usize = 3;
 /// The number of messages that ends a burst, on the data connection.
 const END_BYTES: u64 = 8;
 
+/// Packets and fragments of a message, or why they are not known.
+type Found = std::result::Result<Fragments, String>;
+
 impl Instance<'_> {
     /// Packets and fragments of a message: counted, in a burst that is not timed; or else worked
     /// out. `trace` is opened where it is none, and has to be closed before a burst is timed.
@@ -45,10 +48,7 @@ impl Instance<'_> {
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
-    pub fn counted_fragments(
-        &mut self,
-        trace: &mut Option<Frames>,
-    ) -> Result<std::result::Result<Fragments, String>> {
+    pub fn counted_fragments(&mut self, trace: &mut Option<Frames>) -> Result<Found> {
         let effective = self.testbed.effective();
         if self.has_client() && !effective.stays_in_memory() {
             // net:net_dev_start_xmit has what leaves by a card, and not its fragments.
@@ -100,7 +100,7 @@ impl Instance<'_> {
     ///
     /// # Errors
     /// A failed call.
-    pub fn worked_out_fragments(&self) -> Result<std::result::Result<Fragments, String>> {
+    pub fn worked_out_fragments(&self) -> Result<Found> {
         let Some(end) = self.ends().first() else { return Ok(Err("a burst has failed".to_owned())) };
         let offloads = self.testbed.effective().server_link.offloads.filter(|_| self.has_client());
         if offloads.is_some_and(|port| !(port.scatter_gather && port.tcp_segmentation)) {
@@ -109,11 +109,8 @@ impl Instance<'_> {
         let mss_bytes = of_connection(end, |connection| {
             getsockopt(connection, sockopt::TcpMaxSeg).map_err(Error::call("getsockopt(2) TCP_MAXSEG"))
         })?;
-        let wire = Wire { page_bytes: page_bytes(), ..Wire::new(mss_bytes as usize) };
-        let wire = Wire {
-            huge_page_bytes: huge_page_bytes().ok().flatten().unwrap_or(wire.huge_page_bytes),
-            ..wire
-        };
+        let mut wire = Wire { page_bytes: page_bytes(), ..Wire::new(mss_bytes as usize) };
+        wire.huge_page_bytes = huge_page_bytes().ok().flatten().unwrap_or(wire.huge_page_bytes);
         let places = |end: &SharedEnd<Sending>| locked(end).state.places.clone();
         let messages: Vec<_> = self.ends().iter().flat_map(places).collect();
         Ok(worked_out(&self.case(), &messages, &wire).map_err(|unknown| unknown.to_string()))

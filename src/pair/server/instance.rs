@@ -1,14 +1,15 @@
 //! One life of a case's pairs, and the bursts that they run.
 
+use super::Testbed;
 use super::into_sink::injection_ns;
 use super::sending::Sending;
-use super::{Testbed, overwrite};
-use crate::case::{Case, Layout};
+use crate::case::{Case, Layout, Receiver};
+use crate::environment::Effective;
 use crate::error::{Error, Result};
 use crate::message::{Pages, on_huge_pages};
 use crate::pair::threads::{PairEnd, SharedEnd, locked};
 use crate::pair::watch::Watch;
-use crate::pair::{Burst, Mode, Token};
+use crate::pair::{Burst, Extent, Mode, Token};
 use crate::sample::{Seen, SideReport};
 
 /// One life of a case's pairs. Dropped, or failed, it closes the connections.
@@ -102,10 +103,11 @@ impl Instance<'_> {
     /// # Errors
     /// As [`burst`](Self::burst).
     pub fn overwrite(&mut self) -> Result<Option<Seen>> {
-        if !overwrite::is_possible(&self.case, &self.testbed.effective) {
+        if !may_be_overwritten(&self.case, &self.testbed.effective) {
             return Ok(None);
         }
-        Ok(self.burst(overwrite::BURST)?.1.seen)
+        let (extent, mode) = (Extent::Messages(4), Mode::Overwrite);
+        Ok(self.burst(Burst { lead_in_messages: 0, extent, mode })?.1.seen)
     }
 
     /// Of a case without a receiver: what the peer that the sender plays for itself costs by
@@ -133,4 +135,22 @@ impl Drop for Instance<'_> {
             self.testbed.inner.borrow_mut().client_process.close(token);
         }
     }
+}
+
+/// The largest message that is overwritten, and the most on all pairs together.
+const OVERWRITTEN_BYTES: usize = 256 << 10;
+const ALL_BYTES: usize = 16 << 20;
+
+/// Whether the client can find out what a message of `case` holds once it has been overwritten: it
+/// keeps the bytes, and all of the message fits the sockets' buffers.
+fn may_be_overwritten(case: &Case, effective: &Effective) -> bool {
+    // Of the buffers, as the kernel reports them, half is its own bookkeeping, and half of the rest
+    // is kept free.
+    let Effective { server_socket, client_socket, .. } = effective;
+    let room_bytes = server_socket.send_buffer_bytes.min(client_socket.recv_buffer_bytes) / 4;
+    let Case { payload_bytes, threads, receiver, shape, .. } = *case;
+    // Of a trace: its largest message, which the mean says nothing of.
+    let largest_bytes = shape.largest_bytes(payload_bytes);
+    let fits = largest_bytes <= room_bytes.min(OVERWRITTEN_BYTES) && largest_bytes * threads <= ALL_BYTES;
+    fits && !matches!(receiver, Receiver::Discard | Receiver::Sink)
 }

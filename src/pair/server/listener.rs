@@ -27,13 +27,6 @@ const MOST_NEWCOMERS: usize = 256;
 /// whoever connects at another time is refused by the kernel, without a wake-up.
 pub(super) struct Listener(TcpListener);
 
-/// The connections of an instance.
-pub(super) struct Accepted {
-    pub(super) connections: Vec<Arc<TcpStream>>,
-    /// Others that came meanwhile, and were closed.
-    pub(super) strangers: u64,
-}
-
 impl Listener {
     pub(super) fn open(address: SocketAddr, options: &SocketOptions) -> Result<Self> {
         let socket = options.socket(Domain::for_address(address))?;
@@ -55,14 +48,15 @@ impl Listener {
     }
 
     /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may
-    /// connect: one that says another token, or nothing, takes no place and delays no other.
+    /// connect: one that says another token, or nothing, takes no place and delays no other; how many
+    /// these were comes second.
     /// `trouble` says what has gone wrong with the client meanwhile.
     pub(super) fn connections(
         &self,
         token: Token,
         pairs: usize,
         mut trouble: impl FnMut() -> Option<Error>,
-    ) -> Result<Accepted> {
+    ) -> Result<(Vec<Arc<TcpStream>>, u64)> {
         let mut places: Vec<Option<Arc<TcpStream>>> = vec![None; pairs];
         let mut newcomers: VecDeque<Newcomer> = VecDeque::new();
         let mut strangers = 0;
@@ -104,7 +98,7 @@ impl Listener {
             }
         }
         strangers += newcomers.len() as u64;
-        Ok(Accepted { connections: places.into_iter().flatten().collect(), strangers })
+        Ok((places.into_iter().flatten().collect(), strangers))
     }
 
     /// Waits until somebody connects, or one of `newcomers` says something; no longer than a tick.

@@ -4,7 +4,6 @@ mod fragments;
 mod instance;
 mod into_sink;
 mod listener;
-mod overwrite;
 mod sending;
 mod to_client;
 

@@ -12,8 +12,8 @@ use crate::pair::fault::Faulty;
 use crate::pair::sink::{Injector, SinkSocket};
 use crate::pair::threads::PairEnd;
 use crate::pair::watch::retransmitted_segments;
-use crate::pair::{Fault, Mode, TIMED_SEED, hot_messages, seed, source_fields};
-use crate::path::{self, Observe};
+use crate::pair::{Fault, MARKER_BYTES, Mode, TIMED_SEED, hot_messages, seed, source_fields};
+use crate::path::{self, Observe, send_all};
 use crate::sample::{Copies, Side, SideReport, ZeroCopyCounts};
 
 /// Of so many messages it is known where they lie: of every shape of a trace.
@@ -82,6 +82,20 @@ impl Pair<'_> {
         message.stamp(*self.next_sequence);
         self.sender.send()?;
         *self.next_sequence += 1;
+        Ok(())
+    }
+
+    /// Overwrites the message that was sent just now, and tells the client that it may read it.
+    pub(super) fn overwrite(&mut self) -> Result<()> {
+        self.sender.submit()?;
+        let was_free = self.sender.overwrite()?;
+        Ok(send_all(self.connection, &[u8::from(was_free); MARKER_BYTES])?)
+    }
+
+    /// When the client has read it: puts back what was overwritten.
+    pub(super) fn put_back(&mut self) -> Result<()> {
+        self.sender.flush()?;
+        self.sender.overwrite()?;
         Ok(())
     }
 

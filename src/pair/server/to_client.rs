@@ -5,7 +5,6 @@ use std::mem;
 use std::time::Duration;
 
 use super::listener::Listener;
-use super::overwrite::{overwrite, put_back};
 use super::sending::{Counted, Pair, Sending, burst_before_sender};
 use super::{Inner, Testbed};
 use crate::case::Case;
@@ -36,11 +35,11 @@ impl Testbed {
         let (cpus, placement) = self.effective.dealt(case.placement, Side::Client);
         let cpus = cpus.clone();
         client_process.tell(&ToClient::Open { case, cpus, placement, server, token, events, fault })?;
-        let accepted =
+        let (connections, strangers) =
             listener.connections(token, case.threads, || client_process.trouble(Duration::ZERO))?;
         drop(listener);
-        self.strangers.set(self.strangers.get() + accepted.strangers);
-        let connections = accepted.connections.into_iter().map(|connection| (connection, None));
+        self.strangers.set(self.strangers.get() + strangers);
+        let connections = connections.into_iter().map(|connection| (connection, None));
         let ends = self.make_ends(inner, case, fault, connections)?;
         match inner.client_process.answer()? {
             ToServer::Opened => Ok(ends),
@@ -130,7 +129,7 @@ fn send_messages(pair: &mut Pair<'_>) -> Result<SideReport> {
         let not_received = if messages == 0 { 0 } else { in_flight - messages };
         pair.sender.received(pair.next_sequence.saturating_sub(not_received));
         if mem::take(&mut is_overwritten) {
-            put_back(pair.sender)?;
+            pair.put_back()?;
         }
         if messages == 0 {
             break;
@@ -138,7 +137,7 @@ fn send_messages(pair: &mut Pair<'_>) -> Result<SideReport> {
         for _ in 0..messages {
             pair.send()?;
             if pair.mode == Mode::Overwrite {
-                overwrite(pair.connection, pair.sender)?;
+                pair.overwrite()?;
                 is_overwritten = true;
             }
         }

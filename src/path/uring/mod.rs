@@ -463,15 +463,11 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
         // moment: its answer is waited for.
         let is_at_once = self.chain.len() == 1 && !self.operation.is_zero_copy() && !self.queues.is_polled();
         let mut result = if is_at_once {
-            let handed_over = self.queues.hand_over();
-            Self::entered(handed_over)
+            Self::entered(self.queues.hand_over())
         } else {
             self.enter(self.flight.unanswered, FIRST_WAIT.min(self.wait_limit))
         };
         let mut progressed = self.reap()?;
-        if self.flight.unanswered == 0 {
-            return Ok(());
-        }
         let mut patience = Patience::new(Interest::Writable, self.wait_limit);
         while self.flight.unanswered > 0 {
             result?;
@@ -484,8 +480,7 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
 
     /// Enters the kernel.
     fn enter(&mut self, want: usize, timeout: Duration) -> Result<()> {
-        let result = self.queues.enter(want, timeout);
-        Self::entered(result)
+        Self::entered(self.queues.enter(want, timeout))
     }
 
     /// What a call says. Ends of a wait, and a want of memory that passes, are no errors.
@@ -709,10 +704,7 @@ impl<S: Socket + Send, Q: Queues + Send> SendMessage for UringSender<S, Q> {
         self.flight.hold(message);
         self.gathered.push(Gathered { message, bytes, taken_bytes: 0, packed_at, answer: 0 });
         self.gathered_bytes += bytes;
-        if self.is_full() {
-            return self.submit();
-        }
-        Ok(())
+        if self.is_full() { self.submit() } else { Ok(()) }
     }
 
     fn submit(&mut self) -> Result<()> {
