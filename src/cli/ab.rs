@@ -233,11 +233,8 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     if !plan.cpu_time_is_whole {
         output::note(&format!("not compared by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
     }
-    output::note(&format!(
-        "{change_name} against {base_name}: {} cases, {:?}, seed {seed}",
-        plan.cases.len(),
-        plan.time
-    ));
+    let (cases, time) = (plan.cases.len(), plan.time);
+    output::note(&format!("{change_name} against {base_name}: {cases} cases, {time:?}, seed {seed}"));
     let shown = Shown::new(plan.time);
     let outcome = compare(
         &build(0, &options.base_env),

@@ -22,7 +22,7 @@ use crate::results::store::SCHEMA;
 use crate::settings::{self, Setting, Settings};
 use crate::sweep::{Bursts, PairRig, Rig};
 use crate::tune::format::{Found, Language, constants, table};
-use crate::tune::plan::{self, Line, baseline, lines};
+use crate::tune::plan::{FIELD_SHAPE, Line, baseline, lines};
 use crate::tune::{
     Answer, Asked, FragmentCost, Measured, Progress, Question, Range, RigLives, StopReason, Threshold, tune,
 };
@@ -119,18 +119,15 @@ impl Plan {
         let ways = Matrix { series, ..Matrix::by_size() }.overridden(&axes).series;
         let lines = lines(&ways);
         if lines.is_empty() {
-            return Err(Error::Setting(format!(
-                "--path: every path is held against {}: name another",
-                baseline()
-            )));
+            let baseline = baseline();
+            let text = format!("--path: every path is held against {baseline}: name another");
+            return Err(Error::Setting(text));
         }
         let has_payloads = lines.iter().any(|line| line.against.is_some());
         // A variable may be set for other commands; it decides nothing here.
         if !has_payloads && options.cases.options_alone().given(Setting::Shapes).is_some() {
-            let text = format!(
-                "--shape: the threshold of hybrid is looked for with messages of {}",
-                plan::FIELD_SHAPE
-            );
+            let text =
+                format!("--shape: the threshold of hybrid is looked for with messages of {FIELD_SHAPE}");
             return Err(Error::Setting(text));
         }
         if has_payloads && cell.shape.own_payload_bytes().is_some() {
@@ -183,9 +180,9 @@ impl Plan {
         let pairs = if threads == 1 { "pair" } else { "pairs" };
         let is_payload = |line: &Line| line.against.is_some();
         let shape = match self.lines.iter().filter(|line| is_payload(line)).count() {
-            0 => plan::FIELD_SHAPE.to_owned(),
+            0 => FIELD_SHAPE.to_owned(),
             payloads if payloads == self.lines.len() => shape.to_string(),
-            _ => format!("{shape} (of hybrid {})", plan::FIELD_SHAPE),
+            _ => format!("{shape} (of hybrid {FIELD_SHAPE})"),
         };
         format!("receiver {receiver}, shape {shape}, {workload}, {threads} {pairs}, {placement}, {source}")
     }

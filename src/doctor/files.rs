@@ -80,14 +80,11 @@ impl Files {
         if rights.sys_admin {
             return Ok(Finding::ok("not needed: this process may make network namespaces without one"));
         }
-        Ok(match host::forbids_user_namespaces(&self.root)? {
-            Some(switch) => Finding::limited(format!(
-                "{} is {}: only root can make namespaces",
-                switch.name, switch.forbids
-            ))
-            .lifted_by(switch.remedy()),
-            None => Finding::ok("no switch forbids them to ordinary users"),
-        })
+        let Some(switch) = host::forbids_user_namespaces(&self.root)? else {
+            return Ok(Finding::ok("no switch forbids them to ordinary users"));
+        };
+        let found = format!("{} is {}: only root can make namespaces", switch.name, switch.forbids);
+        Ok(Finding::limited(found).lifted_by(switch.remedy()))
     }
 
     /// A sysctl of `net.core` that should be at least `least`, since it does what `why` says.

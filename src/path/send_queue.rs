@@ -388,9 +388,8 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
             match result {
                 // It took nothing, and says no error: nothing would ever end the next ones.
                 Ok(0) => {
-                    return Err(Error::call(self.call_name(unfinished))(io::Error::from(
-                        io::ErrorKind::WriteZero,
-                    )));
+                    let nothing = io::Error::from(io::ErrorKind::WriteZero);
+                    return Err(Error::call(self.call_name(unfinished))(nothing));
                 }
                 Ok(bytes) => {
                     unfinished.sent_bytes += bytes;

@@ -79,10 +79,11 @@ impl Testbed {
         let server = SideReport::merge(server);
         match inner.client_process.answer()? {
             ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),
-            ToServer::Done(client) => Err(Error::Protocol(format!(
-                "the server sent {} messages, and the client received {}",
-                server.messages, client.messages
-            ))),
+            ToServer::Done(client) => {
+                let (sent, received) = (server.messages, client.messages);
+                let problem = format!("the server sent {sent} messages, and the client received {received}");
+                Err(Error::Protocol(problem))
+            }
             _ => Err(out_of_turn()),
         }
     }

@@ -392,9 +392,8 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
     fn check_order(&self) -> Result<()> {
         let mut rest = self.gathered[self.sent..].iter().skip_while(|one| one.is_whole());
         if rest.next().is_some() && rest.any(|one| one.taken_bytes > 0) {
-            return Err(Error::call("io_uring IOSQE_IO_LINK")(io::Error::other(
-                "a send went out though the one before it had not",
-            )));
+            let problem = io::Error::other("a send went out though the one before it had not");
+            return Err(Error::call("io_uring IOSQE_IO_LINK")(problem));
         }
         Ok(())
     }

@@ -159,12 +159,8 @@ impl fmt::Display for ClientMachine {
         let Self { host, program, is_the_servers, cpus, machine } = self;
         let Machine { kernel, cpu_model, cgroup, memlock, open_files, .. } = machine;
         let which = if *is_the_servers { "the server's machine" } else { "another machine" };
-        write!(
-            f,
-            "{host} ({which}), sendpath {}, kernel {kernel}, cpus {} of {cpu_model}",
-            program.name(),
-            cpus.list()
-        )?;
+        let (program, cpus) = (program.name(), cpus.list());
+        write!(f, "{host} ({which}), sendpath {program}, kernel {kernel}, cpus {cpus} of {cpu_model}")?;
         if cgroup.any() {
             write!(f, ", {cgroup}")?;
         }

@@ -124,11 +124,10 @@ impl Effective {
     pub fn describe(&self, placement: Placement) -> String {
         match self.client_cpus() {
             None => self.cpus.describe(placement),
-            Some(client) => format!(
-                "{placement}: servers on {} of their machine, clients on {} of theirs",
-                self.cpus.list(),
-                client.list()
-            ),
+            Some(client) => {
+                let (servers, clients) = (self.cpus.list(), client.list());
+                format!("{placement}: servers on {servers} of their machine, clients on {clients} of theirs")
+            }
         }
     }
 
