@@ -15,15 +15,12 @@ pub(crate) fn soft(resource: Resource) -> String {
 }
 
 /// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or
-/// what the process's cgroup leaves if that is less. None where neither is known.
+/// what the process's cgroup leaves if that is less; read from the files below `root`. None where
+/// neither is known.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
-pub fn available_memory_bytes() -> Result<Option<usize>> {
-    available_memory_bytes_below(Path::new("/"))
-}
-
-fn available_memory_bytes_below(root: &Path) -> Result<Option<usize>> {
+pub fn available_memory_bytes(root: &Path) -> Result<Option<usize>> {
     let text = file::read(&root.join("proc/meminfo"))?.unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let machine = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
@@ -121,16 +118,16 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), None);
+        assert_eq!(available_memory_bytes(root.path()).unwrap(), None);
         write("proc/meminfo", "MemTotal:       8000 kB\nMemAvailable:   4000 kB\n");
-        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(4000 << 10));
+        assert_eq!(available_memory_bytes(root.path()).unwrap(), Some(4000 << 10));
         write("proc/self/cgroup", "0::/a\n");
         write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw\n");
         write("cg/a/memory.max", "3000\n");
         write("cg/a/memory.current", "1000\n");
-        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(2000));
+        assert_eq!(available_memory_bytes(root.path()).unwrap(), Some(2000));
         write("cg/a/memory.max", "1073741824\n");
-        assert_eq!(available_memory_bytes_below(root.path()).unwrap(), Some(4000 << 10));
+        assert_eq!(available_memory_bytes(root.path()).unwrap(), Some(4000 << 10));
     }
 
     #[test]

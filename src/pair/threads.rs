@@ -52,12 +52,6 @@ impl<T> PairEnd<T> {
         let end = Self { pair, connection, case, cpus, events, counters, round_trips, next_sequence, state };
         Arc::new(Mutex::new(end))
     }
-
-    fn open_counters(&mut self) {
-        if self.counters.is_none() && !self.events.is_empty() {
-            self.counters = Some(ThreadCounters::of_this_machine(&self.events));
-        }
-    }
 }
 
 pub(super) fn connections_of<T>(ends: &[SharedEnd<T>]) -> Vec<Arc<TcpStream>> {
@@ -120,7 +114,7 @@ impl Threads {
             let job = move || drop(sender.send(guarded(side, &end, &watch, &*work)));
             worker.send(Box::new(job)).map_err(|_| Error::Protocol("a thread has ended".to_owned()))?;
         }
-        Ok(Running { results, reports: Vec::new(), outstanding: ends.len() })
+        Ok(Running { results, reports: Vec::new(), threads: ends.len() })
     }
 }
 
@@ -138,18 +132,17 @@ impl Drop for Threads {
 pub(super) struct Running<R> {
     results: Receiver<Result<R>>,
     reports: Vec<Result<R>>,
-    outstanding: usize,
+    threads: usize,
 }
 
 impl<R> Running<R> {
     /// Waits until `duration` has passed, or every thread is done.
     pub(super) fn wait_for(&mut self, duration: Duration) {
         let deadline = Instant::now() + duration;
-        while self.outstanding > 0 {
+        while self.reports.len() < self.threads {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(report) = self.results.recv_timeout(left) else { return };
             self.reports.push(report);
-            self.outstanding -= 1;
         }
     }
 
@@ -158,7 +151,7 @@ impl<R> Running<R> {
     pub(super) fn wait(mut self, watch: &Watch) -> Vec<Result<R>> {
         loop {
             self.wait_for(Duration::from_secs(1));
-            if self.outstanding == 0 {
+            if self.reports.len() == self.threads {
                 return self.reports;
             }
             let waited = watch.aborted_for();
@@ -230,7 +223,9 @@ pub(super) fn guarded<T, R>(
     let pair = end.pair;
     let result = catch_unwind(AssertUnwindSafe(|| {
         pin(&end.cpus)?;
-        end.open_counters();
+        if end.counters.is_none() && !end.events.is_empty() {
+            end.counters = Some(ThreadCounters::of_this_machine(&end.events));
+        }
         work(&mut end, watch)
     }))
     .unwrap_or_else(|panic| Err(Error::Panicked { side, pair, message: panic_message(&*panic) }));

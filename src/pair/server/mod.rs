@@ -9,6 +9,7 @@ mod to_client;
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 
 use socket2::Domain;
@@ -354,7 +355,7 @@ fn client_machine(description: Description) -> Result<ClientMachine> {
 fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     let client_bytes = if is_one_machine { buffer_bytes(case, Side::Client)? } else { 0 };
     let need_bytes = buffer_bytes(case, Side::Server)? + client_bytes;
-    let Some(available_bytes) = host::available_memory_bytes()? else { return Ok(()) };
+    let Some(available_bytes) = host::available_memory_bytes(Path::new("/"))? else { return Ok(()) };
     if need_bytes <= available_bytes {
         return Ok(());
     }

@@ -87,12 +87,6 @@ impl Cpus {
         list(&self.dealt)
     }
 
-    /// The cores that they are on.
-    #[must_use]
-    pub fn cores(&self) -> &[Core] {
-        &self.cores
-    }
-
     /// The CPUs on which one end of pair number `pair` runs.
     ///
     /// # Errors
