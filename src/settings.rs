@@ -411,10 +411,7 @@ impl<P: Part> Settings<P> {
         parse: impl Fn(&str) -> std::result::Result<T, E>,
     ) -> Result<Option<T>> {
         let Some(Given { name, text }) = self.given(setting) else { return Ok(None) };
-        match parse(text) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(Error::Setting(format!("{name}: {error}"))),
-        }
+        parse(text).map(Some).map_err(|error| Error::Setting(format!("{name}: {error}")))
     }
 }
 

@@ -132,12 +132,10 @@ impl Worker {
                 other_protocol(&format!("{shown} (revision {})", program.name()), protocol),
             )),
             Ok(_) => Err(Error::Protocol(format!("the first line of {shown} is not Ready"))),
-            Err(Error::Peer { cause, .. }) => Err(refused(
-                std::io::Error::other(cause),
-                format!(
-                    "{shown} ended before it was ready; it has to be a sendpath with the subcommand worker"
-                ),
-            )),
+            Err(Error::Peer { cause, .. }) => {
+                let remedy = "ended before it was ready; it has to be a sendpath with the subcommand worker";
+                Err(refused(std::io::Error::other(cause), format!("{shown} {remedy}")))
+            }
             Err(error) => Err(error),
         }
     }

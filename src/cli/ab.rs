@@ -16,7 +16,7 @@ use crate::ab::format::{self, conclude};
 use crate::ab::peer_copy::{self, PeerCopy};
 use crate::ab::worker::Build;
 use crate::ab::{BlockPlan, BlockProgress, run as compare};
-use crate::case::{Case, Layout, Matrix, SendPath, Series};
+use crate::case::{Case, Cell, Layout, Matrix, SendPath, Series};
 use crate::error::Error;
 use crate::host::softirq;
 use crate::pair::{Client, Setup, pin_problem};
@@ -25,7 +25,6 @@ use crate::results::analysis::CPU_TIME_IS_NOT_WHOLE;
 use crate::results::comparison::{Failure, LeftOut, Outcome};
 use crate::results::metric::Direction;
 use crate::settings::{self, Setting, Settings};
-use crate::sweep::plan::cells;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -192,18 +191,15 @@ fn comment_on_failure(is_asked_for: bool, cause: &str) {
 fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     let setup = options.setup.setup(PROGRAM.into())?;
     let matrix = default_matrix().overridden(&options.matrix.axes()?);
-    let cases: Vec<_> = cells(std::slice::from_ref(&matrix))
-        .into_iter()
-        .flat_map(|cell| matrix.series.iter().map(move |&series| cell.case(series)))
-        .collect();
+    let of_cell = |cell: Cell| matrix.series.iter().map(move |&series| cell.case(series));
+    let cases: Vec<_> = matrix.cells().into_iter().flat_map(of_cell).collect();
     check_peer_copy(options, &setup)?;
     for case in &cases {
         setup.check_placement(case.placement)?;
     }
-    for file in [&options.base_bin, &options.change_bin].into_iter().flatten() {
-        if !file.is_file() {
-            return Err(Error::Setting(format!("{} is not a file", file.display())).into());
-        }
+    let mut files = [&options.base_bin, &options.change_bin].into_iter().flatten();
+    if let Some(file) = files.find(|file| !file.is_file()) {
+        return Err(Error::Setting(format!("{} is not a file", file.display())).into());
     }
     let (cases, left_out) = without_what_cannot_be_pinned(cases)?;
     // Holds the executables, which are removed when it is dropped.
@@ -236,13 +232,9 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     let (cases, time) = (plan.cases.len(), plan.time);
     output::note(&format!("{change_name} against {base_name}: {cases} cases, {time:?}, seed {seed}"));
     let shown = Shown::new(plan.time);
-    let outcome = compare(
-        &build(0, &options.base_env),
-        &build(1, &options.change_env),
-        &plan,
-        interrupted,
-        &mut |progress| show(&shown, &plan, progress),
-    );
+    let (base, change) = (build(0, &options.base_env), build(1, &options.change_env));
+    let mut show = |progress| show(&shown, &plan, progress);
+    let outcome = compare(&base, &change, &plan, interrupted, &mut show);
     drop(shown);
     let outcome = outcome?;
     if plan.cpu_time_is_whole && !outcome.cpu_time_is_whole {

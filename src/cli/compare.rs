@@ -92,16 +92,12 @@ fn two(first_folder: &PathBuf, second_folder: &PathBuf, options: &Options) -> an
         let mut text = format!(
             "{conclusion}\nNot interleaved: a change of the machine between the two is in these numbers.\n"
         );
-        for difference in &compared.differences {
-            text = format!("{text}  {difference}\n");
-        }
+        text.extend(compared.differences.iter().map(|difference| format!("  {difference}\n")));
         text +=
             &if options.table { format::text(&compared.outcome) } else { format::found(&compared.outcome) };
         for (folder, cases) in [(first_folder, &compared.only_first), (second_folder, &compared.only_second)]
         {
-            for case in cases {
-                text = format!("{text}only in {}: {case}\n", folder.display());
-            }
+            text.extend(cases.iter().map(|case| format!("only in {}: {case}\n", folder.display())));
         }
         text
     };

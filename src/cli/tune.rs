@@ -102,6 +102,10 @@ struct Plan {
     ranges: Vec<Range>,
     /// What is added to a message for each of its fragments.
     fragment_ns: f64,
+    /// Of every random order.
+    seed: u64,
+    /// When it was, in UTC.
+    started: String,
 }
 
 impl Plan {
@@ -145,8 +149,11 @@ impl Plan {
                 baseline(bytes).check()?;
             }
         }
+        let receiver_is_given = !axes.receivers.is_empty();
         let fragment_ns = options.fragment_cost.unwrap_or_default();
-        Ok(Self { cell, receiver_is_given: !axes.receivers.is_empty(), lines, ranges, fragment_ns })
+        let seed = options.seed.map_or_else(random::number, Ok)?;
+        let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Ok(Self { cell, receiver_is_given, lines, ranges, fragment_ns, seed, started })
     }
 
     /// Takes a receiver where the sink was not asked for by name and cannot be made.
@@ -193,22 +200,19 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let setup = options.setup.setup(PROGRAM.into())?;
     let mut plan = Plan::new(options)?;
     let interrupted = interrupt::catch()?;
-    let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let seed = options.seed.map_or_else(random::number, Ok)?;
-
     setup.check_placement(plan.cell.placement)?;
     let testbed = Testbed::start(&setup)?;
     plan.settle_receiver(&testbed);
     let environment = environment::read_for(&setup, &testbed, &[plan.cell.placement], &[plan.cell.receiver])?;
     note(environment.to_string().trim_end());
-    note(&format!("  measured     {}, seed {seed}", plan.description()));
+    note(&format!("  measured     {}, seed {}", plan.description(), plan.seed));
     let mut rig = PairRig::new(&setup, testbed);
     // As long as a sweep's, and timed as a whole: what a clock read per message costs is not in
     // them.
     rig.set_bursts(Bursts::Whole(Duration::ZERO));
 
     let questions: Vec<Question> = plan.lines.iter().map(|line| line.question(plan.cell)).collect();
-    let mut lives = RigLives::new(rig, &questions, seed);
+    let mut lives = RigLives::new(rig, &questions, plan.seed);
     let mss_bytes = environment.sink.as_ref().and_then(|sink| usize::try_from(sink.mss_bytes).ok());
     lives.add_fragment_cost(FragmentCost { fragment_ns: plan.fragment_ns, mss_bytes });
     let (answers, end) = look(&plan, &mut lives, options.time, &interrupted);
@@ -223,10 +227,11 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let printed = match options.constant {
         Some(language) => {
             note(format!("{}:\n{}", plan.conditions(), table(&found)).trim_end());
-            print(&constants(&found, language, &surroundings(&plan, &environment, &started)))
+            print(&constants(&found, language, &surroundings(&plan, &environment)))
         }
-        None if options.json => output::json(&json(&plan, &found, &environment, &started, seed, end))
-            .and_then(|text| print(&text)),
+        None if options.json => {
+            output::json(&json(&plan, &found, &environment, end)).and_then(|text| print(&text))
+        }
         None => print(&format!("{}:\n{}", plan.conditions(), table(&found))),
     };
     for one in &found {
@@ -311,25 +316,19 @@ fn in_words(threshold: &Threshold) -> String {
 }
 
 /// When, where and how it was measured, for the comment of a constant.
-fn surroundings(plan: &Plan, environment: &Environment, started: &str) -> Vec<String> {
+fn surroundings(plan: &Plan, environment: &Environment) -> Vec<String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let command = shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default();
     let Machine { kernel, cpu_model, .. } = &environment.machine;
+    let day = plan.started.split('T').next().unwrap_or_default();
     vec![
-        format!("Measured on {}, Linux {kernel}, {cpu_model}:", started.split('T').next().unwrap_or(started)),
+        format!("Measured on {day}, Linux {kernel}, {cpu_model}:"),
         format!("{}.", plan.description()),
         format!("By `sendpath {command}`."),
     ]
 }
 
-fn json(
-    plan: &Plan,
-    found: &[Found],
-    environment: &Environment,
-    started: &str,
-    seed: u64,
-    end: StopReason,
-) -> serde_json::Value {
+fn json(plan: &Plan, found: &[Found], environment: &Environment, end: StopReason) -> serde_json::Value {
     let answer = |found: &Found| {
         let Found { line, range, answer, zero_copy, bearable_ns } = found;
         json!({
@@ -351,9 +350,9 @@ fn json(
     json!({
         "schema": SCHEMA,
         "program": program::this(),
-        "started": started,
+        "started": plan.started,
         "command": std::env::args().collect::<Vec<_>>(),
-        "seed": seed,
+        "seed": plan.seed,
         "fragment_cost_ns": plan.fragment_ns,
         "cell": {
             "workload": workload, "threads": threads, "placement": placement, "receiver": receiver, "source": source,

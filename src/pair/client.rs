@@ -265,13 +265,11 @@ fn describe() -> Result<Description> {
 
 fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
     let socket = options.resetting_socket(Domain::for_address(server))?;
-    socket
-        .connect_timeout(&server.into(), CONNECT_LIMIT)
-        .map_err(|errno| match errno.kind() {
-            std::io::ErrorKind::TimedOut => std::io::Error::from_raw_os_error(libc::ETIMEDOUT),
-            _ => errno,
-        })
-        .map_err(|errno| host::with_limit_remedy("connect(2)", errno))?;
+    socket.connect_timeout(&server.into(), CONNECT_LIMIT).map_err(|errno| {
+        let has_timed_out = errno.kind() == std::io::ErrorKind::TimedOut;
+        let timed_out = || std::io::Error::from_raw_os_error(libc::ETIMEDOUT);
+        host::with_limit_remedy("connect(2)", if has_timed_out { timed_out() } else { errno })
+    })?;
     Ok(socket.into())
 }
 

@@ -224,24 +224,23 @@ pub(crate) fn constants(found: &[Found], language: Language, surroundings: &[Str
         if !text.is_empty() {
             text.push('\n');
         }
-        push_constant(&mut text, language, &name, value, &lines);
+        text += &constant(language, &name, value, &lines);
     }
     text
 }
 
-fn push_constant(text: &mut String, language: Language, name: &str, value: Option<f64>, lines: &[String]) {
+fn constant(language: Language, name: &str, value: Option<f64>, lines: &[String]) -> String {
     let lines: Vec<String> = lines.iter().map(|line| line.replace("*/", "* /")).collect();
     let comment =
         |start: &str| lines.iter().map(|line| [start, " ", line, "\n"].concat()).collect::<String>();
-    let constant = match (language, value) {
+    match (language, value) {
         (Language::Rust, Some(value)) => {
             format!("{}pub const {name}: usize = {};\n", comment("///"), grouped(value))
         }
         (Language::Rust, None) => format!("{}// No {name}.\n", comment("//")),
         (Language::C, Some(value)) => format!("/* {} */\n#define {name} {value:.0}\n", lines.join("\n   ")),
         (Language::C, None) => format!("/* {}\n   No {name}. */\n", lines.join("\n   ")),
-    };
-    text.push_str(&constant);
+    }
 }
 
 /// A whole number as Rust writes it: `35_738`.
