@@ -56,7 +56,8 @@ pub struct ExaminedClient {
 
 /// Looks at everything. The last checks try what they are about: they run a burst between two
 /// namespaces, or to a peer's client.
-pub(crate) fn examine(setup: &Setup) -> Examined {
+#[must_use]
+pub fn examine(setup: &Setup) -> Examined {
     let mut checks = examine_alone();
     let (tried, client) = live::ends(setup);
     checks.extend(tried);
