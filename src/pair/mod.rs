@@ -141,11 +141,13 @@ impl Hello {
 
 /// Asks, on a data connection, for so many more messages. 0 says that all that were asked for have
 /// arrived and no more are wanted; it also carries the TCP acknowledgement of the last message.
+#[inline]
 fn send_request(connection: &TcpStream, messages: u64) -> Result<()> {
     Ok(send_all(connection, &messages.to_le_bytes())?)
 }
 
 /// What [`send_request`] sent.
+#[inline]
 fn receive_request(connection: &TcpStream) -> Result<u64> {
     let mut bytes = [0; 8];
     recv_all(connection, &mut bytes)?;
@@ -165,6 +167,7 @@ fn seed(mode: Mode, sequence: u64) -> u64 {
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds. The same in every process of a machine.
+#[inline]
 fn monotonic_ns() -> path::Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(path::Error::call("clock_gettime(2)"))?;
     Ok(now.num_nanoseconds().unsigned_abs())

@@ -23,6 +23,7 @@ impl Recorder {
         Self { histogram, sum_ns: 0, max_ns: 0 }
     }
 
+    #[inline]
     pub(super) fn record(&mut self, round_trip_ns: u64) {
         self.histogram.saturating_record(round_trip_ns);
         self.sum_ns += round_trip_ns;

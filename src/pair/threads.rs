@@ -116,6 +116,20 @@ impl Threads {
         }
         Ok(Running { results, reports: Vec::new(), threads: ends.len() })
     }
+
+    /// Drops every end on a thread of its own, and waits until all are gone: the kernel takes some
+    /// 20 ms to close a packet socket (`packet_release` waits until no CPU can still see it), and
+    /// closes many in the same time.
+    pub(super) fn close<T: Send + 'static>(&self, ends: Vec<SharedEnd<T>>) {
+        let (closing, closed) = channel::<()>();
+        for ((worker, _), end) in self.workers.iter().zip(ends) {
+            let closing = closing.clone();
+            // A thread that has ended gives the job back, which drops the end as well.
+            drop(worker.send(Box::new(move || drop((end, closing)))));
+        }
+        drop(closing);
+        drop(closed.recv());
+    }
 }
 
 impl Drop for Threads {

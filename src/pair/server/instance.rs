@@ -131,8 +131,11 @@ impl Instance<'_> {
 
 impl Drop for Instance<'_> {
     fn drop(&mut self) {
-        if let (Some(_), Some(token)) = (&self.ends, self.token) {
-            self.testbed.inner.borrow_mut().client_process.close(token);
+        let Some(ends) = self.ends.take() else { return };
+        let inner = &mut *self.testbed.inner.borrow_mut();
+        match self.token {
+            Some(token) => inner.client_process.close(token),
+            None => inner.threads.close(ends),
         }
     }
 }

@@ -74,6 +74,7 @@ pub(super) struct Pair<'a> {
 
 impl Pair<'_> {
     /// Sends the next message.
+    #[inline]
     pub(super) fn send(&mut self) -> Result<()> {
         let mut message = self.sender.message()?;
         if self.mode == Mode::Verify {
