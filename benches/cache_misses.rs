@@ -3,6 +3,10 @@
 //! A group is one chart: by size at 1 and 4 pairs, such as `mis/04`, or by number of pairs at 64
 //! KiB. Where the machine has no PMU, the task clock and the time stamp counter are measured
 //! instead, under their own names.
+//!
+//! Criterion compares a count with its own past: which path is the better, on both sides, says
+//! `sendpath sweep`. Its intervals take all samples of a case for independent. It has no empty cell
+//! with a reason: an event that cannot be counted is left out with a line.
 
 mod support;
 

@@ -1,7 +1,11 @@
 //! Wall-clock throughput by message size, at 1 and 4 pairs.
 //!
 //! A group is one chart, such as `bw/04`: sizes along the x axis, a line for each path with its
-//! layout. An iteration is one message on every pair; `thrpt` counts payload bits over all pairs.
+//! layout. An iteration is one message on every pair; `thrpt` is of the payload of all pairs.
+//!
+//! Criterion compares a case with its own past: which path is the better, with an interval, says
+//! `sendpath sweep`. Its intervals take all samples of a case for independent. Its charts draw the
+//! mean, and no spread.
 
 mod support;
 
@@ -9,9 +13,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Throughput;
-use criterion::measurement::WallTime;
 use sendpath::case::Case;
 use support::charts::Charts;
+use support::clock::WallClock;
 use support::{Pairs, Sampling, timed};
 
 /// Short, since there are many cases. What one run cannot settle, a longer one does:
@@ -20,15 +24,15 @@ const SAMPLING: Sampling = Sampling { visits: 80, time: Duration::from_millis(64
 
 fn main() -> ExitCode {
     support::main([Charts::by_size()], |pairs, all_charts| {
-        let mut criterion = pairs.criterion(SAMPLING, WallTime);
+        let mut criterion = pairs.criterion(SAMPLING, WallClock);
         pairs.record_or_check_baseline("throughput");
         // The time of all pairs together, from the first request to the last byte received.
         let window = timed("bw", |sample| sample.elapsed_ns as f64);
         // Over all pairs.
-        let bits = |case: &Case| Some(Throughput::Bits((case.payload_bytes * case.threads * 8) as u64));
+        let bytes = |case: &Case| Some(Throughput::Bytes((case.payload_bytes * case.threads) as u64));
         for charts in all_charts {
             for group in Pairs::groups("throughput", charts) {
-                pairs.bench_group(&mut criterion, &window, charts.x, &group, bits);
+                pairs.bench_group(&mut criterion, &window, charts.x, &group, bytes);
             }
         }
         criterion.final_summary();

@@ -7,12 +7,13 @@
 pub mod arguments;
 pub mod baseline;
 pub mod charts;
+pub mod clock;
 pub mod events;
 pub mod metered;
 pub mod perf;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use sendpath::error::Result;
 use sendpath::event::Event;
 use sendpath::measure::environment;
 use sendpath::pair::{Setup, Testbed};
+use sendpath::report;
 use sendpath::results::record::{Arm, ROUNDS_PER_VISIT};
 use sendpath::sample::{Sample, ZeroCopyCounts};
 use sendpath::settings::{self, Settings};
@@ -91,7 +93,7 @@ pub fn iterations_of(sample: &Sample) -> f64 {
 /// Reads the settings, has `run` measure the cases of `charts` as the settings change them, and
 /// reports what failed.
 pub fn main(charts: impl IntoIterator<Item = Charts>, run: impl FnOnce(&mut Pairs, &[Charts])) -> ExitCode {
-    if !sendpath::report::ready_font() {
+    if !report::ready_font() {
         eprintln!("sendpath: no font for Criterion's charts");
     }
     // An experiment that is made like a bench has a program of its own package.
@@ -130,6 +132,12 @@ pub fn main(charts: impl IntoIterator<Item = Charts>, run: impl FnOnce(&mut Pair
     run(&mut pairs, &charts);
     for failure in &pairs.failures {
         eprintln!("sendpath: failed: {failure}");
+    }
+    if matches!(pairs.arguments.mode, Mode::Sample | Mode::Quick) {
+        match report::write_front(Path::new(report::HOME), None) {
+            Ok(door) => println!("all results: {}", door.display()),
+            Err(error) => eprintln!("sendpath: {error}"),
+        }
     }
     if pairs.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

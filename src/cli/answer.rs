@@ -14,7 +14,16 @@ use crate::results::store::{self, SCHEMA};
 pub(super) fn write_page(folder: &Path, page: &Page, full: bool) -> anyhow::Result<PathBuf> {
     let path = folder.join("report.html");
     store::replace(&path, report::render(page, full)?.as_bytes())?;
+    write_front(folder, Some(page))?;
     Ok(path)
+}
+
+/// Renews the door to all results, where what was written `beside` is one of them.
+pub(super) fn write_front(beside: &Path, page: Option<&Page>) -> anyhow::Result<()> {
+    if let Some(home) = beside.parent().filter(|parent| parent.ends_with(report::HOME)) {
+        report::write_front(home, page.map(|page| (beside, page)))?;
+    }
+    Ok(())
 }
 
 /// What a program is told of a sweep: the decision, which terminal and page draw.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::answer::write_front;
 use super::output::{note, print};
 use super::{DONE, word};
 use crate::error::Error;
-use crate::report::{By, history, render};
+use crate::report::{By, HOME, history, render};
 use crate::results::{digest, store};
 
 const AFTER_HELP: &str = "\
@@ -53,6 +54,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     let page = history(&sweeps, options.by);
     store::replace(&options.out, render(&page, true)?.as_bytes())?;
+    write_front(&options.out, None)?;
     // Where two are compared, the largest change is the first claim.
     let largest = page.verdict.first().filter(|_| !page.dots.is_empty());
     let largest = largest.map_or_else(String::new, |claim| format!("{}\n", claim.text));
@@ -62,7 +64,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
 
 /// The folders in target-reports that have a manifest.
 fn stored() -> Result<Vec<PathBuf>, Error> {
-    let home = Path::new("target-reports");
+    let home = Path::new(HOME);
     let entries = fs::read_dir(home).map_err(Error::file("opendir(3)", home))?;
     let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     folders.retain(|folder| folder.join("environment.json").is_file());

@@ -19,8 +19,20 @@ use crate::format;
 ///
 /// Where a figure cannot be drawn.
 pub fn render(page: &Page, full: bool) -> Result<String> {
+    let pictures = page
+        .figures
+        .iter()
+        .enumerate()
+        .map(|(index, figure)| Picture::of(figure, index == 0 && !page.strips.is_empty()))
+        .collect::<Result<Vec<_>>>()?;
+    let pictures: Vec<_> = pictures.into_iter().map(Picture::into_value).collect();
+    set("report.html", context! { page => Serde(page), full, pictures })
+}
+
+/// Sets one of the templates, with what it asks for.
+pub(super) fn set(template: &str, context: Value) -> Result<String> {
     let failed = |error: minijinja::Error| Error::Report {
-        what: "report.html".to_owned(),
+        what: template.to_owned(),
         cause: error.display_debug_info().to_string(),
     };
     let mut environment = Environment::new();
@@ -30,22 +42,18 @@ pub fn render(page: &Page, full: bool) -> Result<String> {
     environment.add_filter("tied", |text: &str| line_breaks::tied(text));
     environment.add_filter("prose", |text: &str| Value::from_safe_string(line_breaks::prose(text)));
     environment.add_filter("command", |text: &str| Value::from_safe_string(line_breaks::command(text)));
-    environment.add_template("report.html", include_str!("templates/report.html")).map_err(failed)?;
-    let pictures = page
-        .figures
-        .iter()
-        .enumerate()
-        .map(|(index, figure)| Picture::of(figure, index == 0 && !page.strips.is_empty()))
-        .collect::<Result<Vec<_>>>()?;
     let colours = |scheme: usize| PALETTE.map(|both| format!("#{:06X}", both[scheme])).to_vec();
-    let context = context! {
-        page => Serde(page),
-        full,
-        pictures => pictures.into_iter().map(Picture::into_value).collect::<Vec<_>>(),
-        light => colours(0),
-        dark => colours(1),
-    };
-    environment.get_template("report.html").and_then(|page| page.render(context)).map_err(failed)
+    environment.add_global("light", colours(0));
+    environment.add_global("dark", colours(1));
+    for (name, source) in [
+        ("report.html", include_str!("templates/report.html")),
+        ("front.html", include_str!("templates/front.html")),
+        ("strips.html", include_str!("templates/strips.html")),
+        ("style.html", include_str!("templates/style.html")),
+    ] {
+        environment.add_template(name, source).map_err(failed)?;
+    }
+    environment.get_template(template).and_then(|page| page.render(context)).map_err(failed)
 }
 
 /// What the template needs of a figure beside its words.

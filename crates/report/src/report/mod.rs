@@ -6,6 +6,7 @@ mod dots;
 mod figures;
 mod fleet;
 mod fragment_cost;
+mod front;
 mod glance;
 mod headline;
 mod history;
@@ -30,6 +31,7 @@ use headline::Facts;
 use page::{Claim, Page, Section};
 
 pub use fleet::{difference, too_few};
+pub use front::{HOME, write_front};
 pub use history::{By, history};
 pub use html::render;
 pub use plots::{Look, png, ready_font, svg};
