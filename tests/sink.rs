@@ -354,27 +354,26 @@ fn struck(name: &str, arguments: &'static str, named: &'static str) -> Trial {
         if Command::new("ip").arg("-V").output().is_err() {
             return skip("the ip program is missing (package iproute2)").map(drop);
         }
-        for path in [SendPath::TwoCopy, SendPath::ZeroCopy] {
-            for workload in WORKLOADS {
-                // A message is larger than the socket's buffer, which so fills; and an ordinary
-                // user may pin it.
-                let buffers = Buffers::Fixed(256 << 10);
-                let testbed = testbed_with(SocketOptions { buffers, ..SocketOptions::default() })?;
-                let case = Case { threads: 2, ..case(path, workload, 1 << 20) };
-                let mut instance = testbed.open(case)?;
-                of_messages(&mut instance, 2, Mode::Time)?;
-                let output =
-                    testbed.within_sink(|| Ok(Command::new("ip").args(arguments.split(' ')).output()))??;
-                assert!(output.status.success(), "{}", stderr(&output));
-                let started = Instant::now();
-                let result = time(&mut instance, Duration::from_millis(100), Mode::Time);
-                let (took, error) = (started.elapsed(), result.expect_err("it is noticed").to_string());
-                assert!(took < STALL_LIMIT, "{case}: took {took:?}: {error}");
-                assert!(error.contains(named), "{case}: {error}");
-                // The failed instance is closed, and the testbed runs the next case.
-                let received = Case { receiver: Receiver::Buffer, payload_bytes: 4096, ..case };
-                of_messages(&mut testbed.open(received)?, 10, Mode::Verify)?;
-            }
+        // A stall takes its time to be told: each path has another workload.
+        for (path, workload) in [SendPath::TwoCopy, SendPath::ZeroCopy].into_iter().zip(WORKLOADS) {
+            // A message is larger than the socket's buffer, which so fills; and an ordinary
+            // user may pin it.
+            let buffers = Buffers::Fixed(256 << 10);
+            let testbed = testbed_with(SocketOptions { buffers, ..SocketOptions::default() })?;
+            let case = Case { threads: 2, ..case(path, workload, 1 << 20) };
+            let mut instance = testbed.open(case)?;
+            of_messages(&mut instance, 2, Mode::Time)?;
+            let output =
+                testbed.within_sink(|| Ok(Command::new("ip").args(arguments.split(' ')).output()))??;
+            assert!(output.status.success(), "{}", stderr(&output));
+            let started = Instant::now();
+            let result = time(&mut instance, Duration::from_millis(100), Mode::Time);
+            let (took, error) = (started.elapsed(), result.expect_err("it is noticed").to_string());
+            assert!(took < STALL_LIMIT, "{case}: took {took:?}: {error}");
+            assert!(error.contains(named), "{case}: {error}");
+            // The failed instance is closed, and the testbed runs the next case.
+            let received = Case { receiver: Receiver::Buffer, payload_bytes: 4096, ..case };
+            of_messages(&mut testbed.open(received)?, 10, Mode::Verify)?;
         }
         Ok(())
     })

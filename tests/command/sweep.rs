@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         anywhere("its_answer_is_the_pages_in_text_and_json_and_as_a_table", three_answers),
         anywhere("no_report_leaves_the_page_out_and_says_how_to_make_it", no_report),
         anywhere("a_page_that_cannot_be_written_hides_no_answer", answer_without_page),
+        anywhere("one_door_leads_to_all_that_was_measured", door),
         anywhere("a_seed_is_recorded", seed),
         anywhere("a_sweep_ends_when_all_is_precise", ends_when_precise),
         anywhere("interrupted_it_keeps_its_data_and_goes_on_with_resume", interrupted),
@@ -163,6 +164,40 @@ fn answer_without_page() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("report.html"), "{text}");
     assert!(shown.contains("to a receiver") && shown.contains("sure: "), "{shown}");
+    Ok(())
+}
+
+fn door() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let within = |arguments: &str| {
+        let output = sendpath().current_dir(&folder).args(arguments.split_whitespace()).output()?;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        Ok::<String, Failed>(fs::read_to_string(folder.path().join("target-reports/index.html"))?)
+    };
+    let home = folder.path().join("target-reports");
+    let html = within(&format!("sweep {SMALL} --time 1ms"))?;
+    let names = fs::read_dir(&home)?.flatten().map(|entry| entry.file_name().into_string());
+    let names = names.collect::<Result<Vec<_>, _>>().map_err(|_| "a name is no text")?;
+    let sweep = names.iter().find(|name| name.ends_with('Z') || name.contains("Z-")).ok_or("no sweep")?;
+    let page = sendpath::report::page(&read(&home.join(sweep))?);
+    assert!(html.contains(&format!("{sweep}/report.html")) && html.contains(&page.title), "{names:?}");
+    assert!(!html.contains("Criterion") && !html.contains("history.html"));
+
+    // Criterion's charts join it, and the history; an older sweep takes no place of a newer one.
+    let chart = home.join("criterion/bw_01/report");
+    fs::create_dir_all(&chart)?;
+    fs::write(chart.join("index.html"), "")?;
+    fs::write(chart.join("lines.svg"), "")?;
+    let html = within("history")?;
+    assert!(html.contains("Throughput: one connection, by size") && html.contains("lines.svg"));
+    assert!(html.contains("history.html") && html.contains(&page.title));
+    let older = home.join("older");
+    fs::create_dir(&older)?;
+    for file in ["environment.json", "samples.csv"] {
+        fs::copy(Path::new("tests/golden/sweep").join(file), older.join(file))?;
+    }
+    let html = within("report target-reports/older")?;
+    assert!(html.contains(&page.title) && html.contains("older/report.html"));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::chromium::chromium;
 use crate::common::{skip, where_possible};
 use libtest_mimic::{Completion, Failed, Trial};
 use sendpath::report::page::Page;
-use sendpath::report::render;
+use sendpath::report::{render, write_front};
 
 /// The variable that names axe's script. The tests fetch nothing themselves.
 const AXE: &str = "SENDPATH_TEST_AXE";
@@ -26,7 +26,21 @@ pub fn trials() -> Vec<Trial> {
             where_possible(format!("{name}_{what}"), move || check(&page()?, width, scheme))
         })
     });
-    trials.collect()
+    trials.chain([where_possible("the_door_shuts_nobody_out", door_is_accessible)]).collect()
+}
+
+/// The door to a sweep and to a chart of Criterion's.
+fn door_is_accessible() -> Result<Completion, Failed> {
+    let home = tempfile::tempdir()?;
+    let chart = home.path().join("criterion/bw_01/report");
+    std::fs::create_dir_all(&chart)?;
+    std::fs::write(chart.join("index.html"), "")?;
+    let sweep = home.path().join("sweep");
+    std::fs::create_dir(&sweep)?;
+    for file in ["environment.json", "samples.csv"] {
+        std::fs::copy(Path::new("tests/golden/sweep").join(file), sweep.join(file))?;
+    }
+    audited(&std::fs::read_to_string(write_front(home.path(), None)?)?, 1280, "light")
 }
 
 /// What is to hold of a page at a width, in a colour scheme.
@@ -55,25 +69,28 @@ fn many_ways() -> Result<Page, Failed> {
 fn works(page: &Page, width: u32, scheme: &str) -> Result<Completion, Failed> {
     let expected = serde_json::to_string(page)?.replace('<', "\\u003c");
     let checks = format!("const width = {width}, scheme = '{scheme}', page = {expected};\n{CHECKS}");
-    show(page, width, scheme, WATCH, &checks)
+    show(&render(page, true)?, width, scheme, WATCH, &checks)
 }
 
 /// Shows the page and lets axe look for what keeps people out:
 /// <https://github.com/dequelabs/axe-core>.
 fn accessible(page: &Page, width: u32, scheme: &str) -> Result<Completion, Failed> {
+    audited(&render(page, true)?, width, scheme)
+}
+
+fn audited(html: &str, width: u32, scheme: &str) -> Result<Completion, Failed> {
     let Some(file) = std::env::var_os(AXE) else {
         return skip(&format!("{AXE} does not name axe.min.js, which npm's axe-core has"));
     };
     let axe =
         std::fs::read_to_string(&file).map_err(|error| format!("{AXE}: {}: {error}", file.display()))?;
-    show(page, width, scheme, &axe.replace("</script", "<\\/script"), AUDIT)
+    show(html, width, scheme, &axe.replace("</script", "<\\/script"), AUDIT)
 }
 
 /// Shows the page in a frame of its own, since a window has a least width. `inside` runs before all
 /// else in the page, `outside` beside it; what that writes into `result` is the outcome.
-fn show(page: &Page, width: u32, scheme: &str, inside: &str, outside: &str) -> Result<Completion, Failed> {
+fn show(html: &str, width: u32, scheme: &str, inside: &str, outside: &str) -> Result<Completion, Failed> {
     let Some(chromium) = chromium() else { return skip(crate::chromium::NONE) };
-    let html = render(page, true)?;
     let (head, rest) = html.split_once("<head>").ok_or("the page has no head")?;
     let watched = format!("{head}<head><script>{inside}</script>{rest}");
     let outer = format!(

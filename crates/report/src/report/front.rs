@@ -71,10 +71,11 @@ fn sweeps(home: &Path) -> Vec<Stored> {
 
 /// A sweep's figures that `sendpath report` has drawn: what each is called, and where it lies.
 fn pictures(home: &Path, folder: &str) -> Vec<(String, String)> {
-    let mut names = names(&home.join(folder));
-    names.retain(|name| name.starts_with("fig") && name.ends_with(".svg"));
-    let title = |name: &str| name.trim_end_matches(".svg").replace('-', " ");
-    names.iter().map(|name| (title(name), format!("{folder}/{name}"))).collect()
+    let picture = |name: &String| {
+        let title = name.strip_prefix("fig")?.strip_suffix(".svg")?.replace('-', " ");
+        Some((format!("Figure {title}"), format!("{folder}/{name}")))
+    };
+    names(&home.join(folder)).iter().filter_map(picture).collect()
 }
 
 /// A chart of Criterion's.
@@ -115,7 +116,7 @@ fn in_words(name: &str) -> Option<String> {
     let place = match place.split_at_checked(1)? {
         ("B", bytes) => format!("{}B messages, by connections", number(bytes)?),
         (unit @ ("K" | "M"), count) => format!("{}{unit} messages, by connections", number(count)?),
-        _ if number(place)? == 1.0 => "one connection, by size".to_owned(),
+        _ if place == "01" => "one connection, by size".to_owned(),
         _ => format!("{} connections, by size", number(place)?),
     };
     let rest = parts.map(|part| match part {
@@ -124,7 +125,13 @@ fn in_words(name: &str) -> Option<String> {
         "stream" => "back to back",
         other => other,
     });
-    Some([format!("{metric}: {place}")].into_iter().chain(rest.map(str::to_owned)).collect::<Vec<_>>().join(", "))
+    Some(
+        [format!("{metric}: {place}")]
+            .into_iter()
+            .chain(rest.map(str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
+    )
 }
 
 fn folders(parent: &Path) -> Vec<String> {
