@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
-use super::answer::{json, write_page};
+use super::answer::{PAGE, json, json_line, row_lines, write_page};
 use super::next_command::next_command;
 use super::output::{note, print};
 use super::progress::Shown;
@@ -102,6 +103,10 @@ pub(super) struct Options {
     /// Print the decision as JSON, and nothing else
     #[arg(long)]
     json: bool,
+    /// Print each row of samples.csv as a line of JSON when its round is measured, and the decision
+    /// as the last line
+    #[arg(long, conflicts_with_all = ["json", "table"])]
+    ndjson: bool,
     /// Write no page (report.html)
     #[arg(long)]
     no_report: bool,
@@ -348,11 +353,13 @@ fn measure(
     let mut used = Duration::ZERO;
     let found = rig.found();
     let mut sweep = Sweep::new(plan, options, rig, records);
+    let &Options { table, json: as_json, ndjson, no_report, .. } = after.options;
     let mut keep = |records: &[Record]| {
         let found = found.borrow();
         store.keep_found(&found.injections, &found.heap_pages)?;
         store.keep_fragments(&found.fragments)?;
-        Ok(store.append(records)?)
+        store.append(records)?;
+        if ndjson { print(&row_lines(records)) } else { Ok(()) }
     };
     let end = sweep.run(&mut keep, interrupted, &mut |progress| {
         used = progress.elapsed;
@@ -361,7 +368,7 @@ fn measure(
     drop(lines);
     // Whatever ended it, what is there is summed up.
     let load = match &after.load {
-        Some(load) => load.so_far().and_then(|load| Ok(store.keep_load(load)?)),
+        Some(load) => load.at_end().and_then(|load| Ok(store.keep_load(load)?)),
         None => Ok(()),
     };
     let folder = store.folder();
@@ -373,10 +380,14 @@ fn measure(
     // What kept it from measuring comes before what kept it from summing up.
     let end = end?;
     let (read, analysis) = summed?;
-    let &Options { table, json: as_json, no_report, .. } = after.options;
     let page = report::page_with(&read, &analysis, 0.0);
     let written = (!no_report).then(|| write_page(folder, &page, false));
+    if no_report {
+        // One of before the sweep was resumed would say what no longer holds. Most have none.
+        drop(fs::remove_file(folder.join(PAGE)));
+    }
     let answer = match (as_json, table) {
+        _ if ndjson => json_line(&page)?,
         (true, _) => json(&page)?,
         (_, true) => format!("{}\n{}", summary::table(&read.manifest, &analysis), page.terminal),
         _ => page.terminal,
@@ -413,7 +424,7 @@ fn measure(
     };
     // A program that reads the answer finds nothing else in it.
     let place = format!("{rows} rows in {}\n{place}", folder.display());
-    if as_json {
+    if as_json || ndjson {
         note(&place);
     } else {
         print(&format!("{place}\n"))?;

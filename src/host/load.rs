@@ -1,16 +1,17 @@
-//! What else the machine has to do while something is measured on it.
+//! What else the machine has to do while something is measured on it, and how fast it is.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::file;
 use crate::error::Result;
-use crate::results::manifest::Load;
+use crate::results::load::Load;
 
 /// Looked at before a measurement, and once more after it.
 pub(crate) struct LoadWatch {
     before: f64,
     ticks: Ticks,
+    throttled: Option<u64>,
 }
 
 const LOOKS: u32 = 10;
@@ -45,7 +46,8 @@ impl LoadWatch {
         }
         let before = running.iter().sum::<f64>() / running.len().max(1) as f64;
         let ticks = ticks()?;
-        Ok(ticks.filter(|_| !running.is_empty()).map(|ticks| Self { before, ticks }))
+        let throttled = throttled(Path::new("/"))?;
+        Ok(ticks.filter(|_| !running.is_empty()).map(|ticks| Self { before, ticks, throttled }))
     }
 
     /// What is known so far.
@@ -58,8 +60,50 @@ impl LoadWatch {
             let passed = now.all.checked_sub(then.all).filter(|passed| *passed > 0)?;
             Some(now.stolen.saturating_sub(then.stolen) as f64 / passed as f64)
         });
-        Ok(Load { before: self.before, cpus: then.cpus, stolen_share })
+        let throttled = throttled(Path::new("/"))?.zip(self.throttled);
+        Ok(Load {
+            before: self.before,
+            cpus: then.cpus,
+            stolen_share,
+            throttled: throttled.map(|(now, then)| now.saturating_sub(then)),
+            frequency_share: None,
+        })
     }
+
+    /// The same when the work is done, and how fast the CPUs were by then: at rest they may be slow.
+    ///
+    /// # Errors
+    /// As [`so_far`](Self::so_far).
+    pub(crate) fn at_end(&self) -> Result<Load> {
+        Ok(Load { frequency_share: frequency_share(Path::new("/"))?, ..self.so_far()? })
+    }
+}
+
+/// How often the cores have lowered their frequency for their heat since the machine was started.
+fn throttled(root: &Path) -> Result<Option<u64>> {
+    let counts = of_cpus(root, "thermal_throttle/core_throttle_count")?;
+    Ok((!counts.is_empty()).then(|| counts.iter().sum()))
+}
+
+/// The frequency of the CPU that is nearest to its highest, as a share of that.
+fn frequency_share(root: &Path) -> Result<Option<f64>> {
+    let (now, most) =
+        (of_cpus(root, "cpufreq/scaling_cur_freq")?, of_cpus(root, "cpufreq/cpuinfo_max_freq")?);
+    let shares = now.iter().zip(&most).filter(|(_, most)| **most > 0);
+    Ok(shares.map(|(now, most)| *now as f64 / *most as f64).reduce(f64::max))
+}
+
+/// The number in a file that each CPU has; of those that have it.
+fn of_cpus(root: &Path, name: &str) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for cpu in 0.. {
+        let folder = root.join(format!("sys/devices/system/cpu/cpu{cpu}"));
+        if !folder.exists() {
+            break;
+        }
+        numbers.extend(file::read(&folder.join(name))?.and_then(|text| text.parse::<u64>().ok()));
+    }
+    Ok(numbers)
 }
 
 fn ticks() -> Result<Option<Ticks>> {
@@ -95,6 +139,28 @@ mod tests {
     fn this_thread_is_not_another() {
         assert_eq!(others_running("3.01 2.50 2.20 4/512 1234\n"), Some(3.0));
         assert_eq!(others_running("3.01 2.50"), None);
+    }
+
+    #[test]
+    fn a_frequency_is_a_share_of_the_highest_and_heat_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!((throttled(root.path()).unwrap(), frequency_share(root.path()).unwrap()), (None, None));
+        for (cpu, now, count) in [(0, "1200000\n", "3\n"), (1, "1800000\n", "4\n")] {
+            let folder = root.path().join(format!("sys/devices/system/cpu/cpu{cpu}"));
+            for (name, text) in [
+                ("thermal_throttle/core_throttle_count", count),
+                ("cpufreq/scaling_cur_freq", now),
+                ("cpufreq/cpuinfo_max_freq", "3600000\n"),
+            ] {
+                let path = folder.join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+        }
+        assert_eq!(
+            (throttled(root.path()).unwrap(), frequency_share(root.path()).unwrap()),
+            (Some(7), Some(0.5))
+        );
     }
 
     #[test]

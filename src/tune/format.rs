@@ -293,15 +293,15 @@ mod tests {
         assert_eq!(
             table(&all),
             "\
-path            cheaper than   from                   95 % interval     lives
-one_copy/heap   two_copy/heap  64 B on, the smallest  -12.3 % at 64 B      24
-zero_copy/page  two_copy/heap  34.9 KiB               34 to 35.8 KiB       24
-zero_copy/page  one_copy/heap  65.4 KiB               63.5 to 67.4 KiB     24
+path            cheaper than   from                  95 % interval   lives
+one_copy/heap   two_copy/heap  64B on, the smallest  -12.3 % at 64B     24
+zero_copy/page  two_copy/heap  34.9K                 34K to 35.8K       24
+zero_copy/page  one_copy/heap  65.4K                 63.5K to 67.4K     24
 
-zero_copy/page against two_copy/heap: with a card, up to 262 ns a fragment at 256 KiB
+zero_copy/page against two_copy/heap: with a card, up to 262 ns a fragment at 256K
 zero_copy: huge pages make fewer fragments, which a card saves: --layout huge
 zero_copy/page: the kernel copied 0 % of its sends
-zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4 KiB on (95 %: 63.5 to 67.4 KiB)
+zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4K on (95 %: 63.5K to 67.4K)
 "
         );
     }
@@ -315,11 +315,11 @@ zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4 KiB on (9
             ZeroCopyCounts { completions: 9, notifications: 8, copied: 9, ..ZeroCopyCounts::default() };
         let text = table(&all);
         for part in [
-            "undecided        from 4 KiB to 1 MiB",
-            "not up to 1 MiB  -12.3 % at 1 MiB",
+            "undecided     from 4K to 1M",
+            "not up to 1M  -12.3 % at 1M",
             "one_copy/heap against two_copy/heap: at the largest size the difference is within the noise; more --time",
             "the interval is wider than 10 %",
-            "it pays at 512 B too",
+            "it pays at 512B too",
             "zero_copy/page: the kernel copied about 100 % of its sends after all",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -20,7 +20,7 @@ use serde_json::Value;
 pub fn trials() -> Vec<Trial> {
     vec![
         anywhere("a_sweep_and_its_report_are_whole", whole),
-        anywhere("its_answer_is_the_pages_in_text_and_json_and_as_a_table", three_answers),
+        anywhere("its_answer_is_the_pages_in_text_and_json_and_as_a_table", answers),
         anywhere("no_report_leaves_the_page_out_and_says_how_to_make_it", no_report),
         anywhere("a_page_that_cannot_be_written_hides_no_answer", answer_without_page),
         anywhere("one_door_leads_to_all_that_was_measured", door),
@@ -116,7 +116,7 @@ fn whole() -> Result<(), Failed> {
 }
 
 /// What is printed of a folder: by `sweep` when it ends, and by `report` later.
-fn three_answers() -> Result<(), Failed> {
+fn answers() -> Result<(), Failed> {
     let (_folder, out, output) = measured("--time 1ms --json")?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let page = sendpath::report::page(&read(&out)?);
@@ -132,6 +132,15 @@ fn three_answers() -> Result<(), Failed> {
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout)?, told);
     let shown = String::from_utf8(report(&out).stdout)?;
     assert_eq!(shown, format!("{}page: {}\n", page.terminal, out.join("report.html").display()));
+
+    let (_folder, out, output) = measured("--time 1ms --ndjson")?;
+    let shown = String::from_utf8(output.stdout)?;
+    let mut lines = shown.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let told = lines.pop().ok_or("nothing was printed")?;
+    assert_eq!(told["headline"], sendpath::report::page(&read(&out)?).headline);
+    let rows = fs::read_to_string(out.join("samples.csv"))?.lines().count() - 1;
+    assert_eq!(lines.len(), rows);
+    assert!(lines.iter().all(|line| line["path"].is_string() && line["elapsed_ns"].is_u64()), "{shown}");
 
     let (_folder, out, output) = measured("--time 1ms --table")?;
     let shown = String::from_utf8(output.stdout)?;

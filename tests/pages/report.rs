@@ -17,7 +17,8 @@ use sendpath::event::{Event, Reading};
 use sendpath::fragments::{Fragments, FragmentsSource, Told};
 use sendpath::report::page::{Claim, Line, Page};
 use sendpath::results::analysis::CellResult;
-use sendpath::results::manifest::{Load, Manifest, OnlyIn, Plan, Program, SCHEMA};
+use sendpath::results::load::Load;
+use sendpath::results::manifest::{Manifest, OnlyIn, Plan, Program, SCHEMA};
 use sendpath::results::metric::Metric;
 use sendpath::results::record::{Arm, Record};
 use sendpath::results::stats::Estimate;
@@ -270,7 +271,7 @@ fn busy() -> Result<(), Failed> {
     };
     let (quiet, _) = said(&sweep);
     assert!(quiet.contains("(--time)"), "{quiet}");
-    sweep.manifest.load = Some(Load { before: 82.0, cpus: 2, stolen_share: None });
+    sweep.manifest.load = Some(Load { before: 82.0, cpus: 2, ..Load::default() });
     let (busy, mark) = said(&sweep);
     assert!(!busy.contains("would settle") && !busy.contains("(--time)"), "{busy}");
     assert!(busy.contains("the machine was busy (load 82.0 on 2 CPUs)") && mark != "good", "{mark}: {busy}");

@@ -13,7 +13,8 @@ use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellR
 use crate::results::cost_model::Fit;
 use crate::results::decision::{Choice, Standing, comparisons, standing_in, versus};
 use crate::results::ladder::Ladder;
-use crate::results::manifest::{Load, Manifest, cpu_time_is_whole};
+use crate::results::load::Load;
+use crate::results::manifest::{Manifest, cpu_time_is_whole};
 use crate::results::metric::Metric;
 use crate::results::summary;
 use crate::results::summary::injections;
@@ -275,11 +276,9 @@ impl Facts<'_> {
         let undecided = with_baseline().filter(is_undecided).count();
         if undecided > 0 {
             let all = with_baseline().count();
-            let advice = match self.busy_with() {
-                Some(with) => format!(
-                    "the machine was busy ({with}). End what else runs and measure again: more time on a busy machine helps \
-                     little."
-                ),
+            let busy = self.manifest.load.and_then(|load| Some((load.busy_with()?, load.remedy())));
+            let advice = match busy {
+                Some((with, remedy)) => format!("the machine was busy ({with}). {remedy}."),
                 None => "a longer sweep (--time) narrows their intervals. To go on with this one (--resume) is a second look, \
                          which has to be surer: it pays from about twice the time."
                     .to_owned(),

@@ -3,7 +3,8 @@
 use super::page::Trust;
 use crate::format::digits;
 use crate::results::analysis::Analysis;
-use crate::results::manifest::{Load, Manifest};
+use crate::results::load::Load;
+use crate::results::manifest::Manifest;
 use crate::results::metric::Metric;
 use crate::results::verdict::Verdict;
 

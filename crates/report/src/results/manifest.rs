@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::load::Load;
 use crate::case::{Case, Cell, Series};
 use crate::check::Check;
 pub use crate::environment::Program;
@@ -56,7 +57,7 @@ pub struct Manifest {
     /// Why the cells that nobody receives were left out, where they were.
     #[serde(default)]
     pub no_sink: Option<String>,
-    /// What else the machine had to do; none where it was not looked at.
+    /// What else the machine had to do, and how fast it was; none where it was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
 }
@@ -89,40 +90,6 @@ const USUAL_MSS_BYTES: usize = 1448;
 pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
     let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
     expected(case, &wire).ok().map(|found| found.fragments_per_message)
-}
-
-/// What else a machine had to do.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Load {
-    /// Threads of others that ran or wanted to, in the mean of the moments before the sweep
-    /// (`proc_loadavg(5)`, the fourth field). The load average would have in it what has just
-    /// ended.
-    pub before: f64,
-    /// CPUs of the machine, which they share.
-    pub cpus: usize,
-    /// What share of the CPUs' time the hypervisor gave to others while it was measured
-    /// (`proc_stat(5)`, steal); none before it is known.
-    pub stolen_share: Option<f64>,
-}
-
-impl Load {
-    /// From so many waiting threads for each CPU on, a machine is busy.
-    const BUSY: f64 = 0.5;
-    /// From such a share of stolen time on, it is.
-    const STOLEN: f64 = 0.02;
-
-    /// What made the machine busy: `load 3.1 on 2 CPUs`; none where it was quiet.
-    #[must_use]
-    pub fn busy_with(&self) -> Option<String> {
-        let Self { before, cpus, stolen_share } = *self;
-        let cpus_in_words = if cpus == 1 { "1 CPU".to_owned() } else { format!("{cpus} CPUs") };
-        let is_loaded = before / cpus as f64 >= Self::BUSY;
-        let loaded = is_loaded.then(|| format!("load {before:.1} on {cpus_in_words}"));
-        let stolen = stolen_share.filter(|share| *share >= Self::STOLEN);
-        let stolen = stolen.map(|share| format!("{:.0} % of the CPUs' time stolen", share * 100.0));
-        let both: Vec<String> = loaded.into_iter().chain(stolen).collect();
-        (!both.is_empty()).then(|| both.join(", "))
-    }
 }
 
 impl Manifest {

@@ -1,8 +1,8 @@
 //! What was measured, as it lies on disk, and what follows from it. Nothing here needs a socket.
 //!
 //! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what
-//! `environment.json` holds, [`samples_csv`] has the columns of `samples.csv`, and [`record`] is a
-//! row of it.
+//! `environment.json` holds, and [`load`] in it what else the machine had to do; [`samples_csv`]
+//! has the columns of `samples.csv`, and [`record`] is a row of it.
 //!
 //! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms,
 //! [`stats`] makes an effect of many observations, [`family`] says what many effects allow to be
@@ -25,6 +25,7 @@ pub mod family;
 pub mod fleet;
 pub mod fragment_cost;
 pub mod ladder;
+pub mod load;
 pub mod manifest;
 pub mod metric;
 pub mod observation;

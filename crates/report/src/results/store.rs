@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-pub use super::manifest::{HeapPages, Injection, Load, Manifest, OnlyIn, Plan, Program, SCHEMA};
+pub use super::load::Load;
+pub use super::manifest::{HeapPages, Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use super::record::Record;
 use super::samples_csv as columns;
 use crate::error::{Error, Result};
@@ -143,13 +144,7 @@ impl Store {
     /// # Errors
     /// [`Error::File`].
     pub fn keep_load(&mut self, load: Load) -> Result<()> {
-        // Of a sweep that was resumed, the busier part counts.
-        let before = self.manifest.load.unwrap_or(load);
-        self.manifest.load = Some(Load {
-            before: load.before.max(before.before),
-            stolen_share: load.stolen_share.into_iter().chain(before.stolen_share).reduce(f64::max),
-            ..load
-        });
+        self.manifest.load = Some(self.manifest.load.map_or(load, |before| before.worse(load)));
         self.manifest.write(&self.folder)
     }
 
