@@ -39,13 +39,6 @@ pub fn size_range(low: f64, high: f64) -> String {
     format!("{} to {}", size(low), size(high))
 }
 
-fn range(low: &str, high: &str) -> String {
-    match (low.split_once(' '), high.split_once(' ')) {
-        (Some((number, one)), Some((_, other))) if one == other => format!("{number} to {high}"),
-        _ => format!("{low} to {high}"),
-    }
-}
-
 /// A measured number, with its zeros: four significant digits, all of those before the point.
 #[must_use]
 pub fn number(value: f64) -> String {

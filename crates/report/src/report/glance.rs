@@ -19,8 +19,9 @@ const COLUMNS: usize = 80;
 const LEAST_WIDTH: f64 = 1.5;
 /// Two sizes at borders stand beside each other from such a distance on, in percent.
 const MARKS_APART: f64 = 6.0;
-/// So many situations stand on a terminal; the others stand on the page.
+/// So many situations stand on a terminal at most, and so many lines; the others stand on the page.
 const SHOWN: usize = 6;
+const LINES: usize = 13;
 
 /// A decision with the ladder that it was read off.
 pub(super) type Decided<'a> = (&'a Ladder<'a>, Decision);
@@ -306,9 +307,15 @@ fn span((index, range): (usize, &Range), sizes: &[usize], axis: (f64, f64), seri
     }
 }
 
-/// What a terminal shows when a sweep is over: at most fifteen lines of 80 columns, without the
-/// place of the page.
+/// What a terminal shows when a sweep is over: at most fifteen lines of 80 columns, with the two
+/// that name the folder and the page. Situations that have no room stand on the page alone.
 pub(super) fn terminal(decided: &[Decided<'_>], trust: &Trust) -> String {
+    let with = |situations: usize| lines(decided, &decided[..situations.min(decided.len())], trust);
+    let fits = |text: &String| text.lines().count() <= LINES;
+    (1..=SHOWN).rev().map(with).find(fits).unwrap_or_else(|| with(1))
+}
+
+fn lines(decided: &[Decided<'_>], shown: &[Decided<'_>], trust: &Trust) -> String {
     let Some((_, first)) = decided.first() else { return "nothing was measured\n".to_owned() };
     let alike = |one: &Decision| (one.situation.workload, one.situation.source);
     let shared = decided.iter().all(|(_, decision)| alike(decision) == alike(first));
@@ -322,7 +329,6 @@ pub(super) fn terminal(decided: &[Decided<'_>], trust: &Trust) -> String {
         Workload::Stream => "messages back to back",
     };
     let mut lines = vec![format!("{asked}, {}{where_else}; ~ is an estimated size", source.in_words())];
-    let shown = &decided[..decided.len().min(SHOWN)];
     let mut labels: Vec<String> = Vec::new();
     for (index, (ladder, decision)) in shown.iter().enumerate() {
         // What differs from the line above in the number of connections alone says that alone.

@@ -231,6 +231,8 @@ fn says_one_thing(page: &Page, cells: &[CellResult]) -> Result<(), TestCaseError
             .collect();
         holds(&strip.text, &read, of(&strip.label), " ≈ ")?;
     }
+    let widths: Vec<usize> = page.terminal.lines().map(|line| line.chars().count()).collect();
+    prop_assert!(widths.len() <= 13 && widths.iter().all(|width| *width <= 80), "{}", page.terminal);
     for line in strips_of(&page.terminal) {
         if line.contains('─') {
             let (label, _) = line.split_once('─').expect("it has a strip");
