@@ -10,7 +10,7 @@ use io_uring::squeue::Flags;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
-use super::sqpoll::PollThread;
+use super::sqpoll::{POLL_IDLE_MS, PollThread};
 use super::{Handover, Registered, refused};
 use crate::deadlines::UNLOCK_LIMIT;
 use crate::path::error::Result;
@@ -23,10 +23,6 @@ pub(super) const REPORT_USAGE: u16 = 1 << 3;
 pub(super) const FIXED_BUFFER: u16 = 1 << 2;
 /// As above, in the result of a notification.
 const NOTIFIED_COPIED: u32 = 1 << 31;
-/// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a
-/// call. Far longer than a round trip, and short where nobody sends: until then it keeps a CPU
-/// busy.
-const POLL_IDLE_MS: u32 = 2;
 const UNLOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// One send, as the kernel takes it from the submission queue.

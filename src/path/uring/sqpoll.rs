@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use crate::path::error::{Error, Result};
 
+/// After so long without a send, the kernel's polling thread sleeps, and the next one wakes it by a
+/// call. Far longer than a round trip, and short where nobody sends: until then it keeps a CPU
+/// busy.
+pub(super) const POLL_IDLE_MS: u32 = 2;
 /// The folder of this process's threads.
 const TASKS: &str = "/proc/self/task";
 /// How the kernel names these threads.
