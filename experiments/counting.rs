@@ -1,7 +1,7 @@
 //! What counting costs, whether the ways of counting agree, and who pays for a message:
 //! `cargo bench -p experiments --bench counting`.
 //!
-//! Rounds interleave what is compared; the figures are medians with their quartiles.
+//! Rounds interleave what is compared; the figures are medians with their 95 % intervals.
 
 #[path = "../benches/support/perf.rs"]
 mod perf;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use criterion::measurement::Measurement;
 use perf::EventMeter;
-use ratios::{Quartiles, ratio};
+use ratios::{Median, ratio};
 use sendpath::case::{Case, Layout, Placement, SendPath, Workload};
 use sendpath::error::{Error, Result};
 use sendpath::event::{Event, Reading};
@@ -45,7 +45,7 @@ fn run() -> Result<()> {
     let meter = EventMeter::open(Event::TaskClock);
     let all = Event::parse_list("all")?;
 
-    println!("medians of {ROUNDS} rounds (quartiles in brackets)");
+    println!("medians of {ROUNDS} rounds (95 % interval of the median in brackets)");
     print("sendpath run --counters all, round trips/s of none's (rr, 64 B)", command()?);
     for (what, payload_bytes, events) in [
         ("all counters, of those without (rr, 64 B)", 64, &all[..]),
@@ -139,8 +139,8 @@ fn task_clock_ns(side: &SideReport) -> Option<f64> {
 }
 
 fn print(name: &str, ratios: Vec<f64>) {
-    match Quartiles::of(ratios) {
-        Some(quartiles) => println!("  {name:<74} {quartiles}"),
+    match Median::of(ratios) {
+        Some(median) => println!("  {name:<74} {median}"),
         None => println!("  {name:<74} not measured: the event cannot be counted here"),
     }
 }

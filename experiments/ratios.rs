@@ -16,27 +16,47 @@ pub fn ratio<T: Copy>(round: usize, of: T, to: T, mut measure: impl FnMut(T) -> 
     }
 }
 
-/// The median of some ratios, and their quartiles.
+/// The median of some ratios, with its 95 % interval by their order: no more than that each is as
+/// likely above the true median as below it is assumed (the sign test's interval).
 #[derive(Clone, Copy)]
-pub struct Quartiles {
+pub struct Median {
     pub low: f64,
-    pub median: f64,
+    pub value: f64,
     pub high: f64,
 }
 
-impl Quartiles {
-    /// None of no ratio.
+impl Median {
+    /// None of no ratio. Fewer than six have no such interval: it has no ends.
     pub fn of(mut ratios: Vec<f64>) -> Option<Self> {
         ratios.sort_by(f64::total_cmp);
-        let quantile = |share: f64| {
-            ratios.get((ratios.len().saturating_sub(1) as f64 * share).round() as usize).copied()
+        let count = ratios.len();
+        let median = *ratios.get(count.saturating_sub(1) / 2)?;
+        let out = below(count);
+        let (low, high) = match out.checked_sub(1) {
+            Some(last) => (ratios[last], ratios[count - out]),
+            None => (0.0, f64::INFINITY),
         };
-        Some(Self { low: quantile(0.25)?, median: quantile(0.5)?, high: quantile(0.75)? })
+        Some(Self { low, value: median, high })
     }
 }
 
-impl fmt::Display for Quartiles {
+/// How many of so many sorted ratios may be left out at each end: the largest number that as few
+/// heads of so many throws of a coin, or fewer than it, come up in 2.5 of 100 times at most.
+fn below(count: usize) -> usize {
+    let mut chance = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut sum = 0.0;
+    for heads in 0..count {
+        sum += chance;
+        if sum > 0.025 {
+            return heads;
+        }
+        chance *= (count - heads) as f64 / (heads + 1) as f64;
+    }
+    0
+}
+
+impl fmt::Display for Median {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} [{:.3} {:.3}]", self.median, self.low, self.high)
+        write!(f, "{:.3} [{:.3} {:.3}]", self.value, self.low, self.high)
     }
 }

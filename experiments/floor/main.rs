@@ -10,8 +10,9 @@
 //! it.
 //!
 //! A round runs each rival of a size and number of pairs once, in random order, each over new
-//! connections. Ratios are taken inside a round; the table has their median and quartiles.
-//! `-- 'KiB × 256' iperf3` chooses lines.
+//! connections. Ratios are taken inside a round; the table has their median and its
+//! 95 % interval, of which the verdict is read off.
+//! `-- 'K × 256' iperf3` chooses lines.
 
 mod iperf;
 #[path = "../ratios.rs"]
@@ -27,7 +28,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use ratios::Quartiles;
+use ratios::Median;
 use raw::{Floor, Load};
 use sendpath::case::{Case, Engine, Layout, Placement, Receiver, SendPath, Series};
 use sendpath::error::{Error, Result};
@@ -168,7 +169,9 @@ fn run() -> Result<()> {
     let client_netns = File::open(format!("/proc/{}/ns/net", testbed.client_pid()))
         .map_err(Error::call("open(2) of the client's namespace"))?;
 
-    println!("medians of interleaved rounds, both ends of a pair on one CPU (quartiles in brackets)");
+    println!(
+        "medians of interleaved rounds, both ends of a pair on one CPU (95 % interval of the median in brackets)"
+    );
     // As Criterion's: only what contains one of the words that are given.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
@@ -268,13 +271,24 @@ fn print_line(cell: &Cell, line: &Line, rounds: &[Vec<(Rival, f64)>]) {
 }
 
 fn print_ratio(size: &str, name: &str, ratios: Vec<f64>, bar: Option<&Bar>) {
-    let Some(quartiles) = Quartiles::of(ratios) else { return };
-    let median = quartiles.median;
-    let verdict = |reached| if reached { "reached" } else { "SHORT" };
+    let Some(median) = Median::of(ratios) else { return };
     let verdict = match bar {
-        Some(Bar::AtLeast(bar)) => format!("  at least {bar:.2}: {}", verdict(median >= *bar)),
-        Some(Bar::AtMost(bar)) => format!("  at most {bar:.2}: {}", verdict(median <= *bar)),
+        Some(Bar::AtLeast(bar)) => {
+            format!("  at least {bar:.2}: {}", verdict(median.low >= *bar, median.high < *bar))
+        }
+        Some(Bar::AtMost(bar)) => {
+            format!("  at most {bar:.2}: {}", verdict(median.high <= *bar, median.low > *bar))
+        }
         None => String::new(),
     };
-    println!("  {size:>13}  {name:<49} {quartiles}{verdict}");
+    println!("  {size:>13}  {name:<49} {median}{verdict}");
+}
+
+/// As everywhere: read off the interval that is printed.
+fn verdict(is_reached: bool, is_short: bool) -> &'static str {
+    match (is_reached, is_short) {
+        (true, _) => "reached",
+        (_, true) => "SHORT",
+        _ => "undecided",
+    }
 }

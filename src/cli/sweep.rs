@@ -75,6 +75,7 @@ written over), 130 interrupted (what was measured is there; --resume goes on).";
 /// Measure all cases, interleaved, into a folder
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Options {
     /// Which cases
     #[arg(long, value_parser = word::<Profile>(), value_name = "NAME", default_value_t = Profile::Quick)]

@@ -6,4 +6,4 @@ mod bench_charts;
 mod build_script;
 mod fuzz;
 mod fuzzing;
-mod workflows;
+mod medians;
