@@ -9,7 +9,6 @@ use super::DONE;
 use super::answer::{json, write_page};
 use super::output::{note, print};
 use super::sweep::parse_fragment_cost;
-use crate::error::Error;
 use crate::report::{self, Look};
 use crate::results::analysis::analyse_stored;
 use crate::results::{store, summary};
@@ -62,10 +61,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     for figure in &page.figures {
         let svg = report::svg(figure, Look::File)?;
         store::replace(&options.folder.join(format!("{}.svg", figure.id)), svg.as_bytes())?;
-        let (path, new) = (format!("{}.png", figure.id), format!(".new-{}.png", figure.id));
-        let (path, new) = (options.folder.join(path), options.folder.join(new));
-        report::png(figure, &new)?;
-        std::fs::rename(&new, &path).map_err(Error::file("rename(2)", &path))?;
+        let path = options.folder.join(format!("{}.png", figure.id));
+        store::replace_by(&path, |_, new| report::png(figure, new))?;
     }
     // After all is written: on a full disk the error comes first, since a torn line follows from
     // it.

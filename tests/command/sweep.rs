@@ -469,7 +469,8 @@ fn cannot_be_written() -> Result<(), Failed> {
     assert!(text.contains("mkdir(2) /proc/sendpath/sweep"), "{text}");
 
     let (_folder, out, _) = measured("--time 1ms")?;
-    fs::create_dir(out.join("report.html.new"))?;
+    fs::remove_file(out.join("report.html"))?;
+    fs::create_dir(out.join("report.html"))?;
     let output = report(&out);
     let text = stderr(&output);
     assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");

@@ -176,6 +176,17 @@ pub fn pinning_at_most(command: &mut Command, bytes: u64) {
     unsafe { command.pre_exec(limit) };
 }
 
+/// Lets the command write no file beyond so many bytes.
+pub fn writing_at_most(command: &mut Command, bytes: u64) {
+    let limit = move || {
+        // SAFETY: the signal is ignored, so that write(2) fails: it is async-signal-safe.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        setrlimit(Resource::RLIMIT_FSIZE, bytes, bytes).map_err(std::io::Error::from)
+    };
+    // SAFETY: both calls are async-signal-safe, and nothing else of the process is touched.
+    unsafe { command.pre_exec(limit) };
+}
+
 /// Skips, unless the one who runs the tests knows that this machine has what is missing.
 pub fn skip(reason: &str) -> Result<Completion, Failed> {
     if std::env::var_os("SENDPATH_TEST_NO_SKIP").is_some() {

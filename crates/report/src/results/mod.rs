@@ -2,7 +2,8 @@
 //!
 //! A sweep is a folder. [`store`] reads and writes its files: [`manifest`] is what
 //! `environment.json` holds, and [`load`] in it what else the machine had to do; [`samples_csv`]
-//! has the columns of `samples.csv`, and [`record`] is a row of it.
+//! has the columns of `samples.csv`, and [`record`] is a row of it. Whoever made a folder, `files`
+//! reads and writes what is in it.
 //!
 //! [`metric`] is what paths are compared by. [`observation`] is what one life says of two arms,
 //! [`stats`] makes an effect of many observations, [`family`] says what many effects allow to be
@@ -22,6 +23,7 @@ pub mod crossing;
 pub mod decision;
 pub mod digest;
 pub mod family;
+mod files;
 pub mod fleet;
 pub mod fragment_cost;
 pub mod ladder;

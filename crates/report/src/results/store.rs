@@ -9,14 +9,16 @@
 //!     report.html, *.svg, *.png    made of the two by `sendpath report`
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
+use super::files::{self, data};
+pub use super::files::{replace, replace_by};
 pub use super::load::Load;
 pub use super::manifest::{HeapPages, Injection, Manifest, OnlyIn, Plan, Program, SCHEMA};
 use super::record::Record;
@@ -27,6 +29,11 @@ use crate::fragments::Told;
 const MANIFEST: &str = "environment.json";
 const SAMPLES: &str = "samples.csv";
 const COMPRESSED: &str = "samples.csv.gz";
+/// A manifest has some ten thousand bytes, and the samples of a day some 7 GB.
+const MOST_MANIFEST_BYTES: u64 = 64 << 20;
+const MOST_SAMPLES_BYTES: u64 = 16 << 30;
+/// Rows of samples are compressed to a fifth: what unpacks to so many times its bytes is no sweep.
+const MOST_UNPACKED: u64 = 100;
 
 /// A sweep as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +70,7 @@ impl Store {
         let path = folder.join(SAMPLES);
         let samples = OpenOptions::new().create_new(true).append(true).open(&path);
         let samples = samples.map_err(Error::file("open(2)", &path))?;
+        files::lock(&samples, &path)?;
         let mut store = Self { folder: folder.to_owned(), manifest: manifest.clone(), samples };
         store.write_lines([columns::columns()])?;
         Ok(store)
@@ -80,12 +88,17 @@ impl Store {
             let remedy = "holds the samples compressed, and rows cannot be added to it: gunzip it first";
             return Err(data(&folder.join(COMPRESSED), remedy.to_owned()));
         }
+        let samples = OpenOptions::new().append(true).open(&path).map_err(Error::file("open(2)", &path))?;
+        files::lock(&samples, &path)?;
+        let (_, text) = self::samples(folder)?;
+        let whole_bytes = whole_bytes(&text) as u64;
+        if whole_bytes != sweep.samples_bytes {
+            return Err(data(&path, "has grown since it was read: resume it once more".to_owned()));
+        }
         let mut manifest = sweep.manifest.clone();
         manifest.resumed.push(command);
         manifest.write(folder)?;
-        let text = fs::read(&path).map_err(Error::file("read(2)", &path))?;
-        let samples = OpenOptions::new().append(true).open(&path).map_err(Error::file("open(2)", &path))?;
-        samples.set_len(whole_bytes(&text) as u64).map_err(Error::file("ftruncate(2)", &path))?;
+        samples.set_len(whole_bytes).map_err(Error::file("ftruncate(2)", &path))?;
         Ok(Self { folder: folder.clone(), manifest, samples })
     }
 
@@ -203,6 +216,15 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
             path.display()
         ));
     }
+    let mut keys = HashSet::new();
+    let key = |record: &Record| (record.arm, record.generation, record.round, record.timed);
+    let twice = records.iter().filter(|record| !keys.insert(key(record))).count();
+    if twice > 0 {
+        warnings.push(format!(
+            "{}: {twice} rows stand there twice, as where two programs wrote at a time: no interval holds",
+            path.display()
+        ));
+    }
     let samples_bytes = whole as u64;
     Ok(StoredSweep { folder: folder.to_owned(), manifest, records, samples_bytes, warnings })
 }
@@ -213,12 +235,11 @@ pub fn read(folder: &Path) -> Result<StoredSweep> {
 /// As [`read`].
 pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     let path = folder.join(MANIFEST);
-    let text = match fs::read_to_string(&path) {
-        Err(errno) if matches!(errno.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(data(folder, format!("is no sweep: it has no {MANIFEST}")));
-        }
-        result => result.map_err(Error::file("read(2)", &path))?,
+    let Some(file) = files::open(&path)? else {
+        return Err(data(folder, format!("is no sweep: it has no {MANIFEST}")));
     };
+    let bytes = files::read(file, &path, MOST_MANIFEST_BYTES, Error::file("read(2)", &path))?;
+    let text = String::from_utf8(bytes).map_err(|error| data(&path, error.to_string()))?;
     manifest(&text).map_err(|problem| data(&path, problem))
 }
 
@@ -242,19 +263,17 @@ pub fn samples_bytes(folder: &Path) -> Option<u64> {
 /// and then joined.
 fn samples(folder: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let plain = folder.join(SAMPLES);
-    match fs::read(&plain) {
-        Err(errno) if errno.kind() == ErrorKind::NotFound => {}
-        result => return Ok((plain.clone(), result.map_err(Error::file("read(2)", &plain))?)),
+    if let Some(file) = files::open(&plain)? {
+        let bytes = files::read(file, &plain, MOST_SAMPLES_BYTES, Error::file("read(2)", &plain))?;
+        return Ok((plain, bytes));
     }
     let path = folder.join(COMPRESSED);
-    let file = File::open(&path).map_err(|errno| match errno.kind() {
-        ErrorKind::NotFound => data(folder, format!("has neither {SAMPLES} nor {COMPRESSED}")),
-        _ => Error::file("open(2)", &path)(errno),
-    })?;
-    let mut bytes = Vec::new();
-    MultiGzDecoder::new(file)
-        .read_to_end(&mut bytes)
-        .map_err(|error| data(&path, format!("cannot be decompressed: {error}")))?;
+    let Some(file) = files::open(&path)? else {
+        return Err(data(folder, format!("has neither {SAMPLES} nor {COMPRESSED}")));
+    };
+    let packed_bytes = file.metadata().map_err(Error::file("fstat(2)", &path))?.len();
+    let failed = |error| data(&path, format!("cannot be decompressed: {error}"));
+    let bytes = files::read(MultiGzDecoder::new(file), &path, MOST_UNPACKED * packed_bytes, failed)?;
     Ok((path, bytes))
 }
 
@@ -316,26 +335,6 @@ pub fn whole_bytes(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }
 
-fn data(path: &Path, problem: String) -> Error {
-    Error::Data { path: path.display().to_string(), problem }
-}
-
-/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old
-/// one.
-///
-/// # Errors
-/// [`Error::File`].
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let written = fs::write(&new, bytes).map_err(Error::file("write(2)", path));
-    written.and_then(|()| fs::rename(&new, path).map_err(Error::file("rename(2)", path))).inspect_err(|_| {
-        // A part of a file is of no use.
-        drop(fs::remove_file(&new));
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use flate2::{Compression, write::GzEncoder};
@@ -383,10 +382,15 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sweep");
         let mut store = Store::create(&path, &manifest()).unwrap();
-        for _ in 0..rounds {
-            store.append(&[record(), record()]).unwrap();
+        for pair in rows(rounds).chunks(2) {
+            store.append(pair).unwrap();
         }
         (folder, path)
+    }
+
+    /// Two rows for each round.
+    fn rows(rounds: usize) -> Vec<Record> {
+        (0..2 * rounds as u64).map(|round| Record { round, ..record() }).collect()
     }
 
     fn problem(path: &Path) -> String {
@@ -399,7 +403,7 @@ pub(crate) mod tests {
     fn a_sweep_is_read_as_it_was_written() {
         let (_folder, path) = stored(3);
         let sweep = read(&path).unwrap();
-        assert_eq!((sweep.manifest, sweep.records), (manifest(), vec![record(); 6]));
+        assert_eq!((sweep.manifest, sweep.records), (manifest(), rows(3)));
         assert!(sweep.warnings.is_empty());
         assert_eq!(Some(sweep.samples_bytes), samples_bytes(&path));
     }
@@ -498,10 +502,37 @@ pub(crate) mod tests {
             assert_eq!(sweep.records.len(), 3, "torn at {end}");
             assert!(sweep.warnings[0].contains("torn"), "{:?}", sweep.warnings);
             let mut store = Store::resume(&sweep, vec!["again".to_owned()]).unwrap();
-            store.append(&[record()]).unwrap();
+            store.append(&rows(2)[3..]).unwrap();
             assert_eq!(read(&path).unwrap().manifest.resumed.last().unwrap(), &["again"]);
             assert_eq!(fs::read(&samples).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn a_sweep_is_written_by_one_program_at_a_time_and_rows_that_stand_twice_are_named() {
+        let (_folder, path) = stored(2);
+        let sweep = read(&path).unwrap();
+        let mut first = Store::resume(&sweep, vec!["first".to_owned()]).unwrap();
+        let error = Store::resume(&sweep, vec!["second".to_owned()]).unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains("another sendpath"), "{error}");
+        first.append(&rows(3)[4..]).unwrap();
+        drop(first);
+        // What was read before is not all that is there by now.
+        let error = Store::resume(&sweep, vec!["second".to_owned()]).unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains("has grown"), "{error}");
+        let now = read(&path).unwrap();
+        assert_eq!((now.manifest.resumed.len(), now.records.len(), now.warnings.len()), (1, 6, 0));
+        Store::resume(&now, vec!["third".to_owned()]).unwrap().append(&rows(1)).unwrap();
+        let warnings = read(&path).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains("2 rows stand there twice"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_unpacks_to_far_more_than_rows_do_is_refused() {
+        let (_folder, path) = stored(1);
+        fs::remove_file(path.join(SAMPLES)).unwrap();
+        fs::write(path.join(COMPRESSED), compressed(&vec![b'0'; 10 << 20])).unwrap();
+        assert!(problem(&path).contains("has more than"), "{}", problem(&path));
     }
 
     #[test]
