@@ -149,7 +149,6 @@ impl Error {
     }
 
     /// Whether the caller's input was refused before anything was set up.
-    #[must_use]
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Case(_) | Self::Setting(_) => true,

@@ -8,7 +8,6 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 /// The soft limit of locked memory in bytes, which bounds what `MSG_ZEROCOPY` may pin without
 /// `CAP_IPC_LOCK`; `u64::MAX` where there is none.
-#[must_use]
 pub fn memlock_bytes() -> u64 {
     getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
 }
@@ -24,7 +23,6 @@ pub(crate) fn can_pin(bytes: usize) -> bool {
 
 /// Whether this process has a capability for the whole machine (see `capabilities(7)`). Root in a
 /// user namespace has all of them there, and none for the machine. Asking takes no descriptor.
-#[must_use]
 pub fn has_capability(capability: CapabilitySet) -> bool {
     const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD; // PROC_USER_INIT_INO in linux/proc_ns.h
     let whole = fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() == FIRST_USER_NAMESPACE);
@@ -32,7 +30,6 @@ pub fn has_capability(capability: CapabilitySet) -> bool {
 }
 
 /// [`memlock_bytes`] in words.
-#[must_use]
 pub fn memlock() -> String {
     match memlock_bytes() {
         u64::MAX => "unlimited".to_owned(),
@@ -41,7 +38,6 @@ pub fn memlock() -> String {
 }
 
 /// A sysctl of the namespace this thread is in, by its path below `/proc/sys`.
-#[must_use]
 pub fn sysctl(path: &str) -> String {
     match fs::read_to_string(format!("/proc/sys/{path}")) {
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),

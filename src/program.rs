@@ -3,7 +3,6 @@
 use crate::environment::Program;
 
 /// The version and the revision of this build.
-#[must_use]
 pub fn this() -> Program {
     Program {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -99,13 +99,11 @@ settings! {
 
 impl Setting {
     /// The option of the command line.
-    #[must_use]
     pub const fn option(self) -> &'static str {
         self.words()[0]
     }
 
     /// The environment variable.
-    #[must_use]
     pub const fn variable(self) -> &'static str {
         self.words()[1]
     }
@@ -306,7 +304,6 @@ impl<P: Part> Settings<P> {
     }
 
     /// What the user wrote for a setting, if anything.
-    #[must_use]
     pub fn given(&self, setting: Setting) -> Option<&Given> {
         self.given.iter().find(|(other, _)| *other == setting).map(|(_, given)| given)
     }

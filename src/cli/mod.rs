@@ -124,7 +124,6 @@ type SetupOptions = Settings<settings::Link>;
 const PROGRAM: &str = "/proc/self/exe";
 
 /// Reads the command line, does what it says, and returns the exit code.
-#[must_use]
 pub fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,

@@ -66,7 +66,6 @@ impl Pmus {
     }
 
     /// Whether cores are of more than one kind, so that an event has to be opened for each.
-    #[must_use]
     pub fn is_hybrid(&self) -> bool {
         self.cores.len() > 1
     }

@@ -42,7 +42,6 @@ impl Attributes for Numbered {
 impl ThreadCounters {
     /// As [`open`](Self::open), with this machine's PMUs. Where they cannot be looked up at this
     /// moment, no event is counted, for that reason.
-    #[must_use]
     pub fn of_this_machine(events: &[Event]) -> Self {
         match Pmus::of_this_machine() {
             Ok(pmus) => Self::open(events, pmus),
@@ -56,7 +55,6 @@ impl ThreadCounters {
 
     /// Opens `events` for the calling thread, each in the first group of its PMU that has room.
     /// What cannot be opened is remembered with the reason.
-    #[must_use]
     pub fn open(events: &[Event], pmus: &Pmus) -> Self {
         let mut counters = Self { groups: Vec::new(), refused: BTreeMap::new() };
         for &event in events {

@@ -19,7 +19,6 @@ use files::{Files, Rights};
 use finding::Finding;
 
 /// The names of all checks, in the order of [`examine`].
-#[must_use]
 pub fn names() -> Vec<String> {
     let events = <Event as VariantArray>::VARIANTS.iter().map(ToString::to_string);
     let files = files::CHECKS.iter().map(|(name, _)| *name);
@@ -56,7 +55,6 @@ pub struct ExaminedClient {
 
 /// Looks at everything. The last checks try what they are about: they run a burst between two
 /// namespaces, or to a peer's client.
-#[must_use]
 pub fn examine(setup: &Setup) -> Examined {
     let mut checks = examine_alone();
     let (tried, client) = live::ends(setup);

@@ -31,7 +31,6 @@ fn sample(instance: &mut Instance<'_>, burst: Burst) -> Result<Sample> {
 
 /// How long a burst of a long window is to be: its beginning and its end do not show in it, with
 /// many pairs on few CPUs either. `instance` has run a burst before.
-#[must_use]
 pub fn long_duration(instance: &Instance<'_>) -> Duration {
     /// Messages on each pair.
     const MESSAGES: f64 = 64.0;

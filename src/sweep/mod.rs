@@ -168,7 +168,6 @@ impl Outside<'_> {
 
 impl<'a, R: Rig> Sweep<'a, R> {
     /// A sweep on `rig`. `records` are of the same sweep, if it goes on.
-    #[must_use]
     pub fn new(plan: &'a Plan, options: &'a Options, rig: R, records: &[Record]) -> Self {
         let state = |arm: Arm| ArmState { arm, observations: Vec::new(), failures_in_a_row: 0 };
         let cell_state = |cell| CellState {

@@ -100,7 +100,6 @@ pub struct PairRig<'a> {
 
 impl<'a> PairRig<'a> {
     /// Of a testbed that was started with `setup`.
-    #[must_use]
     pub fn new(setup: &'a Setup, testbed: Testbed) -> Self {
         Self {
             setup,
@@ -115,7 +114,6 @@ impl<'a> PairRig<'a> {
     }
 
     /// The testbed.
-    #[must_use]
     pub fn testbed(&self) -> &Testbed {
         &self.testbed
     }
@@ -126,7 +124,6 @@ impl<'a> PairRig<'a> {
     }
 
     /// What was found out so far besides the samples.
-    #[must_use]
     pub fn found(&self) -> Rc<RefCell<Found>> {
         Rc::clone(&self.found)
     }

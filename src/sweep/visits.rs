@@ -32,13 +32,11 @@ pub struct Visits<'r, R> {
 
 impl<'r, R: Rig> Visits<'r, R> {
     /// Of `arms` on `rig`. All orders are drawn from `seed`.
-    #[must_use]
     pub fn new(rig: &'r mut R, arms: Vec<Arm>, seed: u64) -> Self {
         Self { rig, arms, seed, lives: 0, measured: HashMap::new(), failed: HashMap::new() }
     }
 
     /// How many visits of an arm can still be handed out.
-    #[must_use]
     pub fn left(&self, arm: Arm) -> usize {
         self.measured.get(&arm).map_or(0, VecDeque::len)
     }

@@ -107,7 +107,6 @@ impl Found {
 }
 
 /// The table, and what has to be said besides.
-#[must_use]
 pub fn table(found: &[Found]) -> String {
     let head = ["path", "cheaper than", "from", "95 % interval", "lives"].map(str::to_owned);
     let row = |found: &Found| {

@@ -17,7 +17,6 @@ const MOST_FIELD_BYTES: usize = 32 << 10;
 pub const FIELD_SHAPE: &str = "S,S,S,S,S,S,S,64K";
 
 /// What every way is held against.
-#[must_use]
 pub fn baseline() -> Series {
     Series::new(SendPath::TwoCopy, Layout::Heap)
 }
@@ -34,7 +33,6 @@ pub struct Line {
 
 impl Line {
     /// What the way is held against, in words.
-    #[must_use]
     pub fn against(self) -> String {
         self.against.map_or_else(|| "a copied field".to_owned(), |way| way.to_string())
     }
@@ -64,7 +62,6 @@ impl Line {
     }
 
     /// How it is measured, where all but size and fields is as in `cell`.
-    #[must_use]
     pub fn question(self, cell: Cell) -> Question {
         let Self { way, against } = self;
         if let Some(against) = against {
@@ -106,7 +103,6 @@ fn of_fields(cell: Cell, bytes: usize) -> Cell {
 /// What is looked for of some ways: of each, from which payload on it beats [`baseline`]; of one
 /// that sends without a copy from which on it beats `one_copy`, too, if that is among them; and of
 /// a hybrid its threshold.
-#[must_use]
 pub fn lines(ways: &[Series]) -> Vec<Line> {
     let whole = || ways.iter().copied().filter(|way| !way.path.has_threshold() && *way != baseline());
     let mut lines: Vec<Line> = whole().map(|way| Line { way, against: Some(baseline()) }).collect();

@@ -59,7 +59,6 @@ impl FragmentCost {
 
 impl<'q, R: Rig> RigLives<'q, R> {
     /// On `rig`. All orders are drawn from `seed`.
-    #[must_use]
     pub fn new(rig: R, questions: &'q [Question], seed: u64) -> Self {
         let zero_copy = vec![ZeroCopyCounts::default(); questions.len()];
         let (fragments, baseline_ns) = (FragmentCost::default(), HashMap::new());
@@ -87,7 +86,6 @@ impl<'q, R: Rig> RigLives<'q, R> {
 
     /// What the kernel said of each question's arm, of all its timed zero-copy sends: were they
     /// copied?
-    #[must_use]
     pub fn zero_copy(&self) -> &[ZeroCopyCounts] {
         &self.zero_copy
     }

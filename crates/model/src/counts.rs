@@ -45,7 +45,6 @@ pub struct Copies {
 
 impl Copies {
     /// The share of the bytes received that were mapped; none where nothing was received.
-    #[must_use]
     pub fn mapped_share(&self) -> Option<f64> {
         let received_bytes = self.mapped_bytes + self.kernel_to_user_bytes;
         (received_bytes > 0).then(|| self.mapped_bytes as f64 / received_bytes as f64)
@@ -96,7 +95,6 @@ pub enum CopiedBound {
 impl ZeroCopyCounts {
     /// The share of completions that say the kernel copied; none before the first completion. It is
     /// a count or a bound: see [`copied_is_bound`](Self::copied_is_bound).
-    #[must_use]
     pub fn copied_share(&self) -> Option<f64> {
         (self.completions > 0).then(|| self.copied as f64 / self.completions as f64)
     }
@@ -108,7 +106,6 @@ impl ZeroCopyCounts {
     /// without comparing what they say of copying, and keeps what the first one says
     /// (`skb_zerocopy_notify_extend`). So where there are fewer notifications than completions, any
     /// share may err on both sides, and 0 and 1 as well.
-    #[must_use]
     pub fn copied_is_bound(&self) -> Option<CopiedBound> {
         let bound = match self {
             _ if self.notifications < self.completions => CopiedBound::Either,

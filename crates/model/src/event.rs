@@ -74,7 +74,6 @@ impl Axis for Event {
 
 impl Event {
     /// Where it is counted.
-    #[must_use]
     pub fn source(self) -> CounterSource {
         match self {
             Self::TaskClock | Self::ContextSwitches | Self::CpuMigrations | Self::PageFaults => {
@@ -87,7 +86,6 @@ impl Event {
 
     /// Events that are related to each other share a group, so that they are counted over the same
     /// time; small groups find room on the PMU where large ones do not.
-    #[must_use]
     pub fn companions(self) -> u8 {
         match self {
             Self::Cycles | Self::Instructions => 0,
@@ -102,7 +100,6 @@ impl Event {
     }
 
     /// What one of them is called in the plural, with the unit where it has one.
-    #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
             Self::Cycles => "cycles",
@@ -163,7 +160,6 @@ pub type Readings = BTreeMap<Event, Reading>;
 impl Reading {
     /// The count, extrapolated to the whole time where it is [`scaled`](Self::is_scaled). None
     /// where it never got onto the PMU, though it reads as zero.
-    #[must_use]
     pub fn value(&self) -> Option<u64> {
         match *self {
             Self::Counted { value, enabled_ns, running_ns } if running_ns < enabled_ns => (running_ns > 0)
@@ -174,13 +170,11 @@ impl Reading {
     }
 
     /// Whether the event had to share its counter, so that the value is an estimate.
-    #[must_use]
     pub fn is_scaled(&self) -> bool {
         matches!(self, Self::Counted { enabled_ns, running_ns, .. } if running_ns < enabled_ns)
     }
 
     /// Why there is no value.
-    #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Unavailable { reason } => Some(reason),

@@ -2,7 +2,6 @@
 //! is printed.
 
 /// A size to three significant digits: `64B`, `4K`, `9.77K`, `1M`. [`size`] has the fewest.
-#[must_use]
 pub fn bytes(bytes: f64) -> String {
     let (scaled, unit) = match bytes {
         size if size >= f64::from(1 << 20) => (bytes / f64::from(1 << 20), "M"),
@@ -13,14 +12,12 @@ pub fn bytes(bytes: f64) -> String {
 }
 
 /// A range of such sizes: `34.1K to 36.4K`.
-#[must_use]
 pub fn bytes_range(low: f64, high: f64) -> String {
     format!("{} to {}", bytes(low), bytes(high))
 }
 
 /// A size in the fewest letters: `64B`, `4.8K`, `12K`, `1M`. Whole ones are exact, others are
 /// written to two digits, and to the unit from 100 on.
-#[must_use]
 pub fn size(bytes: f64) -> String {
     let (value, unit) = match bytes {
         // From where the smaller unit would be written as 1024.
@@ -34,19 +31,16 @@ pub fn size(bytes: f64) -> String {
 }
 
 /// A range of such sizes: `4.8K to 12K`.
-#[must_use]
 pub fn size_range(low: f64, high: f64) -> String {
     format!("{} to {}", size(low), size(high))
 }
 
 /// A measured number, with its zeros: four significant digits, all of those before the point.
-#[must_use]
 pub fn number(value: f64) -> String {
     digits(value, 4)
 }
 
 /// A number with its interval: `12.30 [12.10, 12.50]`.
-#[must_use]
 pub fn number_with_interval(value: f64, interval: Option<(f64, f64)>) -> String {
     match interval {
         Some((low, high)) => format!("{} [{}, {}]", number(value), number(low), number(high)),
@@ -56,7 +50,6 @@ pub fn number_with_interval(value: f64, interval: Option<(f64, f64)>) -> String 
 
 /// `value` with `significant` digits, zeros included, and never as a power of ten. Digits before
 /// the point are not rounded away.
-#[must_use]
 pub fn digits(value: f64, significant: i32) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.abs().to_string();
@@ -67,14 +60,12 @@ pub fn digits(value: f64, significant: i32) -> String {
 }
 
 /// As [`digits`], without zeros at the end.
-#[must_use]
 pub fn significant(value: f64, digits: i32) -> String {
     let text = self::digits(value, digits);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A time in the unit that fits it, to four significant digits: `812 ns`, `20.35 µs`, `1.204 ms`.
-#[must_use]
 pub fn time(ns: f64) -> String {
     let (scaled, unit) = match ns.abs() {
         time if time >= 1e9 => (ns / 1e9, "s"),
@@ -86,7 +77,6 @@ pub fn time(ns: f64) -> String {
 }
 
 /// A share of a whole. What is not all or nothing is not rounded to it.
-#[must_use]
 pub fn share(share: f64) -> String {
     match share * 100.0 {
         all @ (0.0 | 100.0) => format!("{all:.0} %"),
@@ -102,26 +92,22 @@ pub fn share(share: f64) -> String {
 
 /// A ratio as a difference, to a hundredth of a percent below ten percent and to a tenth above:
 /// `+2.14 %`, `-12.3 %`.
-#[must_use]
 pub fn difference(ratio: f64) -> String {
     let percent = (ratio - 1.0) * 100.0;
     format!("{percent:+.*} %", decimals(percent))
 }
 
 /// As [`difference`], to a tenth of a percent throughout: `+2.1 %`.
-#[must_use]
 pub fn rough_difference(ratio: f64) -> String {
     format!("{:+.1} %", (ratio - 1.0) * 100.0)
 }
 
 /// As [`difference`], with an interval: `+2.14 % [+1.80 %, +2.41 %]`.
-#[must_use]
 pub fn difference_with_interval(ratio: f64, low: f64, high: f64) -> String {
     format!("{} [{}, {}]", difference(ratio), difference(low), difference(high))
 }
 
 /// How far something may be from 1, without a sign: `0.52 %`. Rounded as [`difference`].
-#[must_use]
 pub fn distance(distance: f64) -> String {
     let percent = distance * 100.0;
     format!("{percent:.*} %", decimals(percent))
@@ -132,7 +118,6 @@ fn decimals(percent: f64) -> usize {
 }
 
 /// `a, b and c`.
-#[must_use]
 pub fn list(items: &[String]) -> String {
     match items {
         [] => String::new(),

@@ -63,7 +63,6 @@ pub struct Wire {
 
 impl Wire {
     /// With pages of 4 KiB and 2 MiB, and packets of [`MAX_SKB_FRAGS`].
-    #[must_use]
     pub const fn new(mss_bytes: usize) -> Self {
         Self { mss_bytes, max_skb_frags: MAX_SKB_FRAGS, page_bytes: 4096, huge_page_bytes: 2 << 20 }
     }

@@ -32,7 +32,6 @@ pub struct Sample {
 
 impl Sample {
     /// The mean time of a message on its own pair: of a round trip, where one is in flight.
-    #[must_use]
     pub fn message_ns(&self) -> f64 {
         self.client.pairs_ns as f64 / self.messages as f64
     }
@@ -95,14 +94,12 @@ pub struct RoundTrips {
 
 impl RoundTrips {
     /// The mean, exact; none of nothing.
-    #[must_use]
     pub fn mean_ns(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum_ns as f64 / self.count as f64)
     }
 
     /// The round trip that `share` of all (from 0 to 1) do not exceed, to three significant digits;
     /// none of nothing.
-    #[must_use]
     pub fn quantile_ns(&self, share: f64) -> Option<u64> {
         let rank = ((self.count as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
@@ -129,7 +126,6 @@ impl AddAssign<&Self> for RoundTrips {
 
 impl SideReport {
     /// CPU time, user and system, in nanoseconds; none where it is not told.
-    #[must_use]
     pub fn cpu_ns(&self) -> Option<f64> {
         self.cpu_untold.is_none().then_some(self.user_ns as f64 + self.system_ns as f64)
     }
@@ -166,7 +162,6 @@ impl SideReport {
 
 impl ZeroCopyCounts {
     /// The share with what it is.
-    #[must_use]
     pub fn copied(&self) -> Option<CopiedShare> {
         Some(CopiedShare { share: self.copied_share()?, bound: self.copied_is_bound()? })
     }
@@ -183,7 +178,6 @@ pub struct CopiedShare {
 
 impl CopiedShare {
     /// Whether it is known that nothing was copied: it was counted, or no more than nothing was.
-    #[must_use]
     pub fn is_none(self) -> bool {
         self.share == 0.0 && self.bound != CopiedBound::Either
     }
@@ -191,7 +185,6 @@ impl CopiedShare {
 
 impl CopiedBound {
     /// What stands before a number of this kind.
-    #[must_use]
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Exact => "",
@@ -201,7 +194,6 @@ impl CopiedBound {
     }
 
     /// Why it is a bound; none of a count.
-    #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Exact => None,
@@ -246,7 +238,6 @@ impl Seen {
     /// What contradicts the kernel's word on the sends of the same path, `None` for the paths
     /// without completions. `is_local`: from one end to the other, no device reads the sender's
     /// memory but CPUs of this machine.
-    #[must_use]
     pub fn contradiction(&self, kernel: Option<&ZeroCopyCounts>, is_local: bool) -> Option<String> {
         let of_bytes = self.old_bytes + self.new_bytes;
         if self.late_bytes > 0 {
@@ -290,7 +281,6 @@ impl fmt::Display for Seen {
 sums!(Seen: old_bytes, new_bytes, late_bytes);
 
 /// Why a case has no [`Seen`].
-#[must_use]
 pub fn why_not_seen(receiver: Receiver) -> &'static str {
     match receiver {
         Receiver::Sink => "not looked at: nobody receives",

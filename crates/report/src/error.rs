@@ -44,7 +44,6 @@ impl Error {
     }
 
     /// Whether the caller's input was refused before anything was set up.
-    #[must_use]
     pub fn is_bad_input(&self) -> bool {
         matches!(self, Self::Data { .. })
     }

@@ -133,14 +133,12 @@ impl Case {
         self.series().check()
     }
     /// What it has in common with the cases that it is compared with.
-    #[must_use]
     pub fn cell(&self) -> Cell {
         let &Self { workload, payload_bytes, threads, placement, receiver, source, shape, .. } = self;
         Cell { workload, payload_bytes, threads, placement, receiver, source, shape }
     }
 
     /// What it is compared by.
-    #[must_use]
     pub fn series(&self) -> Series {
         let &Self { path, layout, engine, copy_below_bytes, .. } = self;
         Series { path, layout, engine, copy_below_bytes }
@@ -169,7 +167,6 @@ pub struct Cell {
 
 impl Cell {
     /// The cell's case of one series.
-    #[must_use]
     pub fn case(self, series: Series) -> Case {
         let Self { workload, payload_bytes, threads, placement, receiver, source, shape } = self;
         let Series { path, layout, engine, copy_below_bytes } = series;
@@ -188,7 +185,6 @@ impl Cell {
         }
     }
     /// What it has in common with the cells of one chart.
-    #[must_use]
     pub fn situation(&self) -> Situation {
         let &Self { workload, placement, receiver, source, shape, .. } = self;
         Situation { workload, placement, receiver, source, shape }
@@ -214,7 +210,6 @@ impl Situation {
     /// What every threshold depends on, in words that need no glossary:
     /// `one connection, request/response, data in cache`. Where the two ends run follows where it
     /// is not the default.
-    #[must_use]
     pub fn in_words(self, threads: usize) -> String {
         let connections =
             if threads == 1 { "one connection".to_owned() } else { format!("{threads} connections") };
@@ -227,7 +222,6 @@ impl Situation {
     }
 
     /// The end of an id: receiver, source and shape, each left out where it is the default.
-    #[must_use]
     pub fn departures(self) -> String {
         let Self { receiver, source, shape, .. } = self;
         departure(receiver, Receiver::default())
@@ -289,7 +283,6 @@ const DEFAULT_SERIES: [Series; 4] = [
 
 impl Matrix {
     /// Sizes from 64 B to 256 KiB (both studies' and one beyond) at 1 and 4 pairs.
-    #[must_use]
     pub fn by_size() -> Self {
         Self {
             workloads: vec![Workload::Rr],
@@ -304,13 +297,11 @@ impl Matrix {
     }
 
     /// 1 to 8 pairs at 64 KiB.
-    #[must_use]
     pub fn by_threads() -> Self {
         Self { payload_bytes: vec![65536], threads: vec![1, 2, 4, 8], ..Self::by_size() }
     }
 
     /// The cells, in order: sizes vary first, then pairs, shapes, and so on.
-    #[must_use]
     pub fn cells(&self) -> Vec<Cell> {
         fn each<T: Copy>(cells: Vec<Cell>, axis: &[T], with: impl Fn(Cell, T) -> Cell) -> Vec<Cell> {
             let along = |cell| axis.iter().map(|&value| with(cell, value)).collect::<Vec<_>>();
@@ -432,7 +423,6 @@ impl Axes {
 
     /// The case of who takes one at a time: the first of each list, and the default of what is not
     /// given.
-    #[must_use]
     pub fn case(&self) -> Case {
         fn first<T: Copy>(list: &[T], default: T) -> T {
             list.first().copied().unwrap_or(default)

@@ -188,7 +188,6 @@ axis! {
 #[cfg(feature = "full")]
 impl Workload {
     /// In words that need no glossary.
-    #[must_use]
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Rr => "request/response",
@@ -200,7 +199,6 @@ impl Workload {
 #[cfg(feature = "full")]
 impl Source {
     /// In words that need no glossary.
-    #[must_use]
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Hot => "data in cache",
@@ -227,14 +225,12 @@ impl SendPath {
     pub const STUDIED: [Self; 3] = [Self::TwoCopy, Self::OneCopy, Self::ZeroCopy];
 
     /// Whether it copies the fields below a size, and not those above.
-    #[must_use]
     pub fn has_threshold(self) -> bool {
         matches!(self, Self::Hybrid | Self::HybridZero)
     }
 
     /// Whether its sends bear `MSG_ZEROCOPY`, so that the kernel says of each whether it copied
     /// after all.
-    #[must_use]
     pub fn is_zero_copy(self) -> bool {
         matches!(self, Self::ZeroCopy | Self::HybridZero)
     }

@@ -27,13 +27,11 @@ pub struct Series {
 
 impl Series {
     /// A path by system calls, with the default threshold.
-    #[must_use]
     pub const fn new(path: SendPath, layout: Layout) -> Self {
         Self { path, layout, engine: Engine::Syscall, copy_below_bytes: DEFAULT_COPY_BELOW_BYTES }
     }
 
     /// Every way that there is with this layout, each once, with the default threshold.
-    #[must_use]
     pub fn every(layout: Layout) -> Vec<Self> {
         let engines = |&path: &SendPath| {
             <Engine as VariantArray>::VARIANTS.iter().map(move |&engine| Self::new(path, layout).by(engine))
@@ -76,7 +74,6 @@ impl Series {
     }
 
     /// Engine and threshold, each left out where it is the default: the end of a case's id.
-    #[must_use]
     pub fn departures(self) -> String {
         let below = departure(self.copy_below_bytes, DEFAULT_COPY_BELOW_BYTES).replace('/', "/below");
         departure(self.engine, Engine::default()) + &below

@@ -55,7 +55,6 @@ impl Shape {
 
     /// The payload that the shape brings with it, in bytes; of a trace the mean. None where it is
     /// given beside it.
-    #[must_use]
     pub fn own_payload_bytes(self) -> Option<usize> {
         match self {
             Self::Equal | Self::Header | Self::Fields(_) => None,
@@ -70,7 +69,6 @@ impl Shape {
 
     /// The sizes of the fields, in bytes, of each of the messages that are sent in turn: one, but
     /// for a trace.
-    #[must_use]
     pub fn messages(self, payload_bytes: usize) -> Vec<Vec<usize>> {
         let equal = |fields: usize| {
             let mut sizes = vec![payload_bytes / fields; fields];
@@ -87,7 +85,6 @@ impl Shape {
     }
 
     /// The largest of its messages, in bytes.
-    #[must_use]
     pub fn largest_bytes(self, payload_bytes: usize) -> usize {
         self.messages(payload_bytes).iter().map(|fields| fields.iter().sum()).max().unwrap_or_default()
     }

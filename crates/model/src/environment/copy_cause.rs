@@ -60,13 +60,11 @@ impl CopyCause {
     /// Whether the completions may say *not copied* all the same: the copy is made without telling
     /// them. Without scatter-gather that is so for a packet of several segments, which the kernel
     /// copies as it cuts it (`skb_segment`).
-    #[must_use]
     pub fn is_unseen(&self) -> bool {
         matches!(self, Self::ReceiverXdp { .. } | Self::NoScatterGather { .. } | Self::EncryptedMemory { .. })
     }
 
     /// What takes the cause away.
-    #[must_use]
     pub fn remedy(&self) -> String {
         match self {
             Self::LocalReceiver => {
@@ -164,7 +162,6 @@ pub struct CopyCauses {
 
 impl CopyCauses {
     /// Of the way to `receiver`.
-    #[must_use]
     pub fn to(&self, receiver: Receiver) -> Option<&[CopyCause]> {
         let found = if receiver == Receiver::Sink { &self.sink } else { &self.link };
         found.as_deref()
@@ -173,13 +170,11 @@ impl CopyCauses {
 
 /// Those of `found` that explain what was copied: all of them, unless it is known that nothing was;
 /// then those that the completions do not show.
-#[must_use]
 pub fn that_explain(copied: CopiedShare, found: Vec<CopyCause>) -> Vec<CopyCause> {
     found.into_iter().filter(|cause| !copied.is_none() || cause.is_unseen()).collect()
 }
 
 /// The causes with their remedies, in words. Where nothing was found, it says so.
-#[must_use]
 pub fn in_words(causes: &[CopyCause]) -> String {
     if causes.is_empty() {
         return "no cause was found".to_owned();

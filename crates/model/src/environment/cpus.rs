@@ -77,7 +77,6 @@ impl Cpus {
     }
 
     /// The CPUs by the kernel's numbers, in the order in which pairs are dealt to them.
-    #[must_use]
     pub fn numbers(&self) -> &[usize] {
         &self.dealt
     }
@@ -110,7 +109,6 @@ impl Cpus {
     }
 
     /// Says in words where pairs run.
-    #[must_use]
     pub fn describe(&self, placement: Placement) -> String {
         match placement {
             Placement::Paired => {

@@ -96,7 +96,6 @@ pub struct Interface {
 
 impl Interface {
     /// The driver and the offloads, in words.
-    #[must_use]
     pub fn describe_port(&self) -> String {
         let driver = self.driver.as_deref().unwrap_or("unknown");
         let offloads =

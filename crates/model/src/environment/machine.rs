@@ -115,7 +115,6 @@ pub struct Program {
 
 impl Program {
     /// The revision, with a mark if it is not all.
-    #[must_use]
     pub fn name(&self) -> String {
         if self.dirty { format!("{}-dirty", self.revision) } else { self.revision.clone() }
     }
@@ -179,7 +178,6 @@ pub struct CgroupLimits {
 
 impl CgroupLimits {
     /// Whether there is a limit.
-    #[must_use]
     pub fn any(&self) -> bool {
         self.cpus.is_some() || self.memory_bytes.is_some()
     }

@@ -79,13 +79,11 @@ impl EffectiveSocket {
 impl Effective {
     /// Whether nothing but CPUs of this machine reads what is sent: veth or loopback, and no
     /// network card.
-    #[must_use]
     pub fn stays_in_memory(&self) -> bool {
         self.is_one_machine() && self.server_link.is_in_memory() && self.client_link.is_in_memory()
     }
 
     /// Whether both ends run on this machine.
-    #[must_use]
     pub fn is_one_machine(&self) -> bool {
         self.client.as_ref().is_none_or(|client| client.is_the_servers)
     }
@@ -93,7 +91,6 @@ impl Effective {
     /// The CPUs that the pairs' ends of one side are dealt to, and how. Where the client has CPUs
     /// of its own, [`Placement::Split`] is as [`Placement::Paired`] for each side: the two ends of
     /// a pair share no CPU anyway.
-    #[must_use]
     pub fn dealt(&self, placement: Placement, side: Side) -> (&Cpus, Placement) {
         let own = if placement == Placement::Split { Placement::Paired } else { placement };
         match (self.client_cpus(), side) {
@@ -113,14 +110,12 @@ impl Effective {
     }
 
     /// The client's CPUs, where they are not the server's.
-    #[must_use]
     pub fn client_cpus(&self) -> Option<&Cpus> {
         let client = self.client.as_ref()?;
         (!client.is_the_servers || client.cpus != self.cpus).then_some(&client.cpus)
     }
 
     /// Says in words where pairs run.
-    #[must_use]
     pub fn describe(&self, placement: Placement) -> String {
         match self.client_cpus() {
             None => self.cpus.describe(placement),
@@ -145,7 +140,6 @@ impl Effective {
 impl Environment {
     /// Whether CPU time includes what was spent in softirqs, on both sides; none where that is not
     /// known of one.
-    #[must_use]
     pub fn softirq_in_cpu_time(&self) -> Option<bool> {
         let server = self.machine.softirq_in_cpu_time;
         match &self.effective.client {
@@ -156,7 +150,6 @@ impl Environment {
 
     /// What differs between the two so that their numbers do not compare. Each entry names both
     /// values. What only one of them has recorded is not said to differ.
-    #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let pairs = self.facts().into_iter().zip(now.facts());
         let differs = |((name, then), (_, now)): ((String, Option<String>), (_, Option<String>))| {

@@ -71,7 +71,6 @@ fn headline(sweeps: usize, machines: usize, fleets: &[Fleet<'_>]) -> String {
 }
 
 /// Why nothing is said of a fleet.
-#[must_use]
 pub fn too_few(fleet: &Fleet<'_>) -> String {
     format!(
         "{} machines measured {}: to tell which is out of the ordinary takes {MIN_MACHINES}",
@@ -98,7 +97,6 @@ fn marked_id(fleet: usize, number: usize) -> String {
 
 /// The machine's difference from the median, in the metric's own direction: `-12.3 % [-14.0 %,
 /// -10.5 %]`.
-#[must_use]
 pub fn difference(metric: Metric, gain: Estimate) -> String {
     words::gain(metric.change(gain))
 }

@@ -101,7 +101,6 @@ struct LevelStep {
 }
 
 /// Works out the page of `sweeps`, in any order.
-#[must_use]
 pub fn history(sweeps: &[Digest], by: By) -> Page {
     if by == By::Host {
         return fleet::page(sweeps);

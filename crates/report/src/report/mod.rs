@@ -45,14 +45,12 @@ use crate::results::metric::Metric;
 use crate::results::store::StoredSweep;
 
 /// Works out what the page of a sweep says.
-#[must_use]
 pub fn page(sweep: &StoredSweep) -> Page {
     page_with(sweep, &analyse_stored(&sweep.manifest, &sweep.records), 0.0)
 }
 
 /// The same of a sweep that was analysed, where a card's driver takes `fragment_ns` nanoseconds for
 /// each fragment: it moves what is said of the sender alone.
-#[must_use]
 pub fn page_with(sweep: &StoredSweep, measured: &Analysis, fragment_ns: f64) -> Page {
     let manifest = &sweep.manifest;
     let analysis = with_fragment_cost(measured, fragment_ns);
@@ -215,7 +213,6 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// A claim's rows that stand nowhere in the page: none, if all is well.
-#[must_use]
 pub fn dangling(page: &Page) -> Vec<String> {
     let tables = [&page.cases, &page.comparisons, &page.cost_model.table, &page.copy_ledger.table];
     let known = |id: &String| tables.iter().any(|table| table.rows.iter().any(|row| row.id == *id));

@@ -263,13 +263,11 @@ pub struct Scale {
 
 impl Scale {
     /// One of numbers.
-    #[must_use]
     pub fn new(label: &str, log: bool, kind: Kind) -> Self {
         Self { label: label.to_owned(), log, kind, names: Vec::new() }
     }
 
     /// What stands at a value that has a name.
-    #[must_use]
     pub fn name(&self, value: f64) -> Option<&String> {
         self.names.get((value as usize).checked_sub(1)?)
     }

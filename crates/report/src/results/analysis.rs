@@ -45,7 +45,6 @@ impl Measure {
     }
 
     /// The geometric mean of one positive number for each instance; none if one is not positive.
-    #[must_use]
     pub fn of(by_instance: &[f64]) -> Option<Self> {
         if by_instance.is_empty() || by_instance.iter().any(|value| *value <= 0.0 || !value.is_finite()) {
             return None;
@@ -103,7 +102,6 @@ pub struct CellResult {
 
 impl CellResult {
     /// How a series was compared with another by a metric.
-    #[must_use]
     pub fn comparison(&self, metric: Metric, series: Series, baseline: Series) -> Option<&SeriesComparison> {
         let is_it = |found: &&SeriesComparison| {
             (found.metric, found.series, found.baseline) == (metric, series, baseline)
@@ -117,7 +115,6 @@ impl CellResult {
     }
 
     /// What it says of a series.
-    #[must_use]
     pub fn arm(&self, series: Series) -> Option<&ArmResult> {
         self.arms.iter().find(|arm| arm.arm.case.series() == series && !arm.arm.control)
     }
@@ -189,7 +186,6 @@ pub struct Counted {
 
 impl Counted {
     /// How often `event` happened on one side, per message.
-    #[must_use]
     pub fn per_message(&self, side: Side, event: Event) -> Option<Measure> {
         let count = |(messages, server, client): &(u64, Readings, Readings)| {
             let readings = if side == Side::Server { server } else { client };
@@ -205,7 +201,6 @@ impl Counted {
     }
 
     /// One event by another, on one side.
-    #[must_use]
     pub fn ratio(&self, side: Side, event: Event, to: Event) -> Option<f64> {
         let readings = if side == Side::Server { &self.server } else { &self.client };
         let value = |event| readings.get(&event).and_then(Reading::value).map(|value| value as f64);
@@ -316,7 +311,6 @@ impl<'a> Timed<'a> {
 
 /// Works out all that a stored sweep says. By CPU time it says nothing where the kernel leaves a
 /// part of it out.
-#[must_use]
 pub fn analyse_stored(manifest: &Manifest, records: &[Record]) -> Analysis {
     let looks = u32::try_from(manifest.resumed.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut analysis = analyse(&manifest.plan, records, looks);
@@ -345,7 +339,6 @@ pub const CPU_TIME_IS_NOT_WHOLE: &str = "this kernel leaves softirqs out of the 
 
 /// Works out all that the rows say. It is the `looks`-th look at them, from 1: each time that a
 /// sweep goes on is another.
-#[must_use]
 pub fn analyse(plan: &Plan, records: &[Record], looks: u32) -> Analysis {
     let mut by_cell: HashMap<Cell, Vec<&Record>> = HashMap::new();
     for record in records {

@@ -33,7 +33,6 @@ pub struct Compared {
 type ByCase<'a> = HashMap<Case, BTreeMap<u64, Rounds<Arm, &'a Sample>>>;
 
 /// Compares the second sweep with the first.
-#[must_use]
 pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compared {
     let (ours, theirs) = (by_case(&second.records), by_case(&first.records));
     let listed = |of: &ByCase<'_>, other: &ByCase<'_>| {

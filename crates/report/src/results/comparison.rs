@@ -90,7 +90,6 @@ pub struct Found {
 
 /// Gives each its interval and its verdict: its spread goes by what is usual by its metric, and its
 /// confidence is that of the family.
-#[must_use]
 pub fn read_together(mut found: Vec<Found>, family: Family) -> Vec<Comparison> {
     for metric in Metric::OF_AB {
         let of_metric = found.iter_mut().filter(|one| one.metric == metric);

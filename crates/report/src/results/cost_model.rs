@@ -46,7 +46,6 @@ impl Fit {
     /// all paths alike cancels in the difference of two. They hold what lives differ by, and not
     /// that a straight line is a simplification: `misfits` says that, and where one is above
     /// [`MISFIT`] there is no interval.
-    #[must_use]
     pub fn of(ladder: &Ladder<'_>, series: Series) -> Option<Self> {
         let points: Vec<Point> = ladder.cells.iter().filter_map(|cell| Point::of(cell, series)).collect();
         if points.len() < 3 {
@@ -73,7 +72,6 @@ impl Fit {
     }
 
     /// The size whose time is furthest from the line, with its time by the line.
-    #[must_use]
     pub fn worst_misfit(&self) -> Option<(usize, f64)> {
         let far = |(_, ratio): &(usize, f64)| (ratio - 1.0).abs();
         self.misfits.iter().copied().max_by(|one, other| far(one).total_cmp(&far(other)))
@@ -81,14 +79,12 @@ impl Fit {
 
     /// The same where it is further from the line than [`MISFIT`], so that the line is not what a
     /// message costs.
-    #[must_use]
     pub fn missed(&self) -> Option<(usize, f64)> {
         self.worst_misfit().filter(|(_, ratio)| misses(*ratio))
     }
 
     /// By what this line's fixed cost, and its cost of a KiB, exceed those of another series in the
     /// same ladder, in nanoseconds.
-    #[must_use]
     pub fn minus(&self, other: &Self) -> (Measure, Measure) {
         let difference = |of: fn((f64, f64)) -> f64| Measure {
             value: of(self.line) - of(other.line),

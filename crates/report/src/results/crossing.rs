@@ -87,7 +87,6 @@ pub struct Crossing {
 impl Crossing {
     /// Of what is known by ascending size, above 1 where the path is better; none of fewer than two
     /// sizes.
-    #[must_use]
     pub fn of(points: &[Known]) -> Option<Self> {
         let last = points.last().filter(|_| points.len() >= 2)?;
         let steps = |pair: &[Known]| {
@@ -113,7 +112,6 @@ impl Crossing {
 
 /// From which place on a curve stays above 0: by its values, and by the upper and the lower ends of
 /// their intervals. Of each point: where it is, its value, and half of its interval.
-#[must_use]
 pub fn last_zeros(curve: &[(f64, f64, f64)]) -> [Place; 3] {
     [0.0, 1.0, -1.0].map(|side| {
         let side: Vec<(f64, f64)> = curve.iter().map(|&(x, value, half)| (x, value + side * half)).collect();

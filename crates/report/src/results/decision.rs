@@ -39,7 +39,6 @@ pub struct Choice {
 
 impl Choice {
     /// What a series is one of.
-    #[must_use]
     pub fn of(series: Series) -> Self {
         Self { path: series.path, engine: series.engine }
     }
@@ -115,7 +114,6 @@ pub struct Range {
 
 impl Range {
     /// What is the best in it; none where that is not known.
-    #[must_use]
     pub fn best(&self) -> Option<Choice> {
         match self.standing {
             Standing::Best { choice, .. } => Some(choice),
@@ -152,7 +150,6 @@ pub struct Decision {
 
 impl Decision {
     /// Reads it off a ladder.
-    #[must_use]
     pub fn of(ladder: &Ladder<'_>) -> Self {
         let knots: Vec<Knot<'_>> =
             ladder.cells.iter().filter_map(|&cell| Knot::of(cell, Metric::Throughput)).collect();
@@ -179,7 +176,6 @@ impl Decision {
     }
 
     /// What it says of a size that was measured.
-    #[must_use]
     pub fn at(&self, payload_bytes: usize) -> Option<&Range> {
         self.ranges.iter().find(|range| range.sizes.contains(&payload_bytes))
     }
@@ -209,7 +205,6 @@ pub(crate) fn versus(
 }
 
 /// What can be said of one cell by a metric; none where fewer than two choices can be compared.
-#[must_use]
 pub fn standing_in(cell: &CellResult, metric: Metric) -> Option<Standing> {
     let knot = Knot::of(cell, metric)?;
     let mut standing = Stretch::between(&knot, &knot).standing(knot.bytes());

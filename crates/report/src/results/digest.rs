@@ -54,7 +54,6 @@ pub struct CaseDigest {
 
 impl CaseDigest {
     /// What was measured by one metric.
-    #[must_use]
     pub fn measure(&self, metric: Metric) -> Option<Measure> {
         self.measures.iter().find(|(of, _)| *of == metric).map(|(_, measure)| *measure)
     }
@@ -82,7 +81,6 @@ impl CaseDigest {
 
 impl Digest {
     /// Of a sweep that was read.
-    #[must_use]
     pub fn of(sweep: &StoredSweep) -> Self {
         let analysis = analyse_stored(&sweep.manifest, &sweep.records);
         let arms = analysis.arms().filter(|arm| !arm.arm.control);
@@ -109,7 +107,6 @@ impl Digest {
     }
 
     /// What was measured of one case.
-    #[must_use]
     pub fn case(&self, case: &Case) -> Option<&CaseDigest> {
         self.cases.iter().find(|of| of.case == *case)
     }
@@ -127,7 +124,6 @@ impl Digest {
 
 /// Reads many sweeps, several at a time where there are CPUs for it, and gives them in the order of
 /// `folders`.
-#[must_use]
 pub fn read_all(folders: &[PathBuf]) -> Vec<error::Result<Digest>> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::with_capacity(folders.len()));

@@ -31,7 +31,6 @@ pub struct Family {
 
 impl Family {
     /// Of effects at the `look`-th look at the same sweep, from 1: each resumption is another.
-    #[must_use]
     pub fn of(effects: &[Effect], look: u32) -> Self {
         let mut p_values: Vec<f64> = effects.iter().map(Effect::p_value).collect();
         p_values.sort_unstable_by(f64::total_cmp);
@@ -43,7 +42,6 @@ impl Family {
 
     /// Of so many comparisons where not one false call is wanted among all of them in 95 of 100
     /// runs: Bonferroni's. Who looks more than once gives each look a `share` of the error.
-    #[must_use]
     pub fn without_a_false_call(comparisons: usize, share: f64) -> Self {
         Self { confidence: 1.0 - share * ERROR / comparisons.max(1) as f64 }
     }
@@ -152,7 +150,6 @@ pub struct ControlCheck {
 
 impl ControlCheck {
     /// Of the controls' effects, one for each cell.
-    #[must_use]
     pub fn of(controls: &[Effect]) -> Self {
         let normal = Normal::standard();
         // As far out as a normal distribution has to be for a deviation as rare as this one.
@@ -166,7 +163,6 @@ impl ControlCheck {
     }
 
     /// Widens an effect's interval.
-    #[must_use]
     pub fn widened(&self, effect: Effect) -> Effect {
         Effect { standard_error: effect.standard_error * self.widening, ..effect }
     }

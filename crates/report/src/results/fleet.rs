@@ -125,14 +125,12 @@ impl Fleet<'_> {
     }
 
     /// Whether there are enough machines to tell.
-    #[must_use]
     pub fn can_tell(&self) -> bool {
         self.machines.len() >= MIN_MACHINES
     }
 
     /// The machine that is nearest to the median in all that it measured: what the others are held
     /// against where it is asked how they are made.
-    #[must_use]
     pub fn most_ordinary(&self) -> Option<&Machine<'_>> {
         let mut distances: Vec<(f64, usize)> = vec![(0.0, 0); self.machines.len()];
         for (case, of) in self.cases.iter().flat_map(|case| case.machines.iter().map(move |of| (case, of))) {
@@ -149,7 +147,6 @@ impl Fleet<'_> {
 }
 
 /// The fleets among some sweeps: one for each kind of link.
-#[must_use]
 pub fn fleets(digests: &[Digest]) -> Vec<Fleet<'_>> {
     let mut by_link: BTreeMap<Link, BTreeMap<String, Vec<&Digest>>> = BTreeMap::new();
     for digest in digests {

@@ -51,7 +51,6 @@ impl Both {
 
     /// The cost of a fragment at which `ratio` becomes 1; infinite where the series has no more
     /// fragments than the baseline.
-    #[must_use]
     pub fn bearable_ns(&self, ratio: f64) -> f64 {
         let [ours, theirs] = self.fragments;
         let saved_ns = self.baseline_ns - self.baseline_ns / ratio;
@@ -62,7 +61,6 @@ impl Both {
 /// What an analysis says where a card's driver takes `fragment_ns` nanoseconds for each fragment:
 /// throughput and its comparisons change in the cells that nobody receives, and what else was
 /// measured stays as it was. Where fragments are not known, there is no comparison.
-#[must_use]
 pub fn with_fragment_cost(analysis: &Analysis, fragment_ns: f64) -> Analysis {
     let mut with = analysis.clone();
     let pairs = with.cells.iter_mut().zip(&analysis.cells);
@@ -101,7 +99,6 @@ pub fn with_fragment_cost(analysis: &Analysis, fragment_ns: f64) -> Analysis {
 
 /// What a fragment may cost at each size until `series` is no longer ahead of `baseline`: with the
 /// 95 % interval.
-#[must_use]
 pub fn bearable(ladder: &Ladder<'_>, series: Series, baseline: Series) -> Vec<(usize, Estimate)> {
     let of_cell = |cell: &&CellResult| {
         let effect = cell.comparison(Metric::Throughput, series, baseline)?.outcome.as_ref().ok()?.effect;

@@ -16,7 +16,6 @@ pub struct Ladder<'a> {
 }
 
 /// Cuts an analysis into ladders.
-#[must_use]
 pub fn ladders(analysis: &Analysis) -> Vec<Ladder<'_>> {
     let alike = grouped(analysis.cells.iter().map(|of| ((of.cell.situation(), of.cell.threads), of)));
     let ladders = alike.into_iter().map(|((situation, threads), mut cells)| {
@@ -28,7 +27,6 @@ pub fn ladders(analysis: &Analysis) -> Vec<Ladder<'_>> {
 
 impl Ladder<'_> {
     /// What stands in every id of its cells: `rr/4T/paired`.
-    #[must_use]
     pub fn name(&self) -> String {
         let Situation { workload, placement, .. } = self.situation;
         format!("{workload}/{}T/{placement}{}", self.threads, self.situation.departures())
@@ -42,7 +40,6 @@ impl Ladder<'_> {
 
 /// How long a message takes on a pair, in nanoseconds: the pair's time by its messages. None before
 /// any was timed.
-#[must_use]
 pub fn message_ns(arm: &ArmResult) -> Option<Measure> {
     let case = arm.arm.case;
     let bits = (case.payload_bytes * 8 * case.threads) as f64;

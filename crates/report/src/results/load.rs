@@ -36,14 +36,12 @@ pub struct Load {
 impl Load {
     /// What made the machine another than it is when it is quiet: `load 3.1 on 2 CPUs`; none where
     /// it was quiet.
-    #[must_use]
     pub fn busy_with(&self) -> Option<String> {
         let all: Vec<String> = self.work().into_iter().chain(self.held_back()).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// What is to be done about it.
-    #[must_use]
     pub fn remedy(&self) -> &'static str {
         if self.work().is_empty() {
             "Let the machine cool, set the governor to performance, and measure again"

@@ -86,7 +86,6 @@ const USUAL_MSS_BYTES: usize = 1448;
 
 /// Fragments of a message of `case`, by how it is sent and where it lies; none where that is not
 /// known.
-#[must_use]
 pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
     let wire = Wire::new(mss_bytes.unwrap_or(USUAL_MSS_BYTES));
     expected(case, &wire).ok().map(|found| found.fragments_per_message)
@@ -94,13 +93,11 @@ pub fn fragments_of(case: &Case, mss_bytes: Option<usize>) -> Option<f64> {
 
 impl Manifest {
     /// What is known of the packets and fragments of a case's messages.
-    #[must_use]
     pub fn fragments(&self, case: &Case) -> Option<&Told> {
         self.fragments.get(&case.to_string())
     }
 
     /// Fragments of a message of a case, as the sweep recorded them, or else worked out.
-    #[must_use]
     pub fn fragments_per_message(&self, case: &Case) -> Option<f64> {
         let recorded = self.fragments(case).and_then(|told| told.fragments);
         let sink = self.environment.as_ref().and_then(|environment| environment.sink.as_ref());
@@ -109,7 +106,6 @@ impl Manifest {
     }
 
     /// What was measured of a cell's injection.
-    #[must_use]
     pub fn injection_ns(&self, cell: Cell) -> Option<f64> {
         self.injections
             .iter()
@@ -155,7 +151,6 @@ impl Plan {
     }
 
     /// Whether it has a case.
-    #[must_use]
     pub fn has(&self, case: Case) -> bool {
         self.cells.contains(&case.cell()) && self.series_of(case.cell()).any(|one| one == case.series())
     }
@@ -163,7 +158,6 @@ impl Plan {
 
 /// Whether the CPU time that the kernel books to a thread is known to include the softirqs that ran
 /// in its place. Data from elsewhere, which have no environment, are taken as they are.
-#[must_use]
 pub fn cpu_time_is_whole(manifest: &Manifest) -> bool {
     manifest.environment.as_ref().is_none_or(|environment| environment.softirq_in_cpu_time() == Some(true))
 }

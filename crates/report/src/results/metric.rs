@@ -35,7 +35,6 @@ pub enum Direction {
 
 impl Direction {
     /// What a value is multiplied by, where it got better by `gain`.
-    #[must_use]
     pub fn of_gain(self, gain: f64) -> f64 {
         match self {
             Self::More => gain,
@@ -51,7 +50,6 @@ impl Metric {
     pub const OF_AB: [Self; 4] = [Self::Throughput, Self::P50, Self::P99, Self::CpuPerByte];
 
     /// Its name in a sentence or a table.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
@@ -63,7 +61,6 @@ impl Metric {
 
     /// Its name in files and for services: the column of `summary.csv` that holds it, unit
     /// included.
-    #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
             Self::Throughput => "throughput_gbps",
@@ -74,7 +71,6 @@ impl Metric {
     }
 
     /// The unit that its values are in.
-    #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
             Self::Throughput => "Gb/s",
@@ -83,7 +79,6 @@ impl Metric {
     }
 
     /// Which way it gets better.
-    #[must_use]
     pub fn direction(self) -> Direction {
         match self {
             Self::Throughput => Direction::More,
@@ -92,7 +87,6 @@ impl Metric {
     }
 
     /// The share of round trips that are not longer, of those metrics that are a quantile of them.
-    #[must_use]
     pub fn quantile(self) -> Option<f64> {
         match self {
             Self::P50 => Some(0.5),
@@ -103,7 +97,6 @@ impl Metric {
 
     /// What became of the value itself: a gain (above 1 is better) is a ratio above 1 of
     /// throughput, and one below 1 of a time.
-    #[must_use]
     pub fn change(self, gain: Estimate) -> Estimate {
         match self.direction() {
             Direction::More => gain,
@@ -112,7 +105,6 @@ impl Metric {
     }
 
     /// A value with its unit, for people.
-    #[must_use]
     pub fn value(self, value: f64) -> String {
         match self {
             Self::Throughput => format!("{} {}", format::number(value), self.unit()),
@@ -122,7 +114,6 @@ impl Metric {
 
     /// The difference that does not matter in a sweep (0.02: 2 %). Tails vary more, and nobody
     /// chooses a path for a tenth of them.
-    #[must_use]
     pub fn margin(self) -> f64 {
         match self {
             Self::P99 => verdict::SAME_P99,
@@ -132,7 +123,6 @@ impl Metric {
 
     /// The difference that does not matter between two builds: a gate says of everything above it
     /// that it is worse, if the data do.
-    #[must_use]
     pub fn least_difference(self) -> f64 {
         match self {
             Self::P99 => verdict::SAME_BUILD_P99,
@@ -142,7 +132,6 @@ impl Metric {
 
     /// A verdict in words that fit the metric, read off the interval of a gain: `faster`,
     /// `same within 2 %`, `undecided: -5.0 % to +6.0 %`.
-    #[must_use]
     pub fn verdict(self, verdict: Verdict, gain: Estimate, margin: f64) -> String {
         match (verdict, self) {
             (Verdict::Same, _) => format!("same within {} %", format::significant(margin * 100.0, 3)),

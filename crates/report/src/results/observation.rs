@@ -126,7 +126,6 @@ pub(super) fn cost_ns_per_message(metric: Metric, sample: &Sample) -> Option<f64
 }
 
 /// The timed samples of some records of one cell, by generation.
-#[must_use]
 pub fn lives<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeMap<u64, Rounds<Arm, &'a Sample>> {
     let mut lives: BTreeMap<u64, Rounds<Arm, &Sample>> = BTreeMap::new();
     for record in records.into_iter().filter(|record| record.timed) {
@@ -139,7 +138,6 @@ pub fn lives<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeMap<u64,
 }
 
 /// As [`observation`], of records of one generation and cell.
-#[must_use]
 pub fn observe(records: &[Record], metric: Metric, arm: Arm, baseline: Arm) -> Option<f64> {
     observation(lives(records).values().next()?, metric, arm, baseline)
 }

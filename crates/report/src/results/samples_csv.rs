@@ -20,7 +20,6 @@ use crate::event::{Event, Reading, Readings};
 use crate::sample::{CopiedBound, Copies, RoundTrips, Sample, Seen, Side, SideReport, ZeroCopyCounts};
 
 /// The name of an event in a column: its unit at the end.
-#[must_use]
 pub fn event_name(event: Event) -> String {
     let name = event.to_string().replace('-', "_");
     if event == Event::TaskClock { name + "_ns" } else { name }
@@ -43,13 +42,11 @@ static COLUMNS: LazyLock<(Vec<String>, Vec<usize>)> = LazyLock::new(|| {
 });
 
 /// Every column, in order.
-#[must_use]
 pub fn columns() -> Vec<String> {
     COLUMNS.0.clone()
 }
 
 /// A record as the text of its columns.
-#[must_use]
 pub fn write(record: &Record) -> Vec<String> {
     let mut fields = Fields::new(Mode::Write(Vec::with_capacity(COLUMNS.0.len())));
     // Only what is read can be wrong.

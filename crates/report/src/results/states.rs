@@ -37,7 +37,6 @@ impl States {
     /// that noise alone can pass would favour a side, so that the two states have to lie well
     /// apart.) The cells' levels are laid over each other by their medians. Without two states, all
     /// is usual.
-    #[must_use]
     pub fn of(levels: &[(Visit, f64)]) -> Self {
         let mut by_cell: HashMap<Cell, Vec<f64>> = HashMap::new();
         for &((cell, ..), level) in levels {
@@ -61,7 +60,6 @@ impl States {
     }
 
     /// Whether a visit found the machine in its usual state.
-    #[must_use]
     pub fn is_usual(&self, visit: Visit) -> bool {
         !self.unusual.contains(&visit)
     }
@@ -107,7 +105,6 @@ pub struct OtherState {
 impl OtherState {
     /// The effect in the other state, if it differs from `usual` by more than `margin`, and by more
     /// than chance. `observations` has one for each life that met it.
-    #[must_use]
     pub fn of(states: &States, usual: &Effect, observations: &[f64], margin: f64) -> Option<Self> {
         let effect = Effect::of(observations)?;
         let difference = effect.minus(usual);

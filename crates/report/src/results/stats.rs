@@ -26,7 +26,6 @@ pub(super) fn too_few(instances: usize) -> String {
 }
 
 /// The median; none of nothing. Sorts `values`.
-#[must_use]
 pub fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -40,7 +39,6 @@ pub fn median(values: &mut [f64]) -> Option<f64> {
 /// The median, and the standard deviation of a normal distribution by the median distance to it:
 /// neither moves much for what lies far out. The last factor is for few observations (Croux and
 /// Rousseeuw, *Time-efficient algorithms for two highly robust estimators of scale*, 1992).
-#[must_use]
 pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
     let centre = median(&mut observations.to_vec())?;
     let distances: Vec<f64> = observations.iter().map(|value| value - centre).collect();
@@ -50,7 +48,6 @@ pub fn centre_and_spread(observations: &[f64]) -> Option<(f64, f64)> {
 
 /// The standard deviation of a normal distribution by the median distance of many observations to
 /// its centre.
-#[must_use]
 pub fn spread_around(distances: &[f64]) -> Option<f64> {
     Some(1.4826 * median(&mut distances.iter().map(|distance| distance.abs()).collect::<Vec<_>>())?)
 }
@@ -64,7 +61,6 @@ fn student(degrees_of_freedom: f64) -> StudentsT {
 }
 
 /// Half the width of a 95 % interval, in standard errors.
-#[must_use]
 pub fn standard_errors(degrees_of_freedom: f64) -> f64 {
     student(degrees_of_freedom).inverse_cdf(f64::midpoint(1.0, CONFIDENCE))
 }
@@ -104,7 +100,6 @@ impl Estimate {
 
 impl Effect {
     /// Of observations, one for each instance; none of fewer than [`MIN_INSTANCES`].
-    #[must_use]
     pub fn of(observations: &[f64]) -> Option<Self> {
         let instances = observations.len();
         if instances < MIN_INSTANCES {
@@ -124,7 +119,6 @@ impl Effect {
     /// one in seven instances is eight times as noisy its interval is narrower by a fifth at
     /// twelve. Fewer than [`MIN_ROBUST`] are not enough to tell who lies far out: theirs is the
     /// plain mean.
-    #[must_use]
     pub fn robust(observations: &[f64]) -> Option<Self> {
         let instances = observations.len() as f64;
         let (centre, spread) = centre_and_spread(observations)?;
@@ -165,19 +159,16 @@ impl Effect {
 
     /// The point of Student's t below which a share of it lies: for draws, the logarithm that a
     /// draw gives.
-    #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         self.log_mean + self.student().inverse_cdf(share) * self.standard_error
     }
 
     /// Half the interval's width, on the log scale, at a confidence between 0 and 1.
-    #[must_use]
     pub fn half_width(&self, confidence: f64) -> f64 {
         self.student().inverse_cdf(f64::midpoint(1.0, confidence)) * self.standard_error
     }
 
     /// The ratio, with its interval at a confidence between 0 and 1.
-    #[must_use]
     pub fn ratio_at(&self, confidence: f64) -> Estimate {
         let half = self.half_width(confidence);
         Estimate {
@@ -188,19 +179,16 @@ impl Effect {
     }
 
     /// The ratio, with its 95 % interval: where it stands alone.
-    #[must_use]
     pub fn ratio(&self) -> Estimate {
         self.ratio_at(CONFIDENCE)
     }
 
     /// The ratio that the true one is not below, with 95 % confidence.
-    #[must_use]
     pub fn lower_bound(&self) -> f64 {
         self.quantile(1.0 - CONFIDENCE).exp()
     }
 
     /// How likely an effect at least so large is where there is none (two-sided).
-    #[must_use]
     pub fn p_value(&self) -> f64 {
         if self.standard_error == 0.0 {
             return 1.0; // numbers too coarse to have a spread cannot say what is beyond it
@@ -210,7 +198,6 @@ impl Effect {
 
     /// The smallest difference (0.01: 1 %) that this spread would let a comparison whose interval
     /// has this confidence find in 95 of 100 runs.
-    #[must_use]
     pub fn smallest_effect(&self, confidence: f64) -> f64 {
         let power = self.student().inverse_cdf(0.95) * self.standard_error;
         (self.half_width(confidence) + power).exp_m1()

@@ -103,7 +103,6 @@ impl Store {
     }
 
     /// The folder.
-    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -246,7 +245,6 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
 /// How many bytes a sweep's samples have, uncompressed, without reading them. Of compressed samples
 /// it is what their last four bytes say (ISIZE, RFC 1952), which is all of a file with one member;
 /// of others it is too little.
-#[must_use]
 pub fn samples_bytes(folder: &Path) -> Option<u64> {
     if let Ok(metadata) = fs::metadata(folder.join(SAMPLES)) {
         return Some(metadata.len());
@@ -330,7 +328,6 @@ pub fn records(text: &[u8]) -> std::result::Result<Vec<Record>, String> {
 }
 
 /// How much of a file consists of whole lines.
-#[must_use]
 pub fn whole_bytes(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }

@@ -157,7 +157,6 @@ fn against_baseline<'a>(
 }
 
 /// Throughput of every case, for a terminal.
-#[must_use]
 pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
     let metric = Metric::Throughput;
     let longest = analysis.arms().map(|arm| arm.arm.case.to_string().len()).max().unwrap_or_default();
@@ -191,7 +190,6 @@ pub fn table(manifest: &Manifest, analysis: &Analysis) -> String {
 }
 
 /// What the control arms say, in a sentence for each metric that has to be spoken of.
-#[must_use]
 pub fn control(analysis: &Analysis) -> String {
     let widened = |metric: Metric| {
         let check = analysis.controls.get(&metric).filter(|check| check.widening > 1.0)?;
@@ -221,7 +219,6 @@ pub fn control(analysis: &Analysis) -> String {
 
 /// What is part of every message's time where nobody receives, in a sentence; none where there is
 /// no such cell.
-#[must_use]
 pub fn injections(manifest: &Manifest) -> Option<String> {
     let costs = || manifest.injections.iter().map(|injection| injection.injection_ns);
     let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));

@@ -29,7 +29,6 @@ pub struct Pool {
 
 impl Pool {
     /// Of the histograms of an arm's lives.
-    #[must_use]
     pub fn new(lives: &[Histogram]) -> Self {
         let mut values_ns: Vec<u64> = lives.iter().flat_map(BTreeMap::keys).copied().collect();
         values_ns.sort_unstable();
@@ -42,7 +41,6 @@ impl Pool {
     }
 
     /// The quantile of all lives together, in nanoseconds; none of too few round trips.
-    #[must_use]
     pub fn quantile_ns(&self, share: f64) -> Option<f64> {
         self.weighted_quantile_ns(share, &vec![1; self.counts.len()])
     }
@@ -77,7 +75,6 @@ impl Pool {
     }
 
     /// The logarithm of the quantile, with its spread over lives.
-    #[must_use]
     pub fn effect(&self, share: f64) -> Option<Effect> {
         spread(self.counts.len(), self.quantile_ns(share)?.ln(), |times| {
             Some(self.weighted_quantile_ns(share, times)?.ln())

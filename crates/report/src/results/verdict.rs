@@ -43,7 +43,6 @@ impl Verdict {
     /// assert_eq!(of(1.003, 1.012), Verdict::Same);
     /// assert_eq!(of(0.95, 1.06), Verdict::Undecided);
     /// ```
-    #[must_use]
     pub fn of(interval: Estimate, margin: f64) -> Self {
         let Estimate { low, high, .. } = interval;
         if low >= 1.0 / (1.0 + margin) && high <= 1.0 + margin {
@@ -60,7 +59,6 @@ impl Verdict {
     }
 
     /// Whether it calls one of the two the better.
-    #[must_use]
     pub fn is_call(self) -> bool {
         matches!(self, Self::Faster | Self::Slower)
     }

@@ -93,7 +93,6 @@ static FONT_READY: LazyLock<bool> = LazyLock::new(|| {
 
 /// Makes the font known to plotters, which has none of its own: whoever draws with it in the same
 /// program, as Criterion does in the benches, has to call this first. False if the font is none.
-#[must_use]
 pub fn ready_font() -> bool {
     *FONT_READY
 }
