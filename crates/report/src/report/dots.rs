@@ -4,7 +4,6 @@ use super::page::{Dot, DotPlot};
 use super::words;
 use crate::format::significant;
 use crate::results::comparison::Comparison;
-use crate::results::verdict::Verdict;
 
 /// Ratios that may bear a tick, and their inverses.
 const TICKS: [f64; 9] = [1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 5.0, 10.0];
@@ -25,13 +24,7 @@ pub(super) fn plot(title: &str, compared: &[Comparison]) -> DotPlot {
         at: place(one.gain.value),
         low: place(one.gain.low),
         width: place(one.gain.high) - place(one.gain.low),
-        verdict: match one.verdict {
-            Verdict::Faster => "faster",
-            Verdict::Slower => "slower",
-            Verdict::Same => "same",
-            Verdict::Undecided => "undecided",
-        }
-        .to_owned(),
+        verdict: one.verdict.to_string(),
         text: words::gain(one.gain),
     };
     // From the outermost inwards, as far as they do not cover each other.

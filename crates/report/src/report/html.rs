@@ -3,7 +3,6 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
-use serde::Serialize;
 
 use super::columns::{self, found, numbers, value, word, words};
 use super::line_breaks;
@@ -19,13 +18,9 @@ use crate::format;
 ///
 /// Where a figure cannot be drawn.
 pub fn render(page: &Page, full: bool) -> Result<String> {
-    let pictures = page
-        .figures
-        .iter()
-        .enumerate()
-        .map(|(index, figure)| Picture::of(figure, index == 0 && !page.strips.is_empty()))
-        .collect::<Result<Vec<_>>>()?;
-    let pictures: Vec<_> = pictures.into_iter().map(Picture::into_value).collect();
+    let leads = |index| index == 0 && !page.strips.is_empty();
+    let pictures = page.figures.iter().enumerate().map(|(index, figure)| picture(figure, leads(index)));
+    let pictures = pictures.collect::<Result<Vec<_>>>()?;
     set("report.html", context! { page => Serde(page), full, pictures })
 }
 
@@ -56,67 +51,41 @@ pub(super) fn set(template: &str, context: Value) -> Result<String> {
     environment.get_template(template).and_then(|page| page.render(context)).map_err(failed)
 }
 
-/// What the template needs of a figure beside its words.
-struct Picture {
-    wide: String,
-    narrow: String,
-    data: Data,
-    left_out: usize,
-    /// Whether the picture itself says what is missing, there being nothing else in it.
-    empty: bool,
+/// What the template needs of a figure beside its words. The first figure of a sweep `leads`: it is
+/// drawn for a phone as well.
+fn picture(figure: &Figure, leads: bool) -> Result<Value> {
+    let narrow = if leads { plots::svg(figure, Look::Narrow)? } else { String::new() };
+    let (table, links) = data(figure);
+    Ok(context! {
+        wide => Value::from_safe_string(plots::svg(figure, Look::Wide)?),
+        narrow => Value::from_safe_string(narrow),
+        data => context! { table => Serde(table), links },
+        left_out => plots::left_out(figure),
+        // Whether the picture itself says what is missing, there being nothing else in it.
+        empty => figure.lines.iter().all(|line| line.points.is_empty()),
+    })
 }
 
 /// A figure's numbers, and the row of the page that each of them stands in.
-#[derive(Serialize)]
-struct Data {
-    table: Table,
-    links: Vec<String>,
-}
-
-impl Picture {
-    /// The first figure of a sweep is drawn for a phone as well.
-    fn of(figure: &Figure, leads: bool) -> Result<Self> {
-        Ok(Self {
-            wide: plots::svg(figure, Look::Wide)?,
-            narrow: if leads { plots::svg(figure, Look::Narrow)? } else { String::new() },
-            data: Data::of(figure),
-            left_out: plots::left_out(figure),
-            empty: figure.lines.iter().all(|line| line.points.is_empty()),
-        })
+fn data(figure: &Figure) -> (Table, Vec<String>) {
+    type Row<'a> = (&'a Line, &'a Point);
+    let Figure { x, y, lines, .. } = figure;
+    let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
+    let points: Vec<Row<'_>> = points.collect();
+    let low = |(_, point): &Row<'_>| Some(point.interval?.0);
+    let high = |(_, point): &Row<'_>| Some(point.interval?.1);
+    let columns = vec![
+        words("series", "The line of the figure.", |(line, _): &Row<'_>| word(&line.label)),
+        numbers(&x.label, "The horizontal axis.", |(_, point): &Row<'_>| cell(x, Some(point.x))),
+        numbers(&y.label, "The vertical axis.", |(_, point): &Row<'_>| cell(y, Some(point.y))),
+        numbers("from", "The lower end of the interval: see the caption.", |row| cell(y, low(row))),
+        numbers("to", "The upper end of the interval: see the caption.", |row| cell(y, high(row))),
+    ];
+    let mut table = columns::table(&points, |_| String::new(), columns);
+    for (index, row) in table.rows.iter_mut().enumerate() {
+        row.id = format!("{}-{}", figure.id, index + 1);
     }
-
-    fn into_value(self) -> Value {
-        context! {
-            wide => Value::from_safe_string(self.wide),
-            narrow => Value::from_safe_string(self.narrow),
-            data => Serde(self.data),
-            left_out => self.left_out,
-            empty => self.empty,
-        }
-    }
-}
-
-impl Data {
-    fn of(figure: &Figure) -> Self {
-        type Row<'a> = (&'a Line, &'a Point);
-        let Figure { x, y, lines, .. } = figure;
-        let points = lines.iter().flat_map(|line| line.points.iter().map(move |point| (line, point)));
-        let points: Vec<Row<'_>> = points.collect();
-        let low = |(_, point): &Row<'_>| Some(point.interval?.0);
-        let high = |(_, point): &Row<'_>| Some(point.interval?.1);
-        let columns = vec![
-            words("series", "The line of the figure.", |(line, _): &Row<'_>| word(&line.label)),
-            numbers(&x.label, "The horizontal axis.", |(_, point): &Row<'_>| cell(x, Some(point.x))),
-            numbers(&y.label, "The vertical axis.", |(_, point): &Row<'_>| cell(y, Some(point.y))),
-            numbers("from", "The lower end of the interval: see the caption.", |row| cell(y, low(row))),
-            numbers("to", "The upper end of the interval: see the caption.", |row| cell(y, high(row))),
-        ];
-        let mut table = columns::table(&points, |_| String::new(), columns);
-        for (index, row) in table.rows.iter_mut().enumerate() {
-            row.id = format!("{}-{}", figure.id, index + 1);
-        }
-        Self { table, links: points.iter().map(|(_, point)| point.row.clone()).collect() }
-    }
+    (table, points.iter().map(|(_, point)| point.row.clone()).collect())
 }
 
 fn cell(scale: &Scale, number: Option<f64>) -> Entry {

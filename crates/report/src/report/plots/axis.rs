@@ -70,10 +70,15 @@ impl DrawnAxis {
             return Vec::new();
         }
         let has_tick = |value: f64| self.ticks.iter().any(|(tick, _)| (tick / value).ln().abs() < 1e-6);
-        let inside = |value: &f64| (low..=high).contains(&value.log10());
+        self.of_each_decade(&[1.0, 2.0, 5.0]).filter(|value| !has_tick(*value)).collect()
+    }
+
+    /// These multiples of each decade of a logarithmic axis, as far as they lie on it.
+    fn of_each_decade(&self, multiples: &[f64]) -> impl Iterator<Item = f64> {
+        let (low, high) = self.range;
         let decades = low.floor() as i32..=high.ceil() as i32;
-        let all = decades.flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(n)));
-        all.filter(inside).filter(|value| !has_tick(*value)).collect()
+        let all = decades.flat_map(move |n| multiples.iter().map(move |m| m * 10f64.powi(n)));
+        all.filter(move |value| (low..=high).contains(&value.log10()))
     }
 
     pub(super) fn at(&self, value: f64) -> f64 {
@@ -89,20 +94,18 @@ impl DrawnAxis {
         let power = |exponent: i32| 10f64.powi(exponent);
         let (low, high) = self.range;
         if self.log && high - low > 0.7 {
-            let decades = low.floor() as i32..=high.ceil() as i32;
-            let inside = |value: &f64| (low..=high).contains(&value.log10());
-            let all: Vec<f64> =
-                decades.clone().flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * power(n))).filter(inside).collect();
+            let all: Vec<f64> = self.of_each_decade(&[1.0, 2.0, 5.0]).collect();
             if (all.len() as f64) <= room * 1.5 && all.len() > 2 {
                 return all;
             }
             if all.len() > 2 {
-                let whole: Vec<f64> = decades.clone().map(power).filter(inside).collect();
+                let whole: Vec<f64> = self.of_each_decade(&[1.0]).collect();
                 if whole.len() <= 2 {
                     return all;
                 }
                 let stride = ((high - low) / room).ceil().max(1.0) as i32;
-                return decades.filter(|n| n % stride == 0).map(power).filter(inside).collect();
+                let is_kept = |value: &f64| value.log10().round() as i32 % stride == 0;
+                return whole.into_iter().filter(is_kept).collect();
             }
         }
         let (low, high) = if self.log { (10f64.powf(low), 10f64.powf(high)) } else { (low, high) };
