@@ -4,12 +4,13 @@ use super::fragment_cost;
 use super::glance::{self, Decided};
 use super::page::Claim;
 use super::settle;
+use super::trust;
 use super::winners::best_of;
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
 use crate::format::{list, size};
 use crate::in_order::{distinct, grouped};
-use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult, SeriesComparison};
+use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult};
 use crate::results::cost_model::Fit;
 use crate::results::decision::{Choice, Standing, comparisons, standing_in, versus};
 use crate::results::ladder::Ladder;
@@ -89,14 +90,6 @@ impl Facts<'_> {
     fn received_by(&self, reception: Reception) -> Vec<&CellResult> {
         let of = |cell: &&CellResult| Reception::of(cell.cell) == reception;
         self.ladders.iter().flat_map(|ladder| &ladder.cells).copied().filter(of).collect()
-    }
-
-    fn comparisons(&self, metric: Metric) -> impl Iterator<Item = &SeriesComparison> {
-        self.analysis
-            .cells
-            .iter()
-            .flat_map(|cell| &cell.comparisons)
-            .filter(move |comparison| comparison.metric == metric)
     }
 
     /// A ladder's name, and in a sweep that has both ways, which of them it is.
@@ -266,16 +259,10 @@ impl Facts<'_> {
             warnings.push(format!("There is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}."));
         }
         warnings.extend(self.failures());
-        let with_baseline = || {
-            let baseline = self.manifest.plan.series.first();
-            self.comparisons(Metric::Throughput).filter(move |found| Some(&found.baseline) == baseline)
-        };
-        let is_undecided = |found: &&SeriesComparison| {
-            found.outcome.as_ref().is_ok_and(|outcome| outcome.verdict == Verdict::Undecided)
-        };
-        let undecided = with_baseline().filter(is_undecided).count();
+        let compared = trust::against_baseline(self.manifest, self.analysis);
+        let all = compared.len();
+        let undecided = compared.into_iter().filter(|verdict| *verdict == Some(Verdict::Undecided)).count();
         if undecided > 0 {
-            let all = with_baseline().count();
             let busy = self.manifest.load.and_then(|load| Some((load.busy_with()?, load.remedy())));
             let advice = match busy {
                 Some((with, remedy)) => format!("the machine was busy ({with}). {remedy}."),

@@ -3,6 +3,7 @@
 use super::page::Trust;
 use crate::format::digits;
 use crate::results::analysis::Analysis;
+use crate::results::decision::comparisons;
 use crate::results::load::Load;
 use crate::results::manifest::Manifest;
 use crate::results::metric::Metric;
@@ -13,14 +14,17 @@ const BAD: f64 = 0.4;
 /// And from which on it is `limited`.
 const LIMITED: f64 = 0.05;
 
+/// The verdict of each comparison with the baseline by throughput; none where nothing came of it.
+pub(super) fn against_baseline(manifest: &Manifest, analysis: &Analysis) -> Vec<Option<Verdict>> {
+    let all = analysis.cells.iter().flat_map(|cell| comparisons(cell, Metric::Throughput));
+    let with_baseline = all.filter(|found| Some(&found.baseline) == manifest.plan.series.first());
+    with_baseline.map(|found| found.outcome.as_ref().ok().map(|outcome| outcome.verdict)).collect()
+}
+
 /// How far the sweep is to be trusted.
 pub(super) fn trust(manifest: &Manifest, analysis: &Analysis) -> Trust {
-    let baseline = manifest.plan.series.first();
-    let found = analysis.cells.iter().flat_map(|cell| &cell.comparisons);
-    let all: Vec<_> =
-        found.filter(|one| one.metric == Metric::Throughput && Some(&one.baseline) == baseline).collect();
-    let is_sure = |verdict: Verdict| verdict != Verdict::Undecided;
-    let sure = all.iter().filter(|one| one.outcome.as_ref().is_ok_and(|of| is_sure(of.verdict))).count();
+    let all = against_baseline(manifest, analysis);
+    let sure = all.iter().flatten().filter(|verdict| **verdict != Verdict::Undecided).count();
     let failed = analysis.arms().filter(|arm| arm.error.is_some()).count();
     let widening = analysis.controls.get(&Metric::Throughput).map_or(1.0, |check| check.widening);
     let mut parts = vec![if all.is_empty() {

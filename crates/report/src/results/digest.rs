@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{fs, thread};
 
-use csv::StringRecord;
-
 use super::analysis::{ArmResult, Measure, analyse_stored};
 use super::manifest::{Manifest, cpu_time_is_whole};
 use super::metric::Metric;
@@ -154,64 +152,47 @@ fn summarised(folder: &Path) -> Option<Vec<CaseDigest>> {
     let text = fs::read(folder.join(SUMMARY)).ok()?;
     let samples_bytes = store::samples_bytes(folder)?.to_string();
     let mut reader = csv::Reader::from_reader(&text[..]);
-    let columns: HashMap<String, usize> =
-        reader.headers().ok()?.iter().enumerate().map(|(index, name)| (name.to_owned(), index)).collect();
+    let columns = reader.headers().ok()?.clone();
     let mut cases = Vec::new();
     for row in reader.records() {
-        let row = SummaryRow { columns: &columns, row: &row.ok()? };
-        if row.get(SAMPLES_BYTES)? != samples_bytes {
+        let texts = row.ok()?;
+        let row: SummaryRow<'_> = columns.iter().zip(&texts).collect();
+        if row.get(SAMPLES_BYTES)? != &samples_bytes {
             return None;
         }
-        if row.get("arm")? == "case" {
-            cases.push(row.digest()?);
+        if row.get("arm")? == &"case" {
+            let case = columns.iter().position(|name| name == "workload")?;
+            cases.push(digest(&row, read_case(texts.iter().skip(case)).ok()?)?);
         }
     }
     (!cases.is_empty()).then_some(cases)
 }
 
-struct SummaryRow<'a> {
-    columns: &'a HashMap<String, usize>,
-    row: &'a StringRecord,
-}
+/// The texts of a row, by column.
+type SummaryRow<'a> = HashMap<&'a str, &'a str>;
 
-impl SummaryRow<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.row.get(*self.columns.get(name)?)
-    }
-
-    /// A number that may be missing; an error where something else stands there.
-    fn number(&self, name: &str) -> Result<Option<f64>, ()> {
-        match self.get(name).ok_or(())? {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(drop),
+/// What a row says of its case; none where it cannot be read.
+fn digest(row: &SummaryRow<'_>, case: Case) -> Option<CaseDigest> {
+    // A number may be missing, and nothing else may stand in its place.
+    let number = |name: &str| match *row.get(name)? {
+        "" => Some(None),
+        text => text.parse().ok().map(Some),
+    };
+    let mut measures = Vec::new();
+    for metric in Metric::OF_A_SWEEP {
+        let [value, low, high] = ["", "_low", "_high"].map(|end| number(&format!("{}{end}", metric.slug())));
+        if let Some(value) = value? {
+            measures.push((metric, Measure { value, interval: low?.zip(high?) }));
         }
     }
-
-    fn digest(&self) -> Option<CaseDigest> {
-        let mut measures = Vec::new();
-        for metric in Metric::OF_A_SWEEP {
-            let [value, low, high] =
-                ["", "_low", "_high"].map(|end| self.number(&format!("{}{end}", metric.slug())));
-            if let Some(value) = value.ok()? {
-                measures.push((metric, Measure { value, interval: low.ok()?.zip(high.ok()?) }));
-            }
-        }
-        Some(CaseDigest {
-            case: read_case(self.row.iter().skip(*self.columns.get("workload")?)).ok()?,
-            instances: self.get("instances")?.parse().ok()?,
-            measures,
-            copied: match self.number("zero_copy_copied_share").ok()? {
-                // A summary from before this column does not say what the share is: a bound is
-                // never wrong.
-                Some(share) => Some(CopiedShare {
-                    share,
-                    bound: match self.get("zero_copy_copied_is_bound") {
-                        Some(word) => word.parse().ok()?,
-                        None => CopiedBound::Either,
-                    },
-                }),
-                None => None,
-            },
-        })
-    }
+    let bound = || match row.get("zero_copy_copied_is_bound") {
+        Some(word) => word.parse().ok(),
+        // A summary from before this column does not say what the share is: a bound is never wrong.
+        None => Some(CopiedBound::Either),
+    };
+    let copied = match number("zero_copy_copied_share")? {
+        Some(share) => Some(CopiedShare { share, bound: bound()? }),
+        None => None,
+    };
+    Some(CaseDigest { case, instances: row.get("instances")?.parse().ok()?, measures, copied })
 }

@@ -4,7 +4,7 @@
 //! a spread that is theirs too, from the median distance to it. Neither moves when fewer than half
 //! of the machines are out of the ordinary. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use super::stats::{Effect, Estimate, centre_and_spread, median, standard_errors}
 use super::verdict::Verdict;
 use crate::case::Case;
 use crate::environment::Topology;
+use crate::in_order::{distinct, grouped};
 
 /// Of fewer machines it cannot be told which is out of the ordinary.
 pub const MIN_MACHINES: usize = 5;
@@ -168,24 +169,13 @@ pub fn fleets(digests: &[Digest]) -> Vec<Fleet<'_>> {
 type Subject = (Case, Metric);
 
 fn cases(machines: &[Machine<'_>]) -> Vec<FleetCase> {
-    let mut order: Vec<Subject> = Vec::new();
-    let mut found: HashMap<Subject, Vec<(usize, Own)>> = HashMap::new();
-    for (index, machine) in machines.iter().enumerate() {
-        for subject in subjects(machine) {
-            let Some(own) = Own::of(machine, subject) else { continue };
-            found
-                .entry(subject)
-                .or_insert_with(|| {
-                    order.push(subject);
-                    Vec::new()
-                })
-                .push((index, own));
-        }
-    }
-    let mut cases: Vec<(FleetCase, Vec<Effect>)> = order
-        .into_iter()
-        .map(|subject| fleet_case(subject, found.get(&subject).map_or(&[][..], Vec::as_slice)))
-        .collect();
+    let of_machine = |(index, machine)| {
+        let own = move |subject| Some((subject, (index, Own::of(machine, subject)?)));
+        subjects(machine).into_iter().filter_map(own)
+    };
+    let found = grouped(machines.iter().enumerate().flat_map(of_machine));
+    let mut cases: Vec<(FleetCase, Vec<Effect>)> =
+        found.into_iter().map(|(subject, found)| fleet_case(subject, &found)).collect();
     // To mark a machine is to say that something is wrong with it, so that not one is to be marked
     // by chance. (A bound on the share of false marks would let a machine that is rightly marked in
     // all its cases pay for another.)
@@ -203,15 +193,8 @@ fn cases(machines: &[Machine<'_>]) -> Vec<FleetCase> {
 
 /// All that a machine measured, each once.
 fn subjects(machine: &Machine<'_>) -> Vec<Subject> {
-    let mut subjects = Vec::new();
-    for case in machine.sweeps.iter().flat_map(|sweep| &sweep.cases) {
-        for &(metric, _) in &case.measures {
-            if !subjects.contains(&(case.case, metric)) {
-                subjects.push((case.case, metric));
-            }
-        }
-    }
-    subjects
+    let cases = machine.sweeps.iter().flat_map(|sweep| &sweep.cases);
+    distinct(cases.flat_map(|of| of.measures.iter().map(|(metric, _)| (of.case, *metric))))
 }
 
 /// What a machine says by itself.

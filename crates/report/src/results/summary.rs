@@ -10,7 +10,7 @@ use super::family::ControlCheck;
 use super::manifest::Manifest;
 use super::metric::Metric;
 use super::samples_csv::{event_name, of_case};
-use super::store::StoredSweep;
+use super::store::{self, StoredSweep};
 use crate::case::Receiver;
 use crate::error::{Error, Result};
 use crate::event::{Event, Reading};
@@ -30,16 +30,15 @@ type Row = Vec<(String, String)>;
 /// # Errors
 /// None that is known of; the CSV writer may have some.
 pub fn csv(sweep: &StoredSweep, analysis: &Analysis) -> Result<Vec<u8>> {
-    let failed = |error: &dyn Display| Error::Data { path: SUMMARY.to_owned(), problem: error.to_string() };
-    let mut file = ::csv::Writer::from_writer(Vec::new());
     let rows = analysis.cells.iter().flat_map(|cell| cell.arms.iter().map(move |arm| row(sweep, cell, arm)));
-    for (index, row) in rows.enumerate() {
-        if index == 0 {
-            file.write_record(row.iter().map(|(name, _)| name)).map_err(|error| failed(&error))?;
-        }
-        file.write_record(row.iter().map(|(_, text)| text)).map_err(|error| failed(&error))?;
+    let (mut head, mut lines) = (None, Vec::new());
+    for row in rows {
+        let (names, texts): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+        head.get_or_insert(names);
+        lines.push(texts);
     }
-    file.into_inner().map_err(|error| failed(&error))
+    let failed = |problem| Error::Data { path: SUMMARY.to_owned(), problem };
+    store::text(head.into_iter().chain(lines)).map_err(failed)
 }
 
 fn text<T: ToString>(value: Option<T>) -> String {
