@@ -16,6 +16,15 @@ pub fn bytes_range(low: f64, high: f64) -> String {
     format!("{} to {}", bytes(low), bytes(high))
 }
 
+/// A size as the command line takes it, exact: `64`, `8K`, `1M`.
+pub fn exact_size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{}M", bytes >> 20),
+        bytes if bytes.is_multiple_of(1 << 10) => format!("{}K", bytes >> 10),
+        bytes => bytes.to_string(),
+    }
+}
+
 /// A size in the fewest letters: `64B`, `4.8K`, `12K`, `1M`. Whole ones are exact, others are
 /// written to two digits, and to the unit from 100 on.
 pub fn size(bytes: f64) -> String {

@@ -1,5 +1,7 @@
 //! Lists without repetition, in the order in which things first appeared.
 
+use std::collections::BTreeSet;
+
 /// Each value once.
 pub fn distinct<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
@@ -9,6 +11,11 @@ pub fn distinct<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Vec<T> {
         }
     }
     found
+}
+
+/// Each value once, from the smallest to the largest.
+pub fn ascending<T: Ord>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    BTreeSet::from_iter(values).into_iter().collect()
 }
 
 /// Each key once, with all of its values.

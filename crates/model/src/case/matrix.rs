@@ -170,19 +170,8 @@ impl Cell {
     pub fn case(self, series: Series) -> Case {
         let Self { workload, payload_bytes, threads, placement, receiver, source, shape } = self;
         let Series { path, layout, engine, copy_below_bytes } = series;
-        Case {
-            workload,
-            path,
-            layout,
-            payload_bytes,
-            threads,
-            placement,
-            receiver,
-            source,
-            shape,
-            engine,
-            copy_below_bytes,
-        }
+        let of_series = Case { path, layout, engine, copy_below_bytes, ..Case::default() };
+        Case { workload, payload_bytes, threads, placement, receiver, source, shape, ..of_series }
     }
     /// What it has in common with the cells of one chart.
     pub fn situation(&self) -> Situation {

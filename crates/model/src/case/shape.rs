@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::{CaseError, MAX_FIELDS, MAX_PAYLOAD_BYTES, parse_bytes};
+use crate::format::exact_size;
 
 /// The fields of [`Shape::Equal`].
 const EQUAL_FIELDS: usize = 8;
@@ -179,7 +180,8 @@ impl FromStr for Shape {
 impl fmt::Display for Shape {
     /// As it is written on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = |sizes: &[usize]| sizes.iter().map(|&bytes| size(bytes)).collect::<Vec<_>>().join(",");
+        let sizes =
+            |sizes: &[usize]| sizes.iter().map(|&bytes| exact_size(bytes)).collect::<Vec<_>>().join(",");
         match self {
             Self::Equal => f.write_str("equal"),
             Self::Header => f.write_str("header"),
@@ -190,15 +192,6 @@ impl fmt::Display for Shape {
                 f.write_str(&lists.collect::<Vec<_>>().join("|"))
             }
         }
-    }
-}
-
-/// A size as it is written on the command line.
-fn size(bytes: usize) -> String {
-    match bytes {
-        bytes if bytes % (1 << 20) == 0 => format!("{}M", bytes >> 20),
-        bytes if bytes % (1 << 10) == 0 => format!("{}K", bytes >> 10),
-        bytes => bytes.to_string(),
     }
 }
 

@@ -220,13 +220,8 @@ fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure
         let points = ladder.cells.iter().filter_map(|cell| {
             let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
             let at = cell.cell.payload_bytes as f64;
-            Some(Point {
-                x: at,
-                y: ratio.value,
-                interval: Some((ratio.low, ratio.high)),
-                text: format!("{}: {}", size(at), words::gain(ratio)),
-                row: words::comparison_row(comparison),
-            })
+            let text = format!("{}: {}", size(at), words::gain(ratio));
+            Some(Point::new(at, ratio, text, words::comparison_row(comparison)))
         });
         series_line(series, Copied::of(ladder.arms(series)), all, points.collect())
     };
@@ -340,13 +335,7 @@ fn line(
                 arm.instances,
                 arm.bursts
             );
-            Some(Point {
-                x: at,
-                y: measure.value,
-                interval: measure.interval,
-                text,
-                row: words::case_row(arm.arm),
-            })
+            Some(Point::new(at, measure, text, words::case_row(arm.arm)))
         })
         .collect();
     let failed = arms.iter().find_map(|arm| arm.error.as_deref());

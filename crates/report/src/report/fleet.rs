@@ -9,6 +9,7 @@ use super::words;
 use crate::case::{Case, Cell, Series};
 use crate::environment::Environment;
 use crate::format::{distance, list};
+use crate::in_order::ascending;
 use crate::results::digest::Digest;
 use crate::results::fleet::{Deviation, Fleet, FleetCase, MIN_MACHINES, Machine, fleets};
 use crate::results::metric::Metric;
@@ -58,7 +59,8 @@ pub(super) fn page(sweeps: &[Digest]) -> Page {
 }
 
 fn headline(sweeps: usize, machines: usize, fleets: &[Fleet<'_>]) -> String {
-    let marked: usize = fleets.iter().map(|fleet| marked_machines(fleet).len()).sum();
+    let of_fleet = |fleet: &Fleet<'_>| ascending(fleet.marked().map(|(_, of)| of.machine)).len();
+    let marked: usize = fleets.iter().map(of_fleet).sum();
     let found = match marked {
         _ if !fleets.iter().any(Fleet::can_tell) => "too few to say which is out of the ordinary",
         0 => "none is out of the ordinary",
@@ -77,14 +79,6 @@ pub fn too_few(fleet: &Fleet<'_>) -> String {
         fleet.machines.len(),
         fleet.link
     )
-}
-
-/// The machines that are out of the ordinary in a case, by their place.
-fn marked_machines(fleet: &Fleet<'_>) -> Vec<usize> {
-    let mut machines: Vec<usize> = fleet.marked().map(|(_, of)| of.machine).collect();
-    machines.sort_unstable();
-    machines.dedup();
-    machines
 }
 
 fn machine_id(fleet: usize, machine: usize) -> String {
@@ -244,13 +238,8 @@ fn figure(number: usize, fleet: &Fleet<'_>, cell: Cell, all: &[Series]) -> Figur
             format!(", out of the ordinary: {}", difference(Metric::Throughput, gain))
         });
         let host = &fleet.machines[of.machine].host;
-        Point {
-            x: (of.machine + 1) as f64,
-            y: of.measure.value,
-            interval: of.measure.interval,
-            text: format!("{host}: {} Gb/s{marked}", words::measure(of.measure)),
-            row: machine_id(number, of.machine),
-        }
+        let text = format!("{host}: {} Gb/s{marked}", words::measure(of.measure));
+        Point::new((of.machine + 1) as f64, of.measure, text, machine_id(number, of.machine))
     };
     let points = |case: &Case| {
         let of_case = fleet.cases.iter().find(|of| of.case == *case && of.metric == Metric::Throughput);

@@ -134,13 +134,8 @@ fn figure(ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
         let points = costs.into_iter().skip(behind).filter(|(_, cost)| cost.value.is_finite());
         let point = |(at, cost): (usize, Estimate)| {
             let ends = [cost.low, cost.high].map(|ns| significant(ns, 2)).join(" to ");
-            Some(Point {
-                x: at as f64,
-                y: cost.value,
-                interval: Some((cost.low, cost.high)),
-                text: format!("{}: {} ({ends})", size(at as f64), by_fragment(cost.value)),
-                row: row(ladder, at, series, baseline)?,
-            })
+            let text = format!("{}: {} ({ends})", size(at as f64), by_fragment(cost.value));
+            Some(Point::new(at as f64, cost, text, row(ladder, at, series, baseline)?))
         };
         Line {
             label: format!("than {}", words::plain(baseline)),

@@ -3,10 +3,10 @@
 
 use super::fragment_cost;
 use super::page::{Span, Strip, Trust};
-use super::words::{self, Copied, choice};
+use super::words::{self, Copied, choice, choices};
 use crate::case::{Placement, Receiver, SendPath, Series, Shape, Source, Workload};
 use crate::format::{digits, share, size};
-use crate::in_order::distinct;
+use crate::in_order::{ascending, distinct};
 use crate::results::decision::{Choice, Decision, Gain, Range, Standing};
 use crate::results::ladder::Ladder;
 use crate::results::stats::Estimate;
@@ -75,18 +75,12 @@ pub(super) fn at_both_ends(ratios: &[(usize, Estimate)]) -> String {
     distinct(ends.map(|(at, ratio)| format!("{} at {}", words::gain(*ratio), size(*at as f64)))).join(", ")
 }
 
-fn choices(choices: &[Choice], by: &str) -> String {
-    match choices {
-        [one, other] => format!("{}{by}{}", choice(*one), choice(*other)),
-        _ => "several alike".to_owned(),
-    }
-}
-
 /// What is said of a range, in a few words.
 fn said(standing: &Standing, by: &str) -> String {
     match standing {
         Standing::Best { choice: best, .. } => choice(*best),
-        Standing::Close { choices: alike, .. } => choices(alike, by),
+        Standing::Close { choices: alike, .. } if alike.len() == 2 => choices(alike, by),
+        Standing::Close { .. } => "several alike".to_owned(),
         Standing::Open { .. } => "undecided".to_owned(),
         Standing::NotMeasured => "not measured".to_owned(),
     }
@@ -211,10 +205,7 @@ fn place(bytes: f64, (smallest, largest): (f64, f64)) -> f64 {
 
 /// The strips of the page: one for each situation, all by one axis; and that axis' ticks.
 pub(super) fn strips(decided: &[Decided<'_>], series: &[Series]) -> (Vec<Strip>, Vec<(f64, String)>) {
-    let mut sizes: Vec<usize> =
-        decided.iter().flat_map(|(_, decision)| decision.sizes.iter().copied()).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
+    let sizes = ascending(decided.iter().flat_map(|(_, decision)| decision.sizes.iter().copied()));
     let axis = match sizes[..] {
         [] => return (Vec::new(), Vec::new()),
         [first, .., last] => (first as f64, last as f64),
@@ -243,17 +234,15 @@ fn in_words(range: &Range) -> String {
     let begins = range.begins_within_bytes.map_or_else(String::new, |(low, high)| {
         format!("; begins between {} and {} (95 %)", size(low), size(high))
     });
-    let names =
-        |choices: &[Choice], by: &str| choices.iter().map(|one| choice(*one)).collect::<Vec<_>>().join(by);
     let more = match &range.standing {
         Standing::Best { gain, over_copying, .. } => {
             distinct([gain, over_copying].into_iter().flatten().map(ahead_at)).join(", ")
         }
-        Standing::Close { choices, share: within } => {
-            format!("{} differ by less than {}", names(choices, ", "), share(*within))
+        Standing::Close { choices: alike, share: within } => {
+            format!("{} differ by less than {}", choices(alike, ", "), share(*within))
         }
-        Standing::Open { choices } => {
-            format!("which is the fastest is not known: {}", names(choices, " or "))
+        Standing::Open { choices: open } => {
+            format!("which is the fastest is not known: {}", choices(open, " or "))
         }
         Standing::NotMeasured => "no size between was measured".to_owned(),
     };

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
+
 use super::columns::{self, count, numbers, word};
 use super::dots;
 use super::figures::{self, cells};
@@ -25,19 +27,9 @@ use crate::results::stats::Effect;
 use crate::results::verdict::Verdict;
 
 /// What stands on the x axis.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumMessage,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
+#[derive(Display, EnumMessage, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The program's revisions, in the order of their first sweeps.
     Rev,
@@ -211,10 +203,7 @@ impl Between<'_> {
         let logs = |sweeps: &[&Digest], case: &Case| -> Vec<f64> {
             sweeps.iter().filter_map(|sweep| Some(throughput(sweep, case)?.value.ln())).collect()
         };
-        let cases = cells(after.iter().copied())
-            .into_iter()
-            .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)));
-        let found: Vec<Found> = cases
+        let found: Vec<Found> = cases(after)
             .filter_map(|case| {
                 let [then, now] = [logs(before, &case), logs(after, &case)];
                 if then.len().min(now.len()) < MIN_SWEEPS {
@@ -254,6 +243,12 @@ impl Between<'_> {
     }
 }
 
+/// Every case that some sweep measured.
+fn cases(sweeps: &[&Digest]) -> impl Iterator<Item = Case> {
+    let of_cell = |(cell, series): (Cell, Vec<Series>)| series.into_iter().map(move |one| cell.case(one));
+    cells(sweeps.iter().copied()).into_iter().flat_map(of_cell)
+}
+
 fn row_id(machine: usize, index: usize) -> String {
     format!("sweep-{machine}-{index}")
 }
@@ -275,13 +270,8 @@ fn figure(
             [(_, measure)] => measure,
             _ => Measure::of(&measures.iter().map(|(_, measure)| measure.value).collect::<Vec<_>>())?,
         };
-        Some(Point {
-            x: (index + 1) as f64,
-            y: measure.value,
-            interval: measure.interval,
-            text: format!("{at}: {} Gb/s, {} sweeps", words::measure(measure), measures.len()),
-            row: row_id(number, measures.first()?.0),
-        })
+        let text = format!("{at}: {} Gb/s, {} sweeps", words::measure(measure), measures.len());
+        Some(Point::new((index + 1) as f64, measure, text, row_id(number, measures.first()?.0)))
     };
     let points = |case: &Case| positions.iter().enumerate().filter_map(|at| point(case, at)).collect();
     Figure {
@@ -296,10 +286,7 @@ fn figure(
 
 /// The steps of all cases of one machine.
 fn steps(stored: &[&Digest]) -> Vec<LevelStep> {
-    let cases: Vec<Case> = cells(stored.iter().copied())
-        .into_iter()
-        .flat_map(|(cell, series)| series.into_iter().map(move |series| cell.case(series)))
-        .collect();
+    let cases: Vec<Case> = cases(stored).collect();
     let tried = cases.len() * stored.len();
     let mut steps = Vec::new();
     for &case in &cases {

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::results::analysis::Measure;
 use crate::results::decision::Decision;
 
 /// A whole report.
@@ -313,6 +314,14 @@ pub struct Point {
     pub text: String,
     /// The [`TableRow`] that it stands in.
     pub row: String,
+}
+
+impl Point {
+    /// Of what was measured, with its interval.
+    pub fn new(x: f64, measure: impl Into<Measure>, text: String, row: String) -> Self {
+        let Measure { value: y, interval } = measure.into();
+        Self { x, y, interval, text, row }
+    }
 }
 
 /// Which path is the cheapest by one metric.

@@ -3,7 +3,8 @@
 
 use super::winners::pairs_of;
 use crate::case::{Case, Layout, SendPath, Series};
-use crate::in_order::distinct;
+use crate::format::exact_size;
+use crate::in_order::{ascending, distinct};
 use crate::results::analysis::CellResult;
 use crate::results::decision::versus;
 use crate::results::metric::Metric;
@@ -54,10 +55,9 @@ pub(super) fn options(cells: &[(&CellResult, &[Series])]) -> Option<String> {
     if needed > MOST_S * open.len() as f64 {
         return None;
     }
-    let mut sizes: Vec<usize> = open.iter().map(|(cell, _)| cell.cell.payload_bytes).collect();
-    sizes.dedup();
-    let sizes: Vec<String> = sizes.into_iter().map(size).collect();
-    let mut options = vec![format!("--size {}", sizes.join(","))];
+    let list = |sizes: Vec<usize>| sizes.into_iter().map(exact_size).collect::<Vec<_>>().join(",");
+    let sizes = distinct(open.iter().map(|(cell, _)| cell.cell.payload_bytes));
+    let mut options = vec![format!("--size {}", list(sizes))];
     // Without options, a sweep has several numbers of pairs and both receivers.
     options.push(format!("--threads {} --receiver {}", first.threads, first.receiver));
     let plain = Case::default().cell();
@@ -80,12 +80,9 @@ pub(super) fn options(cells: &[(&CellResult, &[Series])]) -> Option<String> {
         also("path", true, words(&|one| one.path.to_string()));
         also("layout", true, words(&|one| one.layout.to_string()));
         also("engine", true, words(&|one| one.engine.to_string()));
-        let below: Vec<Series> = series.iter().copied().filter(|one| one.path.has_threshold()).collect();
-        let mut sizes: Vec<usize> = below.iter().map(|one| one.copy_below_bytes).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let sizes: Vec<String> = sizes.into_iter().map(size).collect();
-        also("copy-below", !sizes.is_empty(), sizes.join(","));
+        let below = series.iter().filter(|one| one.path.has_threshold());
+        let below = ascending(below.map(|one| one.copy_below_bytes));
+        also("copy-below", !below.is_empty(), list(below));
     }
     options.push(format!("--time {}", time(needed)));
     Some(options.join(" "))
@@ -97,15 +94,6 @@ pub(super) fn time(seconds: f64) -> String {
         few if few <= 50.0 => format!("{:.0}s", (few / 10.0).ceil().max(1.0) * 10.0),
         more if more <= 600.0 => format!("{:.0}m", (more / 60.0).ceil()),
         many => format!("{:.0}m", (many / 300.0).ceil() * 5.0),
-    }
-}
-
-/// A size as the command line takes it: `64`, `8K`, `1M`.
-fn size(bytes: usize) -> String {
-    match bytes {
-        size if size.is_multiple_of(1 << 20) => format!("{}M", size >> 20),
-        size if size.is_multiple_of(1 << 10) => format!("{}K", size >> 10),
-        size => size.to_string(),
     }
 }
 
@@ -131,6 +119,6 @@ mod tests {
     #[test]
     fn times_and_sizes_are_what_the_command_line_takes() {
         assert_eq!([3.0, 21.0, 50.0, 51.0, 190.0, 700.0].map(time), ["10s", "30s", "50s", "1m", "4m", "15m"]);
-        assert_eq!([64, 1000, 8192, 1 << 20].map(size), ["64", "1000", "8K", "1M"]);
+        assert_eq!([64, 1000, 8192, 1 << 20].map(exact_size), ["64", "1000", "8K", "1M"]);
     }
 }

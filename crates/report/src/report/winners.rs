@@ -4,7 +4,7 @@ use super::page::{DecisionMap, Square};
 use super::words::{self, Ways, comparison_row};
 use crate::case::{Receiver, SendPath, Series, Situation};
 use crate::format::{self, size};
-use crate::in_order::distinct;
+use crate::in_order::{ascending, distinct};
 use crate::results::analysis::{Analysis, CellResult};
 use crate::results::decision::{Choice, Standing, comparisons, standing_in};
 use crate::results::metric::Metric;
@@ -33,12 +33,7 @@ pub(super) fn maps(analysis: &Analysis, metric: Metric, ways: &Ways) -> Vec<Deci
     let map = |situation: Situation| {
         let cells: Vec<&CellResult> =
             analysis.cells.iter().filter(|cell| cell.cell.situation() == situation).collect();
-        let sorted = |of: fn(&CellResult) -> usize| {
-            let mut values: Vec<usize> = cells.iter().copied().map(of).collect();
-            values.sort_unstable();
-            values.dedup();
-            values
-        };
+        let sorted = |of: fn(&CellResult) -> usize| ascending(cells.iter().copied().map(of));
         let sizes = sorted(|cell| cell.cell.payload_bytes);
         let rows = sorted(|cell| cell.cell.threads).into_iter().map(|threads| {
             let squares = sizes.iter().map(|&payload_bytes| {
@@ -87,9 +82,6 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             comparisons(cell, metric).filter(|found| is_one(found.series) || is_one(found.baseline));
         Square { text, style, note, rows: of_these.map(comparison_row).collect() }
     };
-    let names = |choices: &[Choice], by: &str| {
-        choices.iter().map(|one| words::choice(*one)).collect::<Vec<_>>().join(by)
-    };
     match standing_in(cell, metric) {
         Some(Standing::Best { choice, gain, .. }) => {
             let note = gain.map_or_else(String::new, |gain| {
@@ -103,7 +95,7 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             let text = if choices.len() > MANY {
                 format!("{} alike", choices.len())
             } else {
-                names(&choices, " ≈ ")
+                words::choices(&choices, " ≈ ")
             };
             square(&choices, text, None, note)
         }
@@ -111,7 +103,7 @@ fn square(cell: &CellResult, metric: Metric) -> Square {
             let note = if choices.len() > MANY {
                 format!("undecided between {}", choices.len())
             } else {
-                format!("undecided: {}", names(&choices, " or "))
+                format!("undecided: {}", words::choices(&choices, " or "))
             };
             square(&choices, String::new(), None, note)
         }

@@ -47,6 +47,11 @@ pub(super) fn choice(choice: Choice) -> String {
     }
 }
 
+/// Several choices, with `by` between them.
+pub(super) fn choices(choices: &[Choice], by: &str) -> String {
+    choices.iter().map(|one| choice(*one)).collect::<Vec<_>>().join(by)
+}
+
 /// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
 pub(super) fn in_calls(of: Series, copied: Copied) -> String {
     let plain = Choice { path: of.path, engine: Engine::Syscall };
@@ -398,28 +403,26 @@ pub(super) fn style(series: Series, among: &[Series]) -> usize {
     if free.is_empty() { place % PALETTE.len() } else { free[place % free.len()] }
 }
 
+/// The series that are often measured, in the order of their styles.
+const OFTEN: [Series; 14] = [
+    Series::new(SendPath::TwoCopy, Layout::Heap),
+    Series::new(SendPath::OneCopy, Layout::Heap),
+    Series::new(SendPath::ZeroCopy, Layout::Heap),
+    Series::new(SendPath::ZeroCopy, Layout::Page),
+    Series::new(SendPath::TwoCopy, Layout::Page),
+    Series::new(SendPath::OneCopy, Layout::Page),
+    Series::new(SendPath::ZeroCopy, Layout::Page).by(Engine::Uring),
+    Series::new(SendPath::ZeroCopy, Layout::Page).by(Engine::UringFixed),
+    Series::new(SendPath::OneCopy, Layout::Heap).by(Engine::Uring),
+    Series::new(SendPath::Splice, Layout::Page),
+    Series::new(SendPath::File, Layout::Heap),
+    Series::new(SendPath::Hybrid, Layout::Heap),
+    Series::new(SendPath::HybridZero, Layout::Heap),
+    Series::new(SendPath::TwoCopy, Layout::Heap).by(Engine::Uring),
+];
+
 fn own_style(series: Series) -> Option<usize> {
-    let Series { path, layout, engine, copy_below_bytes } = series;
-    if copy_below_bytes != DEFAULT_COPY_BELOW_BYTES {
-        return None;
-    }
-    Some(match (path, layout, engine) {
-        (SendPath::TwoCopy, Layout::Heap, Engine::Syscall) => 0,
-        (SendPath::OneCopy, Layout::Heap, Engine::Syscall) => 1,
-        (SendPath::ZeroCopy, Layout::Heap, Engine::Syscall) => 2,
-        (SendPath::ZeroCopy, Layout::Page, Engine::Syscall) => 3,
-        (SendPath::TwoCopy, Layout::Page, Engine::Syscall) => 4,
-        (SendPath::OneCopy, Layout::Page, Engine::Syscall) => 5,
-        (SendPath::ZeroCopy, Layout::Page, Engine::Uring) => 6,
-        (SendPath::ZeroCopy, Layout::Page, Engine::UringFixed) => 7,
-        (SendPath::OneCopy, Layout::Heap, Engine::Uring) => 8,
-        (SendPath::Splice, Layout::Page, Engine::Syscall) => 9,
-        (SendPath::File, Layout::Heap, Engine::Syscall) => 10,
-        (SendPath::Hybrid, Layout::Heap, Engine::Syscall) => 11,
-        (SendPath::HybridZero, Layout::Heap, Engine::Syscall) => 12,
-        (SendPath::TwoCopy, Layout::Heap, Engine::Uring) => 13,
-        _ => return None,
-    })
+    OFTEN.iter().position(|one| *one == series)
 }
 
 /// Whether its line is dashed, with hollow markers: where the call is not a system call of its own.
