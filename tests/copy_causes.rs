@@ -557,7 +557,7 @@ fn page_names_them() -> Result<(), Failed> {
     assert_eq!(manifest["copy_causes"]["link"][0]["cause"], "local_receiver", "{}", manifest["copy_causes"]);
     assert_eq!(manifest["copy_causes"]["sink"], Value::Array(Vec::new()), "{}", manifest["copy_causes"]);
     let page = sendpath::report::page(&sendpath::results::store::read(&path)?);
-    assert_eq!(sendpath::report::dangling(&page), [""; 0]);
+    assert_eq!(common::dangling(&page), [""; 0]);
     let [why, proof] = &page.copy_ledger.claims[..] else { panic!("{:?}", page.copy_ledger.claims) };
     assert!(why.text.contains("the receiver is on this machine"), "{}", why.text);
     let counted = "the kernel copied 0 % of 32 MSG_ZEROCOPY sends, each with a completion of its own";

@@ -184,7 +184,7 @@ fn page() -> Result<(), Failed> {
     let folders = twelve(into.path())?;
     let digests: Vec<Digest> = folders.iter().map(|folder| Digest::read(folder)).collect::<Result<_, _>>()?;
     let page = sendpath::report::history(&digests, sendpath::report::By::Host);
-    assert_eq!(sendpath::report::dangling(&page), [""; 0], "each claim's rows stand in the page");
+    assert_eq!(crate::common::dangling(&page), [""; 0], "each claim's rows stand in the page");
     assert_eq!(page.headline, "12 machines, 24 sweeps: one is out of the ordinary.");
     assert_eq!((page.verdict.len(), page.cases.rows.len()), (1, 12));
     let claim = &page.verdict[0].text;

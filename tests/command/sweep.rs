@@ -111,7 +111,7 @@ fn whole() -> Result<(), Failed> {
     let output = report(&out);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(out.join("fig1-throughput-1T.svg").exists() && out.join("fig1-throughput-1T.png").exists());
-    assert_eq!(sendpath::report::dangling(&sendpath::report::page(&sweep)), [""; 0]);
+    assert_eq!(crate::common::dangling(&sendpath::report::page(&sweep)), [""; 0]);
     Ok(())
 }
 

@@ -239,3 +239,24 @@ fn run_trials(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     arguments.test_threads.get_or_insert(at_a_time);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
+
+/// A claim's rows that stand nowhere in the page: none, if all is well.
+pub fn dangling(page: &sendpath::report::page::Page) -> Vec<String> {
+    let tables = [&page.cases, &page.comparisons, &page.cost_model.table, &page.copy_ledger.table];
+    let known = |id: &String| tables.iter().any(|table| table.rows.iter().any(|row| row.id == *id));
+    let claims = page
+        .verdict
+        .iter()
+        .chain(page.questions.iter().flat_map(|question| &question.answer))
+        .chain(&page.cost_model.claims)
+        .chain(&page.copy_ledger.claims)
+        .flat_map(|claim| &claim.rows);
+    let squares = page.maps.iter().flat_map(|map| map.rows.iter().flat_map(|(_, squares)| squares));
+    let points = page.figures.iter().flat_map(|figure| figure.lines.iter().flat_map(|line| &line.points));
+    claims
+        .chain(squares.flat_map(|square| &square.rows))
+        .chain(points.map(|point| &point.row))
+        .filter(|id| !known(id))
+        .cloned()
+        .collect()
+}

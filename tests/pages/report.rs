@@ -154,7 +154,7 @@ fn stored(records: &[Record], into: &Path) -> Result<PathBuf, Failed> {
 
 fn page(folder: &Path) -> Result<Page, Failed> {
     let page = sendpath::report::page(&store::read(folder)?);
-    assert_eq!(sendpath::report::dangling(&page), [""; 0], "each claim's rows stand in the page");
+    assert_eq!(crate::common::dangling(&page), [""; 0], "each claim's rows stand in the page");
     Ok(page)
 }
 
@@ -562,7 +562,7 @@ fn fragment_cost() -> Result<(), Failed> {
     let sweep = store::read(&path)?;
     let analysis = sendpath::results::analysis::analyse_stored(&sweep.manifest, &sweep.records);
     let (free, dear) = (page(&path)?, sendpath::report::page_with(&sweep, &analysis, 150.0));
-    assert_eq!(sendpath::report::dangling(&dear), [""; 0]);
+    assert_eq!(crate::common::dangling(&dear), [""; 0]);
     // At 64 KiB, zero_copy saves 2,440 ns and has 21 fragments more.
     assert_eq!(free.strips[0].text, "pack+send to 18K, writev to 35K, then MSG_ZEROCOPY");
     let begins = |page: &Page| page.strips[0].spans.last().map(|span| span.from);

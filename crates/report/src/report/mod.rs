@@ -28,7 +28,7 @@ mod words;
 mod fixture;
 
 use headline::Facts;
-use page::{Claim, Page, Section};
+use page::{Page, Section};
 
 pub use fleet::{difference, too_few};
 pub use front::{HOME, write_front};
@@ -210,25 +210,4 @@ fn limits(sweep: &StoredSweep, facts: &Facts<'_>) -> Vec<String> {
         .map(str::to_owned),
     );
     limits
-}
-
-/// A claim's rows that stand nowhere in the page: none, if all is well.
-pub fn dangling(page: &Page) -> Vec<String> {
-    let tables = [&page.cases, &page.comparisons, &page.cost_model.table, &page.copy_ledger.table];
-    let known = |id: &String| tables.iter().any(|table| table.rows.iter().any(|row| row.id == *id));
-    let claims = page
-        .verdict
-        .iter()
-        .chain(page.questions.iter().flat_map(|question| &question.answer))
-        .chain(&page.cost_model.claims)
-        .chain(&page.copy_ledger.claims)
-        .flat_map(|claim: &Claim| &claim.rows);
-    let squares = page.maps.iter().flat_map(|map| map.rows.iter().flat_map(|(_, squares)| squares));
-    let points = page.figures.iter().flat_map(|figure| figure.lines.iter().flat_map(|line| &line.points));
-    claims
-        .chain(squares.flat_map(|square| &square.rows))
-        .chain(points.map(|point| &point.row))
-        .filter(|id| !known(id))
-        .cloned()
-        .collect()
 }
