@@ -170,10 +170,7 @@ impl Plan {
     /// Of what the thresholds are that are printed.
     fn conditions(&self) -> String {
         let Cell { threads, receiver, .. } = self.cell;
-        let receiver = match receiver {
-            Receiver::Sink => "sender alone".to_owned(),
-            receiver => format!("receiver {receiver}"),
-        };
+        let receiver = receiver.in_words();
         let added = match self.fragment_ns {
             ns if ns > 0.0 => format!(", {} ns a fragment added", format::significant(ns, 3)),
             _ => String::new(),

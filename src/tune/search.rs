@@ -201,8 +201,7 @@ impl Search {
     /// The largest post below one at which the arm loses, at which it pays all the same: there is
     /// more than one crossing.
     pub(super) fn pays_below(&self) -> Option<usize> {
-        let spread = self.spread();
-        let sides: Vec<Side> = self.posts.iter().map(|&bytes| self.side(bytes, &spread)).collect();
+        let sides = self.sides();
         let loses = sides.iter().rposition(|&side| side == Side::Loses)?;
         let pays = sides[..loses].iter().rposition(|&side| side == Side::Pays)?;
         Some(self.posts[pays])
@@ -216,8 +215,7 @@ impl Search {
         if self.posts.iter().any(|&bytes| self.at(bytes).len() < POST_LIVES) {
             return undecided(from_bytes, to_bytes, Reason::Unmeasured, Next::Posts);
         }
-        let spread = self.spread();
-        let sides: Vec<Side> = self.posts.iter().map(|&bytes| self.side(bytes, &spread)).collect();
+        let sides = self.sides();
         match sides.last() {
             Some(Side::Pays) => {}
             Some(Side::Loses) => return decided(Threshold::Never),
@@ -383,6 +381,12 @@ impl Search {
         let own = (squares / f64::max(instances as f64 - 1.0, 1.0)).sqrt();
         let standard_error = spread.standard_error.max(own) / (instances as f64).sqrt();
         Effect { log_mean, standard_error, instances, ..*spread }
+    }
+
+    /// Of each post.
+    fn sides(&self) -> Vec<Side> {
+        let spread = self.spread();
+        self.posts.iter().map(|&bytes| self.side(bytes, &spread)).collect()
     }
 
     fn side(&self, bytes: usize, spread: &Effect) -> Side {

@@ -204,7 +204,7 @@ impl<'a> Queue<'a> {
                         // A piece that is registered joins no other.
                         self.end = None;
                     }
-                    self.gather(field, folio_bytes);
+                    self.gather(&pieces(field, folio_bytes), folio_bytes);
                 }
             }
             SendPath::Splice => {
@@ -238,20 +238,17 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Adds a field from where it lies, in folios of `folio_bytes`.
-    fn gather(&mut self, field: Place, folio_bytes: usize) {
-        for piece in pieces(field, folio_bytes) {
+    /// Adds pieces from where they lie, in folios of `folio_bytes`.
+    fn gather(&mut self, pieces: &[Place], folio_bytes: usize) {
+        for piece in pieces {
             self.add(piece.address / folio_bytes, piece.address % folio_bytes, piece.bytes);
         }
     }
 
     fn splice(&mut self, pieces: &[Place]) {
-        let page_bytes = self.wire.page_bytes;
         let mut groups = pieces.chunks(PIECES_AT_ONCE).peekable();
         while let Some(group) = groups.next() {
-            for piece in group {
-                self.add(piece.address / page_bytes, piece.address % page_bytes, piece.bytes);
-            }
+            self.gather(group, self.wire.page_bytes);
             if groups.peek().is_some() {
                 self.push_whole_segments();
             }

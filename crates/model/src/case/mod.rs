@@ -208,6 +208,11 @@ impl Source {
 }
 
 impl Receiver {
+    /// Who receives, where it is not said how: `sender alone`, `receiver buffer`.
+    pub fn in_words(self) -> String {
+        if self == Self::Sink { "sender alone".to_owned() } else { format!("receiver {self}") }
+    }
+
     /// What [`Matched`](Self::Matched) stands for where the sender is `path`; every other receiver
     /// is itself.
     #[must_use]

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::EffectiveSocket;
 
 /// Where the two processes run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
 pub enum Topology {
     /// Two namespaces without a name, joined by veth.
     #[default]
+    #[strum(to_string = "anonymous network namespaces joined by veth")]
     Anonymous,
     /// Two namespaces that exist under `/run/netns`.
+    #[strum(to_string = "network namespaces {server} (server) and {client} (client)")]
     Named {
         /// Where the server runs.
         server: String,
@@ -22,22 +24,11 @@ pub enum Topology {
         client: String,
     },
     /// No namespaces: both ends in the present one, over 127.0.0.1.
+    #[strum(to_string = "loopback, no namespaces")]
     Loopback,
     /// The server in the present namespace, the client wherever a peer's command starts it.
+    #[strum(to_string = "a client that the peer's command starts")]
     Peer,
-}
-
-impl fmt::Display for Topology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str("anonymous network namespaces joined by veth"),
-            Self::Named { server, client } => {
-                write!(f, "network namespaces {server} (server) and {client} (client)")
-            }
-            Self::Loopback => f.write_str("loopback, no namespaces"),
-            Self::Peer => f.write_str("a client that the peer's command starts"),
-        }
-    }
 }
 
 impl Topology {

@@ -189,16 +189,12 @@ impl Environment {
             ("client qdisc", client_link.qdisc.clone()),
             ("sink qdisc", sink.as_ref().and_then(|sink| sink.interface.qdisc.clone())),
         ];
-        let facts = facts.map(|(name, value)| (name.to_owned(), Some(value))).into_iter();
-        let mut facts: Vec<_> =
-            facts.chain(recorded_later.map(|(name, value)| (name.to_owned(), value))).collect();
+        let mut facts = facts.map(|(name, value)| (name.to_owned(), Some(value))).to_vec();
+        facts.extend(recorded_later.map(|(name, value)| (name.to_owned(), value)));
         let client = client.as_ref().and_then(|client| client.machine.tuning.as_ref());
         for (whose, tuning) in [("", machine.tuning.as_ref()), ("client's ", client)] {
-            let names = Tuning::default().facts().map(|(name, _)| format!("{whose}{name}"));
-            match tuning.map(Tuning::facts) {
-                Some(values) => facts.extend(names.into_iter().zip(values.map(|(_, value)| Some(value)))),
-                None => facts.extend(names.map(|name| (name, None))),
-            }
+            let words = tuning.cloned().unwrap_or_default().facts();
+            facts.extend(words.map(|(name, value)| (format!("{whose}{name}"), tuning.map(|_| value))));
         }
         facts
     }

@@ -79,7 +79,7 @@ impl Reception {
     /// What of it is not the default.
     fn words(self) -> Vec<String> {
         let Self { receiver, source, shape } = self;
-        let receiver = (receiver != Receiver::default()).then(|| receiver_words(receiver));
+        let receiver = (receiver != Receiver::default()).then(|| receiver.in_words());
         let source = (source != Source::default()).then(|| source.in_words().to_owned());
         let shape = (shape != Shape::default()).then(|| format!("shape {shape}"));
         [receiver, source, shape].into_iter().flatten().collect()
@@ -224,10 +224,6 @@ pub(super) fn reception(reception: Reception) -> String {
     let named = reception.words();
     let the = if reception.receiver == Receiver::Sink { "the " } else { "" };
     if named.is_empty() { String::new() } else { format!(" with {the}{}", named.join(", ")) }
-}
-
-fn receiver_words(receiver: Receiver) -> String {
-    if receiver == Receiver::Sink { "sender alone".to_owned() } else { format!("receiver {receiver}") }
 }
 
 /// Where messages go in a sweep: what has to stand in a title so that the sender alone is not taken
