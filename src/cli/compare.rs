@@ -139,19 +139,15 @@ fn as_text(fleet: &Fleet<'_>) -> String {
     let mut text =
         format!("{} machines, {sweeps} sweeps, {}. Not interleaved.\n\n", fleet.machines.len(), fleet.link);
     let width = fleet.cases.iter().map(|case| case.case.to_string().len()).max().unwrap_or(0).clamp(20, 80);
-    // Writing to a string does not fail.
-    let _ =
-        writeln!(text, "{:<width$}  {:<17} {:>12} {:>9} {:>9}", "case", "by", "median", "spread", "machines");
-    for case in &fleet.cases {
-        let _ = writeln!(
-            text,
-            "{:<width$}  {:<17} {:>12} {:>9} {:>9}",
-            case.case.to_string(),
-            case.metric.name(),
-            case.metric.value(case.typical),
-            case.spread.map_or_else(|| "-".to_owned(), distance),
-            case.machines.len()
-        );
+    let heads = ["case", "by", "median", "spread", "machines"].map(str::to_owned);
+    let cells = fleet.cases.iter().map(|of| {
+        let spread = of.spread.map_or_else(|| "-".to_owned(), distance);
+        let (median, machines) = (of.metric.value(of.typical), of.machines.len().to_string());
+        [of.case.to_string(), of.metric.name().to_owned(), median, spread, machines]
+    });
+    for [case, by, median, spread, machines] in [heads].into_iter().chain(cells) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{case:<width$}  {by:<17} {median:>12} {spread:>9} {machines:>9}");
     }
     text.push('\n');
     for (case, of) in fleet.marked() {

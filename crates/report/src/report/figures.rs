@@ -162,19 +162,14 @@ fn size_figure(
     (id, title, unit): Names<'_>,
     of: Of<'_>,
 ) -> Figure {
-    let all = series;
-    let there = series.iter().filter(|series| ladder.arms(**series).next().is_some());
-    let arms = |series| ladder.arms(series).collect::<Vec<_>>();
-    let line = |&series: &Series| {
-        line(series, all, &arms(series), of, unit, |arm| {
-            let at = arm.arm.case.payload_bytes as f64;
-            (at, size(at))
-        })
+    let at = |arm: &ArmResult| {
+        let at = arm.arm.case.payload_bytes as f64;
+        (at, size(at))
     };
-    let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+    let (lines, missing) = lines(series, |series| ladder.arms(series).collect(), of, unit, at);
     Figure {
         y: Scale::new(unit, true, Kind::Number),
-        missing: missing.into_iter().flatten().collect(),
+        missing,
         ..by_size(
             (id, &format!("{title} by message size")),
             "Intervals (95 %) are over instances (new connections and buffers).",
@@ -214,16 +209,15 @@ pub(super) fn by_size(
 /// Throughput as a difference from the baseline's. On the scale of the figure before, the lines of
 /// the paths cover each other.
 fn against(series: &[Series], ladder: &Ladder<'_>, ways: &Ways) -> Option<Figure> {
-    let all = series;
     let (&baseline, others) = series.split_first().filter(|(_, others)| !others.is_empty())?;
-    let line = |&series: &Series| {
+    let line = |&one: &Series| {
         let points = ladder.cells.iter().filter_map(|cell| {
-            let (ratio, _, comparison) = versus(cell, Metric::Throughput, series, baseline)?;
+            let (ratio, _, comparison) = versus(cell, Metric::Throughput, one, baseline)?;
             let at = cell.cell.payload_bytes as f64;
             let text = format!("{}: {}", size(at), words::gain(ratio));
             Some(Point::new(at, ratio, text, words::comparison_row(comparison)))
         });
-        series_line(series, Copied::of(ladder.arms(series)), all, points.collect())
+        series_line(one, Copied::of(ladder.arms(one)), series, points.collect())
     };
     let there: Vec<_> = others
         .iter()
@@ -265,7 +259,6 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         return Vec::new();
     };
     let (payload_bytes, situation) = key(chosen);
-    let all = series;
     let arms = |series: Series| {
         let mut arms: Vec<&ArmResult> = rr
             .iter()
@@ -277,18 +270,9 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
         arms
     };
     let figure = |id: &str, title: &str, of: Of<'_>| {
-        let line = |&series: &Series| {
-            line(
-                series,
-                all,
-                &arms(series),
-                |arm| Some(of(arm)?.scaled(1e-3)),
-                "µs",
-                |arm| (arm.arm.case.threads as f64, words::connections(arm.arm.case.threads)),
-            )
-        };
-        let there = series.iter().filter(|series| !arms(**series).is_empty());
-        let (lines, missing) = there.map(line).unzip::<_, _, Vec<_>, Vec<_>>();
+        let at = |arm: &ArmResult| (arm.arm.case.threads as f64, words::connections(arm.arm.case.threads));
+        let of = |arm: &ArmResult| Some(of(arm)?.scaled(1e-3));
+        let (lines, missing) = lines(series, arms, &of, "µs", at);
         Figure {
             id: id.to_owned(),
             facets: words::facets(situation, None, "round trips"),
@@ -305,7 +289,7 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
             x: Scale::new("connections", false, Kind::Count),
             y: Scale::new("µs", true, Kind::Number),
             lines,
-            missing: missing.into_iter().flatten().collect(),
+            missing,
         }
     };
     vec![
@@ -314,40 +298,48 @@ fn latency(series: &[Series], analysis: &Analysis, ways: &Ways) -> Vec<Figure> {
     ]
 }
 
-/// A line, and why something of it is missing.
-fn line(
-    series: Series,
-    among: &[Series],
-    arms: &[&ArmResult],
-    of: impl Fn(&ArmResult) -> Option<Measure>,
+/// A line for each series that has arms, and of which lines something is missing, and why.
+fn lines<'a>(
+    all: &[Series],
+    arms: impl Fn(Series) -> Vec<&'a ArmResult>,
+    of: Of<'_>,
     unit: &str,
     x: impl Fn(&ArmResult) -> (f64, String),
-) -> (Line, Option<(String, String)>) {
-    let points: Vec<Point> = arms
-        .iter()
-        .filter_map(|arm| {
-            let measure = of(arm).filter(|measure| measure.value > 0.0)?;
-            let (at, name) = x(arm);
-            let text = format!(
-                "{name}: {} {unit}{}; {} instances, {} bursts",
-                words::measure(measure),
-                if measure.interval.is_some() { "" } else { " (no interval)" },
-                arm.instances,
-                arm.bursts
-            );
-            Some(Point::new(at, measure, text, words::case_row(arm.arm)))
-        })
-        .collect();
-    let failed = arms.iter().find_map(|arm| arm.error.as_deref());
-    let reason = failed.unwrap_or(if arms.iter().all(|arm| arm.bursts == 0 && arm.counted.messages == 0) {
-        "no burst of this case was measured"
-    } else {
-        "not measured, or too few round trips or counts for this number"
-    });
-    let is_whole = points.len() == arms.len() && !points.is_empty();
-    let line = series_line(series, Copied::of(arms.iter().copied()), among, points);
-    let missing = (!is_whole).then(|| (line.label.clone(), reason.to_owned()));
-    (line, missing)
+) -> (Vec<Line>, Vec<(String, String)>) {
+    let point = |arm: &&ArmResult| {
+        let measure = of(arm).filter(|measure| measure.value > 0.0)?;
+        let (at, name) = x(arm);
+        let text = format!(
+            "{name}: {} {unit}{}; {} instances, {} bursts",
+            words::measure(measure),
+            if measure.interval.is_some() { "" } else { " (no interval)" },
+            arm.instances,
+            arm.bursts
+        );
+        Some(Point::new(at, measure, text, words::case_row(arm.arm)))
+    };
+    let (mut lines, mut missing) = (Vec::new(), Vec::new());
+    for &series in all {
+        let arms = arms(series);
+        if arms.is_empty() {
+            continue;
+        }
+        let points: Vec<Point> = arms.iter().filter_map(point).collect();
+        let is_whole = points.len() == arms.len() && !points.is_empty();
+        let line = series_line(series, Copied::of(arms.iter().copied()), all, points);
+        if !is_whole {
+            let failed = arms.iter().find_map(|arm| arm.error.as_deref());
+            let is_measured = |arm: &&ArmResult| arm.bursts > 0 || arm.counted.messages > 0;
+            let reason = failed.unwrap_or(if arms.iter().any(is_measured) {
+                "not measured, or too few round trips or counts for this number"
+            } else {
+                "no burst of this case was measured"
+            });
+            missing.push((line.label.clone(), reason.to_owned()));
+        }
+        lines.push(line);
+    }
+    (lines, missing)
 }
 
 /// Says of a figure of the server's counts why they are missing, or what they are worth.

@@ -36,17 +36,15 @@ pub(super) fn decided<'a>(ladders: &'a [Ladder<'a>]) -> Vec<Decided<'a>> {
 /// The situation in as few words as tell it from the others.
 fn label(ladder: &Ladder<'_>, decision: &Decision) -> String {
     let situation = decision.situation;
-    let mut words = vec![words::receiver_label(situation.receiver)];
-    let mut also = |is_there: bool, word: String| {
-        if is_there {
-            words.push(word);
-        }
-    };
-    also(decision.threads != 1, format!("{} connections", decision.threads));
-    also(situation.workload == Workload::Stream, "stream".to_owned());
-    also(situation.source == Source::Cold, "cold data".to_owned());
-    also(situation.placement != Placement::Paired, situation.placement.to_string());
-    also(situation.shape != Shape::default(), format!("shape {}", situation.shape));
+    let words = [
+        Some(words::receiver_label(situation.receiver)),
+        (decision.threads != 1).then(|| format!("{} connections", decision.threads)),
+        (situation.workload == Workload::Stream).then(|| "stream".to_owned()),
+        (situation.source == Source::Cold).then(|| "cold data".to_owned()),
+        (situation.placement != Placement::Paired).then(|| situation.placement.to_string()),
+        (situation.shape != Shape::default()).then(|| format!("shape {}", situation.shape)),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
     words.join(", ") + &words::added_to(ladder)
 }
 

@@ -127,7 +127,8 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
             let of = |at: &str| -> Vec<&Digest> {
                 stored.iter().copied().filter(|sweep| position(sweep, by) == at).collect()
             };
-            let found = Between { machine, before, after }.compared(&of(before), &of(after), by);
+            let title = format!("{by} {after} against {before}");
+            let found = compared(&title, machine, &of(before), &of(after));
             against.push(found.headline);
             verdict.extend(found.largest);
             dots.extend(found.dots);
@@ -178,14 +179,7 @@ pub fn history(sweeps: &[Digest], by: By) -> Page {
     }
 }
 
-/// The last place on the x axis and the one before it, on one machine.
-struct Between<'a> {
-    machine: &'a str,
-    before: &'a str,
-    after: &'a str,
-}
-
-/// What [`Between`] gives.
+/// What [`compared`] gives.
 struct Compared {
     /// How many cases are slower and faster.
     headline: String,
@@ -195,52 +189,49 @@ struct Compared {
     dots: Option<DotPlot>,
 }
 
-impl Between<'_> {
-    /// Compares the sweeps of both places, case by case. A sweep is one observation: measured in turns
-    /// (A, B, A, B, …), the machine's drift is in the spread of both and so in the intervals.
-    fn compared(&self, before: &[&Digest], after: &[&Digest], by: By) -> Compared {
-        let Self { machine, before: old, after: new } = self;
-        let logs = |sweeps: &[&Digest], case: &Case| -> Vec<f64> {
-            sweeps.iter().filter_map(|sweep| Some(throughput(sweep, case)?.value.ln())).collect()
-        };
-        let found: Vec<Found> = cases(after)
-            .filter_map(|case| {
-                let [then, now] = [logs(before, &case), logs(after, &case)];
-                if then.len().min(now.len()) < MIN_SWEEPS {
-                    return None;
-                }
-                let change = Effect::of(&now)?.minus(&Effect::of(&then)?);
-                Some(Found { case, metric: Metric::Throughput, change, control: None, base: None })
-            })
-            .collect();
-        let family = Family::without_a_false_call(found.len(), 1.0);
-        let mut compared = read_together(found, family);
-        compared.sort_by(|one, other| one.gain.value.total_cmp(&other.gain.value));
-        let count = |verdict| compared.iter().filter(|one| one.verdict == verdict).count();
-        let of = format!("{by} {new} against {old}");
-        if compared.is_empty() {
-            let headline = format!("{of}: a comparison needs {MIN_SWEEPS} sweeps of each.");
-            return Compared { headline, largest: None, dots: None };
-        }
-        let headline = format!(
-            "{of}: {} of {} cases slower, {} faster, {} undecided.",
-            count(Verdict::Slower),
-            compared.len(),
-            count(Verdict::Faster),
-            count(Verdict::Undecided)
-        );
-        let far = |one: &&Comparison| one.gain.value.ln().abs();
-        let sure = compared.iter().filter(|one| matches!(one.verdict, Verdict::Slower | Verdict::Faster));
-        let largest = sure.max_by(|one, other| far(one).total_cmp(&far(other))).map(|one| Claim {
-            text: format!(
-                "The largest change: {}: throughput {}, on {machine}.",
-                one.case,
-                words::gain(one.gain)
-            ),
-            rows: Vec::new(),
-        });
-        Compared { headline, largest, dots: Some(dots::plot(&format!("{of}, {machine}"), &compared)) }
+/// Compares the sweeps of the last place on the x axis with those of the one before it, on one
+/// machine, case by case. A sweep is one observation: measured in turns
+/// (A, B, A, B, …), the machine's drift is in the spread of both and so in the intervals.
+fn compared(of: &str, machine: &str, before: &[&Digest], after: &[&Digest]) -> Compared {
+    let logs = |sweeps: &[&Digest], case: &Case| -> Vec<f64> {
+        sweeps.iter().filter_map(|sweep| Some(throughput(sweep, case)?.value.ln())).collect()
+    };
+    let found: Vec<Found> = cases(after)
+        .filter_map(|case| {
+            let [then, now] = [logs(before, &case), logs(after, &case)];
+            if then.len().min(now.len()) < MIN_SWEEPS {
+                return None;
+            }
+            let change = Effect::of(&now)?.minus(&Effect::of(&then)?);
+            Some(Found { case, metric: Metric::Throughput, change, control: None, base: None })
+        })
+        .collect();
+    let family = Family::without_a_false_call(found.len(), 1.0);
+    let mut compared = read_together(found, family);
+    compared.sort_by(|one, other| one.gain.value.total_cmp(&other.gain.value));
+    let count = |verdict| compared.iter().filter(|one| one.verdict == verdict).count();
+    if compared.is_empty() {
+        let headline = format!("{of}: a comparison needs {MIN_SWEEPS} sweeps of each.");
+        return Compared { headline, largest: None, dots: None };
     }
+    let headline = format!(
+        "{of}: {} of {} cases slower, {} faster, {} undecided.",
+        count(Verdict::Slower),
+        compared.len(),
+        count(Verdict::Faster),
+        count(Verdict::Undecided)
+    );
+    let far = |one: &&Comparison| one.gain.value.ln().abs();
+    let sure = compared.iter().filter(|one| matches!(one.verdict, Verdict::Slower | Verdict::Faster));
+    let largest = sure.max_by(|one, other| far(one).total_cmp(&far(other))).map(|one| Claim {
+        text: format!(
+            "The largest change: {}: throughput {}, on {machine}.",
+            one.case,
+            words::gain(one.gain)
+        ),
+        rows: Vec::new(),
+    });
+    Compared { headline, largest, dots: Some(dots::plot(&format!("{of}, {machine}"), &compared)) }
 }
 
 /// Every case that some sweep measured.

@@ -78,17 +78,13 @@ impl<'a> Drawing<'a> {
             || plan.lines.iter().flat_map(|line| &line.points).filter(|point| drawable(figure, point));
         let widest = plan.lines.iter().map(|line| text_px(&line.label, em)).fold(0.0, f64::max);
         plan.beside = !narrow && widest < width * 0.25 && plan.lines.len() as f64 * em * 1.5 < plot_height;
-        let mut xs: Vec<f64> = points().map(|point| point.x).collect();
-        xs.sort_by(f64::total_cmp);
-        xs.dedup();
+        let xs = ascending(points().map(|point| point.x));
         let ys: Vec<f64> = points()
             .flat_map(|point| {
                 [point.y].into_iter().chain(point.interval.into_iter().flat_map(|(a, b)| [a, b]))
             })
             .collect();
-        let mut measured_ys: Vec<f64> = points().map(|point| point.y).collect();
-        measured_ys.sort_by(f64::total_cmp);
-        measured_ys.dedup();
+        let measured_ys = ascending(points().map(|point| point.y));
 
         let mut y = DrawnAxis::new(&figure.y, &ys, &measured_ys, (plot_height, 0.0), |_| em * 1.7);
         let labels = y.ticks.iter().flat_map(|(_, label)| label);
@@ -175,22 +171,20 @@ impl<'a> Drawing<'a> {
         self.legend = ends.iter().map(|end| (x.px.1 + 16.0, *end)).collect();
         // Down where they are too close; then all up again by half of what the tight ones were
         // pushed.
-        let mut free = f64::NEG_INFINITY;
-        for &index in &order {
-            free = self.legend[index].1.max(free + gap);
-            self.legend[index].1 = free;
-        }
+        let push_down = |legend: &mut [(f64, f64)], mut free: f64| {
+            for &index in &order {
+                free = legend[index].1.max(free + gap);
+                legend[index].1 = free;
+            }
+        };
+        push_down(&mut self.legend, f64::NEG_INFINITY);
         let mut limit = y.px.0;
         for &index in order.iter().rev() {
             let eager = f64::midpoint(self.legend[index].1, ends[index]);
             self.legend[index].1 = eager.min(limit);
             limit = self.legend[index].1 - gap;
         }
-        let mut free = y.px.1 - gap;
-        for &index in &order {
-            free = self.legend[index].1.max(free + gap);
-            self.legend[index].1 = free;
-        }
+        push_down(&mut self.legend, y.px.1 - gap);
     }
 
     fn label_ticks(&mut self, x: &DrawnAxis, y: &DrawnAxis) {
@@ -304,6 +298,14 @@ impl<'a> Drawing<'a> {
         };
         self.drawable_runs(line).flatten().enumerate().map(circle).collect()
     }
+}
+
+/// Each number once.
+fn ascending(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.dedup();
+    numbers
 }
 
 /// Whether some two lines have intervals at one place that overlap.
