@@ -13,6 +13,7 @@ use super::columns::{self, count, numbers, word};
 use super::dots;
 use super::figures::{self, cells};
 use super::fleet;
+use super::headline;
 use super::page::{Claim, DotPlot, Figure, Page, Point};
 use super::words;
 use crate::case::{Case, Cell, Series};
@@ -214,22 +215,14 @@ fn compared(of: &str, machine: &str, before: &[&Digest], after: &[&Digest]) -> C
         let headline = format!("{of}: a comparison needs {MIN_SWEEPS} sweeps of each.");
         return Compared { headline, largest: None, dots: None };
     }
-    let headline = format!(
-        "{of}: {} of {} cases slower, {} faster, {} undecided.",
-        count(Verdict::Slower),
-        compared.len(),
-        count(Verdict::Faster),
-        count(Verdict::Undecided)
-    );
+    let [slower, faster, undecided] = [Verdict::Slower, Verdict::Faster, Verdict::Undecided].map(count);
+    let all = compared.len();
+    let headline = format!("{of}: {slower} of {all} cases slower, {faster} faster, {undecided} undecided.");
     let far = |one: &&Comparison| one.gain.value.ln().abs();
     let sure = compared.iter().filter(|one| matches!(one.verdict, Verdict::Slower | Verdict::Faster));
-    let largest = sure.max_by(|one, other| far(one).total_cmp(&far(other))).map(|one| Claim {
-        text: format!(
-            "The largest change: {}: throughput {}, on {machine}.",
-            one.case,
-            words::gain(one.gain)
-        ),
-        rows: Vec::new(),
+    let largest = sure.max_by(|one, other| far(one).total_cmp(&far(other))).map(|one| {
+        let gain = words::gain(one.gain);
+        headline::claim(format!("The largest change: {}: throughput {gain}, on {machine}.", one.case))
     });
     Compared { headline, largest, dots: Some(dots::plot(&format!("{of}, {machine}"), &compared)) }
 }
@@ -325,15 +318,10 @@ fn claim(number: usize, machine: &str, step: &LevelStep, stored: &[&Digest]) -> 
     if causes.is_empty() {
         causes.push("neither the revision nor the kernel changed".to_owned());
     }
+    let (case, gain, causes) = (step.case, words::gain(step.change.ratio()), list(&causes));
+    let (from, to) = (&old.started, &new.started);
     Claim {
-        text: format!(
-            "{}: throughput {} between {} and {} ({}), on {machine}.",
-            step.case,
-            words::gain(step.change.ratio()),
-            old.started,
-            new.started,
-            list(&causes)
-        ),
+        text: format!("{case}: throughput {gain} between {from} and {to} ({causes}), on {machine}."),
         rows: vec![row_id(number, step.between.0), row_id(number, step.between.1)],
     }
 }

@@ -5,18 +5,18 @@ use std::ops::AddAssign;
 use super::columns::{self, Col, count, empty, found, numbers, value, word};
 use super::page::{Claim, Entry, Section, Table};
 use super::settle;
-use super::words::{self, Copied, Reception, case_row, comparison_row};
+use super::words::{self, Copied, case_row, comparison_row};
 use crate::case::{Case, Cell, Placement, Receiver, Series, Shape, Situation};
 use crate::check::{ONE_BY_ONE, SINK};
 use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, difference, distance, number, size};
 use crate::fragments::{Fragments, FragmentsSource, Told};
-use crate::in_order::{distinct, grouped};
+use crate::in_order::grouped;
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
 use crate::results::cost_model::Fit;
 use crate::results::ladder::{Ladder, message_ns};
-use crate::results::manifest::Manifest;
+use crate::results::manifest::{Manifest, Plan};
 use crate::results::states::OtherState;
 use crate::sample::{CopiedBound, CopiedShare, Copies, Side, why_not_seen};
 
@@ -502,20 +502,14 @@ fn of_line(cost: Measure, lines: &[&Fit]) -> Entry {
 pub(super) fn ledger(manifest: &Manifest, analysis: &Analysis) -> Section {
     type Row<'a> = Vec<&'a ArmResult>;
     let [_, size, _, _, receiver, source, shape] = places(|arms: &Row<'_>| arms[0].arm.case.cell());
-    let kinds = analysis.cells.iter().map(|cell| (Reception::of(cell.cell), cell.cell.payload_bytes));
-    let mut kinds = distinct(kinds);
-    kinds.sort_by_key(|(reception, size)| {
-        let Reception { receiver, source, shape } = *reception;
-        (receiver as usize, source as usize, shape, *size)
+    let mut arms: Vec<_> = analysis.arms().filter(|arm| stands_in_ledger(manifest, arm)).collect();
+    arms.sort_by_key(|arm| {
+        let Case { receiver, source, shape, payload_bytes, .. } = arm.arm.case;
+        let series = manifest.plan.series.iter().position(|one| *one == arm.arm.case.series());
+        (series, receiver as usize, source as usize, shape, payload_bytes)
     });
-    let of_kind = |series: Series, (reception, size): (Reception, usize)| -> Row<'_> {
-        let id = ledger_row_of(series, reception, size);
-        let arms = analysis.arms().filter(|arm| stands_in_ledger(manifest, arm));
-        arms.filter(|arm| ledger_row(arm) == id).collect()
-    };
-    let rows = manifest.plan.series.iter().flat_map(|&series| kinds.iter().map(move |&kind| (series, kind)));
-    let rows = rows.map(|(series, kind)| of_kind(series, kind)).filter(|arms| !arms.is_empty());
-    let rows: Vec<Row<'_>> = rows.collect();
+    let rows = grouped(arms.into_iter().map(|arm| (ledger_row(arm), arm)));
+    let rows: Vec<Row<'_>> = rows.into_iter().map(|(_, arms)| arms).collect();
     let copied = |name: &str, about: &str, of: fn(&Copies, &Copies) -> u64| {
         numbers(name, about, move |arms: &Row<'_>| plain(by_message(arms, of)))
     };
@@ -728,11 +722,8 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
             "{way}, why zero_copy was copied, as found when the sweep began: {}.",
             copy_cause::in_words(&causes)
         );
-        let mut rows: Vec<String> = shares
-            .iter()
-            .filter(|(_, copied)| copied.share > 0.0 || most.share == 0.0)
-            .map(|(arm, _)| ledger_row(arm))
-            .collect();
+        let shown = shares.iter().filter(|(_, copied)| copied.share > 0.0 || most.share == 0.0);
+        let mut rows: Vec<String> = shown.map(|(arm, _)| ledger_row(arm)).collect();
         rows.dedup();
         Some(Claim { text, rows })
     };
@@ -748,12 +739,8 @@ pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Cla
         let bound = arm.zero_copy.and_then(|counts| counts.copied_is_bound());
         arm.arm.case.receiver == Receiver::Sink && bound.is_some_and(|bound| bound != CopiedBound::Exact)
     };
-    let mut rows: Vec<String> = analysis
-        .arms()
-        .filter(is_bound)
-        .filter(|arm| stands_in_ledger(manifest, arm))
-        .map(ledger_row)
-        .collect();
+    let arms = analysis.arms().filter(is_bound).filter(|arm| stands_in_ledger(manifest, arm));
+    let mut rows: Vec<String> = arms.map(ledger_row).collect();
     rows.dedup();
     let text = format!(
         "Into the sink, before the sweep and with one send in flight: {counted}{ONE_BY_ONE}. Of the sends of the sweep, several are in \
@@ -762,16 +749,11 @@ pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Cla
     (!rows.is_empty()).then_some(Claim { text, rows })
 }
 
-fn ledger_row_of(series: Series, reception: Reception, size: usize) -> String {
-    let Reception { receiver, source, shape } = reception;
-    let end = Situation { receiver, source, shape, ..Case::default().cell().situation() }.departures();
-    words::id(&format!("copies-{series}-{size}B{end}"))
-}
-
 /// The row of the copy ledger that an arm is counted in.
 pub(super) fn ledger_row(result: &ArmResult) -> String {
-    let case = result.arm.case;
-    ledger_row_of(case.series(), Reception::of(case.cell()), case.payload_bytes)
+    let Case { receiver, source, shape, payload_bytes, .. } = result.arm.case;
+    let end = Situation { receiver, source, shape, ..Case::default().cell().situation() }.departures();
+    words::id(&format!("copies-{}-{payload_bytes}B{end}", result.arm.case.series()))
 }
 
 /// Whether copies were counted of an arm. Other programs, which record no environment, do not count
@@ -782,23 +764,15 @@ pub(super) fn stands_in_ledger(manifest: &Manifest, result: &ArmResult) -> bool 
 
 /// Name and value of everything that describes the run.
 pub(super) fn environment(manifest: &Manifest) -> Vec<(String, String)> {
+    let Plan { profile, seed, precision, series, cells, .. } = &manifest.plan;
+    let (version, revision) = (&manifest.program.version, manifest.program.name());
+    let (cells, paths, percent) = (cells.len(), series.len(), precision * 100.0);
+    let plan =
+        format!("profile {profile}, {cells} cells of {paths} paths, seed {seed}, precision {percent} %");
     let mut lines = vec![
         ("measured".to_owned(), format!("{}, on {}", manifest.started, manifest.host)),
-        (
-            "program".to_owned(),
-            format!("sendpath {}, revision {}", manifest.program.version, manifest.program.name()),
-        ),
-        (
-            "plan".to_owned(),
-            format!(
-                "profile {}, {} cells of {} paths, seed {}, precision {} %",
-                manifest.plan.profile,
-                manifest.plan.cells.len(),
-                manifest.plan.series.len(),
-                manifest.plan.seed,
-                manifest.plan.precision * 100.0
-            ),
-        ),
+        ("program".to_owned(), format!("sendpath {version}, revision {revision}")),
+        ("plan".to_owned(), plan),
     ];
     lines.extend(words::explained(&manifest.plan));
     if let Some(environment) = &manifest.environment {
