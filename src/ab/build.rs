@@ -1,7 +1,9 @@
 //! Builds the executables that are compared. Both builds share one target folder, so that what they
 //! depend on is compiled once.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +30,21 @@ impl RevisionBuilds {
     /// # Errors
     /// [`Error::Setting`] outside a git repository, or without git.
     pub(crate) fn open() -> Result<Self> {
-        let repository = PathBuf::from(git(Path::new("."), &["rev-parse", "--show-toplevel"]).map_err(|error| {
+        let here = Path::new(".");
+        let repository = git(here, &["rev-parse", "--show-toplevel"]).map_err(|refused| {
+            let why = if refused.is_missing {
+                "git is not to be found"
+            } else if is_in_a_repository(here) {
+                "git refuses this one"
+            } else {
+                "this folder is not in one"
+            };
             Error::Setting(format!(
-                "ab takes revisions of a git repository, and this folder is not in one ({error}): give executables \
-                 by --base-bin and --change-bin instead"
+                "ab takes revisions of a git repository, and {why} ({refused}): mend that, or give executables by \
+                 --base-bin and --change-bin instead"
             ))
-        })?);
+        })?;
+        let repository = PathBuf::from(repository);
         let folder = std::env::temp_dir().join(format!("sendpath-ab-{}", std::process::id()));
         std::fs::create_dir(&folder).map_err(Error::file("mkdir(2)", &folder))?;
         Ok(Self { folder, repository })
@@ -45,8 +56,13 @@ impl RevisionBuilds {
     /// [`Error::Setting`] where this repository has no such revision.
     pub(crate) fn resolve(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
-        git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])
-            .map_err(|_| Error::Setting(format!("{revision:?} is not a revision of this repository")))
+        git(&self.repository, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]).map_err(
+            |refused| match refused.text.as_str() {
+                // What `--quiet` leaves of a name that there is not.
+                SILENT => Error::Setting(format!("{revision:?} is not a revision of this repository")),
+                text => Error::Setting(format!("revision {revision:?}: {text}")),
+            },
+        )
     }
 
     /// Whether the working tree has changes that are not committed.
@@ -107,7 +123,8 @@ impl<'a> Worktree<'a> {
         // Before the call, so that a checkout that fails half-way is removed as well.
         let worktree = Self { repository, folder };
         let path = worktree.folder.display().to_string();
-        git(repository, &["worktree", "add", "--detach", "--quiet", &path, revision])?;
+        git(repository, &["worktree", "add", "--detach", "--quiet", &path, revision])
+            .map_err(|refused| refused.text)?;
         Ok(worktree)
     }
 }
@@ -167,7 +184,31 @@ fn cargo(
     Err(error.unwrap_or("cargo failed and printed no error").to_owned())
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> std::result::Result<String, String> {
+/// What git says that prints nothing.
+const SILENT: &str = "git failed and printed no error";
+
+/// Why git did not do it.
+#[derive(Debug)]
+struct Refused {
+    /// Whether there is no git.
+    is_missing: bool,
+    /// Its last line.
+    text: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether there is a repository at or above `folder`, whatever git makes of it.
+fn is_in_a_repository(folder: &Path) -> bool {
+    std::env::var_os("GIT_DIR").is_some()
+        || folder.canonicalize().is_ok_and(|path| path.ancestors().any(|above| above.join(".git").exists()))
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> std::result::Result<String, Refused> {
     // Without optional locks `git status` leaves the index of the user's repository as it is.
     let output = Command::new("git")
         .arg("--no-optional-locks")
@@ -176,10 +217,15 @@ fn git(folder: &Path, arguments: &[&str]) -> std::result::Result<String, String>
         .args(arguments)
         .stdin(Stdio::null())
         .output();
-    let output = output.map_err(|errno| format!("git: {errno}"))?;
+    let output = output.map_err(|errno| Refused {
+        is_missing: errno.kind() == ErrorKind::NotFound,
+        text: format!("git: {errno}"),
+    })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(text.lines().last().unwrap_or("git failed and printed no error").to_owned())
+    // Of several lines the first says what is wrong, and the others what to do.
+    let line = text.lines().find(|line| line.starts_with("fatal:")).or(text.lines().last());
+    Err(Refused { is_missing: false, text: line.unwrap_or(SILENT).to_owned() })
 }
