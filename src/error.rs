@@ -118,7 +118,7 @@ impl Error {
         move |errno| Self::Path(path::Error::file(call, path)(errno))
     }
 
-    /// A call that failed for a reason that the user can lift, and what lifts it.
+    /// A call that failed for a reason that was looked for, and what lifts it or where to look.
     pub(crate) fn refused(
         call: &'static str,
         errno: impl Into<io::Error>,
@@ -132,11 +132,11 @@ impl Error {
         Self::Path(path::Error::Deadline { waiting_for, waited })
     }
 
-    /// Adds what lifts it to a call that failed by this errno.
-    pub(crate) fn lifted_by(self, code: i32, remedy: &str) -> Self {
+    /// Adds why to a call that failed by this errno.
+    pub(crate) fn explained(self, code: i32, why: impl FnOnce() -> String) -> Self {
         match self {
             Self::Path(path::Error::Call { call, errno }) if errno.raw_os_error() == Some(code) => {
-                Self::refused(call, errno, remedy)
+                Self::refused(call, errno, why())
             }
             error => error,
         }

@@ -71,8 +71,8 @@
 //!
 //! - [`case`]: the words in which a case is given, and (for the command) `Case`, `Cell` and
 //!   `Matrix`.
-//!   [`message`]: the fields. `pinning`: how much memory may be pinned.
-//!   `deadlines`: how long anything may take.
+//!   [`message`]: the fields. `pinning`: how much memory may be pinned. `limits`: why a call was
+//!   refused. `deadlines`: how long anything may take.
 //! - [`path`]: the three paths. `counts`: what a path counts of its own work.
 //! - `event`, `sample`, `environment`: what can be counted, what a burst measured, and the
 //!   surroundings of a measurement; plain data. `format`: how sizes, numbers and times are written
@@ -89,6 +89,7 @@
 //! - `cli`: one file per subcommand of `sendpath`.
 
 mod deadlines;
+mod limits;
 pub mod message;
 pub mod path;
 mod pinning;

@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::deadlines::LISTEN_LIMIT;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::host;
 
 /// How often a child is looked at that is waited for until a deadline.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -174,7 +175,7 @@ impl Said {
         let listener = std::thread::Builder::new()
             .name("peer's stderr".to_owned())
             .spawn(listen)
-            .map_err(Error::call("pthread_create(3)"))?;
+            .map_err(|errno| host::refused("pthread_create(3)", errno))?;
         Ok(Self { kept: said, listener })
     }
 

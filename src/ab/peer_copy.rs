@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadlines::COPY_LIMIT;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::pair::{Peer, remove_peers_program};
 use crate::process::Process;
 use crate::random;
@@ -65,7 +66,7 @@ impl Drop for PeerCopy {
 /// Runs the command without a terminal: `scp` that needs a password fails, and does not wait for
 /// one.
 fn run(words: &[String], interrupted: &AtomicBool) -> Result<()> {
-    let call = "execve(2) of the command of --peer-copy";
+    let call = "fork(2) or execve(2) of the command of --peer-copy";
     let shown = || shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
     let refused = |errno: io::Error, remedy: String| Error::refused(call, errno, remedy);
     let (program, arguments) =
@@ -73,7 +74,7 @@ fn run(words: &[String], interrupted: &AtomicBool) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
     let mut process = Process::start_without_terminal(&mut command)
-        .map_err(|errno| refused(errno, format!("{program} has to be a program")))?;
+        .map_err(|errno| host::not_run(call, Path::new(program), errno))?;
     let began = Instant::now();
     let may_go_on = || began.elapsed() <= COPY_LIMIT && !interrupted.load(Ordering::Relaxed);
     match process.wait_while(LOOK_AGAIN, may_go_on).map_err(Error::call("wait4(2)"))? {

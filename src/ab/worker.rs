@@ -17,6 +17,7 @@ use crate::case::Case;
 use crate::deadlines::{WORKER_BURST_LIMIT, WORKER_END_LIMIT, WORKER_OPEN_LIMIT};
 use crate::environment::Program;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::measure::burst::{probe_message_ns, short_duration, time_short, warm_up};
 use crate::measure::environment;
 use crate::pair::{Fault, FaultKind, Setup, Testbed};
@@ -88,8 +89,8 @@ impl Worker {
     /// [`Refused`](crate::path::Error::Refused) where it cannot be started, has no subcommand
     /// `worker`, or has another [`PROTOCOL`].
     pub fn start(build: &Build) -> Result<Self> {
-        let refused =
-            |errno: std::io::Error, remedy: String| Error::refused("sendpath worker", errno, remedy);
+        const CALL: &str = "sendpath worker";
+        let refused = |errno: std::io::Error, remedy: String| Error::refused(CALL, errno, remedy);
         let shown = build.program.display().to_string();
         let mut command = Command::new(&build.program);
         command
@@ -100,7 +101,7 @@ impl Worker {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process =
-            Process::start(&mut command).map_err(|errno| refused(errno, format!("{shown} cannot be run")))?;
+            Process::start(&mut command).map_err(|errno| host::not_run(CALL, &build.program, errno))?;
         let child = process.child();
         let (Some(questions), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -108,7 +109,7 @@ impl Worker {
             unreachable!("all three were asked for");
         };
         let (sender, answers) = channel();
-        std::thread::spawn(move || {
+        let listen = move || {
             for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
                 if sender.send(line).is_err() {
                     return;
@@ -120,7 +121,9 @@ impl Worker {
             drop(stderr.read_to_string(&mut text));
             let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
             drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
-        });
+        };
+        let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(listen);
+        thread.map_err(|errno| host::refused("pthread_create(3)", errno))?;
         let mut worker = Self { process, questions: Some(questions), answers, cpu_time_is_whole: false };
         match worker.answer(WORKER_OPEN_LIMIT) {
             Ok(Answer::Ready { protocol: PROTOCOL, cpu_time_is_whole, .. }) => {
@@ -133,8 +136,9 @@ impl Worker {
             )),
             Ok(_) => Err(Error::Protocol(format!("the first line of {shown} is not Ready"))),
             Err(Error::Peer { cause, .. }) => {
-                let remedy = "ended before it was ready; it has to be a sendpath with the subcommand worker";
-                Err(refused(std::io::Error::other(cause), format!("{shown} {remedy}")))
+                let tried = "was started with the subcommand worker, and ended before it was ready";
+                let remedy = format!("{shown} {tried}");
+                Err(refused(std::io::Error::other(cause), remedy))
             }
             Err(error) => Err(error),
         }

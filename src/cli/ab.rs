@@ -1,7 +1,8 @@
 //! `sendpath ab`: compares two revisions, or two executables.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -197,14 +198,14 @@ fn measure(options: &Options, interrupted: &AtomicBool) -> anyhow::Result<u8> {
     for case in &cases {
         setup.check_placement(case.placement)?;
     }
-    let mut files = [&options.base_bin, &options.change_bin].into_iter().flatten();
-    if let Some(file) = files.find(|file| !file.is_file()) {
-        return Err(Error::Setting(format!("{} is not a file", file.display())).into());
-    }
+    let given =
+        [&options.base_bin, &options.change_bin].map(|file| file.as_deref().map(whole_path).transpose());
+    let [base_bin, change_bin] = given;
+    let given = base_bin?.zip(change_bin?);
     let (cases, left_out) = without_what_cannot_be_pinned(cases)?;
     // Holds the executables, which are removed when it is dropped.
     let mut builds = None;
-    let (base_name, change_name, programs) = programs(options, &mut builds, interrupted)?;
+    let (base_name, change_name, programs) = programs(options, given, &mut builds, interrupted)?;
     // Removed when they are dropped.
     let copies = peer_copies(options, &setup, &programs, interrupted)?;
     let build = |side: usize, variables: &[(String, String)]| {
@@ -312,15 +313,27 @@ fn without_what_cannot_be_pinned(cases: Vec<Case>) -> Result<(Vec<Case>, Vec<Lef
     }
 }
 
+/// The whole path of an executable that was given. A name without a slash is the file of this
+/// folder, and would be looked for by `PATH` where it is run.
+fn whole_path(file: &Path) -> Result<PathBuf, Error> {
+    let shown = file.display();
+    match file.canonicalize() {
+        Ok(whole) if whole.is_file() => Ok(whole),
+        Err(errno) if errno.kind() != ErrorKind::NotFound => Err(Error::Setting(format!("{shown}: {errno}"))),
+        Ok(_) | Err(_) => Err(Error::Setting(format!("{shown} is not a file"))),
+    }
+}
+
 /// The names of the two sides, and their executables.
 fn programs(
     options: &Options,
+    given: Option<(PathBuf, PathBuf)>,
     builds: &mut Option<RevisionBuilds>,
     interrupted: &AtomicBool,
 ) -> Result<(String, String, [PathBuf; 2]), Error> {
-    if let (Some(base), Some(change)) = (&options.base_bin, &options.change_bin) {
-        let name = |file: &PathBuf| file.display().to_string();
-        return Ok((name(base), name(change), [base.clone(), change.clone()]));
+    if let Some((base, change)) = given {
+        let name = |file: &Option<PathBuf>| file.iter().map(|file| file.display().to_string()).collect();
+        return Ok((name(&options.base_bin), name(&options.change_bin), [base, change]));
     }
     let builds = builds.insert(RevisionBuilds::open()?);
     let revision = |text: &str| {

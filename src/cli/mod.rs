@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod report;
 mod run;
+mod stack;
 mod sweep;
 mod tune;
 mod worker;
@@ -125,10 +126,23 @@ const PROGRAM: &str = "/proc/self/exe";
 
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn main() -> ExitCode {
+    // Before anything that needs more of the stack.
+    let prepared =
+        stack::grow().and_then(|()| interrupt::let_large_files_fail().map_err(|errno| errno.to_string()));
+    if let Err(problem) = prepared {
+        output::note(&format!("sendpath: {problem}"));
+        return ExitCode::from(FAILED);
+    }
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return usage(&error),
     };
+    let is_brought_to_an_end =
+        matches!(command, Command::Run(_) | Command::Sweep(_) | Command::Tune(_) | Command::Ab(_));
+    if !is_brought_to_an_end && let Err(errno) = interrupt::end_by_cpu_limit() {
+        output::note(&format!("sendpath: sigaction(2): {errno}"));
+        return ExitCode::from(FAILED);
+    }
     let outcome = match command {
         Command::Run(options) => run::run(&options),
         Command::Sweep(options) => sweep::run(&options),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::output::{self, note};
 use super::progress::Shown;
-use super::{DONE, INTERRUPTED, PROGRAM, SetupOptions, interrupt};
+use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt};
 use crate::case::{Case, Layout, Placement, Receiver, Workload};
 use crate::environment::{CopyCause, Environment, copy_cause};
 use crate::error::Error;
@@ -52,7 +52,7 @@ What is printed:
   Counting costs at every context switch, so counters come from a second window of the same
   length, on new connections, and the figures above them are free of it.
 
-Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted
+Exit codes: 0 measured, 1 the case failed (what had been measured by then is printed), 2 bad input (nothing was set up), 130 interrupted
 (what had been measured by then is printed).";
 
 /// Measure one case
@@ -101,7 +101,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let timed = window()?;
     // Counting costs at every context switch, so what is timed is not counted, nor the other way
     // round.
-    let counted = if options.counters.is_empty() {
+    let counted = if options.counters.is_empty() || timed.failed.is_some() {
         None
     } else {
         testbed.count(&options.counters);
@@ -109,6 +109,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     };
     let mut report = timed.report(case, counted.as_ref(), environment);
     if let Some(ZeroCopy { counts, copied_because, .. }) = &mut report.zero_copy
+        && timed.failed.is_none()
         && let Some(copied) = counts.copied()
     {
         let causes = copy_cause::that_explain(copied, testbed.copy_causes(receiver)?);
@@ -117,9 +118,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     }
     report.strangers = testbed.strangers();
     output::print(&if options.json { output::json(&report)? } else { report.to_string() })?;
+    if let Some(failed) = &report.failed {
+        note(&format!("sendpath: {case}: {failed}: what is printed was measured before"));
+        return Ok(FAILED);
+    }
     Ok(if interrupted.load(Ordering::Relaxed) { INTERRUPTED } else { DONE })
 }
 
+/// Measures for `duration`. A failure after the first burst ends it, and leaves what was measured.
 fn measure(
     instance: &mut Instance<'_>,
     duration: Duration,
@@ -132,7 +138,14 @@ fn measure(
     window.seen = instance.overwrite()?;
     window.told = instance.fragments(&mut None)?;
     loop {
-        window.add(time(instance, long_duration(instance).min(duration), Mode::TimeEach)?);
+        match time(instance, long_duration(instance).min(duration), Mode::TimeEach) {
+            Ok(sample) => window.add(sample),
+            Err(error) if window.messages > 0 => {
+                window.failed = Some(error.to_string());
+                return Ok(window);
+            }
+            Err(error) => return Err(error.into()),
+        }
         shown.step(Duration::from_nanos(window.elapsed_ns), || case.to_string());
         if u128::from(window.elapsed_ns) >= duration.as_nanos() || interrupted.load(Ordering::Relaxed) {
             break;
@@ -155,6 +168,8 @@ pub(super) fn closed(count: u64) -> String {
 /// The bursts of a window, summed up.
 #[derive(Default)]
 struct Window {
+    /// Why it ended before its time.
+    failed: Option<String>,
     messages: u64,
     elapsed_ns: u64,
     server: SideReport,
@@ -221,6 +236,7 @@ impl Window {
                 copied_because: None,
             }),
             strangers: 0,
+            failed: [Some(self), counted].into_iter().flatten().find_map(|window| window.failed.clone()),
             retransmitted_segments: self.server.retransmitted_segments,
             verified_messages: self.verified_messages,
             seen: self.seen,
@@ -284,6 +300,9 @@ struct RunReport {
     /// The median over bursts of the time that completions took after the last byte was received.
     drain_ns_per_burst: Option<f64>,
     zero_copy: Option<ZeroCopy>,
+    /// Why it ended before its time, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
     /// Connections to the data port that did not say the run's token, and were closed.
     strangers: u64,
     /// TCP segments that the server's kernel sent more than once.

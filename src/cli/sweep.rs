@@ -415,6 +415,9 @@ fn measure(
         StopReason::Precise if failures.len() < analysis.arms().count() => {
             note("every throughput is compared with the baseline's as precisely as was asked for");
         }
+        StopReason::Precise if read.records.iter().any(|record| record.outcome.is_ok()) => {
+            note("every case has failed in the end; what was measured before is kept");
+        }
         StopReason::Precise => note("nothing could be measured"),
     }
     printed?;

@@ -9,6 +9,7 @@ use super::Pmus;
 use crate::error::Result;
 use crate::event::{CounterSource, Event};
 use crate::host::{self, file};
+use crate::limits::{self, Filtered};
 
 /// What is known when an event is refused.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Facts {
     pub has_pmu: bool,
     /// Whether it is one of AMD's Zen, or Hygon's after it.
     pub is_zen: bool,
+    /// Whether a seccomp filter was found to forbid the call.
+    pub is_filtered: bool,
 }
 
 impl Refusal {
@@ -45,7 +48,8 @@ impl Refusal {
             let paranoid = file::read(&root.join("proc/sys/kernel/perf_event_paranoid"))?;
             let has_pmu = !pmus.cores.is_empty();
             let is_virtual = host::is_virtual_machine(root)?;
-            let machine = Facts { is_virtual, has_pmu, is_zen: is_zen(root)? };
+            let is_filtered = limits::seccomp_filter(Filtered::PerfEventOpen).is_some();
+            let machine = Facts { is_virtual, has_pmu, is_zen: is_zen(root)?, is_filtered };
             Ok((paranoid.unwrap_or_else(|| "unknown".to_owned()), machine))
         };
         let (paranoid, machine) = FACTS.get_or_try_init(look)?.clone();
@@ -66,20 +70,19 @@ pub(crate) fn explain(refusal: &Refusal) -> String {
     let Refusal { event, errno, paranoid, machine } = refusal;
     match (errno, event.source()) {
         (None, _) => "there is no msr PMU: x86 alone has one (in a container: is /sys mounted?)".to_owned(),
-        (Some(libc::EACCES | libc::EPERM), _) if paranoid.parse().is_ok_and(|level: i32| level <= 1) => {
-            "not allowed, though kernel.perf_event_paranoid would: a container's seccomp filter forbids it: start \
-             the container with `--cap-add PERFMON`"
+        (Some(libc::EACCES | libc::EPERM | libc::ENOSYS), _) if machine.is_filtered => {
+            "a seccomp filter of this process forbids perf_event_open(2), as those of containers do: start the \
+             container with `--cap-add PERFMON`"
                 .to_owned()
+        }
+        (Some(libc::EACCES | libc::EPERM), _) if paranoid.parse().is_ok_and(|level: i32| level <= 1) => {
+            limits::said(None, "a security module (SELinux: perf_event); kernel.perf_event_paranoid would allow it")
         }
         (Some(libc::EACCES | libc::EPERM), _) => format!(
             "not allowed: kernel.perf_event_paranoid is {paranoid}, and counting the kernel's part takes 1 or less, or \
-             CAP_PERFMON: `sudo sysctl -w kernel.perf_event_paranoid=1` (in a container also `--cap-add PERFMON`)"
+             CAP_PERFMON: `sudo sysctl -w kernel.perf_event_paranoid=1`"
         ),
-        (Some(libc::ENOSYS), _) => {
-            "the kernel has no perf_event_open, or a container's seccomp filter hides \
-                                    it: start the container with `--security-opt seccomp=unconfined`"
-                .to_owned()
-        }
+        (Some(libc::ENOSYS), _) => "the kernel has no perf_event_open(2) (CONFIG_PERF_EVENTS)".to_owned(),
         (Some(errno @ (libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV)), source) => {
             let errno = format!("{:?}", Errno::from_raw(*errno));
             match (source, machine) {
@@ -107,10 +110,7 @@ pub(crate) fn explain(refusal: &Refusal) -> String {
                 _ => format!("this CPU's PMU does not count it ({errno})"),
             }
         }
-        (Some(libc::EMFILE), _) => format!(
-            "RLIMIT_NOFILE is {}, and each event takes a descriptor per thread: `ulimit -n 65536`",
-            host::soft(rustix::process::Resource::Nofile)
-        ),
+        (Some(libc::EMFILE), _) => limits::open_files().to_string(),
         (Some(errno), _) => {
             format!("perf_event_open(2): {}", std::io::Error::from_raw_os_error(*errno))
         }
@@ -121,8 +121,9 @@ pub(crate) fn explain(refusal: &Refusal) -> String {
 mod tests {
     use super::*;
 
-    const VIRTUAL: Facts = Facts { is_virtual: true, has_pmu: false, is_zen: false };
-    const REAL: Facts = Facts { is_virtual: false, has_pmu: true, is_zen: false };
+    const VIRTUAL: Facts = Facts { is_virtual: true, has_pmu: false, is_zen: false, is_filtered: false };
+    const REAL: Facts = Facts { is_virtual: false, ..VIRTUAL_WITH_PMU };
+    const VIRTUAL_WITH_PMU: Facts = Facts { has_pmu: true, ..VIRTUAL };
 
     fn why(event: Event, errno: i32, machine: Facts) -> String {
         explain(&Refusal { event, errno: Some(errno), paranoid: "2".to_owned(), machine })
@@ -133,10 +134,10 @@ mod tests {
         for (errno, word) in [
             (libc::EACCES, "perf_event_paranoid is 2"),
             (libc::EPERM, "sysctl -w kernel.perf_event_paranoid=1"),
-            (libc::ENOSYS, "seccomp"),
+            (libc::ENOSYS, "CONFIG_PERF_EVENTS"),
             (libc::ENOENT, "pmu=on"),
             (libc::EOPNOTSUPP, "pmu=on"),
-            (libc::EMFILE, "ulimit -n"),
+            (libc::EMFILE, "RLIMIT_NOFILE is"),
             (libc::EBUSY, "busy"),
         ] {
             let text = why(Event::Cycles, errno, VIRTUAL);
@@ -145,15 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn where_the_switch_allows_it_the_container_is_to_blame() {
-        let refusal = Refusal {
-            event: Event::Cycles,
-            errno: Some(libc::EPERM),
-            paranoid: "-1".to_owned(),
-            machine: REAL,
+    fn a_filter_is_to_blame_only_where_it_was_found() {
+        let why = |is_filtered, errno| {
+            explain(&Refusal {
+                event: Event::Cycles,
+                errno: Some(errno),
+                paranoid: "-1".to_owned(),
+                machine: Facts { is_filtered, ..REAL },
+            })
         };
-        let text = explain(&refusal);
-        assert!(text.contains("`--cap-add PERFMON`") && !text.contains("sysctl"), "{text}");
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            assert!(why(true, errno).contains("`--cap-add PERFMON`"), "{errno}");
+            assert!(!why(false, errno).contains("filter"), "{errno}");
+        }
+        assert!(why(false, libc::EPERM).contains("not known"), "the switch allows it");
     }
 
     #[test]
@@ -169,7 +175,7 @@ mod tests {
     #[test]
     fn what_zen_lacks_no_hypervisor_gives() {
         for is_virtual in [true, false] {
-            let zen = Facts { is_virtual, has_pmu: true, is_zen: true };
+            let zen = Facts { is_virtual, is_zen: true, ..REAL };
             let text = why(Event::LlcLoadMisses, libc::ENOENT, zen.clone());
             assert!(text.contains("amd_l3") && !text.contains("bare metal"), "{text}");
             assert!(!why(Event::DtlbLoadMisses, libc::ENOENT, zen).contains("amd_l3"));

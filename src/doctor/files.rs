@@ -10,6 +10,7 @@ use crate::check::Check;
 use crate::counters::Pmus;
 use crate::error::Result;
 use crate::host::{self, cgroup, file, smt};
+use crate::limits::Found;
 use crate::message::page_bytes;
 
 /// Rights that lift a limit for this process, whatever the limit says. By `capabilities(7)`.
@@ -80,11 +81,10 @@ impl Files {
         if rights.sys_admin {
             return Ok(Finding::ok("not needed: this process may make network namespaces without one"));
         }
-        let Some(switch) = host::forbids_user_namespaces(&self.root)? else {
-            return Ok(Finding::ok("no switch forbids them to ordinary users"));
-        };
-        let found = format!("{} is {}: only root can make namespaces", switch.name, switch.forbids);
-        Ok(Finding::limited(found).lifted_by(switch.remedy()))
+        Ok(match host::forbids_user_namespaces(&self.root, None)? {
+            None => Finding::ok("no chroot, switch or filter was found that forbids them to ordinary users"),
+            Some(Found { what, remedy }) => Finding { remedy, ..Finding::limited(what) },
+        })
     }
 
     /// A sysctl of `net.core` that should be at least `least`, since it does what `why` says.

@@ -2,6 +2,7 @@
 
 use crate::check::{Check, State};
 use crate::error::Error;
+use crate::limits;
 
 /// What was found, and how good that is.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +36,7 @@ impl Finding {
 
     /// What could not be looked at, for a reason that says nothing of the machine.
     pub(super) fn not_looked_at(error: &Error) -> Self {
-        let remedy = (error.errno() == Some(libc::EMFILE)).then(|| "ulimit -n 4096".to_owned());
+        let remedy = (error.errno() == Some(libc::EMFILE)).then(|| limits::open_files().remedy).flatten();
         Self { remedy, ..Self::unavailable(format!("not looked at: {error}")) }
     }
 

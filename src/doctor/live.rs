@@ -18,8 +18,8 @@ use crate::host::{self, file, softirq};
 use crate::measure::burst::of_messages;
 use crate::message::{Message, page_bytes};
 use crate::pair::{Client, Mode, Setup, Testbed};
-use crate::path::Socket;
 use crate::path::uring::{self, Support};
+use crate::path::{Socket, no_huge_pages};
 use crate::sample::{CopiedBound, ZeroCopyCounts};
 use crate::topology::affinity;
 
@@ -118,15 +118,13 @@ pub(super) const RINGS: [&str; 5] =
 
 /// Which kind of huge pages there are.
 fn huge_pages() -> Result<Finding> {
-    match Message::in_arena(&[vec![1 << 20]], Layout::Huge) {
+    const BYTES: usize = 1 << 20;
+    match Message::in_arena(&[vec![BYTES]], Layout::Huge) {
         Ok((_, arena)) => Ok(Finding::ok(format!("layout huge: {}", arena.pages()))),
         Err(error) if file::is_passing(&error) => {
             Err(Error::call("layout huge: mmap(2) and /proc/self/smaps")(error))
         }
-        Err(error) => {
-            Ok(Finding::unavailable(format!("layout huge: {error}"))
-                .lifted_by("sudo sysctl vm.nr_hugepages=64"))
-        }
+        Err(error) => Ok(Finding::refused(format!("layout huge: {error}: {}", no_huge_pages(BYTES as u64)))),
     }
 }
 

@@ -32,6 +32,25 @@ pub(crate) fn memory_left_bytes(root: &Path) -> Result<Option<u64>> {
     Ok(found(root, "memory", Folder::memory_left_bytes)?.into_iter().min())
 }
 
+/// How many threads more the limits on them let the process have; none where there is no limit.
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn threads_left(root: &Path) -> Result<Option<u64>> {
+    Ok(found(root, "pids", Folder::threads_left)?.into_iter().min())
+}
+
+/// The CPUs that the process's cpuset leaves to it, as the kernel lists them; none where it has no
+/// cpuset.
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn cpuset(root: &Path) -> Result<Option<String>> {
+    let nearest = folders(root, "cpuset")?;
+    let list = |folder: &Folder| folder.read("cpuset.cpus.effective", "cpuset.effective_cpus").transpose();
+    nearest.iter().find_map(list).transpose()
+}
+
 /// What `look` finds in each of the process's cgroups in which `controller` may have a limit.
 fn found<T>(root: &Path, controller: &str, look: fn(&Folder) -> Result<Option<T>>) -> Result<Vec<T>> {
     folders(root, controller)?.iter().filter_map(|folder| look(folder).transpose()).collect()
@@ -115,6 +134,11 @@ impl Folder {
     fn memory_bytes(&self) -> Result<Option<u64>> {
         let bytes = self.read("memory.max", "memory.limit_in_bytes")?.and_then(|text| text.parse().ok());
         Ok(bytes.filter(|bytes| *bytes < NO_LIMIT_BYTES))
+    }
+
+    fn threads_left(&self) -> Result<Option<u64>> {
+        let number = |name| Ok::<_, Error>(self.read(name, name)?.and_then(|text| text.parse::<u64>().ok()));
+        Ok(number("pids.max")?.zip(number("pids.current")?).map(|(most, now)| most.saturating_sub(now)))
     }
 
     /// The limit without what is in use. Pages of files that nobody used lately count as free: the

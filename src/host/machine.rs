@@ -1,13 +1,12 @@
-//! Limits of the machine and its cgroups, and the errors that come of them.
+//! Limits of the machine and its cgroups.
 
-use std::io;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 
-use super::{cgroup, file, sysctl};
-use crate::error::{Error, Result};
+use super::{cgroup, file};
+use crate::error::Result;
 
 /// The soft limit of `resource`, in words.
 pub(crate) fn soft(resource: Resource) -> String {
@@ -28,43 +27,6 @@ pub fn available_memory_bytes(root: &Path) -> Result<Option<usize>> {
     Ok(machine.map(|kib| kib << 10).into_iter().chain(cgroup).min())
 }
 
-/// A sysctl that forbids user namespaces to ordinary users.
-pub(crate) struct UserNamespaceSwitch {
-    /// Its name, as `sysctl` takes it.
-    pub(crate) name: &'static str,
-    /// The value that forbids them.
-    pub(crate) forbids: &'static str,
-    /// A value that allows them.
-    pub(crate) allows: &'static str,
-}
-
-impl UserNamespaceSwitch {
-    /// The command that allows them.
-    pub(crate) fn remedy(&self) -> String {
-        format!("sudo sysctl -w {}={}", self.name, self.allows)
-    }
-}
-
-const USER_NAMESPACE_SWITCHES: [UserNamespaceSwitch; 3] = [
-    UserNamespaceSwitch { name: "kernel.apparmor_restrict_unprivileged_userns", forbids: "1", allows: "0" },
-    UserNamespaceSwitch { name: "kernel.unprivileged_userns_clone", forbids: "0", allows: "1" },
-    UserNamespaceSwitch { name: "user.max_user_namespaces", forbids: "0", allows: "10000" },
-];
-
-/// The first switch that forbids user namespaces, if one does; read from the files below `root`.
-///
-/// # Errors
-/// A file that could not be read at this moment.
-pub(crate) fn forbids_user_namespaces(root: &Path) -> Result<Option<&'static UserNamespaceSwitch>> {
-    for switch in &USER_NAMESPACE_SWITCHES {
-        let path = root.join("proc/sys").join(switch.name.replace('.', "/"));
-        if file::read(&path)?.is_some_and(|value| value == switch.forbids) {
-            return Ok(Some(switch));
-        }
-    }
-    Ok(None)
-}
-
 /// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from
 /// the files below `root`.
 ///
@@ -82,28 +44,6 @@ pub fn is_virtual_machine(root: &Path) -> Result<bool> {
 pub(crate) fn pinnable_bytes() -> Option<u64> {
     let limit = super::memlock_bytes();
     (limit != u64::MAX && !super::has_capability(CapabilitySet::IPC_LOCK)).then_some(limit)
-}
-
-/// The error of `call`, with the limit that caused it where the errno stands for one.
-pub(crate) fn with_limit_remedy(call: &'static str, errno: io::Error) -> Error {
-    let remedy = match errno.raw_os_error() {
-        Some(libc::EMFILE) => {
-            let soft = soft(Resource::Nofile);
-            format!("RLIMIT_NOFILE is {soft}, and every pair takes a descriptor on each side: ulimit -n 4096")
-        }
-        Some(libc::EAGAIN) if call.starts_with("pthread") => format!(
-            "RLIMIT_NPROC is {} and kernel.threads-max {} (a container may set pids.max lower): raise it, or run \
-             fewer pairs",
-            soft(Resource::Nproc),
-            sysctl("kernel/threads-max")
-        ),
-        Some(libc::ETIMEDOUT) if call.starts_with("connect") => format!(
-            "net.core.somaxconn is {}, and all pairs of a case connect at once: raise it to 256",
-            sysctl("net/core/somaxconn")
-        ),
-        _ => return Error::call(call)(errno),
-    };
-    Error::refused(call, errno, remedy)
 }
 
 #[cfg(test)]
@@ -128,19 +68,5 @@ mod tests {
         assert_eq!(available_memory_bytes(root.path()).unwrap(), Some(2000));
         write("cg/a/memory.max", "1073741824\n");
         assert_eq!(available_memory_bytes(root.path()).unwrap(), Some(4000 << 10));
-    }
-
-    #[test]
-    fn an_errno_that_stands_for_a_limit_names_it() {
-        for (call, errno, word) in [
-            ("socket(2)", libc::EMFILE, "RLIMIT_NOFILE"),
-            ("pthread_create(3)", libc::EAGAIN, "RLIMIT_NPROC"),
-            ("connect(2)", libc::ETIMEDOUT, "net.core.somaxconn"),
-        ] {
-            let text = with_limit_remedy(call, io::Error::from_raw_os_error(errno)).to_string();
-            assert!(text.starts_with(call) && text.contains(word), "{text}");
-        }
-        let plain = with_limit_remedy("socket(2)", io::Error::from_raw_os_error(libc::EACCES));
-        assert!(plain.to_string() == "socket(2): Permission denied (os error 13)", "{plain}");
     }
 }

@@ -263,12 +263,22 @@ fn describe() -> Result<Description> {
     })
 }
 
+/// The call that a client whose connection was not answered names.
+pub(super) const CONNECT: &str = "connect(2)";
+
 fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
     let socket = options.resetting_socket(Domain::for_address(server))?;
     socket.connect_timeout(&server.into(), CONNECT_LIMIT).map_err(|errno| {
-        let has_timed_out = errno.kind() == std::io::ErrorKind::TimedOut;
-        let timed_out = || std::io::Error::from_raw_os_error(libc::ETIMEDOUT);
-        host::with_limit_remedy("connect(2)", if has_timed_out { timed_out() } else { errno })
+        if errno.kind() != std::io::ErrorKind::TimedOut {
+            return host::refused("connect(2)", errno);
+        }
+        let cause = format!(
+            "nothing at {server} answered for {} s; the cause is not known; what can be looked at: a firewall that drops \
+             (nft list ruleset, on both machines), the route (ip route get {})",
+            CONNECT_LIMIT.as_secs(),
+            server.ip()
+        );
+        Error::refused(CONNECT, std::io::Error::from_raw_os_error(libc::ETIMEDOUT), cause)
     })?;
     Ok(socket.into())
 }

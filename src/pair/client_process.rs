@@ -245,13 +245,13 @@ impl Drop for ClientProcess {
 fn start_child(program: &Path, stdin: OwnedFd, stdout: OwnedFd) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(["client", client::WITH_PARENT]).stdin(stdin).stdout(stdout);
+    let call = "fork(2) or execve(2) of the client process";
     Process::start(&mut command).map_err(|errno| {
-        let remedy = if Path::new("/proc/self").exists() {
-            format!("{} is not the sendpath command; build it again", program.display())
-        } else {
-            "there is no /proc, by which the program finds itself: `mount -t proc proc /proc`".to_owned()
-        };
-        Error::refused("execve(2) of the client process", errno, remedy)
+        if program.starts_with("/proc") && !Path::new("/proc/self").exists() {
+            let cause = "there is no /proc, by which the program finds itself: `mount -t proc proc /proc`";
+            return Error::refused(call, errno, cause);
+        }
+        host::not_run(call, program, errno)
     })
 }
 
@@ -261,11 +261,8 @@ fn start_peer(command: &[String], stdin: OwnedFd, stdout: OwnedFd) -> Result<Pro
     let (program, arguments) = command.split_first().ok_or_else(|| Error::Setting("no peer".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
-    Process::start_without_terminal(&mut command).map(Process::ending_its_group).map_err(|errno| {
-        if !matches!(errno.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC)) {
-            return host::with_limit_remedy("fork(2) or execve(2) of the peer's command", errno);
-        }
-        let remedy = format!("{program} has to be a program; a line for a shell is given as sh -c '...'");
-        Error::refused("execve(2) of the peer's command", errno, remedy)
-    })
+    let call = "fork(2) or execve(2) of the peer's command";
+    Process::start_without_terminal(&mut command)
+        .map(Process::ending_its_group)
+        .map_err(|errno| host::not_run(call, Path::new(program), errno))
 }

@@ -77,8 +77,8 @@ impl Default for SocketOptions {
 impl SocketOptions {
     /// A stream socket that has them.
     pub(super) fn socket(&self, domain: Domain) -> Result<Socket> {
-        let socket = Socket::new(domain, Type::STREAM, None)
-            .map_err(|errno| host::with_limit_remedy("socket(2)", errno))?;
+        let socket =
+            Socket::new(domain, Type::STREAM, None).map_err(|errno| host::refused("socket(2)", errno))?;
         self.apply(&socket)?;
         Ok(socket)
     }

@@ -24,6 +24,7 @@ use nix::time::{ClockId, clock_gettime};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::SendFlags;
+use rustix::thread::CapabilitySet;
 use socket2::{Domain, Type};
 
 use super::frame::{Direction, Frame, REQUEST_BYTES, Segment, WINDOW_SHIFT};
@@ -31,6 +32,7 @@ use super::{SocketOptions, receive_request};
 use crate::deadlines::STALL_SINK;
 use crate::error::{Error, Result};
 use crate::host;
+use crate::limits::{self, Found};
 use crate::path::socket::sealed::Sealed;
 use crate::path::socket::set_option;
 use crate::path::{Interest, Readiness, Socket};
@@ -226,13 +228,27 @@ impl Injector {
                 Err(errno) => break errno,
             }
         };
-        let remedy = if errno == Errno::NOBUFS {
-            "the kernel's backlog stayed full: raise net.core.netdev_max_backlog, or measure fewer pairs at a time"
-        } else {
-            "the sink's link is gone, or was set down while it was measured: leave the network namespace alone, and \
-             run again"
+        let found = match errno {
+            // What `packet_snd` says of a link without IFF_UP, and of one that is not there.
+            Errno::NETDOWN => Some(Found::new("the sink's link was set down while it was measured")),
+            Errno::NXIO | Errno::NODEV => {
+                Some(Found::new("the sink's link was removed while it was measured"))
+            }
+            Errno::NOBUFS => {
+                let drops_before = backlog_drops();
+                let again = rustix::net::send(&self.packets, frame.bytes(), SendFlags::empty());
+                (again == Err(Errno::NOBUFS) && backlog_drops() > drops_before).then(|| {
+                    Found::new(
+                        "the kernel's backlog stayed full: raise net.core.netdev_max_backlog, or measure fewer pairs at \
+                         a time",
+                    )
+                })
+            }
+            _ => None,
         };
-        Err(Error::refused("send(2) of a frame into the sink", errno, remedy))
+        let look_at =
+            "the state of the sink's links, a program on them (tc filter), net.core.netdev_max_backlog";
+        Err(Error::refused("send(2) of a frame into the sink", errno, limits::said(found, look_at)))
     }
 
     /// Bytes that were written and have not been sent yet (`tcp(7)`).
@@ -297,6 +313,21 @@ impl SinkParts {
     }
 }
 
+/// Frames that the kernel has dropped because a CPU's backlog was full (`/proc/net/softnet_stat`).
+fn backlog_drops() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+    let of_cpu = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    text.lines().filter_map(of_cpu).sum()
+}
+
+/// Why a connection may not be put together by hand.
+fn no_repair() -> String {
+    let found =
+        host::lacks(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN, which the sink takes in its network namespace");
+    limits::said(found, "whether that namespace belongs to another user namespace (lsns), a security module")
+        + "; run as root, or as an ordinary user with the default topology, anonymous"
+}
+
 fn nobody() -> SocketAddrV4 {
     SocketAddrV4::new(Sink::NOBODY_ADDRESS, NOBODY_PORT)
 }
@@ -305,7 +336,7 @@ fn nobody() -> SocketAddrV4 {
 /// ([`packet(7)`](https://man7.org/linux/man-pages/man7/packet.7.html)).
 fn packet_socket(index: i32) -> Result<OwnedFd> {
     let socket = socket2::Socket::new(libc::AF_PACKET.into(), Type::from(libc::SOCK_RAW), None)
-        .map_err(|errno| host::with_limit_remedy("socket(2) AF_PACKET", errno))?;
+        .map_err(|errno| host::refused("socket(2) AF_PACKET", errno))?;
     // SAFETY: zero is a value for every field of this structure.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -340,9 +371,7 @@ fn repaired_connection(options: &SocketOptions, mtu_bytes: u32) -> Result<TcpStr
         .bind(&SocketAddrV4::new(Sink::SENDER_ADDRESS, 0).into())
         .map_err(Error::call("bind(2) of the sink's connection"))?;
     let repair = |on: libc::c_int| set_tcp(&socket, "setsockopt(2) TCP_REPAIR", libc::TCP_REPAIR, &on);
-    let remedy = "the sink takes CAP_NET_ADMIN in its network namespace: run as root, or as an ordinary user with the \
-                  default topology, anonymous";
-    repair(1).map_err(|error| error.lifted_by(libc::EPERM, remedy))?;
+    repair(1).map_err(|error| error.explained(libc::EPERM, no_repair))?;
     for (queue, sequence) in [(TCP_SEND_QUEUE, OUR_SEQUENCE), (TCP_RECV_QUEUE, THEIR_SEQUENCE)] {
         set_tcp(&socket, "setsockopt(2) TCP_REPAIR_QUEUE", libc::TCP_REPAIR_QUEUE, &queue)?;
         set_tcp(&socket, "setsockopt(2) TCP_QUEUE_SEQ", libc::TCP_QUEUE_SEQ, &sequence)?;

@@ -92,7 +92,7 @@ impl Threads {
                 .name(format!("{}-{number}", self.side))
                 .stack_size(256 << 10)
                 .spawn(move || jobs.into_iter().for_each(|job| job()))
-                .map_err(|errno| host::with_limit_remedy("pthread_create(3)", errno))?;
+                .map_err(|errno| host::refused("pthread_create(3)", errno))?;
             self.workers.push((sender, handle));
         }
         Ok(())

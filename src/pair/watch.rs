@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::control::{read_frame, read_greeting};
 use crate::error::{Error, Result};
+use crate::host;
 use crate::path::socket::get_option;
 use crate::sample::Side;
 
@@ -212,7 +213,7 @@ impl<Frame: DeserializeOwned + Send + 'static> Supervisor<Frame> {
         let thread = std::thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(supervise)
-            .map_err(Error::call("pthread_create(3)"))?;
+            .map_err(|errno| host::refused("pthread_create(3)", errno))?;
         Ok(Self { frames, stop, thread: Some(thread) })
     }
 }

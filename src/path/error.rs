@@ -68,18 +68,14 @@ pub enum Error {
     },
     /// `ENOBUFS` with nothing outstanding: this message can never be pinned.
     #[error(
-        "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {payload_bytes} \
-         bytes cannot be pinned under RLIMIT_MEMLOCK (now {memlock}) and net.core.optmem_max (now \
-         {optmem_max}): raise one of them (`ulimit -l unlimited`, `sysctl net.core.optmem_max=1048576`) \
-         or send less at a time"
+        "sendmsg(2) with MSG_ZEROCOPY: ENOBUFS while no completion is outstanding: {cause}; or send less than these \
+         {payload_bytes} bytes at a time"
     )]
     PinLimit {
         /// The size of the message.
         payload_bytes: usize,
-        /// The soft limit of locked memory, in words.
-        memlock: String,
-        /// The sysctl's value, in words.
-        optmem_max: String,
+        /// The limit that was found to be the cause, or those that can be looked at.
+        cause: String,
     },
     /// A file that cannot be read.
     #[error("{call} {path}")]

@@ -43,6 +43,7 @@
 //! ```
 
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::slice;
 
 use super::error::{Error, Result};
@@ -50,6 +51,7 @@ use super::receivers::Lengths;
 use super::ring::Ring;
 use super::socket::{MappedReceive, Mapping};
 use super::{Copies, Interest, ReceiveMessage, Socket, WAIT_LIMIT, Wait, recv_all};
+use crate::limits::{self, Found};
 use crate::message::{Received, page_bytes};
 
 /// Receives by mapping whole pages, and copying the rest.
@@ -69,6 +71,21 @@ pub struct MappedReceiver<S> {
 // SAFETY: the pieces point into the mapping and into `copied`, which are owned beside them.
 unsafe impl<S: Send> Send for MappedReceiver<S> {}
 
+/// No address range could be had of a socket.
+fn not_mapped(errno: io::Error, bytes: u64) -> Error {
+    let found = match errno.raw_os_error() {
+        // What a socket says of which no pages are mapped (`sock_no_mmap`).
+        Some(libc::ENODEV) => Some(Found::new(
+            "the kernel maps no pages of this socket (TCP has it since Linux 4.18): take another receiver",
+        )),
+        Some(libc::ENOMEM) => limits::address_space(Path::new("/"), bytes),
+        _ => None,
+    };
+    let look_at =
+        "RLIMIT_AS, vm.max_map_count, and whether it is a TCP socket; the other receivers map nothing";
+    Error::refused("mmap(2) of a socket", errno, limits::said(found, look_at))
+}
+
 impl<S: Socket> MappedReceiver<S> {
     /// A receiver of messages whose fields have the given lengths, in bytes, in turn.
     ///
@@ -81,10 +98,9 @@ impl<S: Socket> MappedReceiver<S> {
         let ring = Ring::of_fields(messages);
         let copied = ring.buffer();
         let largest_bytes = copied.len();
-        let mapping = socket.map_received(largest_bytes.next_multiple_of(page_bytes())).map_err(|errno| {
-            let remedy = "the kernel maps no pages of this socket (TCP has it since Linux 4.18): take another receiver";
-            Error::refused("mmap(2) of a socket", errno, remedy)
-        })?;
+        let mapped_bytes = largest_bytes.next_multiple_of(page_bytes());
+        let mapping =
+            socket.map_received(mapped_bytes).map_err(|errno| not_mapped(errno, mapped_bytes as u64))?;
         let pieces = Vec::with_capacity(largest_bytes / page_bytes() * 2 + 2);
         Ok(Self { socket, ring, mapping, copied, pieces, copies: Copies::default() })
     }

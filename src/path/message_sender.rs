@@ -100,6 +100,7 @@
 //! ```
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::slice;
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
@@ -114,6 +115,7 @@ use super::{
 };
 use crate::case::Layout;
 use crate::deadlines::{DROP_LIMIT, PIN_LIMIT};
+use crate::limits::{self, Found};
 use crate::message::{Field, Message, MessageMut, invert};
 use crate::pinning;
 
@@ -516,11 +518,28 @@ pub(super) fn await_pins(
         yield_now();
         return Ok(());
     }
-    Err(Error::PinLimit {
-        payload_bytes,
-        memlock: pinning::memlock(),
-        optmem_max: pinning::sysctl("net/core/optmem_max"),
-    })
+    Err(Error::PinLimit { payload_bytes, cause: pin_limit(payload_bytes) })
+}
+
+/// Why a send of so many bytes cannot be pinned by itself.
+fn pin_limit(payload_bytes: usize) -> String {
+    let found = limits::locked_memory(payload_bytes).or_else(|| small_optmem(Path::new("/")));
+    let look_at = format!(
+        "RLIMIT_MEMLOCK (now {}), which all processes of this user share, and net.core.optmem_max (now {})",
+        pinning::memlock(),
+        pinning::sysctl("net/core/optmem_max")
+    );
+    limits::said(found, &look_at)
+}
+
+/// The sysctl, where it has no room for one notification of a send; read below `root`.
+fn small_optmem(root: &Path) -> Option<Found> {
+    /// What the kernel counts for one, an skb without data: some 800 bytes with its overhead.
+    const NOTIFICATION_BYTES: u64 = 1024;
+    let text = std::fs::read_to_string(root.join("proc/sys/net/core/optmem_max")).ok()?;
+    let bytes = text.trim().parse::<u64>().ok().filter(|bytes| *bytes < NOTIFICATION_BYTES)?;
+    let found = Found::new(format!("net.core.optmem_max is {bytes}, which has no room for one notification"));
+    Some(found.lifted_by("sudo sysctl -w net.core.optmem_max=1048576"))
 }
 
 /// Waits for what is outstanding, for a second at most. What still is outstanding then is leaked

@@ -49,11 +49,13 @@ pub mod splice;
 pub mod uring;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::case::{Engine, Layout, Receiver, SendPath, Series};
+use crate::limits;
 use crate::message::{Arena, Message, MessageMut, Received};
 
 pub use crate::counts::{CopiedBound, Copies, ZeroCopyCounts};
@@ -233,10 +235,21 @@ pub unsafe fn sender<S: Socket + Send + 'static>(
 /// Messages in one mapping.
 fn in_arena(messages: &[Vec<usize>], layout: Layout) -> Result<(Vec<Message>, Arc<Arena>)> {
     Message::in_arena(messages, layout).map_err(|errno| match layout {
-        Layout::Huge => Error::refused("mmap(2) of huge pages", errno, "set huge pages aside (`sysctl vm.nr_hugepages=64`), or let the kernel join pages \
-                     (/sys/kernel/mm/transparent_hugepage/enabled: madvise or always); or take another layout"),
+        Layout::Huge => {
+            let bytes = messages.iter().flatten().map(|bytes| *bytes as u64).sum();
+            Error::refused("mmap(2) of huge pages", errno, no_huge_pages(bytes))
+        }
         Layout::Heap | Layout::Page => Error::call("mmap(2)")(errno),
     })
+}
+
+/// Why so many bytes have no huge pages.
+pub(crate) fn no_huge_pages(bytes: u64) -> String {
+    let root = Path::new("/");
+    let found = limits::huge_pages(root, bytes).or_else(|| limits::address_space(root, bytes));
+    let look_at = "vm.nr_hugepages, /sys/kernel/mm/transparent_hugepage/enabled and defrag, the memory that is left in \
+                   one piece (/proc/buddyinfo)";
+    limits::said(found, look_at)
 }
 
 /// Makes a receiver of messages whose fields have the given lengths, in bytes, in turn. `path` is

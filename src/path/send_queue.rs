@@ -58,6 +58,7 @@ use super::error::{Error, Result};
 use super::socket::{Interest, Socket};
 use super::{Copies, Wait, ZeroCopyCounts};
 use crate::deadlines::HUNG_UP_LIMIT;
+use crate::limits::{self, Found};
 use crate::message::Rest;
 use crate::pinning;
 
@@ -209,11 +210,7 @@ impl<B: Buffers, S: Socket> SendQueue<B, S> {
     /// # Errors
     /// [`Error::Refused`] where the kernel has no `MSG_ZEROCOPY` for this socket (TCP: Linux 4.14).
     pub unsafe fn new(socket: S) -> Result<Self> {
-        let remedy = "this kernel has no MSG_ZEROCOPY for this socket (TCP has it since Linux 4.14); leave the \
-                      zero_copy path out";
-        socket
-            .enable_zero_copy()
-            .map_err(|errno| Error::refused("setsockopt(2) SO_ZEROCOPY", errno, remedy))?;
+        socket.enable_zero_copy().map_err(no_zero_copy)?;
         let mut queue = Self::copying(socket);
         queue.is_zero_copy = true;
         Ok(queue)
@@ -637,6 +634,23 @@ impl<B: Buffers, S: Socket> Drop for SendQueue<B, S> {
         while self.in_flight.open_calls() > 0 && self.read_completion().unwrap_or(false) {}
         count_leaked(self.in_flight.leak());
     }
+}
+
+/// `SO_ZEROCOPY` was refused.
+fn no_zero_copy(errno: io::Error) -> Error {
+    /// The kernel's own, which no header has (`ENOTSUPP` in `include/linux/errno.h`).
+    const NOT_SUPPORTED: i32 = 524;
+    let found = match errno.raw_os_error() {
+        Some(libc::ENOPROTOOPT) => Some(Found::new(
+            "this kernel has no MSG_ZEROCOPY (TCP has it since Linux 4.14): leave the zero_copy path out",
+        )),
+        Some(libc::EOPNOTSUPP | NOT_SUPPORTED) => Some(Found::new(
+            "sockets of this family take no zero-copy sends (TCP does): leave the zero_copy path out",
+        )),
+        _ => None,
+    };
+    let cause = limits::said(found, "whether it is a TCP socket, and Linux 4.14 or later");
+    Error::refused("setsockopt(2) SO_ZEROCOPY", errno, cause)
 }
 
 #[cfg(test)]

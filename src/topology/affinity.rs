@@ -6,8 +6,9 @@ use nix::errno::Errno;
 
 pub use crate::environment::Cpus;
 use crate::error::{Error, Result};
-use crate::host::cgroup;
-use crate::topology::cores::cores;
+use crate::host::{cgroup, file};
+use crate::limits::{self, Found};
+use crate::topology::cores::{cores, cpu_list};
 
 /// The largest CPU mask that is asked for: 512 Ki CPUs.
 const MOST_CPUS: usize = 512 << 10;
@@ -46,7 +47,31 @@ pub fn pin(cpus: &[usize]) -> Result<()> {
     // SAFETY: the kernel reads as many bytes as the slice has.
     let result =
         unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&*words), words.as_ptr()) };
-    Errno::result(result).map(drop).map_err(Error::call("sched_setaffinity(2)"))
+    Errno::result(result).map(drop).map_err(|errno| match errno {
+        Errno::EINVAL => {
+            let look_at = "the cpuset of this process's cgroup, and which CPUs are online";
+            let cause = limits::said(lost_cpus(Path::new("/"), cpus), look_at);
+            Error::refused("sched_setaffinity(2)", errno, cause)
+        }
+        errno => Error::call("sched_setaffinity(2)")(errno),
+    })
+}
+
+/// That none of `cpus` is left to this process, where the cpuset or the machine is found to have
+/// lost them; from the files below `root`.
+fn lost_cpus(root: &Path, cpus: &[usize]) -> Option<Found> {
+    let asked = || cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let has_none = |list: &str| cpu_list(list).is_some_and(|left| cpus.iter().all(|cpu| !left.contains(cpu)));
+    let cpuset = cgroup::cpuset(root).ok().flatten();
+    let online = file::read(&root.join("sys/devices/system/cpu/online")).ok().flatten();
+    let what = if let Some(left) = cpuset.filter(|list| has_none(list)) {
+        format!("the cpuset of this process's cgroup has the CPUs {left} now, and none of {}", asked())
+    } else if let Some(left) = online.filter(|list| has_none(list)) {
+        format!("the CPUs {left} are online now, and none of {}", asked())
+    } else {
+        return None;
+    };
+    (!cpus.is_empty()).then(|| Found::new(format!("{what}: what begins now takes those that are left")))
 }
 
 /// The calling thread's CPUs, in ascending order.
@@ -109,6 +134,25 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn cpus_that_were_taken_away_are_named_and_an_empty_set_has_lost_none() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(lost_cpus(root.path(), &[1]), None);
+        write("sys/devices/system/cpu/online", "0,2-3\n");
+        assert!(lost_cpus(root.path(), &[1]).unwrap().what.starts_with("the CPUs 0,2-3 are online now"));
+        assert_eq!(lost_cpus(root.path(), &[1, 2]), None);
+        assert_eq!(lost_cpus(root.path(), &[]), None);
+        write("proc/self/cgroup", "3:cpuset:/a\n");
+        write("proc/self/mountinfo", "31 23 0:28 / /cg rw - cgroup cgroup rw,cpuset\n");
+        write("cg/a/cpuset.effective_cpus", "0\n");
+        assert!(lost_cpus(root.path(), &[2]).unwrap().what.contains("has the CPUs 0 now, and none of 2"));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn nodes(root: &Path) -> Result<BTreeMap<usize, usize>> {
 }
 
 /// Reads a list such as `0-3,8`; none where it is no such list.
-fn cpu_list(text: &str) -> Option<Vec<usize>> {
+pub(super) fn cpu_list(text: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -2,14 +2,18 @@
 //! and `user_namespaces(7)`.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use nix::unistd::{getegid, geteuid};
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Error, Result};
 use crate::host;
+use crate::limits::{self, Filtered, Found};
 
 fn path(name: &str) -> PathBuf {
     // Where `ip netns add` puts them.
@@ -19,19 +23,41 @@ fn path(name: &str) -> PathBuf {
 pub(super) fn check_exists(name: &str) -> Result<()> {
     let path = path(name);
     fs::metadata(&path).map(drop).map_err(|error| {
-        Error::Setting(format!(
-            "network namespace {name:?}: {}: {error}: make the lasting pair with `sudo ./netns-setup.sh up`",
-            path.display()
-        ))
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => ": make the lasting pair with `sudo ./netns-setup.sh up`",
+            _ => "",
+        };
+        Error::Setting(format!("network namespace {name:?}: {}: {error}{remedy}", path.display()))
     })
 }
 
 pub(super) fn enter_named(name: &str) -> Result<()> {
-    let file = File::open(path(name)).map_err(Error::call("open(2) of a network namespace"))?;
-    let remedy = "named namespaces take root (CAP_SYS_ADMIN); unset SENDPATH_NETNS to run as an ordinary user in \
-                  anonymous ones";
-    setns(&file, CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| Error::refused("setns(2) into a network namespace", errno, remedy))
+    let path = path(name);
+    let file = File::open(&path).map_err(Error::file("open(2)", &path))?;
+    setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+        let found = match errno {
+            Errno::EPERM => host::lacks(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN").map(|found| Found {
+                what: format!(
+                    "{}, which entering a named namespace takes: run as root, or unset SENDPATH_NETNS to run in anonymous \
+                     ones",
+                    found.what
+                ),
+                ..found
+            }),
+            Errno::EINVAL if !is_a_namespace(&file) => {
+                let what = format!("{} is a plain file, as a namespace leaves that is gone", path.display());
+                Some(Found::new(what).lifted_by("sudo ./netns-setup.sh down; sudo ./netns-setup.sh up"))
+            }
+            _ => None,
+        };
+        let look_at = "whether it belongs to another user namespace (lsns), a seccomp filter, a security module";
+        Error::refused("setns(2) into a network namespace", errno, limits::said(found, look_at))
+    })
+}
+
+/// Whether a file lies in the file system of namespaces.
+fn is_a_namespace(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
 }
 
 /// With the privilege, a new network namespace; without it, the same inside a new user namespace in
@@ -39,61 +65,46 @@ pub(super) fn enter_named(name: &str) -> Result<()> {
 pub(super) fn enter_anonymous() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNET) {
         Err(Errno::EPERM) => {}
-        result => return result.map_err(Error::call("unshare(2) CLONE_NEWNET")),
+        result => return result.map_err(|errno| not_made("unshare(2) CLONE_NEWNET", errno)),
     }
     let (user, group) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).map_err(|errno| {
-        Error::refused("unshare(2) CLONE_NEWUSER|CLONE_NEWNET", errno, remedy(errno, Path::new("/")))
-    })?;
+    let refused = |call, errno: i32| {
+        let cause = host::no_user_namespace(Path::new("/"), errno);
+        Error::refused(call, io::Error::from_raw_os_error(errno), cause)
+    };
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| refused("unshare(2) CLONE_NEWUSER|CLONE_NEWNET", errno as i32))?;
     let write = |file: &str, text: String| {
-        let remedy = remedy(Errno::EPERM, Path::new("/"));
-        fs::write(format!("/proc/self/{file}"), text)
-            .map_err(|errno| Error::refused("write(2) of the user namespace's id maps", errno, remedy))
+        let path = PathBuf::from("/proc/self").join(file);
+        fs::write(&path, text).map_err(|errno| match errno.raw_os_error() {
+            // A security module that lets the namespace be made, and takes its rights away.
+            Some(code @ (libc::EPERM | libc::EACCES)) => {
+                refused("write(2) of the user namespace's id maps", code)
+            }
+            _ => Error::file("write(2)", &path)(errno),
+        })
     };
     write("setgroups", "deny".to_owned())?;
     write("uid_map", format!("0 {user} 1"))?;
     write("gid_map", format!("0 {group} 1"))
 }
 
-/// What lifts the refusal: the first switch that is found to forbid user namespaces, among the
-/// files below `root`.
-fn remedy(errno: Errno, root: &Path) -> String {
-    let lift = if errno == Errno::EINVAL {
-        "this process already has a second thread: an ordinary user's namespaces must be made before it"
-            .to_owned()
-    } else if let Ok(Some(switch)) = host::forbids_user_namespaces(root) {
-        format!("{} is {}; lift it with `{}`", switch.name, switch.forbids, switch.remedy())
-    } else {
-        "user namespaces are forbidden here, as containers do by seccomp; run as root, or start the \
-         container with `--privileged`"
-            .to_owned()
-    };
-    format!("{lift}; or measure over loopback with SENDPATH_NETNS=loopback")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_remedy_names_the_switch_that_forbids() {
-        for (name, value, command) in [
-            (
-                "kernel/apparmor_restrict_unprivileged_userns",
-                "1",
-                "`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
-            ),
-            ("kernel/unprivileged_userns_clone", "0", "`sudo sysctl -w kernel.unprivileged_userns_clone=1`"),
-            ("user/max_user_namespaces", "0", "`sudo sysctl -w user.max_user_namespaces=10000`"),
-            ("user/max_user_namespaces", "15000", "--privileged"),
-        ] {
-            let root = tempfile::tempdir().unwrap();
-            let path = root.path().join("proc/sys").join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{value}\n")).unwrap();
-            let text = remedy(Errno::EPERM, root.path());
-            assert!(text.contains(command), "{name}: {text}");
-            assert!(text.contains("SENDPATH_NETNS=loopback"));
+/// A network namespace could not be made.
+pub(super) fn not_made(call: &'static str, errno: Errno) -> Error {
+    let limit = || host::sysctl("user/max_net_namespaces");
+    let found = match errno {
+        Errno::EPERM => host::lacks(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN")
+            .or_else(|| limits::seccomp_filter(Filtered::Unshare)),
+        Errno::ENOSPC if limit() == "0" => Some(
+            Found::new("user.max_net_namespaces is 0, which forbids them")
+                .lifted_by("sudo sysctl -w user.max_net_namespaces=10000"),
+        ),
+        Errno::EINVAL if !Path::new("/proc/self/ns/net").exists() => {
+            Some(Found::new("this kernel has no network namespaces (CONFIG_NET_NS), or /proc is not mounted"))
         }
-    }
+        _ => None,
+    };
+    let look_at =
+        format!("user.max_net_namespaces (now {}), the memory that is left, a security module", limit());
+    Error::refused(call, errno, limits::said(found, &look_at))
 }

@@ -13,16 +13,19 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::thread;
 
 use netlink_packet_route::link::LinkAttribute;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::PREFIX_BITS;
 use super::veth::{Mac, Netlink, named};
+use super::{PREFIX_BITS, netns};
 use crate::environment::{Interface, Topology};
 use crate::error::{Error, Result};
+use crate::host;
+use crate::limits::{self, Found};
 
 /// The veth's end that connections leave by.
 pub(super) const SENDER: &str = "sink_s";
@@ -62,21 +65,15 @@ impl Sink {
     pub fn make(mtu_bytes: Option<u32>) -> Result<Self> {
         let mtu_bytes = mtu_bytes.unwrap_or(Self::DEFAULT_MTU_BYTES);
         on_a_thread(|| {
-            let remedy = "the sink takes a network namespace: leave --netns (SENDPATH_NETNS) at its default, \
-                          anonymous, or run as root";
             unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| Error::refused("unshare(2) CLONE_NEWNET of the sink", errno, remedy))?;
+                .map_err(|errno| netns::not_made("unshare(2) CLONE_NEWNET of the sink", errno))?;
             let netns = File::open("/proc/thread-self/ns/net")
                 .map_err(Error::call("open(2) of the sink's network namespace"))?;
             let mut netlink = Netlink::open()?;
             let mut sender = named(SENDER, Some(mtu_bytes));
             sender.attributes.push(LinkAttribute::Address(Self::SENDER_MAC.to_vec()));
             netlink.create_veth(sender, named(PORT, Some(mtu_bytes)))?;
-            let remedy = "this kernel has no bridges, and without one a sink copies: load the module (`sudo modprobe \
-                          bridge`), or build it in (CONFIG_BRIDGE)";
-            netlink
-                .create_bridge(BRIDGE, mtu_bytes)
-                .map_err(|error| error.lifted_by(libc::EOPNOTSUPP, remedy))?;
+            netlink.create_bridge(BRIDGE, mtu_bytes).map_err(no_bridge)?;
             netlink.set_controller(PORT, BRIDGE)?;
             netlink.add_address(SENDER, Self::SENDER_ADDRESS, PREFIX_BITS)?;
             for name in ["lo", BRIDGE, PORT, SENDER] {
@@ -129,11 +126,62 @@ impl Sink {
     }
 }
 
+/// A bridge could not be made.
+fn no_bridge(error: Error) -> Error {
+    let look_at =
+        "whether the module bridge can be loaded here (lsmod, dmesg); without a bridge a sink copies";
+    error.explained(libc::EOPNOTSUPP, || limits::said(module_is_missing(Path::new("/")), look_at))
+}
+
+/// That the kernel has no bridges loaded, by the files below `root`.
+fn module_is_missing(root: &Path) -> Option<Found> {
+    if root.join("sys/module/bridge").exists() || !root.join("sys/module").exists() {
+        return None;
+    }
+    let release = limits::release(root)?;
+    let list = |name: &str| {
+        let path = root.join("lib/modules").join(&release).join(name);
+        fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.contains("/bridge.ko")))
+    };
+    let what = "this kernel has no bridges loaded, and without one a sink copies";
+    Some(match list("modules.dep") {
+        true => Found::new(what).lifted_by("sudo modprobe bridge"),
+        false => {
+            Found::new(format!("{what}; a module of that name is not below /lib/modules/{release} either"))
+        }
+    })
+}
+
 /// Runs `work` on a thread of its own, so that the caller stays in its namespace.
 fn on_a_thread<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     thread::scope(|threads| {
         let builder = thread::Builder::new().name("sink".to_owned());
-        let thread = builder.spawn_scoped(threads, work).map_err(Error::call("pthread_create(3)"))?;
+        let thread =
+            builder.spawn_scoped(threads, work).map_err(|errno| host::refused("pthread_create(3)", errno))?;
         thread.join().unwrap_or_else(|_| Err(Error::Protocol("the sink's thread panicked".to_owned())))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_missed_only_where_it_is_not_loaded_and_loaded_only_where_there_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!(module_is_missing(root.path()), None, "nothing can be seen");
+        write("proc/sys/kernel/osrelease", "6.1.0\n");
+        write("sys/module/veth/x", "");
+        let none = module_is_missing(root.path()).unwrap();
+        assert!(none.remedy.is_none() && none.what.contains("/lib/modules/6.1.0"), "{none}");
+        write("lib/modules/6.1.0/modules.dep", "kernel/net/bridge/bridge.ko.xz: kernel/net/802/stp.ko.xz\n");
+        assert_eq!(module_is_missing(root.path()).unwrap().remedy.as_deref(), Some("sudo modprobe bridge"));
+        write("sys/module/bridge/x", "");
+        assert_eq!(module_is_missing(root.path()), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! Where the client's connections arrive. Only those that say the instance's token take a place.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use crate::case::MAX_THREADS;
 use crate::deadlines::{ACCEPT_LIMIT, HELLO_LIMIT};
 use crate::error::{Error, Result};
 use crate::host;
+use crate::limits::{self, Found};
+use crate::pair::client::CONNECT;
 use crate::pair::client_process::out_of_turn;
 use crate::pair::{Hello, SocketOptions, Token};
 
@@ -25,26 +27,27 @@ const MOST_NEWCOMERS: usize = 256;
 
 /// A listener whose options the connections inherit. It is there only while an instance is opened:
 /// whoever connects at another time is refused by the kernel, without a wake-up.
-pub(super) struct Listener(TcpListener);
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// Connections that this namespace had dropped before, for want of room in a queue.
+    dropped_before: Option<u64>,
+}
 
 impl Listener {
     pub(super) fn open(address: SocketAddr, options: &SocketOptions) -> Result<Self> {
         let socket = options.socket(Domain::for_address(address))?;
         // A port that was given is taken again while earlier connections still have it.
         socket.set_reuse_address(true).map_err(Error::call("setsockopt(2) SO_REUSEADDR"))?;
-        let remedy =
-            format!("{address} has to be free, and on this machine: name another with --server-address");
-        let refused = |errno| Error::refused("bind(2) of the data port", errno, remedy);
-        socket.bind(&address.into()).map_err(refused)?;
+        socket.bind(&address.into()).map_err(|errno| not_bound(address, errno))?;
         // A connection that is gone again by the time that it is accepted delays no other.
         socket.set_nonblocking(true).map_err(Error::call("fcntl(2) O_NONBLOCK"))?;
         let backlog = i32::try_from(MAX_THREADS).unwrap_or(i32::MAX);
         socket.listen(backlog).map_err(Error::call("listen(2)"))?;
-        Ok(Self(socket.into()))
+        Ok(Self { socket: socket.into(), dropped_before: dropped() })
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr> {
-        self.0.local_addr().map_err(Error::call("getsockname(2)"))
+        self.socket.local_addr().map_err(Error::call("getsockname(2)"))
     }
 
     /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may
@@ -67,17 +70,17 @@ impl Listener {
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
                 if let Some(error) = trouble() {
-                    return Err(error);
+                    return Err(self.with_full_queue(error, pairs));
                 }
                 if began.elapsed() > ACCEPT_LIMIT {
                     let waiting_for = "connection from the client";
-                    return Err(Error::deadline(waiting_for, ACCEPT_LIMIT));
+                    return Err(self.with_full_queue(Error::deadline(waiting_for, ACCEPT_LIMIT), pairs));
                 }
             }
-            match self.0.accept() {
+            match self.socket.accept() {
                 Ok((connection, _)) => newcomers.push_back(Newcomer::new(connection)?),
                 Err(errno) if errno.kind() == ErrorKind::WouldBlock => {}
-                Err(errno) => return Err(host::with_limit_remedy("accept(2)", errno)),
+                Err(errno) => return Err(host::refused("accept(2)", errno)),
             }
             for mut newcomer in std::mem::take(&mut newcomers) {
                 match newcomer.read_hello() {
@@ -101,16 +104,71 @@ impl Listener {
         Ok((places.into_iter().flatten().collect(), strangers))
     }
 
+    /// A client whose connection was not answered cannot see why. Where this end's queue was found
+    /// to have been full meanwhile, that is the cause.
+    fn with_full_queue(&self, error: Error, pairs: usize) -> Error {
+        let is_unanswered = match &error {
+            Error::Peer { cause, .. } => cause.starts_with(CONNECT),
+            error => matches!(error, Error::Path(crate::path::Error::Deadline { .. })),
+        };
+        let dropped = dropped().zip(self.dropped_before).map(|(now, before)| now.saturating_sub(before));
+        match dropped.filter(|count| *count > 0 && is_unanswered) {
+            None => error,
+            Some(count) => {
+                let cause = format!(
+                    "the queue of the data port was full {count} times: net.core.somaxconn is {}, and {pairs} pairs \
+                     connect at once; lift it with `sudo sysctl -w net.core.somaxconn=256`",
+                    host::sysctl("net/core/somaxconn")
+                );
+                Error::refused(CONNECT, Errno::ETIMEDOUT, cause)
+            }
+        }
+    }
+
     /// Waits until somebody connects, or one of `newcomers` says something; no longer than a tick.
     fn wait_for_connections(&self, newcomers: &VecDeque<Newcomer>) -> Result<()> {
         let fds = newcomers.iter().map(|newcomer| newcomer.connection.as_fd());
-        let fds = std::iter::once(self.0.as_fd()).chain(fds);
+        let fds = std::iter::once(self.socket.as_fd()).chain(fds);
         let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::call("poll(2)")(errno)),
         }
     }
+}
+
+/// The data port could not be had.
+fn not_bound(address: SocketAddr, errno: io::Error) -> Error {
+    let (ip, port) = (address.ip(), address.port());
+    let first_free = || host::sysctl("net/ipv4/ip_unprivileged_port_start").parse::<u16>().ok();
+    let found = match errno.raw_os_error() {
+        Some(libc::EADDRINUSE) => Some(format!("{address} is taken (ss -tlnp)")),
+        Some(libc::EADDRNOTAVAIL) => Some(format!("{ip} is no address of this machine (ip address)")),
+        Some(libc::EACCES) => first_free().filter(|first| port < *first).map(|first| {
+            format!("a port below {first} (net.ipv4.ip_unprivileged_port_start) takes CAP_NET_BIND_SERVICE")
+        }),
+        _ => None,
+    };
+    let cause = limits::said(found.map(Found::new), "the address, a security module");
+    Error::refused(
+        "bind(2) of the data port",
+        errno,
+        format!("{cause}: another is named with --server-address"),
+    )
+}
+
+/// How many connections this namespace has dropped because the queue of a port was full: what the
+/// kernel counts as `ListenOverflows` in `/proc/net/netstat`.
+fn dropped() -> Option<u64> {
+    overflows(&std::fs::read_to_string("/proc/thread-self/net/netstat").ok()?)
+}
+
+/// The file has two lines for each protocol: names, and under them the values.
+fn overflows(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    pairs.find(|(name, _)| *name == "ListenOverflows")?.1.parse().ok()
 }
 
 /// A connection that has not yet said whose it is.

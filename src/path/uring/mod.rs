@@ -569,10 +569,6 @@ impl<S: Socket, Q: Queues> UringSender<S, Q> {
             Some(libc::ENOBUFS | libc::ENOMEM) if self.operation.is_zero_copy() => {
                 self.make_room(bytes - taken_bytes, blocked)
             }
-            Some(libc::EINVAL) if self.operation.registered().is_some() => {
-                Err(refused::registered_fields(libc::EINVAL))
-            }
-            Some(libc::EINVAL) if self.operation.is_zero_copy() => Err(refused::usage_report(libc::EINVAL)),
             Some(libc::EOPNOTSUPP) if self.operation.is_zero_copy() => Err(refused::socket(errno)),
             _ => wait.progress(&self.socket, self.operation.call(), Err(errno)).map(drop),
         }

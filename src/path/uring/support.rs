@@ -219,18 +219,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_says_what_is_missing() {
-        let setup = |errno| refused::setup(io::Error::from_raw_os_error(errno)).to_string();
-        assert!(setup(libc::ENOSYS).contains("seccomp"));
-        assert!(setup(libc::EPERM).contains("kernel.io_uring_disabled=0"));
-        assert!(refused::zero_copy(libc::EOPNOTSUPP).to_string().contains("Linux 6.1"));
-        assert!(refused::usage_report(libc::EINVAL).to_string().contains("Linux 6.2"));
-        assert!(refused::registered_fields(libc::EINVAL).to_string().contains("Linux 6.15"));
-        let memlock = refused::registration(io::Error::from_raw_os_error(libc::ENOMEM), 4096).to_string();
-        assert!(memlock.contains("RLIMIT_MEMLOCK") && memlock.contains("4096 bytes"), "{memlock}");
-    }
-
-    #[test]
     fn an_unknown_flag_is_told_from_a_known_one() {
         let Ok(mut ring) = IoUring::new(4) else {
             eprintln!("skipped: no io_uring here");

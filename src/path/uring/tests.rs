@@ -399,12 +399,12 @@ fn after_an_error_with_a_full_batch_sends_are_errors_and_no_panic() {
 }
 
 #[test]
-fn flags_that_the_kernel_does_not_know_are_named() {
-    for (operation, version) in zero_copy().into_iter().zip(["Linux 6.2", "Linux 6.15"]) {
+fn a_send_that_fails_is_not_laid_on_the_kernels_age_which_was_looked_at_before() {
+    for operation in zero_copy() {
         let (mut sender, script, _) = scripted(operation, 1);
         script.expect([Step::Errno(libc::EINVAL)]);
-        let error = sender.send().unwrap_err();
-        assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains(version), "{error}");
+        let error = sender.send().unwrap_err().with_cause();
+        assert!(error.contains("Invalid argument") && !error.contains("Linux 6"), "{error}");
     }
 }
 
@@ -802,7 +802,10 @@ fn memory_that_cannot_be_registered_is_refused() {
     let nowhere = Registered { start: std::ptr::null(), bytes: 4096 };
     let messages = vec![Message::new(0, Layout::Heap)];
     let error = UringSender::new(sending, messages, Operation::Fixed(nowhere), Handover::Enter).unwrap_err();
-    assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains("1 GiB"), "{error}");
+    assert!(
+        matches!(error, Error::Refused { .. }) && error.to_string().contains("mapped for writing"),
+        "{error}"
+    );
 }
 
 #[test]
