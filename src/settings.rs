@@ -428,9 +428,9 @@ fn inline(text: &str) -> std::result::Result<String, String> {
 
 /// The lines of a trace file, a weight and a list of sizes on each (`97 64`, `3 24,512K`; `#`
 /// begins a comment), as it stands on a command line: `97x64|3x24,512K`.
-pub fn trace(lines: &str) -> std::result::Result<String, String> {
+pub fn trace(text: &str) -> std::result::Result<String, String> {
     let mut lists = Vec::new();
-    for (index, line) in lines.lines().enumerate() {
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if line.is_empty() {
             continue;
@@ -535,7 +535,7 @@ mod tests {
 
     #[test]
     fn sizes_of_a_trace_file_are_not_joined_where_a_comma_is_missing() {
-        assert_eq!(trace("97 64\n3\t24, 512K # header and body\n").unwrap(), "97x64|3x24, 512K");
+        assert_eq!(trace("\u{feff}97 64\n3\t24, 512K # header and body\n").unwrap(), "97x64|3x24, 512K");
         let error = trace("97 64\n3 24 512K\n").unwrap_err();
         assert!(error.starts_with(r#"line 2: "3 24 512K" is not"#), "{error}");
     }

@@ -216,7 +216,11 @@ impl Pairs<'_> {
         if let Some(testbed) = self.testbed()
             && let Ok(environment) = self.environment(testbed)
         {
-            baseline::record_or_check(metric, &environment, &std::env::args().collect::<Vec<_>>());
+            baseline::record_or_check(
+                metric,
+                &environment,
+                &std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+            );
         }
     }
 

@@ -25,6 +25,11 @@ pub(super) fn next_command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = 
     line
 }
 
+/// This process's command line. What of it is no text is replaced, since JSON has nothing else.
+pub(super) fn command_line() -> Vec<String> {
+    env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// What it depends on how this program is called.
 struct Surroundings {
     /// `argv[0]`.

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::answer::{PAGE, json, json_line, row_lines, write_page};
-use super::next_command::next_command;
+use super::next_command::{command_line, next_command};
 use super::output::{note, print};
 use super::progress::Shown;
 use super::{DONE, FAILED, INTERRUPTED, PROGRAM, SetupOptions, interrupt, run, word};
@@ -157,7 +157,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     for &placement in &placements {
         setup.check_placement(placement)?;
     }
-    let folder = options.out.clone().unwrap_or_else(default_folder);
+    let folder = options.out.clone().map_or_else(default_folder, Ok)?;
     if resumed.is_none() {
         store::refuse_existing(&folder)?;
     }
@@ -184,7 +184,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
     let receivers: Vec<_> = plan.cells.iter().map(|cell| cell.receiver).collect();
     let environment = environment::read_for(&setup, &testbed, &placements, &receivers)?;
     note(environment.to_string().trim_end());
-    let command: Vec<String> = std::env::args().collect();
+    let command = command_line();
     let (mut store, records) = if let Some(sweep) = resumed {
         same_surroundings(&sweep.manifest, &environment)?;
         sweep.warnings.iter().for_each(|warning| note(&format!("  note         {warning}")));
@@ -193,7 +193,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<u8> {
         let manifest = Manifest {
             schema: SCHEMA,
             program: program::this(),
-            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            started: host::utc_now()?,
             host: host(),
             command,
             resumed: Vec::new(),
@@ -308,9 +308,9 @@ fn countable(events: &[Event]) -> (Vec<Event>, BTreeMap<String, String>) {
     (counted, not_counted)
 }
 
-fn default_folder() -> PathBuf {
-    let utc = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
-    PathBuf::from(format!("target-reports/{utc}-{}-{}", program::this().name(), host()))
+fn default_folder() -> Result<PathBuf, Error> {
+    let utc = host::utc_now()?.replace(['-', ':'], "");
+    Ok(PathBuf::from(format!("target-reports/{utc}-{}-{}", program::this().name(), host())))
 }
 
 /// The machine's name, fit for a file's.

@@ -1,11 +1,12 @@
 //! `sendpath tune`: from which size on each path pays, on this machine.
 
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
+use super::next_command::command_line;
 use super::output::{self, note, print};
 use super::progress::Shown;
 use super::sweep::{parse_fragment_cost, parse_percent, parse_time, why_no_sink};
@@ -14,6 +15,7 @@ use crate::case::{Cell, Layout, Matrix, Receiver, SendPath, Series, parse_bytes}
 use crate::environment::{Environment, Machine};
 use crate::error::{Error, Result};
 use crate::format;
+use crate::host;
 use crate::measure::environment;
 use crate::pair::Testbed;
 use crate::program;
@@ -152,7 +154,7 @@ impl Plan {
         let receiver_is_given = !axes.receivers.is_empty();
         let fragment_ns = options.fragment_cost.unwrap_or_default();
         let seed = options.seed.map_or_else(random::number, Ok)?;
-        let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let started = host::utc_now()?;
         Ok(Self { cell, receiver_is_given, lines, ranges, fragment_ns, seed, started })
     }
 
@@ -314,8 +316,8 @@ fn in_words(threshold: &Threshold) -> String {
 
 /// When, where and how it was measured, for the comment of a constant.
 fn surroundings(plan: &Plan, environment: &Environment) -> Vec<String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let command = shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default();
+    let arguments = command_line();
+    let command = shlex::try_join(arguments.iter().skip(1).map(String::as_str)).unwrap_or_default();
     let Machine { kernel, cpu_model, .. } = &environment.machine;
     let day = plan.started.split('T').next().unwrap_or_default();
     vec![
@@ -348,7 +350,7 @@ fn json(plan: &Plan, found: &[Found], environment: &Environment, end: StopReason
         "schema": SCHEMA,
         "program": program::this(),
         "started": plan.started,
-        "command": std::env::args().collect::<Vec<_>>(),
+        "command": command_line(),
         "seed": plan.seed,
         "fragment_cost_ns": plan.fragment_ns,
         "cell": {

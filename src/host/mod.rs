@@ -14,4 +14,4 @@ pub use machine::{available_memory_bytes, is_virtual_machine};
 pub(crate) use machine::{pinnable_bytes, soft};
 pub(crate) use refused::{forbids_user_namespaces, lacks, no_user_namespace, not_run, refused};
 pub use surroundings::{boot_id, machine};
-pub(crate) use surroundings::{host_name, max_skb_frags, smt, vulnerabilities};
+pub(crate) use surroundings::{host_name, max_skb_frags, smt, utc_now, vulnerabilities};

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use once_cell::sync::OnceCell;
 use rustix::process::Resource;
 
 use super::{cgroup, file, memlock, soft, softirq, sysctl};
 use crate::environment::{Machine, Tuning};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::in_order::distinct;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
@@ -88,6 +89,28 @@ pub(crate) fn max_skb_frags() -> Result<Option<u64>> {
         return Ok(Some(*SEEN.get_or_init(|| most)));
     }
     Ok(SEEN.get().copied())
+}
+
+/// The time of day in UTC, as files have it: `2026-11-30T16:47:00Z`.
+///
+/// # Errors
+/// [`Error::Setting`] where the machine's clock is so wrong that it cannot be written so.
+pub(crate) fn utc_now() -> Result<String> {
+    utc(SystemTime::now())
+}
+
+fn utc(time: SystemTime) -> Result<String> {
+    /// The first second of the year 10000.
+    const NO_MORE: Duration = Duration::from_secs(253_402_300_800);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) if since < NO_MORE => Ok(humantime::format_rfc3339_seconds(time).to_string()),
+        since => {
+            let when = since.map_or("before 1970", |_| "after 9999");
+            Err(Error::Setting(format!(
+                "the clock of this machine is set to a time {when}: set it (date -u -s TIME)"
+            )))
+        }
+    }
 }
 
 /// What tells one boot of a kernel from all others, a random number; empty where the kernel does
@@ -180,6 +203,20 @@ mod tests {
             (&["powersave".to_owned()][..], &["DMA-FQ".to_owned(), "identity".to_owned()][..])
         );
         assert_eq!(found.vulnerabilities["retbleed"], "Mitigation: IBRS");
+    }
+
+    #[test]
+    fn a_clock_that_no_file_can_hold_is_an_error() {
+        assert_eq!(utc(UNIX_EPOCH).unwrap(), "1970-01-01T00:00:00Z");
+        let last = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        assert_eq!(utc(last).unwrap(), "9999-12-31T23:59:59Z");
+        for (wrong, said) in [
+            (UNIX_EPOCH - Duration::from_secs(1), "before 1970"),
+            (last + Duration::from_secs(1), "after 9999"),
+        ] {
+            let error = utc(wrong).unwrap_err();
+            assert!(error.is_bad_input() && error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -19,9 +19,10 @@ mod netns;
 mod sink;
 mod veth;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::link::LinkAttribute;
+use nix::net::if_::if_indextoname;
 
 use self::ethtool::Ethtool;
 pub(crate) use self::sink::Sink;
@@ -117,11 +118,11 @@ pub fn bring_up(topology: &Topology, side: Side) -> Result<()> {
 /// an IPv4 address first.
 ///
 /// # Errors
-/// A failed `getifaddrs(3)`, `socket(2)` or netlink request.
+/// A failed `socket(2)` or netlink request.
 pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
     let fits = |address: IpAddr| address.is_loopback() == (*topology == Topology::Loopback);
-    let found = addresses()?.into_iter().filter(|found| fits(found.address));
     let (mut netlink, ethtool) = (Netlink::open()?, Ethtool::open()?);
+    let found = addresses(&mut netlink)?.into_iter().filter(|found| fits(found.address));
     found.map(|found| interface(&mut netlink, &ethtool, found)).collect()
 }
 
@@ -132,10 +133,12 @@ pub fn interfaces(topology: &Topology) -> Result<Vec<Interface>> {
 /// [`Error::NoLink`] where no route leads there; else the call that failed.
 pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
     let mut netlink = Netlink::open()?;
-    let (device, source) = netlink.route(from, to)?;
+    let (index, source) = netlink.route(from, to)?;
+    let device = if_indextoname(index).map_err(Error::call("if_indextoname(3)"))?;
+    let device = device.to_string_lossy().into_owned();
     let address = from.unwrap_or(source);
-    let mask = addresses()?.into_iter().find(|found| found.address == address).map(|found| found.mask);
-    let found = OwnAddress { device, address, mask: mask.unwrap_or(address) };
+    let own = addresses(&mut netlink)?.into_iter().find(|found| found.address == address);
+    let found = OwnAddress { index, device, address, mask: own.map_or(address, |found| found.mask) };
     interface(&mut netlink, &Ethtool::open()?, found)
 }
 
@@ -144,7 +147,7 @@ pub fn end_towards(from: Option<IpAddr>, to: IpAddr) -> Result<Interface> {
 /// # Errors
 /// [`Error::Setting`], with those that there are.
 pub fn check_address(address: IpAddr) -> Result<()> {
-    let addresses = addresses()?;
+    let addresses = addresses(&mut Netlink::open()?)?;
     if addresses.iter().any(|found| found.address == address) {
         return Ok(());
     }
@@ -155,17 +158,20 @@ pub fn check_address(address: IpAddr) -> Result<()> {
 
 /// An address of this namespace.
 struct OwnAddress {
+    /// The number of the device that has it.
+    index: u32,
     device: String,
     address: IpAddr,
     mask: IpAddr,
 }
 
 /// All of them but those that hold on one link alone, IPv4 first.
-fn addresses() -> Result<Vec<OwnAddress>> {
-    let entries = nix::ifaddrs::getifaddrs().map_err(Error::call("getifaddrs(3)"))?;
-    let found = entries.filter_map(|entry| {
-        let (address, mask) = (ip(entry.address)?, ip(entry.netmask)?);
-        Some(OwnAddress { device: entry.interface_name, address, mask })
+fn addresses(netlink: &mut Netlink) -> Result<Vec<OwnAddress>> {
+    // Not getifaddrs(3): what it gives is the address's label, which need not be the device's name.
+    let found = netlink.addresses()?.into_iter().filter_map(|(index, address, prefix_bits)| {
+        // A device that is gone again has no name.
+        let device = if_indextoname(index).ok()?.to_string_lossy().into_owned();
+        Some(OwnAddress { index, device, address, mask: mask(address, prefix_bits) })
     });
     let is_of_one_link =
         |address: IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
@@ -174,16 +180,20 @@ fn addresses() -> Result<Vec<OwnAddress>> {
     Ok(found)
 }
 
-fn ip(address: Option<nix::sys::socket::SockaddrStorage>) -> Option<IpAddr> {
-    let address = address?;
-    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+/// The mask of a network that its first bits tell from others.
+fn mask(address: IpAddr, prefix_bits: u8) -> IpAddr {
+    let ones =
+        |of_bits: u32| u128::MAX.checked_shl(of_bits - u32::from(prefix_bits).min(of_bits)).unwrap_or(0);
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::from_bits(ones(32) as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(ones(128)).into(),
+    }
 }
 
 /// The port of this namespace that has an address, as it is.
 fn interface(netlink: &mut Netlink, ethtool: &Ethtool, found: OwnAddress) -> Result<Interface> {
-    let OwnAddress { device, address, mask } = found;
-    let (mtu_bytes, qdisc) = netlink.mtu_bytes_and_qdisc(&device)?;
+    let OwnAddress { index, device, address, mask } = found;
+    let (mtu_bytes, qdisc) = netlink.mtu_bytes_and_qdisc(index)?;
     let (driver, offloads, queues) =
         (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
     Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues })
@@ -287,6 +297,20 @@ mod tests {
         assert!(check(&Topology::Anonymous, Some(9000)).is_ok());
         assert!(check(&Topology::Anonymous, Some(575)).unwrap_err().is_bad_input());
         assert!(check(&Topology::Loopback, Some(9000)).unwrap_err().is_bad_input());
+    }
+
+    #[test]
+    fn a_mask_has_as_many_ones_as_the_prefix_has_bits() {
+        let of = |address: [u8; 4], bits| mask(address.into(), bits).to_string();
+        assert_eq!(
+            [0, 8, 24, 31, 32].map(|bits| of([10, 0, 0, 1], bits)),
+            ["0.0.0.0", "255.0.0.0", "255.255.255.0", "255.255.255.254", "255.255.255.255"]
+        );
+        let v6 = |bits| mask(Ipv6Addr::LOCALHOST.into(), bits).to_string();
+        assert_eq!(
+            [0, 64, 128].map(v6),
+            ["::", "ffff:ffff:ffff:ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -19,7 +20,6 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::net::if_::if_indextoname;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
@@ -121,22 +121,45 @@ impl Netlink {
         self.order("netlink RTM_NEWLINK up", RouteNetlinkMessage::NewLink(link), 0)
     }
 
-    pub(super) fn mtu_bytes_and_qdisc(&mut self, name: &str) -> Result<(u32, Option<String>)> {
+    /// All addresses of this namespace: the device's number, the address and its prefix in bits.
+    pub(super) fn addresses(&mut self) -> Result<Vec<(u32, IpAddr, u8)>> {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.exchange(message, NLM_F_DUMP).map_err(Error::call("netlink RTM_GETADDR"))?;
+        let own = |answer| {
+            let RouteNetlinkMessage::NewAddress(AddressMessage { header, attributes, .. }) = answer else {
+                return None;
+            };
+            // Where there are both, the other is that of the link's other end.
+            let find = |local: bool| {
+                attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(address) if local => Some(*address),
+                    AddressAttribute::Address(address) if !local => Some(*address),
+                    _ => None,
+                })
+            };
+            Some((header.index, find(true).or_else(|| find(false))?, header.prefix_len))
+        };
+        Ok(answers.into_iter().filter_map(own).collect())
+    }
+
+    pub(super) fn mtu_bytes_and_qdisc(&mut self, index: u32) -> Result<(u32, Option<String>)> {
         let (mut mtu_bytes, mut qdisc) = (None, None);
-        for attribute in self.link(name)?.attributes {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        for attribute in self.get_link(link)?.attributes {
             match attribute {
                 LinkAttribute::Mtu(bytes) => mtu_bytes = Some(bytes),
                 LinkAttribute::Qdisc(name) => qdisc = Some(name),
                 _ => {}
             }
         }
-        let none = || Error::call("netlink RTM_GETLINK")(io::Error::other(format!("no MTU of {name}")));
+        let none = || Error::call("netlink RTM_GETLINK")(io::Error::other(format!("no MTU of link {index}")));
         Ok((mtu_bytes.ok_or_else(none)?, qdisc))
     }
 
     /// The device by which packets reach `to`, and the address that they leave with. `from` is that
     /// address, where it is given: some routes depend on it.
-    pub(super) fn route(&mut self, from: Option<IpAddr>, to: IpAddr) -> Result<(String, IpAddr)> {
+    pub(super) fn route(&mut self, from: Option<IpAddr>, to: IpAddr) -> Result<(u32, IpAddr)> {
         let mut route = RouteMessage::default();
         let bits = if to.is_ipv4() { 32 } else { 128 };
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -152,8 +175,15 @@ impl Netlink {
                 "no route leads to {to} from here ({call}: {why}): give both ends addresses that reach each other"
             ))
         };
-        let answer = self.exchange(RouteNetlinkMessage::GetRoute(route), 0).map_err(|errno| none(&errno))?;
-        let Some(RouteNetlinkMessage::NewRoute(found)) = answer else { return Err(none(&"no answer")) };
+        let answer = self.exchange(RouteNetlinkMessage::GetRoute(route), 0);
+        let answer = answer.map_err(|errno| match errno.raw_os_error() {
+            // No route, or one that is unreachable, prohibit or blackhole (`ip-route(8)`).
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => none(&errno),
+            _ => Error::call(call)(errno),
+        })?;
+        let Some(RouteNetlinkMessage::NewRoute(found)) = answer.into_iter().next_back() else {
+            return Err(none(&"no answer"));
+        };
         let (mut device, mut source) = (None, from);
         for attribute in found.attributes {
             match attribute {
@@ -164,8 +194,7 @@ impl Netlink {
             }
         }
         let (Some(device), Some(source)) = (device, source) else { return Err(none(&"no device")) };
-        let name = if_indextoname(device).map_err(Error::call("if_indextoname(3)"))?;
-        Ok((name.to_string_lossy().into_owned(), source))
+        Ok((device, source))
     }
 
     /// Waits until the kernel has activated `name` after it was set up. It does so some time later,
@@ -185,9 +214,13 @@ impl Netlink {
     }
 
     pub(super) fn link(&mut self, name: &str) -> Result<LinkMessage> {
-        let call = "netlink RTM_GETLINK";
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(link)
+    }
+
+    fn get_link(&mut self, link: LinkMessage) -> Result<LinkMessage> {
+        let call = "netlink RTM_GETLINK";
         match self.request(call, RouteNetlinkMessage::GetLink(link), 0)? {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
             other => Err(Error::call(call)(io::Error::other(format!("unexpected: {other:?}")))),
@@ -212,14 +245,11 @@ impl Netlink {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Option<RouteNetlinkMessage>> {
-        self.exchange(message, flags).map_err(Error::call(call))
+        let answers = self.exchange(message, flags).map_err(Error::call(call))?;
+        Ok(answers.into_iter().next_back())
     }
 
-    fn exchange(
-        &mut self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Option<RouteNetlinkMessage>> {
+    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
@@ -228,7 +258,7 @@ impl Netlink {
         request.serialize(&mut bytes);
         send(&self.0, &bytes, SendFlags::empty())?;
 
-        let mut answer = None;
+        let mut answers = Vec::new();
         let mut buffer = vec![0; ANSWER_BYTES];
         loop {
             let (bytes, whole_bytes) = recv(&self.0, &mut buffer[..], RecvFlags::TRUNC)?;
@@ -242,8 +272,8 @@ impl Netlink {
                 match message.payload {
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     // An error of code zero is the acknowledgement.
-                    NetlinkPayload::Error(_) => return Ok(answer),
-                    NetlinkPayload::InnerMessage(message) => answer = Some(message),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::InnerMessage(message) => answers.push(message),
                     _ => {}
                 }
                 let length = (message.header.length as usize).next_multiple_of(4);

@@ -281,6 +281,8 @@ fn manifest(text: &str) -> std::result::Result<Manifest, String> {
     struct Schema {
         schema: u32,
     }
+    // Editors of other systems begin a file with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     let Schema { schema } = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if schema != SCHEMA {
         let which = if schema > SCHEMA { "newer" } else { "older" };
@@ -403,6 +405,14 @@ pub(crate) mod tests {
         assert_eq!((sweep.manifest, sweep.records), (manifest(), rows(3)));
         assert!(sweep.warnings.is_empty());
         assert_eq!(Some(sweep.samples_bytes), samples_bytes(&path));
+    }
+
+    #[test]
+    fn a_byte_order_mark_changes_nothing() {
+        let (_folder, path) = stored(3);
+        let file = path.join(MANIFEST);
+        fs::write(&file, format!("\u{feff}{}", fs::read_to_string(&file).unwrap())).unwrap();
+        assert_eq!(read(&path).unwrap().manifest, manifest());
     }
 
     #[test]
