@@ -26,6 +26,9 @@ macro_rules! settings {
         pub enum Setting { $($(#[$doc])* $name,)+ }
 
         impl Setting {
+            /// All of them.
+            const ALL: &'static [Self] = &[$(Self::$name,)+];
+
             /// Its option, its variable, and what may be given.
             const fn words(self) -> [&'static str; 3] {
                 match self { $(Self::$name => [$option, $variable, $about],)+ }
@@ -339,11 +342,13 @@ impl<P: Part> Settings<P> {
         Ok(axes)
     }
 
-    /// Namespaces, link and sockets. `program` is the `sendpath` command.
+    /// Namespaces, link and sockets. `program` is the `sendpath` command. A variable that looks like
+    /// a setting and is none is refused.
     ///
     /// # Errors
     /// [`Error::Setting`], and nothing is set up.
     pub fn setup(&self, program: PathBuf) -> Result<Setup> {
+        std::env::vars_os().try_for_each(|(name, _)| check_variable(&name.to_string_lossy()))?;
         let mut socket = SocketOptions::default();
         if let Some(buffers) = self.parsed(Setting::Buffers, str::parse)? {
             socket.buffers = buffers;
@@ -409,6 +414,34 @@ impl<P: Part> Settings<P> {
     ) -> Result<Option<T>> {
         let Some(Given { name, text }) = self.given(setting) else { return Ok(None) };
         parse(text).map(Some).map_err(|error| Error::Setting(format!("{name}: {error}")))
+    }
+}
+
+/// What all variables of this program begin with.
+const PREFIX: &str = "SENDPATH_";
+/// The variables that are no setting and mean something.
+const OTHER_VARIABLES: [&str; 4] =
+    ["SENDPATH_HOST", "SENDPATH_PLANT_SPIN_NS", "SENDPATH_REVISION", "SENDPATH_DIRTY"];
+
+/// Refuses a variable that is mistyped: it begins as those of this program do, and nearly is one of
+/// them. What is near to none belongs to somebody else.
+fn check_variable(name: &str) -> Result<()> {
+    let Some(word) = name.strip_prefix(PREFIX) else { return Ok(()) };
+    let settings = Setting::ALL.iter().map(|setting| setting.variable());
+    let known: Vec<&str> = settings.chain(OTHER_VARIABLES).collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let word = word.to_ascii_uppercase();
+    let distance = |known: &&str| strsim::damerau_levenshtein(&word, &known[PREFIX.len()..]);
+    let nearest = known.into_iter().min_by_key(distance).filter(|known| {
+        // Two letters of a short word make another word.
+        let letters = known.len() - PREFIX.len();
+        distance(known) <= if letters < 6 { 1 } else { 2 }
+    });
+    match nearest {
+        Some(known) => Err(Error::Setting(format!("{name} is no variable of sendpath; {known} is"))),
+        None => Ok(()),
     }
 }
 
@@ -514,6 +547,33 @@ mod tests {
     #[test]
     fn nothing_given_sets_nothing() {
         assert_eq!(read(&[], &[], axes).unwrap(), Axes::default());
+    }
+
+    #[test]
+    fn a_variable_that_nearly_is_one_is_refused_with_the_name_of_that_one() {
+        for (mistyped, meant) in [
+            ("SENDPATH_SIZE", "SENDPATH_SIZES"),
+            ("SENDPATH_sizes", "SENDPATH_SIZES"),
+            ("SENDPATH_THREAD", "SENDPATH_THREADS"),
+            ("SENDPATH_BUFERS", "SENDPATH_BUFFERS"),
+            ("SENDPATH_NETSN", "SENDPATH_NETNS"),
+            ("SENDPATH_RECEIVERS", "SENDPATH_RECEIVER"),
+            ("SENDPATH_WORKLAOD", "SENDPATH_WORKLOADS"),
+            ("SENDPATH_PEERS", "SENDPATH_PEER"),
+            ("SENDPATH_HOSTS", "SENDPATH_HOST"),
+        ] {
+            let error = check_variable(mistyped).unwrap_err();
+            assert!(error.is_bad_input());
+            assert_eq!(error.to_string(), format!("{mistyped} is no variable of sendpath; {meant} is"));
+        }
+        let others =
+            ["SENDPATH_TEST_TRACE", "SENDPATH_RUNNER", "SENDPATH_VERIFIED_MESSAGES", "SENDPATH_BLESS"];
+        let others =
+            others.iter().chain(&["SENDPATH_FUZZ_SEED", "SENDPATH_FLOOR_NETNS", "PATH", "SENDPATH_"]);
+        let known = Setting::ALL.iter().map(|setting| setting.variable()).chain(OTHER_VARIABLES);
+        for name in known.chain(others.copied()) {
+            assert!(check_variable(name).is_ok(), "{name}");
+        }
     }
 
     #[test]

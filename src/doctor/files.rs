@@ -37,7 +37,14 @@ impl Rights {
 /// The files that the kernel describes itself in. Tests look below another root.
 pub(super) struct Files {
     pub(super) root: PathBuf,
+    /// The CPUs that this process may use.
+    pub(super) cpus: Vec<usize>,
+    /// How long it takes to read the clock, and to read it by a system call, in nanoseconds.
+    pub(super) clock_read_ns: [f64; 2],
 }
+
+/// What stands of a CPU in a file: each value once, with those that have it.
+type ByValue = Vec<(String, Vec<usize>)>;
 
 impl Files {
     fn read(&self, path: &str) -> Result<Option<String>> {
@@ -54,7 +61,11 @@ impl Files {
 
     fn paranoid(&self, rights: &Rights) -> Result<Finding> {
         let Some(value) = self.read("/proc/sys/kernel/perf_event_paranoid")? else {
-            return Ok(Finding::unavailable("the kernel has no perf events"));
+            // Other files of that folder are always there.
+            let is_shown = self.read("/proc/sys/kernel/osrelease")?.is_some();
+            let found =
+                if is_shown { "the kernel has no perf events" } else { "not known: /proc/sys is not shown" };
+            return Ok(Finding::unavailable(found));
         };
         let found = format!("kernel.perf_event_paranoid is {value}");
         Ok(if rights.perfmon {
@@ -68,12 +79,15 @@ impl Files {
     }
 
     fn machine(&self) -> Result<Finding> {
-        Ok(if host::is_virtual_machine(&self.root)? {
-            Finding::limited(
+        Ok(match host::is_virtual_machine(&self.root)? {
+            Some(true) => Finding::limited(
                 "virtual: other guests share the CPUs and caches, and few hypervisors offer a PMU",
-            )
-        } else {
-            Finding::ok("no sign of a hypervisor")
+            ),
+            Some(false) => Finding::ok("no sign of a hypervisor"),
+            None => Finding::unavailable(
+                "whether it is virtual is not known: neither CPU, firmware nor devices tell (they never do on some \
+                 ARM machines)",
+            ),
         })
     }
 
@@ -91,7 +105,8 @@ impl Files {
     fn at_least(&self, sysctl: &str, least: u64, why: &str, is_forced: bool) -> Result<Finding> {
         let path = format!("/proc/sys/net/core/{sysctl}");
         let Some(value) = self.read(&path)?.and_then(|text| text.parse::<u64>().ok()) else {
-            return Ok(Finding::ok(format!("net.core.{sysctl} is not shown in this namespace")));
+            let found = format!("not known: net.core.{sysctl} is not shown in this namespace");
+            return Ok(Finding::unavailable(found));
         };
         let found = format!("net.core.{sysctl} is {value}");
         Ok(if value >= least {
@@ -116,28 +131,58 @@ impl Files {
             )
             .lifted_by("echo off | sudo tee /sys/devices/system/cpu/smt/control"),
             Some(false) => Finding::ok("off"),
-            None => Finding::ok("the kernel lists no siblings"),
+            None => match self.of_each_cpu("topology/thread_siblings_list")? {
+                lists if lists.iter().any(|(list, _)| list.contains([',', '-'])) => {
+                    Finding::limited("on: CPUs share cores, and what one does slows its sibling")
+                }
+                lists if lists.is_empty() => Finding::unavailable("not known: the kernel lists no siblings"),
+                _ => Finding::ok("no CPU that is used has a sibling"),
+            },
         })
     }
 
     fn hybrid(&self) -> Result<Finding> {
         let pmus = Pmus::below(&self.path("/sys/bus/event_source/devices"))?;
-        if !pmus.is_hybrid() {
-            return Ok(Finding::ok("all cores are of one kind, as far as their PMUs say"));
-        }
-        let kinds: Vec<_> = pmus.cores.iter().map(|pmu| format!("{} ({})", pmu.name, pmu.cpus)).collect();
-        let last = &pmus.cores[pmus.cores.len() - 1].cpus;
-        let found = format!("{}: pairs on different kinds of core do not compare", kinds.join(" and "));
-        Ok(Finding::limited(found).lifted_by(format!("taskset -c {last} cargo bench")))
+        let of_pmu = |list: &str| -> Vec<usize> {
+            let list = file::cpu_list(list).unwrap_or_default();
+            self.cpus.iter().copied().filter(|cpu| list.contains(cpu)).collect()
+        };
+        let by_pmu: ByValue = match pmus.cores.len() {
+            // One PMU may have no list, and stands for all.
+            1 => vec![(pmus.cores[0].name.clone(), self.cpus.clone())],
+            _ => pmus.cores.iter().map(|pmu| (pmu.name.clone(), of_pmu(&pmu.cpus))).collect(),
+        };
+        let by_pmu: ByValue = by_pmu.into_iter().filter(|(_, cpus)| !cpus.is_empty()).collect();
+        // What ARM's kernels say of each core, with or without a PMU.
+        let by_capacity = self.of_each_cpu("cpu_capacity")?;
+        let kinds = if by_pmu.len() > 1 { by_pmu.clone() } else { by_capacity.clone() };
+        let Some((_, last)) = kinds.last().filter(|_| kinds.len() > 1) else {
+            return Ok(if by_pmu.is_empty() && by_capacity.is_empty() {
+                Finding::unavailable("not known: neither a PMU nor a cpu_capacity tells kinds of core apart")
+            } else {
+                Finding::ok(
+                    "all cores that are used are of one kind, as far as their PMUs and capacities say",
+                )
+            });
+        };
+        let found = format!("{}: pairs on different kinds of core do not compare", in_words(&kinds, "and"));
+        Ok(Finding::limited(found).lifted_by(format!("taskset -c {} cargo bench", list_of(last))))
     }
 
     fn governor(&self) -> Result<Finding> {
-        Ok(match self.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")? {
-            None => Finding::unavailable("no cpufreq here: the frequency cannot be read"),
-            Some(governor) if governor == "performance" => Finding::ok(governor),
-            Some(governor) => Finding::limited(governor + ": the frequency follows the load").lifted_by(
-                "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-            ),
+        let found = self.of_each_cpu("cpufreq/scaling_governor")?;
+        Ok(match &found[..] {
+            [] => Finding::unavailable("no cpufreq here: the frequency cannot be read"),
+            [(governor, _)] if governor == "performance" => Finding::ok(governor.clone()),
+            governors => {
+                let words = match governors {
+                    [(governor, _)] => governor.clone(),
+                    several => in_words(several, ","),
+                };
+                Finding::limited(words + ": the frequency follows the load").lifted_by(
+                    "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+                )
+            }
         })
     }
 
@@ -155,7 +200,29 @@ impl Files {
                 });
             }
         }
-        Ok(Finding::unavailable("no switch here: whether it is on is not known"))
+        // Since Linux 6.11 some drivers have a switch for each CPU.
+        let found = self.of_each_cpu("cpufreq/boost")?;
+        Ok(match &found[..] {
+            [] => Finding::unavailable("no switch here: whether it is on is not known"),
+            [(value, _)] if value == "0" => Finding::ok("off"),
+            _ => Finding::limited("on: the frequency depends on heat and on the other cores")
+                .lifted_by("echo 0 | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/boost"),
+        })
+    }
+
+    /// What a file says of each of the CPUs that are used; nothing of those that have no such file.
+    fn of_each_cpu(&self, file: &str) -> Result<ByValue> {
+        let mut found: ByValue = Vec::new();
+        for &cpu in &self.cpus {
+            let Some(value) = self.read(&format!("/sys/devices/system/cpu/cpu{cpu}/{file}"))? else {
+                continue;
+            };
+            match found.iter_mut().find(|(other, _)| *other == value) {
+                Some((_, cpus)) => cpus.push(cpu),
+                None => found.push((value, vec![cpu])),
+            }
+        }
+        Ok(found)
     }
 
     fn load(&self) -> Result<Finding> {
@@ -173,6 +240,9 @@ impl Files {
 
     fn mitigations(&self) -> Result<Finding> {
         let mut found = host::vulnerabilities(&self.root)?;
+        if found.is_empty() {
+            return Ok(Finding::unavailable("not known: the kernel lists no vulnerabilities"));
+        }
         found.retain(|_, state| state.starts_with("Mitigation"));
         let active: Vec<String> = found.into_keys().collect();
         Ok(Finding::ok(match &active[..] {
@@ -182,17 +252,23 @@ impl Files {
     }
 
     fn clock_source(&self) -> Result<Finding> {
-        let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-        Ok(match self.read(path)? {
-            None => Finding::unavailable("the kernel does not say"),
-            Some(slow) if ["hpet", "acpi_pm", "jiffies", "refined-jiffies"].contains(&slow.as_str()) => {
-                Finding::limited(
-                    slow + ": reading it takes a system call, and percentiles read it once a round trip",
-                )
-                .lifted_by(format!("echo tsc | sudo tee {path}"))
-            }
-            Some(source) => Finding::ok(source),
-        })
+        let folder = "/sys/devices/system/clocksource/clocksource0";
+        let source = self.read(&format!("{folder}/current_clocksource"))?;
+        let source = source.unwrap_or_else(|| "not named by the kernel".to_owned());
+        let [read_ns, call_ns] = self.clock_read_ns;
+        let found = format!("{source}: a read takes {read_ns:.0} ns");
+        // A read by the vDSO takes a small part of a call; one that falls back to the call, somewhat
+        // more than it.
+        if read_ns < call_ns / 2.0 {
+            return Ok(Finding::ok(found));
+        }
+        let found = format!(
+            "{found}, as long as a system call ({call_ns:.0} ns), and percentiles read it once a round trip"
+        );
+        let others = self.read(&format!("{folder}/available_clocksource"))?.unwrap_or_default();
+        let has_tsc = source != "tsc" && others.split_whitespace().any(|other| other == "tsc");
+        let remedy = has_tsc.then(|| format!("echo tsc | sudo tee {folder}/current_clocksource"));
+        Ok(Finding { remedy, ..Finding::limited(found) })
     }
 
     /// Two limits: the constant is zero-copy's (`zerocopy_fill_skb_from_iter` in
@@ -220,6 +296,7 @@ impl Files {
 
     fn cgroup_cpu(&self) -> Result<Finding> {
         Ok(match cgroup::limits(&self.root)?.cpus {
+            None if !cgroup::is_visible(&self.root, "cpu")? => Finding::unavailable(CGROUP_NOT_SHOWN),
             None => Finding::ok("no CPU quota"),
             Some(cpus) => Finding::limited(format!(
                 "the quota is {cpus:.2} CPUs: no more CPUs than that are used, at least one; what goes beyond it \
@@ -231,12 +308,30 @@ impl Files {
     fn cgroup_memory(&self) -> Result<Finding> {
         let left = cgroup::memory_left_bytes(&self.root)?;
         let Some(bytes) = cgroup::limits(&self.root)?.memory_bytes else {
-            return Ok(Finding::ok("no memory limit"));
+            let is_shown = cgroup::is_visible(&self.root, "memory")?;
+            return Ok(if is_shown {
+                Finding::ok("no memory limit")
+            } else {
+                Finding::unavailable(CGROUP_NOT_SHOWN)
+            });
         };
         let left = left.map_or_else(String::new, |left| format!(", of which {} MiB are left", left >> 20));
         let found = format!("the limit is {} MiB{left}: a case that needs more is refused", bytes >> 20);
         Ok(Finding::limited(found))
     }
+}
+
+const CGROUP_NOT_SHOWN: &str = "not known: the process's cgroup is not shown here";
+
+/// Values with the CPUs that have them, in words.
+fn in_words(values: &[(String, Vec<usize>)], between: &str) -> String {
+    let words: Vec<_> =
+        values.iter().map(|(value, cpus)| format!("{value} (CPUs {})", list_of(cpus))).collect();
+    words.join(&if between == "," { ", ".to_owned() } else { format!(" {between} ") })
+}
+
+fn list_of(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 const DOES_NOT_BIND: &str = ", which does not bind this process";
@@ -273,6 +368,10 @@ mod tests {
     use crate::check::State;
 
     fn machine(files: &[(&str, &str)], every_right: bool) -> Vec<Check> {
+        machine_with(files, every_right, (0..16).collect())
+    }
+
+    fn machine_with(files: &[(&str, &str)], every_right: bool, cpus: Vec<usize>) -> Vec<Check> {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
@@ -281,7 +380,7 @@ mod tests {
         }
         let [perfmon, ipc_lock, net_admin, sys_admin] = [every_right; 4];
         let rights = Rights { perfmon, ipc_lock, net_admin, sys_admin };
-        Files { root: folder.path().to_owned() }.checks(&rights)
+        Files { root: folder.path().to_owned(), cpus, clock_read_ns: [25.0, 200.0] }.checks(&rights)
     }
 
     fn check<'a>(checks: &'a [Check], name: &str) -> &'a Check {
@@ -318,7 +417,6 @@ mod tests {
             ("hybrid", "taskset"),
             ("governor", "echo performance"),
             ("turbo", "echo 1 | sudo tee /sys/devices/system/cpu/intel_pstate/no_turbo"),
-            ("clock-source", "echo tsc"),
         ] {
             let check = check(&checks, name);
             assert_eq!(check.state, State::Limited, "{check:?}");
@@ -345,8 +443,70 @@ mod tests {
             assert_eq!(check(&checks, name).state, State::Ok, "{:?}", check(&checks, name));
         }
         let silent = machine(&[], false);
-        for name in ["paranoid", "governor", "turbo", "load", "clock-source"] {
+        for name in [
+            "paranoid",
+            "machine",
+            "wmem",
+            "smt",
+            "hybrid",
+            "governor",
+            "turbo",
+            "load",
+            "mitigations",
+            "fragments",
+            "cgroup-cpu",
+            "cgroup-memory",
+        ] {
             assert_eq!(check(&silent, name).state, State::Unavailable, "{:?}", check(&silent, name));
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_are_the_cpus_that_are_used() {
+        let governor = |cpu| format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
+        let (first, second) = (governor(0), governor(1));
+        let files = [
+            (&*first, "performance\n"),
+            (&*second, "powersave\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/boost", "0\n"),
+            ("sys/devices/system/cpu/cpu1/cpufreq/boost", "1\n"),
+            ("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n"),
+            ("sys/devices/system/cpu/cpu1/cpu_capacity", "400\n"),
+            ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0\n"),
+            ("sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "1-2\n"),
+        ];
+        for name in ["governor", "turbo", "hybrid", "smt"] {
+            let state = |cpus: &[usize]| check(&machine_with(&files, false, cpus.to_vec()), name).state;
+            assert_eq!(state(&[0]), State::Ok, "{name}");
+            assert_eq!(state(&[0, 1]), State::Limited, "{name}");
+        }
+        let checks = machine_with(&files, false, vec![0, 1]);
+        let found = &check(&checks, "governor").found;
+        assert!(found.starts_with("performance (CPUs 0), powersave (CPUs 1): "), "{found}");
+        assert_eq!(check(&machine_with(&files, false, vec![1]), "governor").state, State::Limited);
+    }
+
+    #[test]
+    fn a_clock_is_slow_where_reading_it_takes_as_long_as_a_call_whatever_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sys/devices/system/clocksource/clocksource0");
+        fs::create_dir_all(&path).unwrap();
+        let of = |clock_read_ns| {
+            Files { root: folder.path().to_owned(), cpus: vec![0], clock_read_ns }.clock_source().unwrap()
+        };
+        assert_eq!(of([25.0, 150.0]).state, State::Ok, "not named, and fast");
+        for source in ["xen", "hyperv_clocksource_msr", "hpet", "kvm-clock"] {
+            fs::write(path.join("current_clocksource"), source).unwrap();
+            fs::write(path.join("available_clocksource"), format!("{source} acpi_pm")).unwrap();
+            let slow = of([190.0, 180.0]);
+            assert!(slow.state == State::Limited && slow.remedy.is_none(), "{slow:?}: there is no other");
+            assert!(
+                slow.found.starts_with(&format!("{source}: a read takes 190 ns, as long as")),
+                "{slow:?}"
+            );
+            fs::write(path.join("available_clocksource"), format!("tsc {source} acpi_pm")).unwrap();
+            assert!(of([190.0, 180.0]).remedy.unwrap().starts_with("echo tsc"));
+            assert_eq!(of([25.0, 180.0]).state, State::Ok);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use socket2::{Domain, Type};
 use strum::VariantArray;
@@ -68,6 +69,32 @@ fn cpus() -> Result<Finding> {
     } else {
         Finding::ok(format!("{count} are allowed"))
     })
+}
+
+/// The CPUs that pairs are dealt to; none where the kernel does not say.
+pub(super) fn used_cpus() -> Vec<usize> {
+    affinity::allowed_cpus().map(|cpus| cpus.numbers().to_vec()).unwrap_or_default()
+}
+
+/// How long it takes to read the clock that bursts are timed by, as they read it and by a system
+/// call, in nanoseconds: the least of some trials, which nothing else has interrupted.
+pub(super) fn clock_read_ns() -> [f64; 2] {
+    const TRIALS: u32 = 20;
+    const READS: u32 = 200;
+    let least_of = |read: &dyn Fn()| {
+        let trial = |_| {
+            let began = Instant::now();
+            (0..READS).for_each(|_| read());
+            began.elapsed().as_nanos() as f64 / f64::from(READS)
+        };
+        (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min)
+    };
+    let by_call = || {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the kernel writes one timespec, which is live.
+        unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut time) };
+    };
+    [least_of(&|| drop(std::hint::black_box(Instant::now()))), least_of(&by_call)]
 }
 
 /// A socket is enough to tell what the kernel takes: no connection is needed.

@@ -66,7 +66,9 @@ pub fn examine(setup: &Setup) -> Examined {
 pub(crate) fn examine_alone() -> Vec<Check> {
     let mut checks = live::events();
     let rights = Rights::of_this_process();
-    checks.extend(Files { root: PathBuf::from("/") }.checks(&rights));
+    let files =
+        Files { root: PathBuf::from("/"), cpus: live::used_cpus(), clock_read_ns: live::clock_read_ns() };
+    checks.extend(files.checks(&rights));
     checks.extend(live::ALONE.iter().map(|(name, look)| check(name, look(&rights))));
     checks.extend(live::rings());
     checks

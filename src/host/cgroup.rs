@@ -32,6 +32,14 @@ pub(crate) fn memory_left_bytes(root: &Path) -> Result<Option<u64>> {
     Ok(found(root, "memory", Folder::memory_left_bytes)?.into_iter().min())
 }
 
+/// Whether limits of `controller` on the process can be seen at all.
+///
+/// # Errors
+/// A file that could not be read at this moment.
+pub(crate) fn is_visible(root: &Path, controller: &str) -> Result<bool> {
+    Ok(folders(root, controller)?.iter().any(|folder| folder.path.is_dir()))
+}
+
 /// How many threads more the limits on them let the process have; none where there is no limit.
 ///
 /// # Errors

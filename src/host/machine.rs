@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 
 use super::{cgroup, file};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The soft limit of `resource`, in words.
 pub(crate) fn soft(resource: Resource) -> String {
@@ -27,15 +27,57 @@ pub fn available_memory_bytes(root: &Path) -> Result<Option<usize>> {
     Ok(machine.map(|kib| kib << 10).into_iter().chain(cgroup).min())
 }
 
-/// Whether the CPU's flags name a hypervisor, or the firmware names a virtual machine; read from
-/// the files below `root`.
+/// Whether this is a virtual machine, by the CPU's flags, the firmware, the device tree and the
+/// devices; none where nothing tells. Read from the files below `root`.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
-pub fn is_virtual_machine(root: &Path) -> Result<bool> {
-    let product = file::read(&root.join("sys/class/dmi/id/product_name"))?.unwrap_or_default();
-    let makers = ["QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Amazon EC2", "Google Compute"];
-    Ok(file::cpu_info(root)?.has("hypervisor") || makers.iter().any(|name| product.contains(name)))
+pub fn is_virtual_machine(root: &Path) -> Result<Option<bool>> {
+    let read = |path: &str| Ok::<_, Error>(file::read(&root.join(path))?.unwrap_or_default());
+    let cpu = file::cpu_info(root)?;
+    let (maker, product) = (read("sys/class/dmi/id/sys_vendor")?, read("sys/class/dmi/id/product_name")?);
+    // The same makers name what has no hypervisor: c7g.metal.
+    if product.contains(".metal") || product.contains("BareMetal") {
+        return Ok(Some(cpu.has("hypervisor")));
+    }
+    const MAKERS: [&str; 17] = [
+        "QEMU",
+        "KVM",
+        "VMware",
+        "VirtualBox",
+        "innotek",
+        "Xen",
+        "Amazon EC2",
+        "Google Compute",
+        "OpenStack",
+        "Alibaba",
+        "Virtual Machine",
+        "Virtual Platform",
+        "Parallels",
+        "Bochs",
+        "BHYVE",
+        "HVM domU",
+        "Tencent Cloud",
+    ];
+    let named = |text: &str| MAKERS.iter().any(|name| text.contains(name));
+    let device_tree = ["compatible", "hypervisor/compatible", "model"]
+        .map(|name| read(&format!("proc/device-tree/{name}")));
+    let [tree, hypervisor, model] = device_tree;
+    let (tree, hypervisor, model) = (tree?, hypervisor?, model?);
+    let has_devices = |path: &str| file::entries(&root.join(path)).map(|found| !found.is_empty());
+    // What only a hypervisor has: its own folder, virtio's and Hyper-V's buses.
+    let is_guest = cpu.has("hypervisor")
+        || named(&maker)
+        || named(&product)
+        || tree.contains("dummy-virt")
+        || !hypervisor.is_empty()
+        || named(&model)
+        || !read("sys/hypervisor/type")?.is_empty()
+        || has_devices("sys/bus/virtio/devices")?
+        || has_devices("sys/bus/vmbus/devices")?;
+    // On x86 a hypervisor sets the flag, unless it hides. Other CPUs have no such flag.
+    let has_flags = cpu.values("flags").next().is_some();
+    Ok(if is_guest { Some(true) } else { has_flags.then_some(false) })
 }
 
 /// How many bytes this process may pin at a time; none where `RLIMIT_MEMLOCK` does not bind it.
@@ -49,6 +91,42 @@ pub(crate) fn pinnable_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_virtual_machine_is_known_by_any_sign_and_what_tells_nothing_is_not_known() {
+        const X86: (&str, &str) = ("proc/cpuinfo", "flags\t\t: fpu\n");
+        const ARM: (&str, &str) = ("proc/cpuinfo", "Features\t: fp asimd\nCPU implementer\t: 0x41\n");
+        for (files, expected) in [
+            (&[][..], None),
+            (&[X86][..], Some(false)),
+            (&[("proc/cpuinfo", "flags\t\t: fpu hypervisor\n")], Some(true)),
+            (&[ARM], None),
+            (&[ARM, ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n")], Some(true)),
+            (
+                &[
+                    ARM,
+                    ("sys/class/dmi/id/sys_vendor", "Amazon EC2"),
+                    ("sys/class/dmi/id/product_name", "c7g.metal"),
+                ],
+                Some(false),
+            ),
+            (&[ARM, ("sys/class/dmi/id/product_name", "Virtual Machine\n")], Some(true)),
+            (&[ARM, ("sys/class/dmi/id/product_name", "Alibaba Cloud ECS\n")], Some(true)),
+            (&[ARM, ("sys/class/dmi/id/product_name", "OpenStack Nova\n")], Some(true)),
+            (&[ARM, ("sys/class/dmi/id/product_name", "PowerEdge R760\n")], None),
+            (&[ARM, ("proc/device-tree/compatible", "linux,dummy-virt")], Some(true)),
+            (&[ARM, ("sys/bus/virtio/devices/virtio0/vendor", "0x1af4")], Some(true)),
+            (&[ARM, ("sys/hypervisor/type", "xen\n")], Some(true)),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            for (path, text) in files {
+                let path = root.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            assert_eq!(is_virtual_machine(root.path()).unwrap(), expected, "{files:?}");
+        }
+    }
 
     #[test]
     fn available_memory_is_the_machines_or_what_the_cgroup_leaves_if_that_is_less() {

@@ -11,6 +11,7 @@ use super::{cgroup, file, memlock, soft, softirq, sysctl};
 use crate::environment::{Machine, Tuning};
 use crate::error::{Error, Result};
 use crate::in_order::distinct;
+use crate::limits;
 
 const SYSCTLS: [&str; 3] = ["net/core/optmem_max", "net/core/wmem_max", "net/core/rmem_max"];
 
@@ -49,15 +50,40 @@ fn tuning(root: &Path) -> Result<Tuning> {
     let mode = file::read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"))?;
     // All that there are, and the one that holds in brackets.
     let mode = mode.and_then(|text| Some(text.split_once('[')?.1.split_once(']')?.0.to_owned()));
+    let cpus = limits::status(root, "Cpus_allowed_list:").and_then(|list| file::cpu_list(&list));
+    let is_used = |cpu: &Path| {
+        let number =
+            cpu.file_name().and_then(|name| name.to_str()?.strip_prefix("cpu")?.parse::<usize>().ok());
+        cpus.as_ref().is_none_or(|cpus| number.is_none_or(|number| cpus.contains(&number)))
+    };
+    let of_used = |file: &str| -> Result<Vec<String>> {
+        let folders = file::entries(&root.join("sys/devices/system/cpu"))?;
+        each_once(folders.into_iter().filter(|cpu| is_used(cpu)).map(|cpu| cpu.join(file)).collect())
+    };
     Ok(Tuning {
         transparent_huge_pages: mode,
         glibc_tunables: std::env::var("GLIBC_TUNABLES").ok(),
-        governors: each_once(below("sys/devices/system/cpu", "cpufreq/scaling_governor")?)?,
+        governors: of_used("cpufreq/scaling_governor")?,
+        turbo: turbo(root, &of_used("cpufreq/boost")?)?,
+        clock_source: file::read(&root.join(CLOCK_SOURCE))?,
         vulnerabilities: vulnerabilities(root)?,
         iommu: each_once(below("sys/kernel/iommu_groups", "type")?)?,
         most_fragments: file::most_fragments(root, rustix::param::page_size() as u64)?,
         max_skb_frags: max_skb_frags()?,
     })
+}
+
+const CLOCK_SOURCE: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+/// Whether turbo is on: by the switch of the whole machine below `root`, or else by those of the
+/// CPUs that are used.
+fn turbo(root: &Path, of_cpus: &[String]) -> Result<Option<bool>> {
+    for (switch, on) in [("intel_pstate/no_turbo", "0"), ("cpufreq/boost", "1")] {
+        if let Some(value) = file::read(&root.join("sys/devices/system/cpu").join(switch))? {
+            return Ok(Some(value == on));
+        }
+    }
+    Ok((!of_cpus.is_empty()).then(|| of_cpus.iter().any(|value| value != "0")))
 }
 
 /// What the kernel says of each vulnerability of the CPUs, by its name; read from the files below
@@ -196,7 +222,20 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert_eq!((empty.turbo, empty.clock_source), (None, None));
+        write("sys/devices/system/cpu/cpu1/cpufreq/boost", "1\n");
+        write("sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "performance\n");
+        write("proc/thread-self/status", "Cpus_allowed_list:\t0-1\n");
+        write(CLOCK_SOURCE, "xen\n");
         let found = tuning(root.path()).unwrap();
+        assert_eq!((found.turbo, found.clock_source.as_deref()), (Some(true), Some("xen")));
+        write("sys/devices/system/cpu/intel_pstate/no_turbo", "1\n");
+        assert_eq!(tuning(root.path()).unwrap().turbo, Some(false));
         assert_eq!(found.transparent_huge_pages.as_deref(), Some("madvise"));
         assert_eq!(
             (&found.governors[..], &found.iommu[..]),

@@ -6,9 +6,10 @@ use nix::errno::Errno;
 
 pub use crate::environment::Cpus;
 use crate::error::{Error, Result};
-use crate::host::{cgroup, file};
+use crate::host::cgroup;
+use crate::host::file::{self, cpu_list};
 use crate::limits::{self, Found};
-use crate::topology::cores::{cores, cpu_list};
+use crate::topology::cores::cores;
 
 /// The largest CPU mask that is asked for: 512 Ki CPUs.
 const MOST_CPUS: usize = 512 << 10;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::environment::Core;
 use crate::error::Result;
-use crate::host::file;
+use crate::host::file::{self, cpu_list};
 
 /// The cores of `cpus`, each with those of its CPUs that are among them; read from the files below
 /// `root`. A CPU of which the kernel says nothing is a core of its own.
@@ -48,16 +48,6 @@ fn nodes(root: &Path) -> Result<BTreeMap<usize, usize>> {
         nodes.extend(cpus.into_iter().flatten().map(|cpu| (cpu, number)));
     }
     Ok(nodes)
-}
-
-/// Reads a list such as `0-3,8`; none where it is no such list.
-pub(super) fn cpu_list(text: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
-    }
-    Some(cpus)
 }
 
 #[cfg(test)]

@@ -88,10 +88,12 @@ pub struct Interface {
 impl Interface {
     /// The driver and the offloads, in words.
     pub fn describe_port(&self) -> String {
-        let driver = self.driver.as_deref().unwrap_or("unknown");
+        // What is not of the port is told elsewhere.
+        let Self { name: _, address: _, mask: _, mtu_bytes: _, qdisc: _, driver, offloads, queues } = self;
+        let driver = driver.as_deref().unwrap_or("unknown");
         let offloads =
-            self.offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
-        let queues = self.queues.as_ref().map_or_else(String::new, |queues| format!(", {queues}"));
+            offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
+        let queues = queues.as_ref().map_or_else(String::new, |queues| format!(", {queues}"));
         format!("driver {driver}, {offloads}{queues}")
     }
 

@@ -43,7 +43,7 @@ pub struct Tuning {
     pub transparent_huge_pages: Option<String>,
     /// `GLIBC_TUNABLES` of the process: with `glibc.malloc.hugetlb` its heap lies on huge pages.
     pub glibc_tunables: Option<String>,
-    /// The CPUs' frequency governors, each once; empty where there are none.
+    /// The frequency governors of the CPUs that are used, each once; empty where there are none.
     pub governors: Vec<String>,
     /// The CPU's vulnerabilities by name, and what the kernel says of each.
     pub vulnerabilities: BTreeMap<String, String>,
@@ -55,26 +55,48 @@ pub struct Tuning {
     pub most_fragments: Option<u64>,
     /// `net.core.max_skb_frags`, the limit of the other paths. It says nothing of the constant.
     pub max_skb_frags: Option<u64>,
+    /// Whether the CPUs may clock higher than their nominal frequency; none where no switch says so,
+    /// or an earlier version did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turbo: Option<bool>,
+    /// What the kernel reads the time from; none where it does not say, or an earlier version did
+    /// not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_source: Option<String>,
 }
 
 impl Tuning {
-    /// Each setting by name, in words. What the kernel does not say is not known.
-    pub(super) fn facts(&self) -> [(&'static str, String); 7] {
+    /// Each setting by name, in words; none of what was not recorded. What the kernel does not say is
+    /// not known. Every field is taken here, so that a new one cannot be forgotten.
+    pub(super) fn facts(&self) -> [(&'static str, Option<String>); 9] {
+        let Self {
+            transparent_huge_pages,
+            glibc_tunables,
+            governors,
+            vulnerabilities,
+            iommu,
+            most_fragments,
+            max_skb_frags,
+            turbo,
+            clock_source,
+        } = self;
         let known = |value: Option<String>| value.unwrap_or_else(|| "not known".to_owned());
         let list = |values: &[String], none: &str| match values {
             [] => none.to_owned(),
             values => values.join(" and "),
         };
         let does = |(name, text): (&String, &String)| format!("{name}: {text}");
-        let affected = self.vulnerabilities.iter().filter(|(_, text)| *text != "Not affected");
+        let affected = vulnerabilities.iter().filter(|(_, text)| *text != "Not affected");
         [
-            ("transparent huge pages", known(self.transparent_huge_pages.clone())),
-            ("GLIBC_TUNABLES", self.glibc_tunables.clone().unwrap_or_else(|| "not set".to_owned())),
-            ("governor", list(&self.governors, "not known")),
-            ("mitigations", list(&affected.map(does).collect::<Vec<_>>(), "none needed")),
-            ("IOMMU", list(&self.iommu, "none")),
-            ("CONFIG_MAX_SKB_FRAGS", known(self.most_fragments.map(|most| most.to_string()))),
-            ("net.core.max_skb_frags", known(self.max_skb_frags.map(|most| most.to_string()))),
+            ("transparent huge pages", Some(known(transparent_huge_pages.clone()))),
+            ("GLIBC_TUNABLES", Some(glibc_tunables.clone().unwrap_or_else(|| "not set".to_owned()))),
+            ("governor", Some(list(governors, "not known"))),
+            ("mitigations", Some(list(&affected.map(does).collect::<Vec<_>>(), "none needed"))),
+            ("IOMMU", Some(list(iommu, "none"))),
+            ("CONFIG_MAX_SKB_FRAGS", Some(known(most_fragments.map(|most| most.to_string())))),
+            ("net.core.max_skb_frags", Some(known(max_skb_frags.map(|most| most.to_string())))),
+            ("turbo", turbo.map(|on| if on { "on" } else { "off" }.to_owned())),
+            ("clock source", clock_source.clone()),
         ]
     }
 }
@@ -84,12 +106,13 @@ impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mitigated = self.vulnerabilities.iter().filter(|(_, text)| text.starts_with("Mitigation"));
         let mitigated: Vec<_> = mitigated.map(|(name, _)| name.as_str()).collect();
-        let words = self.facts().map(|(name, value)| match (name, &mitigated[..]) {
+        let known = self.facts().into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let words = known.map(|(name, value)| match (name, &mitigated[..]) {
             ("mitigations", []) => "mitigations none".to_owned(),
             ("mitigations", names) => format!("mitigations {}", names.join(" ")),
             _ => format!("{name} {value}"),
         });
-        f.write_str(&words.join(", "))
+        f.write_str(&words.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -139,8 +162,19 @@ pub struct ClientMachine {
 impl ClientMachine {
     /// All that bears on what is measured, in words. The host's name does not.
     pub(super) fn in_full(&self) -> String {
-        let Self { program, is_the_servers, cpus, machine, .. } = self;
-        let Machine { kernel, cpu_model, smt, cgroup, softirq_in_cpu_time, .. } = machine;
+        let Self { host: _, program, is_the_servers, cpus, machine } = self;
+        // Its tuning is compared by itself.
+        let Machine {
+            kernel,
+            cpu_model,
+            smt,
+            cgroup,
+            softirq_in_cpu_time,
+            memlock: _, // these three: see `pinned_memory`
+            open_files: _,
+            sysctls: _,
+            tuning: _,
+        } = machine;
         format!(
             "{}, {}, {cpu_model}, cpus {:?}, smt {}, {cgroup}, kernel {kernel}, softirq in CPU time {}, {}",
             if *is_the_servers { "the server's machine" } else { "another machine" },

@@ -161,27 +161,46 @@ impl Environment {
 
     /// What bears on the numbers, by name; none of what an earlier version did not record.
     fn facts(&self) -> Vec<(String, Option<String>)> {
-        let Self { machine, effective, sink, .. } = self;
-        let Effective { server_link, client_link, client, .. } = effective;
+        // Every field is taken here by its name, so that a new one cannot be forgotten.
+        let Self { machine, placements, asked_buffers, effective, sink } = self;
+        let Machine {
+            kernel,
+            cpu_model,
+            smt,
+            cgroup,
+            softirq_in_cpu_time,
+            memlock: _, // these three: see `pinned_memory`
+            open_files: _,
+            sysctls: _,
+            tuning,
+        } = machine;
+        let Effective { topology, cpus, server_link, client_link, server_socket, client_socket, client } =
+            effective;
+        // The two buffers are told together.
+        let tcp =
+            |EffectiveSocket { congestion, nodelay, send_buffer_bytes: _, recv_buffer_bytes: _ }: &_| {
+                format!("{congestion}, nodelay {}", if *nodelay { "on" } else { "off" })
+            };
         let port_of_sink = |sink: &SinkLink| format!("{sink}, {}", sink.interface.describe_port());
         let in_full = client.as_ref().map(ClientMachine::in_full);
         let facts = [
-            ("cpu", machine.cpu_model.clone()),
-            ("cpus", format!("{:?}", effective.cpus.numbers())),
-            ("smt", known(machine.smt, "on", "off").to_owned()),
-            ("cgroup", machine.cgroup.to_string()),
+            ("cpu", cpu_model.clone()),
+            ("cpus", format!("{:?}", cpus.numbers())),
+            ("smt", known(*smt, "on", "off").to_owned()),
+            ("cgroup", cgroup.to_string()),
             ("limits", machine.pinned_memory()),
-            ("kernel", machine.kernel.clone()),
-            ("softirq in CPU time", known(machine.softirq_in_cpu_time, "yes", "no").to_owned()),
-            ("topology", effective.topology.to_string()),
+            ("kernel", kernel.clone()),
+            ("softirq in CPU time", known(*softirq_in_cpu_time, "yes", "no").to_owned()),
+            ("topology", topology.to_string()),
             ("client", in_full.unwrap_or_else(|| "as the server".to_owned())),
             ("server port", server_link.describe_port()),
             ("client port", client_link.describe_port()),
-            ("placement", self.placements.join("; ")),
+            ("placement", placements.join("; ")),
             ("mtu", effective.mtu()),
-            ("buffers", self.asked_buffers.clone()),
+            ("buffers", asked_buffers.clone()),
             ("effective buffers", effective.buffers()),
-            ("congestion control", effective.server_socket.congestion.clone()),
+            ("congestion control", tcp(server_socket)),
+            ("client's congestion control", tcp(client_socket)),
             ("sink", sink.as_ref().map_or_else(|| "none".to_owned(), port_of_sink)),
         ];
         let recorded_later = [
@@ -192,9 +211,9 @@ impl Environment {
         let mut facts = facts.map(|(name, value)| (name.to_owned(), Some(value))).to_vec();
         facts.extend(recorded_later.map(|(name, value)| (name.to_owned(), value)));
         let client = client.as_ref().and_then(|client| client.machine.tuning.as_ref());
-        for (whose, tuning) in [("", machine.tuning.as_ref()), ("client's ", client)] {
+        for (whose, tuning) in [("", tuning.as_ref()), ("client's ", client)] {
             let words = tuning.cloned().unwrap_or_default().facts();
-            facts.extend(words.map(|(name, value)| (format!("{whose}{name}"), tuning.map(|_| value))));
+            facts.extend(words.map(|(name, value)| (format!("{whose}{name}"), tuning.and(value))));
         }
         facts
     }
@@ -348,9 +367,12 @@ mod tests {
 
     #[test]
     fn surroundings_differ_in_whatever_changes_the_numbers() {
-        let then = environment();
+        let mut then = environment();
+        let seen = tuning(&mut then);
+        (seen.turbo, seen.clock_source) = (Some(false), Some("tsc".to_owned()));
         assert_eq!(then.differences(&then), [""; 0]);
-        let changes: [(&str, Change); 26] = [
+        assert_eq!(then.differences(&environment()), [""; 0], "what an earlier version did not record");
+        let changes: [(&str, Change); 29] = [
             ("limits ", |now| now.machine.memlock = "65536 bytes".to_owned()),
             ("server qdisc ", |now| now.effective.server_link.qdisc = Some("fq".to_owned())),
             ("client qdisc ", |now| now.effective.client_link.qdisc = Some("fq".to_owned())),
@@ -365,6 +387,9 @@ mod tests {
                 let text = "Mitigation: PTI".to_owned();
                 tuning(now).vulnerabilities.insert("meltdown".to_owned(), text);
             }),
+            ("turbo ", |now| tuning(now).turbo = Some(true)),
+            ("clock source ", |now| tuning(now).clock_source = Some("hpet".to_owned())),
+            ("client's congestion control ", |now| now.effective.client_socket.nodelay = false),
             ("IOMMU ", |now| tuning(now).iommu = vec!["DMA-FQ".to_owned()]),
             ("CONFIG_MAX_SKB_FRAGS ", |now| tuning(now).most_fragments = Some(45)),
             ("net.core.max_skb_frags ", |now| tuning(now).max_skb_frags = Some(17)),
@@ -390,7 +415,7 @@ mod tests {
             ("effective buffers ", |now| now.effective.client_socket.recv_buffer_bytes = 425_984),
         ];
         for (name, change) in changes {
-            let mut now = environment();
+            let mut now = then.clone();
             change(&mut now);
             let differences = then.differences(&now);
             assert!(matches!(&differences[..], [one] if one.starts_with(name)), "{name}: {differences:?}");

@@ -64,6 +64,7 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         (Some(then), Some(now)) => then.differences(now),
         _ => vec!["one of the two sweeps does not say on which machine it was measured".to_owned()],
     };
+    differences.extend(checked_differences(&first.manifest, &second.manifest));
     differences.extend(heap_differences(&first.manifest, &second.manifest));
     if !whole {
         differences.push(format!("there is no verdict by CPU time: {CPU_TIME_IS_NOT_WHOLE}"));
@@ -83,6 +84,34 @@ pub fn compare(first: &StoredSweep, second: &StoredSweep, margin: f64) -> Compar
         only_second: listed(&ours, &theirs),
         differences,
     }
+}
+
+/// What the machines' checks found differently of what an earlier version did not record of its
+/// environment otherwise.
+fn checked_differences(then: &Manifest, now: &Manifest) -> Vec<String> {
+    let is_recorded = |manifest: &Manifest, name| {
+        let tuning =
+            manifest.environment.as_ref().and_then(|environment| environment.machine.tuning.as_ref());
+        tuning.is_some_and(|tuning| match name {
+            "turbo" => tuning.turbo.is_some(),
+            "clock-source" => tuning.clock_source.is_some(),
+            _ => true,
+        })
+    };
+    let found = |manifest: &Manifest, name| {
+        let check = manifest.checks.iter().find(|check| check.name == name)?;
+        // The time that a read of the clock took stands behind its name.
+        let found = if name == "clock-source" { check.found.split(':').next()? } else { &check.found };
+        Some(found.to_owned())
+    };
+    let differs = |name: &'static str| {
+        if is_recorded(then, name) && is_recorded(now, name) {
+            return None;
+        }
+        let (then, now) = (found(then, name)?, found(now, name)?);
+        (then != now).then(|| format!("{name} was {then:?} and is {now:?}"))
+    };
+    ["governor", "turbo", "mitigations", "clock-source"].into_iter().filter_map(differs).collect()
 }
 
 /// Cases of the layout `heap` that the allocator put on huge pages in one of the two, of those that
@@ -110,7 +139,41 @@ fn by_case(records: &[Record]) -> ByCase<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{Check, State};
+    use crate::environment::Tuning;
     use crate::results::store::tests::manifest;
+
+    #[test]
+    fn what_the_checks_found_differently_is_a_difference_where_nothing_else_says_so() {
+        let with = |found: &[(&str, &str)], tuning: Option<Tuning>| {
+            let check = |&(name, found): &(&str, &str)| Check {
+                name: name.to_owned(),
+                state: State::Ok,
+                found: found.to_owned(),
+                remedy: None,
+            };
+            let mut manifest = Manifest { checks: found.iter().map(check).collect(), ..manifest() };
+            if let Some(environment) = &mut manifest.environment {
+                environment.machine.tuning = tuning;
+            }
+            manifest
+        };
+        let tuned = [("governor", "performance"), ("turbo", "off"), ("mitigations", "none active")];
+        let then = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 25 ns")]].concat(), None);
+        assert_eq!(checked_differences(&then, &then), [""; 0]);
+        let again = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 27 ns")]].concat(), None);
+        assert_eq!(checked_differences(&then, &again), [""; 0], "the same clock");
+        let plain =
+            [("governor", "powersave"), ("turbo", "on"), ("mitigations", "active"), ("clock-source", "hpet")];
+        let now = checked_differences(&then, &with(&plain, None));
+        assert_eq!(now.len(), 4, "{now:?}");
+        assert!(now[0].starts_with("governor was \"performance\" and is \"powersave\""), "{now:?}");
+        let recorded =
+            || Some(Tuning { turbo: Some(true), clock_source: Some("tsc".to_owned()), ..Tuning::default() });
+        let both = checked_differences(&with(&tuned, recorded()), &with(&plain, recorded()));
+        assert_eq!(both, [""; 0], "the environment says it");
+        assert_eq!(checked_differences(&then, &with(&[], None)), [""; 0], "nobody looked");
+    }
 
     #[test]
     fn a_heap_on_other_pages_is_a_difference_where_both_have_looked() {
