@@ -88,10 +88,16 @@ fn of_driver(ethtool: &Ethtool, device: &str) -> Result<Option<CopyCause>> {
     let device = device.to_owned();
     Ok(match ethtool.driver(&device).as_deref() {
         Some(TUN) => Some(CopyCause::Tun { device }),
-        // Neither has a device behind it that reads memory.
+        // No device behind it reads memory.
         Some("veth") | None => None,
+        Some(_) if hardware_below(&device)?.is_some_and(|ports| ports.is_empty()) => None,
         Some(_) => memory_is_encrypted(Path::new("/"))?.then_some(CopyCause::EncryptedMemory { device }),
     })
+}
+
+/// The hardware ports that a device is stacked on; none where that cannot be seen.
+fn hardware_below(device: &str) -> Result<Option<Vec<String>>> {
+    Ok(super::hardware_below(if_nametoindex(device).map_err(Error::call("if_nametoindex(3)"))?))
 }
 
 fn of_offloads(ethtool: &Ethtool, device: &str) -> Vec<CopyCause> {

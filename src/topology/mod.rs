@@ -17,6 +17,7 @@ mod cores;
 mod ethtool;
 mod netns;
 mod sink;
+mod stack;
 mod veth;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -196,7 +197,16 @@ fn interface(netlink: &mut Netlink, ethtool: &Ethtool, found: OwnAddress) -> Res
     let (mtu_bytes, qdisc) = netlink.mtu_bytes_and_qdisc(index)?;
     let (driver, offloads, queues) =
         (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
-    Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues })
+    let hardware = hardware_below(index);
+    Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues, hardware })
+}
+
+/// The hardware ports that a device is stacked on; none where that cannot be seen. A kind of device
+/// that is not understood is no reason to stop, so it is asked by sockets of its own.
+fn hardware_below(index: u32) -> Option<Vec<String>> {
+    let devices = Netlink::open().ok()?.devices().ok()?;
+    let mut route = |to| Some(Netlink::open().ok()?.route(None, to).ok()?.0);
+    stack::hardware_below(&devices, index, &mut route)
 }
 
 /// Picks the server's and the client's interface that share a subnet.
@@ -282,6 +292,7 @@ mod tests {
             offloads: None,
             qdisc: None,
             queues: None,
+            hardware: None,
         }
     }
 

@@ -24,6 +24,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with};
 
+use super::stack::Device;
 use crate::deadlines::{LINK_LIMIT, NETLINK_LIMIT};
 use crate::error::{Error, Result};
 
@@ -140,6 +141,17 @@ impl Netlink {
             Some((header.index, find(true).or_else(|| find(false))?, header.prefix_len))
         };
         Ok(answers.into_iter().filter_map(own).collect())
+    }
+
+    /// All devices of this namespace.
+    pub(super) fn devices(&mut self) -> Result<Vec<Device>> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.exchange(message, NLM_F_DUMP).map_err(Error::call("netlink RTM_GETLINK"))?;
+        let device = |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(Device::of(&link)),
+            _ => None,
+        };
+        Ok(answers.into_iter().filter_map(device).collect())
     }
 
     pub(super) fn mtu_bytes_and_qdisc(&mut self, index: u32) -> Result<(u32, Option<String>)> {

@@ -83,13 +83,27 @@ pub struct Interface {
     /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Queues>,
+    /// The hardware ports that it is stacked on, by name: what it sends may leave the machine there.
+    /// None where that cannot be seen, or an earlier version did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Vec<String>>,
 }
 
 impl Interface {
     /// The driver and the offloads, in words.
     pub fn describe_port(&self) -> String {
         // What is not of the port is told elsewhere.
-        let Self { name: _, address: _, mask: _, mtu_bytes: _, qdisc: _, driver, offloads, queues } = self;
+        let Self {
+            name: _,
+            address: _,
+            mask: _,
+            mtu_bytes: _,
+            qdisc: _,
+            driver,
+            offloads,
+            queues,
+            hardware: _,
+        } = self;
         let driver = driver.as_deref().unwrap_or("unknown");
         let offloads =
             offloads.map_or_else(|| "offloads unknown".to_owned(), |offloads| offloads.to_string());
@@ -97,8 +111,12 @@ impl Interface {
         format!("driver {driver}, {offloads}{queues}")
     }
 
-    /// Whether what it sends stays in this machine's memory, as far as its driver tells.
+    /// Whether what it sends stays in this machine's memory, as far as what it is stacked on tells,
+    /// or else its driver.
     pub(super) fn is_in_memory(&self) -> bool {
+        if let Some(hardware) = &self.hardware {
+            return hardware.is_empty();
+        }
         self.driver.as_deref() == Some("veth") || self.address.is_loopback() || self.name == "lo"
     }
 }

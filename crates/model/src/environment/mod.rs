@@ -302,6 +302,7 @@ mod tests {
             address: [10, 200, 1, last].into(),
             mask: [255, 255, 255, 0].into(),
             queues: None,
+            hardware: None,
             mtu_bytes: 1500,
             qdisc: Some("noqueue".to_owned()),
             driver: Some("veth".to_owned()),
@@ -441,6 +442,23 @@ mod tests {
             let client = Some(client(is_the_servers));
             let effective = Effective { topology: Topology::Peer, client, ..of("veth", "veth") };
             assert_eq!(effective.stays_in_memory(), is_the_servers, "veth may end in a pod on another node");
+        }
+    }
+
+    #[test]
+    fn what_a_device_is_stacked_on_says_more_than_its_driver() {
+        for (driver, hardware, stays) in [
+            ("bridge", Some(vec![]), true),
+            ("macvlan", Some(vec![]), true),
+            ("vxlan", Some(vec![]), true),
+            ("bridge", Some(vec!["eth0".to_owned()]), false),
+            ("bridge", None, false),
+            ("veth", None, true),
+        ] {
+            let mut effective = environment().effective;
+            effective.server_link.driver = Some(driver.to_owned());
+            effective.server_link.hardware.clone_from(&hardware);
+            assert_eq!(effective.stays_in_memory(), stays, "{driver} on {hardware:?}");
         }
     }
 
