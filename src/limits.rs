@@ -75,22 +75,38 @@ pub(crate) fn locked_memory(bytes: usize) -> Option<Found> {
     })
 }
 
-/// `RLIMIT_AS`, where so many bytes more do not fit in it; by the files below `root`.
+/// The limits of the address space: their names, what the kernel says is in use, what raises them.
+const ADDRESS_SPACE: [(Resource, &str, &str, &str); 2] = [
+    (Resource::As, "RLIMIT_AS", "VmSize:", "ulimit -v unlimited"),
+    (Resource::Data, "RLIMIT_DATA", "VmData:", "ulimit -d unlimited"),
+];
+
+/// `RLIMIT_AS` or `RLIMIT_DATA`, where so many bytes more do not fit in it; by the files below
+/// `root`.
 pub(crate) fn address_space(root: &Path, bytes: u64) -> Option<Found> {
-    within_address_space(root, bytes, getrlimit(Resource::As).current?)
+    ADDRESS_SPACE.into_iter().find_map(|(resource, name, key, remedy)| {
+        let what = full(root, name, key, bytes, getrlimit(resource).current?)?;
+        Some(Found::new(what).lifted_by(remedy))
+    })
 }
 
-fn within_address_space(root: &Path, bytes: u64, limit_bytes: u64) -> Option<Found> {
-    let size = status(root, "VmSize:")?;
-    let size_bytes = size.trim_end_matches(" kB").parse::<u64>().ok()? << 10;
-    (size_bytes.saturating_add(bytes) > limit_bytes).then(|| {
-        Found::new(format!(
-            "RLIMIT_AS is {} KiB, of which {} KiB are in use",
-            limit_bytes >> 10,
-            size_bytes >> 10
-        ))
-        .lifted_by("ulimit -v unlimited")
-    })
+/// What `RLIMIT_AS` and `RLIMIT_DATA` leave of this process's address space, in bytes; none where
+/// there is no limit. By the files below `root`.
+pub(crate) fn address_space_left_bytes(root: &Path) -> Option<u64> {
+    let left = |(resource, _, key, _): (Resource, &str, &str, &str)| {
+        Some(getrlimit(resource).current?.saturating_sub(in_use(root, key)?))
+    };
+    ADDRESS_SPACE.into_iter().filter_map(left).min()
+}
+
+fn in_use(root: &Path, key: &str) -> Option<u64> {
+    Some(status(root, key)?.trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+fn full(root: &Path, name: &str, key: &str, bytes: u64, limit_bytes: u64) -> Option<String> {
+    let used_bytes = in_use(root, key)?;
+    (used_bytes.saturating_add(bytes) > limit_bytes)
+        .then(|| format!("{name} is {} KiB, of which {} KiB are in use", limit_bytes >> 10, used_bytes >> 10))
 }
 
 /// That no huge pages are to be had for so many bytes: the pool that was set aside has fewer, and
@@ -236,10 +252,10 @@ mod tests {
     #[test]
     fn an_address_space_is_to_blame_only_where_it_is_full() {
         let root = root(&[("proc/thread-self/status", "Name:\tx\nVmSize:\t    1000 kB\n")]);
-        let full = within_address_space(root.path(), 30 << 10, 1024 << 10).unwrap().to_string();
-        assert!(full.starts_with("RLIMIT_AS is 1024 KiB, of which 1000 KiB are in use"), "{full}");
-        assert_eq!(within_address_space(root.path(), 20 << 10, 1024 << 10), None);
-        assert_eq!(within_address_space(Path::new("/nowhere"), 1, 1), None);
+        let of = |bytes| full(root.path(), "RLIMIT_AS", "VmSize:", bytes, 1024 << 10);
+        assert_eq!(of(30 << 10).unwrap(), "RLIMIT_AS is 1024 KiB, of which 1000 KiB are in use");
+        assert_eq!(of(20 << 10), None);
+        assert_eq!(full(Path::new("/nowhere"), "RLIMIT_AS", "VmSize:", 1, 1), None);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! `--peer`. `calls` fails each system call that either side makes, once at each place
 //! (`calls.rs`); `strikes 200` kills and stops processes and cuts the link at random moments
 //! (`strikes.rs`); `lossy 100000000` verifies so many messages over a link that loses frames
-//! (`lossy.rs`). Words after `--` choose parts and numbers, as in `-- calls strikes 20 seed 7`;
+//! (`lossy.rs`); `limits` runs every command under each `setrlimit(2)` at ten values (`limits.rs`).
+//! Words after `--` choose parts and numbers, as in `-- calls strikes 20 seed 7`;
 //! without any, all run. The last lines are the table of docs/book/src/evidence/faults.md. The exit
 //! code is 1 where anything in it is not 0.
 
 mod calls;
 mod injector;
+mod limits;
 mod lossy;
 mod place;
 mod stored;
@@ -45,6 +47,7 @@ impl Tally {
 /// What the words ask for.
 struct Chosen {
     calls: bool,
+    limits: bool,
     strikes: u64,
     lossy: u64,
     seed: u64,
@@ -57,7 +60,7 @@ impl Chosen {
     fn parse(words: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         // Cargo gives `--bench` besides.
         let mut words = words.filter(|word| !word.starts_with('-')).peekable();
-        let mut chosen = Self { calls: false, strikes: 0, lossy: 0, seed: rand::random() };
+        let mut chosen = Self { calls: false, limits: false, strikes: 0, lossy: 0, seed: rand::random() };
         let mut any = false;
         while let Some(word) = words.next() {
             let number = words.next_if(|next| next.parse::<u64>().is_ok());
@@ -65,16 +68,25 @@ impl Chosen {
             any |= word != "seed";
             match word.as_str() {
                 "calls" => chosen.calls = true,
+                "limits" => chosen.limits = true,
                 "strikes" => chosen.strikes = number.unwrap_or(Self::STRIKES),
                 "lossy" => chosen.lossy = number.unwrap_or(Self::MESSAGES),
                 "seed" => chosen.seed = number.context("seed: a number has to follow")?,
                 _ => {
-                    anyhow::bail!("{word:?}: expected calls, strikes [NUMBER], lossy [MESSAGES], seed NUMBER")
+                    anyhow::bail!(
+                        "{word:?}: expected calls, limits, strikes [NUMBER], lossy [MESSAGES], seed NUMBER"
+                    )
                 }
             }
         }
         if !any {
-            chosen = Self { calls: true, strikes: Self::STRIKES, lossy: Self::MESSAGES, seed: chosen.seed };
+            chosen = Self {
+                calls: true,
+                limits: true,
+                strikes: Self::STRIKES,
+                lossy: Self::MESSAGES,
+                seed: chosen.seed,
+            };
         }
         Ok(chosen)
     }
@@ -102,6 +114,9 @@ fn run() -> anyhow::Result<bool> {
     let mut tallies = Vec::new();
     if chosen.calls {
         tallies.extend(calls::fail_each(&place)?);
+    }
+    if chosen.limits {
+        tallies.extend(limits::each(&place)?);
     }
     if chosen.strikes > 0 {
         tallies.extend(strikes::at_random(&place, chosen.strikes, chosen.seed)?);

@@ -101,8 +101,16 @@ impl Place {
 
     /// `sendpath` with arguments and the peer's command.
     pub fn command(&self, arguments: &str, folder: &Folder) -> anyhow::Result<Command> {
+        let mut command = self.alone(arguments, folder)?;
+        command.arg("--peer").arg(self.peer());
+        Ok(command)
+    }
+
+    /// The same without a peer.
+    #[expect(clippy::unused_self, reason = "it stands beside the other")]
+    pub fn alone(&self, arguments: &str, folder: &Folder) -> anyhow::Result<Command> {
         let mut command = Command::new(SENDPATH);
-        command.args(arguments.split_whitespace()).arg("--peer").arg(self.peer());
+        command.args(arguments.split_whitespace());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SENDPATH_")) {
             command.env_remove(name);
         }

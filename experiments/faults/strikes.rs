@@ -148,7 +148,7 @@ fn unstruck(place: &Place, subject: Subject) -> anyhow::Result<Duration> {
 }
 
 /// Waits for a child's end; none where it has not come by `until`, and the child had to be killed.
-fn wait(child: &mut Child, until: Instant) -> anyhow::Result<Option<ExitStatus>> {
+pub(super) fn wait(child: &mut Child, until: Instant) -> anyhow::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod ab;
+mod allocator;
 mod answer;
 mod client;
 mod compare;
@@ -23,6 +24,7 @@ mod worker;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+pub use allocator::Allocator;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};

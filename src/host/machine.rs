@@ -7,6 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{cgroup, file};
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// The soft limit of `resource`, in words.
 pub(crate) fn soft(resource: Resource) -> String {
@@ -14,7 +15,7 @@ pub(crate) fn soft(resource: Resource) -> String {
 }
 
 /// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or
-/// what the process's cgroup leaves if that is less; read from the files below `root`. None where
+/// what the process's cgroup or its own limits leave if that is less; read from the files below `root`. None where
 /// neither is known.
 ///
 /// # Errors
@@ -23,8 +24,10 @@ pub fn available_memory_bytes(root: &Path) -> Result<Option<usize>> {
     let text = file::read(&root.join("proc/meminfo"))?.unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let machine = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
-    let cgroup = cgroup::memory_left_bytes(root)?.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    Ok(machine.map(|kib| kib << 10).into_iter().chain(cgroup).min())
+    let machine = machine.map(|kib| kib << 10);
+    let left = [cgroup::memory_left_bytes(root)?, limits::address_space_left_bytes(root)];
+    let left = left.into_iter().flatten().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(left.chain(machine).min())
 }
 
 /// Whether this is a virtual machine, by the CPU's flags, the firmware, the device tree and the

@@ -13,8 +13,8 @@ use super::{cgroup, file, has_capability, sysctl};
 use crate::error::{Error, Result};
 use crate::limits::{self, Filtered, Found};
 
-/// What a thread takes of the address space.
-const STACK_BYTES: u64 = 256 << 10;
+/// What a thread takes of the address space: the standard library's default.
+const STACK_BYTES: u64 = 2 << 20;
 
 /// The error of `call`, with the limit that caused it where one is found.
 pub(crate) fn refused(call: &'static str, errno: io::Error) -> Error {

@@ -361,8 +361,8 @@ fn check_memory(case: &Case, is_one_machine: bool) -> Result<()> {
     }
     let who = if is_one_machine { "both sides take" } else { "the server takes" };
     let remedy = format!(
-        "{who} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the cgroup's memory limit \
-         leaves): use fewer pairs or smaller messages",
+        "{who} {} MiB, and {} MiB are available (MemAvailable in /proc/meminfo, or what the cgroup's memory limit, \
+         RLIMIT_AS or RLIMIT_DATA leaves): use fewer pairs or smaller messages",
         need_bytes >> 20,
         available_bytes >> 20
     );
