@@ -209,10 +209,10 @@ impl Filtered {
     }
 }
 
-/// A seccomp filter, where it forbids `call`. What the kernel itself may refuse by this errno is
+/// A seccomp filter, where it forbids `call` to this process, which has one by the files below `root`. What the kernel itself may refuse by this errno is
 /// for the caller to rule out before.
-pub(crate) fn seccomp_filter(call: Filtered) -> Option<Found> {
-    let has_filter = status(Path::new("/"), "Seccomp:")? == "2";
+pub(crate) fn seccomp_filter(root: &Path, call: Filtered) -> Option<Found> {
+    let has_filter = status(root, "Seccomp:")? == "2";
     let (result, errno) = call.refused_by_all();
     let is_a_filters = [libc::EPERM, libc::EACCES, libc::ENOSYS].contains(&errno);
     (has_filter && result < 0 && is_a_filters).then(|| {
@@ -293,7 +293,7 @@ mod tests {
     fn without_a_filter_none_is_to_blame() {
         if status(Path::new("/"), "Seccomp:").as_deref() == Some("0") {
             for call in [Filtered::Unshare, Filtered::RingSetup, Filtered::PerfEventOpen] {
-                assert_eq!(seccomp_filter(call), None);
+                assert_eq!(seccomp_filter(Path::new("/"), call), None);
             }
         }
     }

@@ -187,9 +187,12 @@ impl Ended {
                 self.cause().is_some()
                     && !["panicked", "unwrap", "expect("].iter().any(|word| self.text.contains(word))
             }
-            // `ab` is undecided, as its table says.
+            // `ab` is undecided, as its table says, or `tune` when its time was over.
             Some(3) => {
-                ["Undecided: ", "Nothing was compared: "].iter().any(|word| self.printed.contains(word))
+                self.text.contains("the time is over")
+                    || ["Undecided: ", "Nothing was compared: "]
+                        .iter()
+                        .any(|word| self.printed.contains(word))
             }
             _ => false,
         }

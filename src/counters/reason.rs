@@ -48,7 +48,7 @@ impl Refusal {
             let paranoid = file::read(&root.join("proc/sys/kernel/perf_event_paranoid"))?;
             let has_pmu = !pmus.cores.is_empty();
             let is_virtual = host::is_virtual_machine(root)? == Some(true);
-            let is_filtered = limits::seccomp_filter(Filtered::PerfEventOpen).is_some();
+            let is_filtered = limits::seccomp_filter(root, Filtered::PerfEventOpen).is_some();
             let machine = Facts { is_virtual, has_pmu, is_zen: is_zen(root)?, is_filtered };
             Ok((paranoid.unwrap_or_else(|| "unknown".to_owned()), machine))
         };

@@ -183,8 +183,12 @@ const USER_NAMESPACE_SWITCHES: [UserNamespaceSwitch; 3] = [
 /// A file that could not be read at this moment.
 pub(crate) fn forbids_user_namespaces(root: &Path, errno: Option<i32>) -> Result<Option<Found>> {
     let causes = |code| errno.is_none_or(|errno| errno == code);
-    // In the order of the kernel: `create_user_ns` in kernel/user_namespace.c.
+    // A filter comes before the kernel; then in the order of `create_user_ns` in
+    // kernel/user_namespace.c.
     if causes(libc::EPERM) {
+        if let Some(found) = limits::seccomp_filter(root, Filtered::Unshare) {
+            return Ok(Some(found));
+        }
         if is_chrooted(root)? {
             let what = "this process is in a chroot, where the kernel makes no user namespaces: start it outside of \
                         the chroot, or as root";
@@ -207,7 +211,7 @@ pub(crate) fn forbids_user_namespaces(root: &Path, errno: Option<i32>) -> Result
             return Ok(Some(found.lifted_by(format!("sudo sysctl -w {name}={allows}"))));
         }
     }
-    Ok(if causes(libc::EPERM) { limits::seccomp_filter(Filtered::Unshare) } else { None })
+    Ok(None)
 }
 
 /// Whether this process's root is not that of its mount namespace, by the files below `root`.

@@ -94,7 +94,7 @@ pub(super) fn not_made(call: &'static str, errno: Errno) -> Error {
     let limit = || host::sysctl("user/max_net_namespaces");
     let found = match errno {
         Errno::EPERM => host::lacks(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN")
-            .or_else(|| limits::seccomp_filter(Filtered::Unshare)),
+            .or_else(|| limits::seccomp_filter(Path::new("/"), Filtered::Unshare)),
         Errno::ENOSPC if limit() == "0" => Some(
             Found::new("user.max_net_namespaces is 0, which forbids them")
                 .lifted_by("sudo sysctl -w user.max_net_namespaces=10000"),

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -13,7 +14,7 @@ use crate::common::{anywhere, clean, pinning_at_most, sendpath, stderr, whoever_
 use libtest_mimic::{Failed, Trial};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use sendpath::ab::worker::PROTOCOL;
@@ -706,6 +707,11 @@ fn read_soon(pipe: &mut fs::File) -> Result<Vec<u8>, Failed> {
 }
 
 fn interrupted_build() -> Result<(), Failed> {
+    // A terminal that is gone ends it as Ctrl-C does.
+    [Signal::SIGINT, Signal::SIGHUP].into_iter().try_for_each(interrupted_build_by)
+}
+
+fn interrupted_build_by(signal: Signal) -> Result<(), Failed> {
     let temporary = tempfile::tempdir()?;
     let path = temporary.path().join("pipe");
     mkfifo(&path, Mode::S_IRWXU)?;
@@ -719,14 +725,16 @@ fn interrupted_build() -> Result<(), Failed> {
          }}\n"
     );
     let repository = repository("fn main() {}", Some(&build))?;
-    let mut child = clean(Command::new(PROGRAM))
-        .current_dir(repository.path())
-        .env("TMPDIR", temporary.path())
-        .args(["ab", "HEAD"])
-        .stderr(Stdio::null())
-        .spawn()?;
+    let mut command = clean(Command::new(PROGRAM));
+    command.current_dir(repository.path()).env("TMPDIR", temporary.path());
+    // Whoever runs the tests may ignore it, as under nohup(1).
+    // SAFETY: signal(2) may be called between fork and exec, and SIG_DFL is no handler.
+    let heed = move || unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    // SAFETY: as above; nothing is allocated.
+    unsafe { command.pre_exec(move || heed().map(drop).map_err(std::io::Error::from)) };
+    let mut child = command.args(["ab", "HEAD"]).stderr(Stdio::null()).spawn()?;
     assert_eq!(read_soon(&mut pipe)?, b"started");
-    kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
+    kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
     assert_eq!(child.wait()?.code(), Some(130));
     assert_eq!((worktrees(repository.path())?, left(temporary.path())?), (1, Vec::new()));
     // The end of the file: what cargo had started is gone as well.

@@ -6,6 +6,7 @@ mod common;
 mod generated;
 
 mod ab;
+mod causes;
 mod cli;
 mod fleet;
 mod paths;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     common::of_modules([
         ("fleet", fleet::trials()),
         ("cli", cli::trials()),
+        ("causes", causes::trials()),
         ("topology", topology::trials()),
         ("paths", paths::trials()),
         ("sweep", sweep::trials()),

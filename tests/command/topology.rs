@@ -64,7 +64,7 @@ fn split_needs_two_cpus() -> Result<(), Failed> {
 
 /// Runs a script in a network and mount namespace of its own, so that what it makes under
 /// /run/netns is seen by nobody else. `$SENDPATH` and `$SETUP` are the two programs.
-fn lasting(name: &str, script: impl Into<String>) -> Trial {
+pub fn lasting(name: &str, script: impl Into<String>) -> Trial {
     let script = script.into();
     where_possible(name, move || {
         if Command::new("ip").arg("-V").output().is_err() {

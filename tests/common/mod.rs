@@ -26,13 +26,18 @@ pub fn clean(mut command: Command) -> Command {
 /// Has `command` run where `io_uring_setup(2)` fails with `errno`, as under a container's seccomp
 /// filter.
 pub fn forbid_io_uring(command: &mut Command, errno: i32) {
+    forbid(command, libc::SYS_io_uring_setup, errno);
+}
+
+/// Has `command` run where the system call of this number fails with `errno`.
+pub fn forbid(command: &mut Command, call: libc::c_long, errno: i32) {
     use std::os::unix::process::CommandExt;
 
     let step = |code: u32, if_not: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: if_not, k };
     // Loads the number of the call, which is the first word of what a filter sees (`seccomp(2)`).
     let filter = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_io_uring_setup as u32),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, call as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()),
         step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];

@@ -18,12 +18,12 @@ pub(super) fn setup(errno: io::Error) -> Error {
     let root = Path::new("/");
     let (found, look_at) = match errno.raw_os_error() {
         Some(libc::ENOSYS) => (
-            no_rings(root).or_else(|| limits::seccomp_filter(Filtered::RingSetup)),
+            no_rings(root).or_else(|| limits::seccomp_filter(root, Filtered::RingSetup)),
             "whether the kernel has io_uring (CONFIG_IO_URING, Linux 5.11), and whether a seccomp filter hides it",
         ),
         Some(libc::EPERM | libc::EACCES) => (
             switched_off(root, limits::has_here(CapabilitySet::SYS_ADMIN))
-                .or_else(|| limits::seccomp_filter(Filtered::RingSetup)),
+                .or_else(|| limits::seccomp_filter(root, Filtered::RingSetup)),
             "the sysctls kernel.io_uring_disabled and kernel.io_uring_group, a seccomp filter, a security module; \
              before Linux 5.13 SQPOLL takes root",
         ),
