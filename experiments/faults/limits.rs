@@ -2,9 +2,12 @@
 //! or a named error. A death by signal counts, unless no program could have caught it: one that the
 //! loader dies of as well, and the SIGKILL of `RLIMIT_CPU`.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -97,9 +100,16 @@ fn under(
         };
         limit(&mut command, resource, value);
         tally.times += 1;
+        // What it says is written by this process: the limit may be one of files.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // execve(2) itself may refuse, before there is a program.
         let Ok(mut child) = command.spawn() else { continue };
+        let written = [
+            child.stdout.take().map(|pipe| written(pipe, folder.path("stdout"))),
+            child.stderr.take().map(|pipe| written(pipe, folder.path("stderr"))),
+        ];
         let status = wait(&mut child, Instant::now() + 6 * LIMIT)?;
+        written.into_iter().flatten().for_each(|thread| drop(thread.join()));
         let ended = folder.ended(status, place.left(&folder, Instant::now() + LIMIT)?);
         kill_descendants()?;
         let is_unnamed = match ended.status {
@@ -107,7 +117,7 @@ fn under(
                 tally.hangs += 1;
                 true
             }
-            Some(status) => !ended.has_cause() && !is_beyond_a_program(status, resource, value),
+            Some(status) => !ended.has_cause() && !is_beyond_a_program(status, resource, value, &ended.text),
         };
         tally.without_cause += u64::from(is_unnamed);
         tally.leftovers += ended.left.len() as u64;
@@ -118,6 +128,11 @@ fn under(
     Ok(tally)
 }
 
+/// Writes what comes out of a pipe to a file, until its end.
+fn written(mut pipe: impl io::Read + Send + 'static, path: PathBuf) -> JoinHandle<io::Result<u64>> {
+    std::thread::spawn(move || io::copy(&mut pipe, &mut File::create(path)?))
+}
+
 /// Sets both limits between fork and exec.
 fn limit(command: &mut Command, resource: Resource, value: u64) {
     // SAFETY: setrlimit(2) may be called there, and nothing is allocated.
@@ -126,8 +141,11 @@ fn limit(command: &mut Command, resource: Resource, value: u64) {
 
 /// Whether no program could have named an error: the kernel has killed it for its CPU time, or its
 /// loader ends under this limit, before `main`.
-fn is_beyond_a_program(status: ExitStatus, resource: Resource, value: u64) -> bool {
+fn is_beyond_a_program(status: ExitStatus, resource: Resource, value: u64, text: &str) -> bool {
     if resource == Resource::RLIMIT_CPU && status.signal() == Some(Signal::SIGKILL as i32) {
+        return true;
+    }
+    if text.contains("error while loading shared libraries") {
         return true;
     }
     let mut loader = Command::new(SENDPATH);

@@ -25,6 +25,7 @@ pub struct Refusal {
 }
 
 /// What the reason depends on besides the errno.
+#[expect(clippy::struct_excessive_bools, reason = "one for each fact")]
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Whether the CPU says that it is a virtual one.

@@ -30,6 +30,27 @@ pub fn available_memory_bytes(root: &Path) -> Result<Option<usize>> {
     Ok(left.chain(machine).min())
 }
 
+/// What makers of virtual machines write into the firmware.
+const MAKERS: [&str; 17] = [
+    "QEMU",
+    "KVM",
+    "VMware",
+    "VirtualBox",
+    "innotek",
+    "Xen",
+    "Amazon EC2",
+    "Google Compute",
+    "OpenStack",
+    "Alibaba",
+    "Virtual Machine",
+    "Virtual Platform",
+    "Parallels",
+    "Bochs",
+    "BHYVE",
+    "HVM domU",
+    "Tencent Cloud",
+];
+
 /// Whether this is a virtual machine, by the CPU's flags, the firmware, the device tree and the
 /// devices; none where nothing tells. Read from the files below `root`.
 ///
@@ -43,25 +64,6 @@ pub fn is_virtual_machine(root: &Path) -> Result<Option<bool>> {
     if product.contains(".metal") || product.contains("BareMetal") {
         return Ok(Some(cpu.has("hypervisor")));
     }
-    const MAKERS: [&str; 17] = [
-        "QEMU",
-        "KVM",
-        "VMware",
-        "VirtualBox",
-        "innotek",
-        "Xen",
-        "Amazon EC2",
-        "Google Compute",
-        "OpenStack",
-        "Alibaba",
-        "Virtual Machine",
-        "Virtual Platform",
-        "Parallels",
-        "Bochs",
-        "BHYVE",
-        "HVM domU",
-        "Tencent Cloud",
-    ];
     let named = |text: &str| MAKERS.iter().any(|name| text.contains(name));
     let device_tree = ["compatible", "hypervisor/compatible", "model"]
         .map(|name| read(&format!("proc/device-tree/{name}")));

@@ -127,7 +127,7 @@ pub(crate) fn utc_now() -> Result<String> {
 
 fn utc(time: SystemTime) -> Result<String> {
     /// The first second of the year 10000.
-    const NO_MORE: Duration = Duration::from_secs(253_402_300_800);
+    const NO_MORE: Duration = Duration::from_hours(70_389_528);
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) if since < NO_MORE => Ok(humantime::format_rfc3339_seconds(time).to_string()),
         since => {

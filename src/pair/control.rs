@@ -58,6 +58,7 @@ pub(super) enum ToClient {
 }
 
 /// The client's frames.
+#[expect(clippy::large_enum_variant, reason = "the large one is sent once")]
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToServer {
     /// With what it runs on, where the topology is a peer's.

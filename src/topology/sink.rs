@@ -144,11 +144,10 @@ fn module_is_missing(root: &Path) -> Option<Found> {
         fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.contains("/bridge.ko")))
     };
     let what = "this kernel has no bridges loaded, and without one a sink copies";
-    Some(match list("modules.dep") {
-        true => Found::new(what).lifted_by("sudo modprobe bridge"),
-        false => {
-            Found::new(format!("{what}; a module of that name is not below /lib/modules/{release} either"))
-        }
+    Some(if list("modules.dep") {
+        Found::new(what).lifted_by("sudo modprobe bridge")
+    } else {
+        Found::new(format!("{what}; a module of that name is not below /lib/modules/{release} either"))
     })
 }
 
