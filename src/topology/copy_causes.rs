@@ -97,7 +97,7 @@ fn of_driver(ethtool: &Ethtool, device: &str) -> Result<Option<CopyCause>> {
 
 /// The hardware ports that a device is stacked on; none where that cannot be seen.
 fn hardware_below(device: &str) -> Result<Option<Vec<String>>> {
-    Ok(super::hardware_below(if_nametoindex(device).map_err(Error::call("if_nametoindex(3)"))?))
+    super::hardware_below(if_nametoindex(device).map_err(Error::call("if_nametoindex(3)"))?)
 }
 
 fn of_offloads(ethtool: &Ethtool, device: &str) -> Vec<CopyCause> {

@@ -23,6 +23,7 @@ mod veth;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::link::LinkAttribute;
+use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 
 use self::ethtool::Ethtool;
@@ -169,11 +170,17 @@ struct OwnAddress {
 /// All of them but those that hold on one link alone, IPv4 first.
 fn addresses(netlink: &mut Netlink) -> Result<Vec<OwnAddress>> {
     // Not getifaddrs(3): what it gives is the address's label, which need not be the device's name.
-    let found = netlink.addresses()?.into_iter().filter_map(|(index, address, prefix_bits)| {
-        // A device that is gone again has no name.
-        let device = if_indextoname(index).ok()?.to_string_lossy().into_owned();
-        Some(OwnAddress { index, device, address, mask: mask(address, prefix_bits) })
-    });
+    let named = |(index, address, prefix_bits)| match if_indextoname(index) {
+        Ok(name) => {
+            let device = name.to_string_lossy().into_owned();
+            Ok(Some(OwnAddress { index, device, address, mask: mask(address, prefix_bits) }))
+        }
+        // It is gone again.
+        Err(Errno::ENXIO | Errno::ENODEV) => Ok(None),
+        Err(errno) => Err(Error::call("if_indextoname(3)")(errno)),
+    };
+    let found = netlink.addresses()?.into_iter().map(named).filter_map(Result::transpose);
+    let found = found.collect::<Result<Vec<_>>>()?.into_iter();
     let is_of_one_link =
         |address: IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     let mut found: Vec<_> = found.filter(|found| !is_of_one_link(found.address)).collect();
@@ -197,16 +204,20 @@ fn interface(netlink: &mut Netlink, ethtool: &Ethtool, found: OwnAddress) -> Res
     let (mtu_bytes, qdisc) = netlink.mtu_bytes_and_qdisc(index)?;
     let (driver, offloads, queues) =
         (ethtool.driver(&device), ethtool.offloads(&device), ethtool.queues(&device)?);
-    let hardware = hardware_below(index);
+    let hardware = hardware_below(index)?;
     Ok(Interface { name: device, address, mask, mtu_bytes, driver, offloads, qdisc, queues, hardware })
 }
 
 /// The hardware ports that a device is stacked on; none where that cannot be seen. A kind of device
 /// that is not understood is no reason to stop, so it is asked by sockets of its own.
-fn hardware_below(index: u32) -> Option<Vec<String>> {
-    let devices = Netlink::open().ok()?.devices().ok()?;
+fn hardware_below(index: u32) -> Result<Option<Vec<String>>> {
+    let devices = match Netlink::open()?.devices() {
+        Ok(devices) => devices,
+        Err(error) if error.errno().is_some() => return Err(error),
+        Err(_) => return Ok(None),
+    };
     let mut route = |to| Some(Netlink::open().ok()?.route(None, to).ok()?.0);
-    stack::hardware_below(&devices, index, &mut route)
+    Ok(stack::hardware_below(&devices, index, &mut route))
 }
 
 /// Picks the server's and the client's interface that share a subnet.

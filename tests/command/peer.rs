@@ -121,7 +121,7 @@ fn none_is_named() -> Result<(), Failed> {
     let torn = format!("sh -c \"'{SENDPATH}' client </dev/null; printf '\\\\377'\"");
     let endless = "cat /dev/zero";
     for (peer, said) in [
-        ("/nonexistent/ssh bob", "/nonexistent/ssh has to be a program"),
+        ("/nonexistent/ssh bob", "there is no program /nonexistent/ssh"),
         ("true", "the client process ended during the run: exit status: 0"),
         (
             "sh -c 'echo Permission denied. >&2; exit 255'",
