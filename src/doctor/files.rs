@@ -435,6 +435,8 @@ mod tests {
                 ("proc/cpuinfo", "flags\t\t: fpu\n"),
                 ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
                 ("sys/devices/system/cpu/cpufreq/boost", "0\n"),
+                ("sys/devices/system/cpu/smt/active", "0\n"),
+                ("sys/devices/system/cpu/cpu0/cpu_capacity", "1024\n"),
                 ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
             ],
             false,
@@ -535,6 +537,7 @@ mod tests {
         let place = [
             ("proc/self/cgroup", "0::/job\n"),
             ("proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("sys/fs/cgroup/job/cgroup.procs", "1\n"),
         ];
         let limits = [
             ("sys/fs/cgroup/job/cpu.max", "150000 100000\n"),
