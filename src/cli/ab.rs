@@ -1,7 +1,6 @@
 //! `sendpath ab`: compares two revisions, or two executables.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -317,10 +316,10 @@ fn without_what_cannot_be_pinned(cases: Vec<Case>) -> Result<(Vec<Case>, Vec<Lef
 /// folder, and would be looked for by `PATH` where it is run.
 fn whole_path(file: &Path) -> Result<PathBuf, Error> {
     let shown = file.display();
-    match file.canonicalize() {
+    match std::path::absolute(file) {
         Ok(whole) if whole.is_file() => Ok(whole),
-        Err(errno) if errno.kind() != ErrorKind::NotFound => Err(Error::Setting(format!("{shown}: {errno}"))),
-        Ok(_) | Err(_) => Err(Error::Setting(format!("{shown} is not a file"))),
+        Err(errno) => Err(Error::Setting(format!("{shown}: {errno}"))),
+        Ok(_) => Err(Error::Setting(format!("{shown} is not a file"))),
     }
 }
 

@@ -236,7 +236,8 @@ pub unsafe fn sender<S: Socket + Send + 'static>(
 fn in_arena(messages: &[Vec<usize>], layout: Layout) -> Result<(Vec<Message>, Arc<Arena>)> {
     Message::in_arena(messages, layout).map_err(|errno| match layout {
         Layout::Huge => {
-            let bytes = messages.iter().flatten().map(|bytes| *bytes as u64).sum();
+            let bytes =
+                messages.iter().flatten().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes as u64));
             Error::refused("mmap(2) of huge pages", errno, no_huge_pages(bytes))
         }
         Layout::Heap | Layout::Page => Error::call("mmap(2)")(errno),

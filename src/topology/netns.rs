@@ -65,7 +65,15 @@ fn is_a_namespace(file: &File) -> bool {
 pub(super) fn enter_anonymous() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNET) {
         Err(Errno::EPERM) => {}
-        result => return result.map_err(|errno| not_made("unshare(2) CLONE_NEWNET", errno)),
+        result => {
+            return result.map_err(|errno| {
+                not_made(
+                    "unshare(2) CLONE_NEWNET",
+                    errno,
+                    "or measure over loopback with SENDPATH_NETNS=loopback",
+                )
+            });
+        }
     }
     let (user, group) = (geteuid(), getegid());
     let refused = |call, errno: i32| {
@@ -89,8 +97,8 @@ pub(super) fn enter_anonymous() -> Result<()> {
     write("gid_map", format!("0 {group} 1"))
 }
 
-/// A network namespace could not be made.
-pub(super) fn not_made(call: &'static str, errno: Errno) -> Error {
+/// A network namespace could not be made. What else can be done stands behind the cause.
+pub(super) fn not_made(call: &'static str, errno: Errno, instead: &str) -> Error {
     let limit = || host::sysctl("user/max_net_namespaces");
     let found = match errno {
         Errno::EPERM => host::lacks(CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN")
@@ -106,5 +114,5 @@ pub(super) fn not_made(call: &'static str, errno: Errno) -> Error {
     };
     let look_at =
         format!("user.max_net_namespaces (now {}), the memory that is left, a security module", limit());
-    Error::refused(call, errno, limits::said(found, &look_at))
+    Error::refused(call, errno, format!("{}; {instead}", limits::said(found, &look_at)))
 }

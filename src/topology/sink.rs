@@ -65,8 +65,10 @@ impl Sink {
     pub fn make(mtu_bytes: Option<u32>) -> Result<Self> {
         let mtu_bytes = mtu_bytes.unwrap_or(Self::DEFAULT_MTU_BYTES);
         on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| netns::not_made("unshare(2) CLONE_NEWNET of the sink", errno))?;
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
+                let instead = "leave --netns (SENDPATH_NETNS) at its default, anonymous, or run as root";
+                netns::not_made("unshare(2) CLONE_NEWNET of the sink", errno, instead)
+            })?;
             let netns = File::open("/proc/thread-self/ns/net")
                 .map_err(Error::call("open(2) of the sink's network namespace"))?;
             let mut netlink = Netlink::open()?;
