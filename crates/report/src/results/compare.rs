@@ -140,39 +140,30 @@ fn by_case(records: &[Record]) -> ByCase<'_> {
 mod tests {
     use super::*;
     use crate::check::{Check, State};
-    use crate::environment::Tuning;
     use crate::results::store::tests::manifest;
 
     #[test]
     fn what_the_checks_found_differently_is_a_difference_where_nothing_else_says_so() {
-        let with = |found: &[(&str, &str)], tuning: Option<Tuning>| {
+        let with = |found: &[(&str, &str)]| {
             let check = |&(name, found): &(&str, &str)| Check {
                 name: name.to_owned(),
                 state: State::Ok,
                 found: found.to_owned(),
                 remedy: None,
             };
-            let mut manifest = Manifest { checks: found.iter().map(check).collect(), ..manifest() };
-            if let Some(environment) = &mut manifest.environment {
-                environment.machine.tuning = tuning;
-            }
-            manifest
+            Manifest { checks: found.iter().map(check).collect(), ..manifest() }
         };
         let tuned = [("governor", "performance"), ("turbo", "off"), ("mitigations", "none active")];
-        let then = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 25 ns")]].concat(), None);
+        let then = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 25 ns")]].concat());
         assert_eq!(checked_differences(&then, &then), [""; 0]);
-        let again = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 27 ns")]].concat(), None);
+        let again = with(&[&tuned[..], &[("clock-source", "tsc: a read takes 27 ns")]].concat());
         assert_eq!(checked_differences(&then, &again), [""; 0], "the same clock");
         let plain =
             [("governor", "powersave"), ("turbo", "on"), ("mitigations", "active"), ("clock-source", "hpet")];
-        let now = checked_differences(&then, &with(&plain, None));
+        let now = checked_differences(&then, &with(&plain));
         assert_eq!(now.len(), 4, "{now:?}");
         assert!(now[0].starts_with("governor was \"performance\" and is \"powersave\""), "{now:?}");
-        let recorded =
-            || Some(Tuning { turbo: Some(true), clock_source: Some("tsc".to_owned()), ..Tuning::default() });
-        let both = checked_differences(&with(&tuned, recorded()), &with(&plain, recorded()));
-        assert_eq!(both, [""; 0], "the environment says it");
-        assert_eq!(checked_differences(&then, &with(&[], None)), [""; 0], "nobody looked");
+        assert_eq!(checked_differences(&then, &with(&[])), [""; 0], "nobody looked");
     }
 
     #[test]
