@@ -92,6 +92,7 @@ pub(crate) fn address_space(root: &Path, bytes: u64) -> Option<Found> {
 
 /// What `RLIMIT_AS` and `RLIMIT_DATA` leave of this process's address space, in bytes; none where
 /// there is no limit. By the files below `root`.
+#[cfg(feature = "cli")]
 pub(crate) fn address_space_left_bytes(root: &Path) -> Option<u64> {
     let left = |(resource, _, key, _): (Resource, &str, &str, &str)| {
         Some(getrlimit(resource).current?.saturating_sub(in_use(root, key)?))
@@ -171,6 +172,10 @@ pub(crate) fn has_here(capability: CapabilitySet) -> bool {
 
 /// A call that a container's seccomp filter often forbids.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, reason = "the paths alone count nothing, and make no namespaces")
+)]
 pub(crate) enum Filtered {
     /// `unshare(2)`.
     Unshare,
@@ -209,8 +214,8 @@ impl Filtered {
     }
 }
 
-/// A seccomp filter, where it forbids `call` to this process, which has one by the files below `root`. What the kernel itself may refuse by this errno is
-/// for the caller to rule out before.
+/// A seccomp filter, where it forbids `call` to this process, which has one by the files below
+/// `root`. What the kernel itself may refuse by this errno is for the caller to rule out before.
 pub(crate) fn seccomp_filter(root: &Path, call: Filtered) -> Option<Found> {
     let has_filter = status(root, "Seccomp:")? == "2";
     let (result, errno) = call.refused_by_all();
