@@ -8,6 +8,8 @@ readonly IP_S=10.200.1.1/24 IP_C=10.200.1.2/24
 readonly VETH_S=veth_s VETH_C=veth_c
 # What `up --nic` moved in, and how it was set up before: $STATE/<namespace>/{port,link,addresses,routes}.
 readonly STATE=/run/sendpath-netns
+# Held while anything is changed: two of these at once would take a port from each other.
+readonly LOCK=/run/sendpath-netns.lock
 
 usage() {
     cat <<EOF
@@ -48,6 +50,27 @@ report_failure() {
 need_root() {
     command -v ip >/dev/null || fail "the ip program is missing: install iproute2"
     [ "$(id -u)" = 0 ] || fail "this takes root: sudo ./netns-setup.sh $1"
+}
+
+# The descriptor is closed, and the lock with it, when this shell ends, however it does.
+take_lock() {
+    command -v flock >/dev/null || fail "the flock program is missing: install util-linux"
+    exec {LOCKED}>"$LOCK" || fail "cannot open $LOCK"
+    flock --nonblock "$LOCKED" || fail "another netns-setup.sh is at work: wait until it has ended"
+}
+
+# A record gets its name when it is complete; one that lacks a part was changed by somebody else.
+refuse_torn_state() {
+    local ns part
+    for ns in "$NS_S" "$NS_C"; do
+        [ -e "$STATE/$ns" ] || continue
+        for part in port link addresses routes; do
+            [ -f "$STATE/$ns/$part" ] || fail "$STATE/$ns lacks the file $part, and nothing was changed:" \
+                "move the port out of $ns by hand, then remove $STATE/$ns"
+        done
+        [ -s "$STATE/$ns/port" ] || fail "$STATE/$ns/port names no network port, and nothing was changed:" \
+            "move the port out of $ns by hand, then remove $STATE/$ns"
+    done
 }
 
 exists() { ip netns list | grep -E "^$1( |$)" >/dev/null; }
@@ -168,7 +191,11 @@ give_back() { # namespaces
     for part in link addresses routes; do
         for ns in "${returned[@]}"; do replay "$STATE/$ns/$part"; done
     done
-    for ns in "${returned[@]}"; do rm -r "${STATE:?}/$ns" || report_failure "$STATE/$ns is left"; done
+    # It loses its name first: what a kill leaves of it is no record.
+    for ns in "${returned[@]}"; do
+        rm -rf "${STATE:?}/$ns.new"
+        { mv "$STATE/$ns" "$STATE/$ns.new" && rm -r "$STATE/$ns.new"; } || report_failure "$STATE/$ns is left"
+    done
     if [ -d "$STATE" ]; then
         rm -rf "$STATE"/*.new
         rmdir --ignore-fail-on-non-empty "$STATE"
@@ -315,6 +342,12 @@ down | status) [ $# = 0 ] || bad_arguments "unknown argument $1" ;;
 *) bad_arguments "unknown command $command" ;;
 esac
 need_root "$command"
+case $command in
+up | down)
+    take_lock
+    refuse_torn_state
+    ;;
+esac
 case $command in
 up) up ;;
 down) down ;;

@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         ports("ports_are_restored_after_an_up_that_failed_or_was_ended", INTERRUPTED),
         ports("down_reports_what_it_cannot_undo_and_does_the_rest", NOT_UNDONE),
         lasting("links_of_the_host_with_the_names_of_the_veth_pair_stay", SAME_NAMES),
+        lasting("a_record_that_is_not_whole_is_an_error_and_changes_nothing", TORN_RECORD),
+        lasting("two_setups_do_not_work_at_once", LOCKED),
         lasting("namespaces_without_a_common_subnet_are_refused", NO_SUBNET),
         lasting("doctor_knows_zero_copy_where_loopback_is_down", LOOPBACK_DOWN),
     ]
@@ -275,6 +277,38 @@ ip -o link show | diff before -
 code=0
 "$SETUP" up --nic veth_s veth_c || code=$?
 [ $code = 2 ]
+"#;
+
+const TORN_RECORD: &str = r#"
+"$SETUP" up
+mkdir -p sendpath-netns/ns_s
+for part in port link addresses routes; do
+    for command in up down; do
+        code=0
+        "$SETUP" $command 2>refusal || code=$?
+        [ $code = 1 ]
+        [ "$(grep -c . refusal)" = 1 ]
+        grep -q "sendpath-netns/ns_s.*nothing was changed" refusal
+    done
+    echo "port p" >sendpath-netns/ns_s/$part
+    ip -n ns_s link show dev veth_s >shown
+done
+rm -r sendpath-netns
+"$SETUP" down
+"#;
+
+const LOCKED: &str = r#"
+exec 9>sendpath-netns.lock
+flock 9
+for command in up down; do
+    code=0
+    "$SETUP" $command 2>refusal || code=$?
+    [ $code = 1 ]
+    grep -q 'another netns-setup.sh is at work' refusal
+done
+exec 9>&-
+"$SETUP" up
+"$SETUP" down
 "#;
 
 const NO_SUBNET: &str = r#"
