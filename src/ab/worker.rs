@@ -34,6 +34,11 @@ use crate::sample::{Sample, Side};
 ///    measure another case.
 pub const PROTOCOL: u32 = 2;
 
+/// No line of a worker is longer: the longest is a sample, of some kilobytes for each pair.
+const MOST_LINE_BYTES: u64 = 1 << 20;
+/// No more is read of what a worker says on stderr: its last line is looked for.
+const MOST_STDERR_BYTES: u64 = 1 << 20;
+
 /// A build of this program, and what to run it with.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -78,7 +83,7 @@ enum Answer {
 pub struct Worker {
     process: Process,
     questions: Option<ChildStdin>,
-    answers: Receiver<String>,
+    answers: Receiver<Result<String>>,
     cpu_time_is_whole: bool,
 }
 
@@ -103,24 +108,27 @@ impl Worker {
         let mut process =
             Process::start(&mut command).map_err(|errno| host::not_run(CALL, &build.program, errno))?;
         let child = process.child();
-        let (Some(questions), Some(stdout), Some(mut stderr)) =
+        let (Some(questions), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             unreachable!("all three were asked for");
         };
         let (sender, answers) = channel();
         let listen = move || {
-            for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
-                if sender.send(line).is_err() {
+            let mut stdout = BufReader::new(stdout);
+            while let Some(line) = read_line(&mut stdout).transpose() {
+                let is_torn = line.is_err();
+                if sender.send(line).is_err() || is_torn {
                     return;
                 }
             }
             // The worker has closed its output. Its last line on stderr says why: a program without
             // this subcommand prints its usage there.
-            let mut text = String::new();
-            drop(stderr.read_to_string(&mut text));
+            let mut text = Vec::new();
+            drop(stderr.take(MOST_STDERR_BYTES).read_to_end(&mut text));
+            let text = String::from_utf8_lossy(&text);
             let cause = text.lines().last().unwrap_or("it ended and printed no error").to_owned();
-            drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(line)));
+            drop(serde_json::to_string(&Answer::Failed(cause)).map(|line| sender.send(Ok(line))));
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(listen);
         thread.map_err(|errno| host::refused("pthread_create(3)", errno))?;
@@ -182,7 +190,7 @@ impl Worker {
 
     fn answer(&mut self, limit: Duration) -> Result<Answer> {
         let line = match self.answers.recv_timeout(limit) {
-            Ok(line) => line,
+            Ok(line) => line?,
             Err(RecvTimeoutError::Timeout) => {
                 return Err(Error::deadline("answer from a worker", limit));
             }
@@ -204,6 +212,22 @@ impl Drop for Worker {
         drop(self.questions.take());
         drop(self.process.wait_for(WORKER_END_LIMIT));
     }
+}
+
+/// A line, without its end; none at the end of `answers`.
+fn read_line(answers: &mut impl BufRead) -> Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut bounded = answers.take(MOST_LINE_BYTES);
+    bounded.read_until(b'\n', &mut line).map_err(Error::call("read(2) of an answer"))?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 == MOST_LINE_BYTES {
+        return Err(Error::Protocol(format!("a worker's line is longer than {MOST_LINE_BYTES} bytes")));
+    } else if line.is_empty() {
+        return Ok(None);
+    }
+    let no_text = |_| Error::Protocol("a worker's line is no UTF-8".to_owned());
+    String::from_utf8(line).map(Some).map_err(no_text)
 }
 
 fn wrong_answer() -> Error {
@@ -264,4 +288,21 @@ pub fn serve(
         say(&answer.unwrap_or_else(|error| Answer::Failed(error.to_string())))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workers_line_has_a_bound() {
+        let mut answers = &b"first\n\nlast"[..];
+        for line in ["first", "", "last"] {
+            assert_eq!(read_line(&mut answers).unwrap().as_deref(), Some(line));
+        }
+        assert_eq!(read_line(&mut answers).unwrap(), None);
+        let mut endless = BufReader::new(std::io::repeat(b'a'));
+        assert!(read_line(&mut endless).unwrap_err().to_string().contains("longer than"));
+        assert!(read_line(&mut &[0xff, b'\n'][..]).unwrap_err().to_string().contains("UTF-8"));
+    }
 }

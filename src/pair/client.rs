@@ -151,12 +151,15 @@ impl Client {
                 copy_causes::at_receiver(&device).map(ToServer::CopyCauses)
             }
             ToClient::Open { case, cpus, placement, server, token, events, fault } => {
+                // The server has checked it too, if it is one: threads and memory are taken by it.
+                case.check()?;
                 self.threads.grow(case.threads)?;
                 let ends = self.open(case, (&cpus, placement), server, token, &events, fault)?;
                 self.instances.insert(token, ends);
                 Ok(ToServer::Opened)
             }
             ToClient::Burst { token, burst } => {
+                burst.check()?;
                 let ends = self.instances.get(&token).ok_or_else(out_of_turn)?;
                 self.watch.arm(Some(burst.mode.stall(false)), connections_of(ends));
                 let report = run_burst(ends, burst, &mut self.threads, &self.watch);

@@ -45,6 +45,9 @@ pub(crate) use source::pin_problem;
 pub use source::{buffer_bytes, in_flight_messages, source_messages};
 use source::{hot_messages, most_in_flight, source_fields};
 
+/// No burst is longer.
+const MOST_BURST: Duration = Duration::from_hours(24);
+
 /// The seed of every message's bytes inside a timed burst, where only the stamps change.
 const TIMED_SEED: u64 = 0;
 
@@ -59,6 +62,18 @@ pub struct Burst {
     pub extent: Extent,
     /// What is looked at besides.
     pub mode: Mode,
+}
+
+impl Burst {
+    /// Refuses what no server of this program asks for: a length that no clock counts to.
+    fn check(&self) -> Result<()> {
+        match self.extent {
+            Extent::Time(duration) if duration > MOST_BURST => {
+                Err(Error::Protocol(format!("a burst of {duration:?} is longer than {MOST_BURST:?}")))
+            }
+            Extent::Time(_) | Extent::Messages(_) => Ok(()),
+        }
+    }
 }
 
 /// How long a burst goes on.
@@ -188,6 +203,13 @@ mod tests {
     fn a_hello_is_read_as_it_was_written() {
         let token = Token::random().unwrap();
         assert_eq!(Hello::new(token, 255).read(), (token, 255));
+    }
+
+    #[test]
+    fn a_burst_that_no_clock_counts_to_is_refused() {
+        let of = |duration| Burst { lead_in_messages: 0, extent: Extent::Time(duration), mode: Mode::Time };
+        of(MOST_BURST).check().unwrap();
+        assert!(matches!(of(Duration::MAX).check(), Err(Error::Protocol(_))));
     }
 
     #[test]

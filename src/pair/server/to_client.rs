@@ -2,7 +2,7 @@
 //! each message.
 
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::listener::Listener;
 use super::sending::{Counted, Pair, Sending, burst_before_sender};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::pair::client_process::{ClientProcess, out_of_turn};
 use crate::pair::control::{ToClient, ToServer};
 use crate::pair::threads::{PairEnd, SharedEnd, connections_of, metered};
-use crate::pair::{Burst, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
+use crate::pair::{Burst, Extent, Fault, Mode, Token, monotonic_ns, most_in_flight, receive_request};
 use crate::path::send_all;
 use crate::sample::{Side, SideReport};
 
@@ -75,10 +75,14 @@ impl Testbed {
     ) -> Result<(SideReport, SideReport)> {
         // The server's threads wait for requests before the client is told to send any.
         let tell = |client: &mut ClientProcess| client.tell(&ToClient::Burst { token, burst });
+        let told = Instant::now();
         let server = self.on_every_end(inner, ends, move |end, _| serve(end, burst), tell)?;
         let server = SideReport::merge(server);
         match inner.client_process.answer()? {
-            ToServer::Done(client) if client.messages == server.messages => Ok((server, client)),
+            ToServer::Done(client) if client.messages == server.messages => {
+                check_window(&client, burst, told.elapsed())?;
+                Ok((server, client))
+            }
             ToServer::Done(client) => {
                 let (sent, received) = (server.messages, client.messages);
                 let problem = format!("the server sent {sent} messages, and the client received {received}");
@@ -87,6 +91,27 @@ impl Testbed {
             _ => Err(out_of_turn()),
         }
     }
+}
+
+/// Refuses a window that the server's own clock denies: one of no length, one longer than the time
+/// since the client was told to begin, or one that is over before the deadline it was given. What
+/// is measured next is as long as this one says, so that a lie here would never end.
+fn check_window(client: &SideReport, burst: Burst, since_told: Duration) -> Result<()> {
+    // Two machines' clocks differ by less than a thousandth.
+    let most_ns = since_told.as_nanos() + since_told.as_nanos() / 100 + 1_000_000;
+    let least_ns = match burst.extent {
+        Extent::Time(duration) => (duration.as_nanos() * 99 / 100).saturating_sub(1_000_000).max(1),
+        Extent::Messages(_) => 1,
+    };
+    let window_ns = client.end_ns.checked_sub(client.start_ns).map(u128::from);
+    if window_ns.is_some_and(|window_ns| (least_ns..=most_ns).contains(&window_ns)) {
+        return Ok(());
+    }
+    let (start_ns, end_ns) = (client.start_ns, client.end_ns);
+    Err(Error::Protocol(format!(
+        "the client says that the burst was from {start_ns} to {end_ns} ns of its clock; by the server's, it took \
+         between {least_ns} and {most_ns} ns"
+    )))
 }
 
 /// One burst of one pair that the client receives.
@@ -149,4 +174,30 @@ fn send_messages(pair: &mut Pair<'_>) -> Result<SideReport> {
     let end_ns = monotonic_ns()?;
     let (messages, drain_ns) = (*pair.next_sequence - first, end_ns - received_ns);
     Ok(SideReport { messages, start_ns, end_ns, drain_ns, ..SideReport::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_the_servers_clock_denies_is_refused() {
+        let timed =
+            Burst { lead_in_messages: 0, extent: Extent::Time(Duration::from_millis(100)), mode: Mode::Time };
+        let counted = Burst { extent: Extent::Messages(1), ..timed };
+        let told = Duration::from_millis(120);
+        for (start_ns, end_ns, burst, is_true) in [
+            (5, 100_000_005, timed, true),
+            (5, 120_000_005, timed, true),
+            (5, 50_000_005, timed, false),
+            (5, 130_000_005, timed, false),
+            (5, 6, counted, true),
+            (5, 5, counted, false),
+            (5, 4, counted, false),
+            (0, u64::MAX, counted, false),
+        ] {
+            let client = SideReport { start_ns, end_ns, ..SideReport::default() };
+            assert_eq!(check_window(&client, burst, told).is_ok(), is_true, "{start_ns} {end_ns}");
+        }
+    }
 }
