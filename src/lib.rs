@@ -89,6 +89,8 @@
 //! - `cli`: one file per subcommand of `sendpath`.
 
 mod deadlines;
+#[cfg(test)]
+mod fake;
 mod limits;
 pub mod message;
 pub mod path;

@@ -173,7 +173,7 @@ pub(crate) fn has_here(capability: CapabilitySet) -> bool {
 /// A call that a container's seccomp filter often forbids.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
-    not(feature = "cli"),
+    not(any(feature = "cli", test)),
     expect(dead_code, reason = "the paths alone count nothing, and make no namespaces")
 )]
 pub(crate) enum Filtered {
@@ -236,16 +236,7 @@ pub(crate) fn seccomp_filter(root: &Path, call: Filtered) -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::fake::tree as root;
 
     #[test]
     fn a_cause_is_said_with_what_lifts_it_and_none_is_made_up() {

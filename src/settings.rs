@@ -342,8 +342,8 @@ impl<P: Part> Settings<P> {
         Ok(axes)
     }
 
-    /// Namespaces, link and sockets. `program` is the `sendpath` command. A variable that looks like
-    /// a setting and is none is refused.
+    /// Namespaces, link and sockets. `program` is the `sendpath` command. A variable that looks
+    /// like a setting and is none is refused.
     ///
     /// # Errors
     /// [`Error::Setting`], and nothing is set up.

@@ -52,8 +52,8 @@ What is printed:
   Counting costs at every context switch, so counters come from a second window of the same
   length, on new connections, and the figures above them are free of it.
 
-Exit codes: 0 measured, 1 the case failed (what had been measured by then is printed), 2 bad input (nothing was set up), 130 interrupted
-(what had been measured by then is printed).";
+Exit codes: 0 measured, 1 the case failed, 2 bad input (nothing was set up), 130 interrupted. What had
+been measured before a failure or an interrupt is printed.";
 
 /// Measure one case
 #[derive(Args)]

@@ -73,17 +73,12 @@ impl Pmus {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
+    use crate::fake;
 
     fn tree(files: &[(&str, &str)]) -> Pmus {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        let root = fake::tree(files);
         Pmus::below(root.path()).unwrap()
     }
 

@@ -257,8 +257,8 @@ impl Files {
         let source = source.unwrap_or_else(|| "not named by the kernel".to_owned());
         let [read_ns, call_ns] = self.clock_read_ns;
         let found = format!("{source}: a read takes {read_ns:.0} ns");
-        // A read by the vDSO takes a small part of a call; one that falls back to the call, somewhat
-        // more than it.
+        // A read by the vDSO takes a small part of a call; one that falls back to the call,
+        // somewhat more than it.
         if read_ns < call_ns / 2.0 {
             return Ok(Finding::ok(found));
         }
@@ -366,6 +366,7 @@ mod tests {
 
     use super::*;
     use crate::check::State;
+    use crate::fake;
 
     fn machine(files: &[(&str, &str)], every_right: bool) -> Vec<Check> {
         machine_with(files, every_right, (0..16).collect())
@@ -374,9 +375,7 @@ mod tests {
     fn machine_with(files: &[(&str, &str)], every_right: bool, cpus: Vec<usize>) -> Vec<Check> {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(folder.path(), path, text);
         }
         let [perfmon, ipc_lock, net_admin, sys_admin] = [every_right; 4];
         let rights = Rights { perfmon, ipc_lock, net_admin, sys_admin };

@@ -182,8 +182,8 @@ const VETH_COPY: &str = "veth-copy";
 const PEER: &str = "peer";
 const LINK_COPY: &str = "link-copy";
 
-/// Joins two ends, and tries whether a zero-copy send between them is copied, and one into the sink.
-/// The ends are namespaces, or this machine and a peer's client, which says what it has.
+/// Joins two ends, and tries whether a zero-copy send between them is copied, and one into the
+/// sink. The ends are namespaces, or this machine and a peer's client, which says what it has.
 pub(super) fn ends(setup: &Setup) -> ([Check; 3], Option<ExaminedClient>) {
     let is_peer = matches!(setup.client, Client::Peer(_));
     let (joined, copy) = if is_peer { (PEER, LINK_COPY) } else { (NAMESPACES, VETH_COPY) };

@@ -164,18 +164,16 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
+    use crate::fake;
 
     /// A root with `files`; the process is in `cgroup` of what `mounts` mount.
     fn root(cgroup: &str, mounts: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let own = [("proc/self/cgroup", cgroup), ("proc/self/mountinfo", mounts)];
         for (path, text) in files.iter().chain(&own) {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         }
         root
     }

@@ -1,5 +1,6 @@
 //! What else the machine has to do while something is measured on it, and how fast it is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,7 +71,8 @@ impl LoadWatch {
         })
     }
 
-    /// The same when the work is done, and how fast the CPUs were by then: at rest they may be slow.
+    /// The same when the work is done, and how fast the CPUs were by then: at rest they may be
+    /// slow.
     ///
     /// # Errors
     /// As [`so_far`](Self::so_far).
@@ -79,29 +81,32 @@ impl LoadWatch {
     }
 }
 
-/// How often the cores have lowered their frequency for their heat since the machine was started.
+/// How often cores have lowered their frequency for their heat since the machine was started. Of a
+/// core with two threads it is counted twice.
 fn throttled(root: &Path) -> Result<Option<u64>> {
     let counts = of_cpus(root, "thermal_throttle/core_throttle_count")?;
-    Ok((!counts.is_empty()).then(|| counts.iter().sum()))
+    Ok((!counts.is_empty()).then(|| counts.values().sum()))
 }
 
 /// The frequency of the CPU that is nearest to its highest, as a share of that.
 fn frequency_share(root: &Path) -> Result<Option<f64>> {
-    let (now, most) =
-        (of_cpus(root, "cpufreq/scaling_cur_freq")?, of_cpus(root, "cpufreq/cpuinfo_max_freq")?);
-    let shares = now.iter().zip(&most).filter(|(_, most)| **most > 0);
-    Ok(shares.map(|(now, most)| *now as f64 / *most as f64).reduce(f64::max))
+    let now = of_cpus(root, "cpufreq/scaling_cur_freq")?;
+    let most = of_cpus(root, "cpufreq/cpuinfo_max_freq")?;
+    // A CPU that is offline has the second alone.
+    let shares = now.iter().filter_map(|(cpu, now)| Some(*now as f64 / *most.get(cpu)?.max(&1) as f64));
+    Ok(shares.reduce(f64::max))
 }
 
 /// The number in a file that each CPU has; of those that have it.
-fn of_cpus(root: &Path, name: &str) -> Result<Vec<u64>> {
-    let mut numbers = Vec::new();
+fn of_cpus(root: &Path, name: &str) -> Result<BTreeMap<usize, u64>> {
+    let mut numbers = BTreeMap::new();
     for cpu in 0.. {
         let folder = root.join(format!("sys/devices/system/cpu/cpu{cpu}"));
         if !folder.exists() {
             break;
         }
-        numbers.extend(file::read(&folder.join(name))?.and_then(|text| text.parse::<u64>().ok()));
+        let number = file::read(&folder.join(name))?.and_then(|text| text.parse().ok());
+        numbers.extend(number.map(|number| (cpu, number)));
     }
     Ok(numbers)
 }
@@ -127,6 +132,7 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
 
     #[test]
     fn stolen_ticks_are_the_eighth() {
@@ -152,9 +158,7 @@ mod tests {
                 ("cpufreq/scaling_cur_freq", now),
                 ("cpufreq/cpuinfo_max_freq", "3600000\n"),
             ] {
-                let path = folder.join(name);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, text).unwrap();
+                fake::write(&folder, name, text);
             }
         }
         assert_eq!(

@@ -15,8 +15,8 @@ pub(crate) fn soft(resource: Resource) -> String {
 }
 
 /// Memory that can be had without swapping, in bytes: what the kernel says that the machine has, or
-/// what the process's cgroup or its own limits leave if that is less; read from the files below `root`. None where
-/// neither is known.
+/// what the process's cgroup or its own limits leave if that is less; read from the files below
+/// `root`. None where neither is known.
 ///
 /// # Errors
 /// A file that could not be read at this moment.
@@ -96,6 +96,7 @@ pub(crate) fn pinnable_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
 
     #[test]
     fn a_virtual_machine_is_known_by_any_sign_and_what_tells_nothing_is_not_known() {
@@ -123,12 +124,7 @@ mod tests {
             (&[ARM, ("sys/bus/virtio/devices/virtio0/vendor", "0x1af4")], Some(true)),
             (&[ARM, ("sys/hypervisor/type", "xen\n")], Some(true)),
         ] {
-            let root = tempfile::tempdir().unwrap();
-            for (path, text) in files {
-                let path = root.path().join(path);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, text).unwrap();
-            }
+            let root = fake::tree(files);
             assert_eq!(is_virtual_machine(root.path()).unwrap(), expected, "{files:?}");
         }
     }
@@ -137,9 +133,7 @@ mod tests {
     fn available_memory_is_the_machines_or_what_the_cgroup_leaves_if_that_is_less() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         };
         assert_eq!(available_memory_bytes(root.path()).unwrap(), None);
         write("proc/meminfo", "MemTotal:       8000 kB\nMemAvailable:   4000 kB\n");

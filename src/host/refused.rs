@@ -123,6 +123,10 @@ fn file_of(program: &Path) -> Option<PathBuf> {
 fn unusable(file: &Path) -> Option<Found> {
     use nix::unistd::{AccessFlags, access};
     use std::io::Read;
+    // Reading from a pipe could wait for ever.
+    if !file.is_file() {
+        return Some(Found::new(format!("{} is no regular file", file.display())));
+    }
     if access(file, AccessFlags::X_OK).is_err() {
         return Some(
             Found::new(format!("{} may not be executed", file.display()))
@@ -228,8 +232,8 @@ fn is_chrooted(root: &Path) -> Result<bool> {
     let Some(own) = read("proc/self/mountinfo")?.filter(|mounts| !mounts.is_empty()) else {
         return Ok(false);
     };
-    // Outside of a chroot something is mounted at the root. In one, it is so only where its folder is
-    // itself a mount: then the first process sees that one elsewhere.
+    // Outside of a chroot something is mounted at the root. In one, it is so only where its folder
+    // is itself a mount: then the first process sees that one elsewhere.
     let Some((number, _)) = own.iter().rev().find(|(_, point)| point == "/") else { return Ok(true) };
     let of_first = read("proc/1/mountinfo")?.unwrap_or_default();
     Ok(of_first.iter().any(|(other, point)| other == number && point != "/"))
@@ -270,16 +274,7 @@ pub(crate) fn no_user_namespace(root: &Path, errno: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::fake::tree as root;
 
     #[test]
     fn only_an_errno_of_one_cause_names_it_unseen() {
@@ -314,7 +309,7 @@ mod tests {
             ("cg/a/pids.max", "5\n"),
             ("cg/a/pids.current", "5\n"),
         ];
-        let full = self::root(&cgroup);
+        let full = crate::fake::tree(&cgroup);
         assert!(full_of_threads(full.path()).unwrap().what.contains("pids.max"));
         fs::write(full.path().join("cg/a/pids.current"), "4\n").unwrap();
         assert_eq!(full_of_threads(full.path()), None);

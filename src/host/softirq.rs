@@ -110,13 +110,13 @@ fn now(clock: ClockId) -> nix::Result<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::io::Write;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
     use super::*;
+    use crate::fake;
 
     const APART: &str = "CONFIG_X86=y\nCONFIG_IRQ_TIME_ACCOUNTING=y\n";
     const TOGETHER: &str = "CONFIG_X86=y\n# CONFIG_IRQ_TIME_ACCOUNTING is not set\n";
@@ -124,9 +124,7 @@ mod tests {
     fn kernel(files: &[(&str, &[u8])]) -> Option<bool> {
         let root = tempfile::tempdir().unwrap();
         for (path, bytes) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
+            fake::write(root.path(), path, bytes);
         }
         configured(root.path()).unwrap()
     }

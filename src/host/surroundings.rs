@@ -184,6 +184,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::fake;
 
     fn model(cpuinfo: &str) -> String {
         let root = tempfile::tempdir().unwrap();
@@ -218,14 +219,10 @@ mod tests {
             ("sys/kernel/iommu_groups/0/type", "DMA-FQ\n"),
             ("sys/kernel/iommu_groups/1/type", "identity\n"),
         ] {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         }
         let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         };
         assert_eq!((empty.turbo, empty.clock_source), (None, None));
         write("sys/devices/system/cpu/cpu1/cpufreq/boost", "1\n");

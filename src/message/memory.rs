@@ -194,8 +194,8 @@ impl Arena {
     fn ordinary(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.next_multiple_of(page_bytes());
         let start = anonymous(bytes, MapFlags::PRIVATE)?;
-        // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins none
-        // at all refuses it.
+        // SAFETY: the mapping is new, and the advice changes no byte of it. A kernel that joins
+        // none at all refuses it.
         let _ = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) };
         Ok(Self { start, bytes, pages: Pages::Ordinary, file: None })
     }

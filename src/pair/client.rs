@@ -119,8 +119,8 @@ struct Client {
 /// The client's half of a pair; none until the pair's thread has made it.
 type Receiving = Option<Box<dyn ReceiveMessage>>;
 
-/// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first to
-/// touch their memory.
+/// Makes the buffers and the receiving half. Runs on the pair's own thread, which is so the first
+/// to touch their memory.
 fn make_receiver(end: &mut PairEnd<Receiving>, fault: Option<Fault>) -> Result<()> {
     let Case { receiver, path, layout, shape, payload_bytes, .. } = end.case;
     let socket = Arc::clone(&end.connection);
@@ -273,7 +273,7 @@ fn connect(options: &SocketOptions, server: SocketAddr) -> Result<TcpStream> {
     let socket = options.resetting_socket(Domain::for_address(server))?;
     socket.connect_timeout(&server.into(), CONNECT_LIMIT).map_err(|errno| {
         if errno.kind() != std::io::ErrorKind::TimedOut {
-            return host::refused("connect(2)", errno);
+            return host::refused(CONNECT, errno);
         }
         let cause = format!(
             "nothing at {server} answered for {} s; the cause is not known; what can be looked at: a firewall that drops \
@@ -327,8 +327,8 @@ struct Pair<'a> {
     receiver: &'a mut dyn ReceiveMessage,
     case: Case,
     mode: Mode,
-    /// Set when a burst's time is over: by the main thread, or by the first pair that reads the clock
-    /// anyway and finds it. A thread that shares a CPU with the pairs may wake late.
+    /// Set when a burst's time is over: by the main thread, or by the first pair that reads the
+    /// clock anyway and finds it. A thread that shares a CPU with the pairs may wake late.
     stop: &'a AtomicBool,
     next_sequence: &'a mut u64,
 }

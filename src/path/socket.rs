@@ -237,8 +237,8 @@ pub trait Socket: sealed::Sealed {
     /// The request names a part of a [`Mapping`] that is the caller's, and of whose bytes nothing
     /// is borrowed: other pages take their place.
     unsafe fn receive_mapped(&self, request: &mut MappedReceive) -> io::Result<()> {
-        // SAFETY: numbers may be any. The kernel maps pages over the part of a mapping that the request
-        // names, of which the caller promises that nobody reads it now.
+        // SAFETY: numbers may be any. The kernel maps pages over the part of a mapping that the
+        // request names, of which the caller promises that nobody reads it now.
         let answer =
             unsafe { get_option(self.stream(), libc::IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &mut *request) };
         if answer.is_err() {
@@ -376,7 +376,8 @@ pub(crate) unsafe fn get_option<T>(
 ) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value is live and as long as `length` says, and the kernel writes no more than that.
+    // SAFETY: the value is live and as long as `length` says, and the kernel writes no more than
+    // that.
     let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut *value).cast(), &raw mut length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

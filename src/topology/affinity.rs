@@ -110,6 +110,7 @@ fn numbers(words: &[Word]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
 
     #[test]
     fn a_mask_has_the_bits_of_its_cpus_beyond_1024_too() {
@@ -141,9 +142,7 @@ mod tests {
     fn cpus_that_were_taken_away_are_named_and_an_empty_set_has_lost_none() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         };
         assert_eq!(lost_cpus(root.path(), &[1]), None);
         write("sys/devices/system/cpu/online", "0,2-3\n");
@@ -160,9 +159,7 @@ mod tests {
     fn a_cpu_quota_leaves_as_many_cpus_as_it_keeps_busy_cores_before_siblings() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         };
         for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3")] {
             write(&format!("sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list"), siblings);

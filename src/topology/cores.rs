@@ -52,16 +52,14 @@ fn nodes(root: &Path) -> Result<BTreeMap<usize, usize>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
+    use crate::fake;
 
     fn machine(files: &[(&str, &str)], cpus: &[usize]) -> Vec<(usize, Vec<usize>)> {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = root.path().join("sys/devices/system").join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(&root.path().join("sys/devices/system"), path, text);
         }
         cores(root.path(), cpus).unwrap().into_iter().map(|core| (core.node, core.cpus)).collect()
     }

@@ -117,6 +117,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::fake;
 
     #[test]
     fn loopback_says_its_offloads_and_an_absent_port_nothing() {
@@ -134,9 +135,7 @@ mod tests {
         for folder in ["sys/class/net/eth0/device/msi_irqs", "sys/devices/pci/msi_irqs"] {
             let root = tempfile::tempdir().unwrap();
             let write = |path: String, text: &str| {
-                let path = root.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
+                fake::write(root.path(), path, text);
             };
             for (number, cpus) in [(9, "0-3"), (24, "0"), (101, "1,3")] {
                 write(format!("{folder}/{number}"), "msix");

@@ -166,14 +166,13 @@ fn on_a_thread<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
 
     #[test]
     fn a_module_is_missed_only_where_it_is_not_loaded_and_loaded_only_where_there_is_one() {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fake::write(root.path(), path, text);
         };
         assert_eq!(module_is_missing(root.path()), None, "nothing can be seen");
         write("proc/sys/kernel/osrelease", "6.1.0\n");

@@ -185,7 +185,8 @@ fn hardest<'f>(of_way: &[&'f Found]) -> &'f Found {
     of_way[1..].iter().copied().fold(of_way[0], harder)
 }
 
-/// The answers as constants of a program. `surroundings` are lines that say when, where and how it
+/// The answers as constants of a program: where there is no threshold, the largest number, so that
+/// the program compiles and stays below it. `surroundings` are lines that say when, where and how it
 /// was measured; they stand in each constant's comment.
 pub(crate) fn constants(found: &[Found], language: Language, surroundings: &[String]) -> String {
     let ways = ways(found);
@@ -219,6 +220,9 @@ pub(crate) fn constants(found: &[Found], language: Language, surroundings: &[Str
         if let Some(copied) = copied(of_way) {
             lines.push(format!("There {copied}."));
         }
+        if !of_way.iter().all(|found| found.bearable_ns.is_empty()) {
+            lines.push("A card's driver moves it upwards (--fragment-cost); to a receiver on the same machine it is another.".to_owned());
+        }
         lines.extend_from_slice(surroundings);
         if !text.is_empty() {
             text.push('\n');
@@ -232,13 +236,15 @@ fn constant(language: Language, name: &str, value: Option<f64>, lines: &[String]
     let lines: Vec<String> = lines.iter().map(|line| line.replace("*/", "* /")).collect();
     let comment =
         |start: &str| lines.iter().map(|line| [start, " ", line, "\n"].concat()).collect::<String>();
-    match (language, value) {
-        (Language::Rust, Some(value)) => {
-            format!("{}pub const {name}: usize = {};\n", comment("///"), grouped(value))
+    match language {
+        Language::Rust => {
+            let value = value.map_or_else(|| "usize::MAX".to_owned(), grouped);
+            format!("{}pub const {name}: usize = {value};\n", comment("///"))
         }
-        (Language::Rust, None) => format!("{}// No {name}.\n", comment("//")),
-        (Language::C, Some(value)) => format!("/* {} */\n#define {name} {value:.0}\n", lines.join("\n   ")),
-        (Language::C, None) => format!("/* {}\n   No {name}. */\n", lines.join("\n   ")),
+        Language::C => {
+            let value = value.map_or_else(|| "SIZE_MAX".to_owned(), |value| format!("{value:.0}"));
+            format!("/* {} */\n#define {name} {value}\n", lines.join("\n   "))
+        }
     }
 }
 
@@ -333,10 +339,10 @@ zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4K on (95 %
         assert_eq!(
             constants(&all, Language::Rust, &surroundings),
             "\
-// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that was measured.
-// Measured on 2026-01-02.
-// By sendpath tune * /
-// No ONE_COPY_FROM_BYTES.
+/// one_copy/heap is cheaper than two_copy/heap from this payload on: not up to the largest size that was measured.
+/// Measured on 2026-01-02.
+/// By sendpath tune * /
+pub const ONE_COPY_FROM_BYTES: usize = usize::MAX;
 
 /// zero_copy/page is cheaper than two_copy/heap and one_copy/heap from this payload on, in bytes; 95 % interval 65000 to 69000.
 /// Measured on 2026-01-02.
@@ -344,6 +350,11 @@ zero_copy/page: cheaper than two_copy/heap and one_copy/heap from 65.4K on (95 %
 pub const ZERO_COPY_FROM_BYTES: usize = 67_000;
 "
         );
+        let text = constants(&all[..1], Language::C, &surroundings);
+        assert!(text.ends_with("\n#define ONE_COPY_FROM_BYTES SIZE_MAX\n"), "{text}");
+        let mut of_a_sink = three([Threshold::Never, FOUND, LATER]);
+        of_a_sink[1].bearable_ns = vec![(256 << 10, 262.4)];
+        assert!(constants(&of_a_sink, Language::Rust, &[]).contains("driver moves it upwards"));
         let text = constants(&all[1..2], Language::C, &surroundings);
         assert!(text.ends_with("   By sendpath tune * / */\n#define ZERO_COPY_FROM_BYTES 35738\n"), "{text}");
     }

@@ -21,8 +21,9 @@ pub fn baseline() -> Series {
     Series::new(SendPath::TwoCopy, Layout::Heap)
 }
 
-/// What is looked for in one line of the table: from which payload on a way is cheaper than another;
-/// or the threshold of a hybrid way, from which size on a field is cheaper gathered than copied.
+/// What is looked for in one line of the table: from which payload on a way is cheaper than
+/// another; or the threshold of a hybrid way, from which size on a field is cheaper gathered than
+/// copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The way that it is about.

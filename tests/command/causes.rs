@@ -108,7 +108,8 @@ fn printed_before_a_failure() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a process has used, in ticks of a hundredth of a second: utime and stime of `proc_pid_stat(5)`.
+/// What a process has used, in ticks of a hundredth of a second: utime and stime of
+/// `proc_pid_stat(5)`.
 fn cpu_ticks(pid: Pid) -> Result<u64, Failed> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').ok_or("no name")?.1.split_whitespace();

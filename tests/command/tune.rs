@@ -109,7 +109,7 @@ fn hybrid() -> Result<(), Failed> {
 }
 
 fn constant() -> Result<(), Failed> {
-    for (language, comment) in [("rust", "//"), ("c", "/*")] {
+    for (language, comment) in [("rust", "///"), ("c", "/*")] {
         let output = tune(&format!("{SHORT} --path one_copy --constant {language}"))?;
         assert!(has_ended(&output), "{}", stderr(&output));
         let text = stdout(&output);

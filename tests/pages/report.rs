@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         anywhere("a_path_that_is_best_between_two_sizes_is_named", between_two_sizes),
         anywhere("headlines_are_read_at_a_glance", short_headlines),
         anywhere("on_a_busy_machine_no_more_time_is_advised", busy),
+        anywhere("what_depends_on_the_machines_state_is_said_before_it_is_believed", other_state),
         anywhere("each_column_is_explained_in_format_md", columns_are_explained),
         anywhere("odd_sweeps_have_a_page_too", odd_sweeps),
         anywhere("receivers_and_sources_are_never_mixed", receivers),
@@ -275,6 +276,23 @@ fn busy() -> Result<(), Failed> {
     let (busy, mark) = said(&sweep);
     assert!(!busy.contains("would settle") && !busy.contains("(--time)"), "{busy}");
     assert!(busy.contains("the machine was busy (load 82.0 on 2 CPUs)") && mark != "good", "{mark}: {busy}");
+    Ok(())
+}
+
+fn other_state() -> Result<(), Failed> {
+    for folder in ["target-reports/reference", "target-reports/ways"] {
+        let page = sendpath::report::page(&store::read(Path::new(folder))?);
+        let with_remark = page.comparisons.rows.iter().filter(|row| {
+            let has = |word: &str| row.cells.iter().any(|cell| cell.text.contains(word));
+            has("while the machine was") && has("throughput")
+        });
+        let count = with_remark.count();
+        let said = page.warnings.iter().find(|warning| warning.starts_with("While the machine was"));
+        let trust = page.trust.map(|trust| trust.text).unwrap_or_default();
+        assert_eq!(said.is_some(), count > 0, "{folder}: {count}");
+        assert!(said.is_none_or(|text| text.contains(&format!("{count} of "))), "{said:?}");
+        assert_eq!(trust.contains("with the machine's state"), count > 0, "{trust}");
+    }
     Ok(())
 }
 

@@ -51,9 +51,8 @@ impl Listener {
     }
 
     /// The connections of the instance's pairs, in the pairs' order. Any host on a real wire may
-    /// connect: one that says another token, or nothing, takes no place and delays no other; how many
-    /// these were comes second.
-    /// `trouble` says what has gone wrong with the client meanwhile.
+    /// connect: one that says another token, or nothing, takes no place and delays no other; how
+    /// many these were comes second. `trouble` says what has gone wrong with the client meanwhile.
     pub(super) fn connections(
         &self,
         token: Token,
@@ -112,13 +111,15 @@ impl Listener {
             error => matches!(error, Error::Path(crate::path::Error::Deadline { .. })),
         };
         let dropped = dropped().zip(self.dropped_before).map(|(now, before)| now.saturating_sub(before));
-        match dropped.filter(|count| *count > 0 && is_unanswered) {
+        let limit = host::sysctl("net/core/somaxconn");
+        // The kernel counts for all ports of the namespace: this one is too small for the pairs.
+        let is_too_small = limit.parse::<usize>().is_ok_and(|limit| limit < pairs);
+        match dropped.filter(|count| *count > 0 && is_too_small && is_unanswered) {
             None => error,
             Some(count) => {
                 let cause = format!(
-                    "the queue of the data port was full {count} times: net.core.somaxconn is {}, and {pairs} pairs \
-                     connect at once; lift it with `sudo sysctl -w net.core.somaxconn=256`",
-                    host::sysctl("net/core/somaxconn")
+                    "a queue of new connections was full {count} times meanwhile: net.core.somaxconn is {limit}, and {pairs} \
+                     pairs connect at once; lift it with `sudo sysctl -w net.core.somaxconn=256`"
                 );
                 Error::refused(CONNECT, Errno::ETIMEDOUT, cause)
             }

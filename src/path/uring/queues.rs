@@ -215,6 +215,7 @@ impl KernelQueues {
     pub(super) fn stacks_notifications(&self) -> bool {
         self.ring.params().is_feature_recvsend_bundle()
     }
+
     /// Makes the ring this thread's.
     #[cold]
     fn enable(&mut self) -> io::Result<()> {

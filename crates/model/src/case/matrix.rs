@@ -132,6 +132,7 @@ impl Case {
         self.shape.check(self.payload_bytes)?;
         self.series().check()
     }
+
     /// What it has in common with the cases that it is compared with.
     pub fn cell(&self) -> Cell {
         let &Self { workload, payload_bytes, threads, placement, receiver, source, shape, .. } = self;
@@ -173,6 +174,7 @@ impl Cell {
         let of_series = Case { path, layout, engine, copy_below_bytes, ..Case::default() };
         Case { workload, payload_bytes, threads, placement, receiver, source, shape, ..of_series }
     }
+
     /// What it has in common with the cells of one chart.
     pub fn situation(&self) -> Situation {
         let &Self { workload, placement, receiver, source, shape, .. } = self;

@@ -83,8 +83,8 @@ pub struct Interface {
     /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<Queues>,
-    /// The hardware ports that it is stacked on, by name: what it sends may leave the machine there.
-    /// None where that cannot be seen, or an earlier version did not look.
+    /// The hardware ports that it is stacked on, by name: what it sends may leave the machine
+    /// there. None where that cannot be seen, or an earlier version did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Vec<String>>,
 }

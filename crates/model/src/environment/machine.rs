@@ -55,8 +55,8 @@ pub struct Tuning {
     pub most_fragments: Option<u64>,
     /// `net.core.max_skb_frags`, the limit of the other paths. It says nothing of the constant.
     pub max_skb_frags: Option<u64>,
-    /// Whether the CPUs may clock higher than their nominal frequency; none where no switch says so,
-    /// or an earlier version did not look.
+    /// Whether the CPUs may clock higher than their nominal frequency; none where no switch says
+    /// so, or an earlier version did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turbo: Option<bool>,
     /// What the kernel reads the time from; none where it does not say, or an earlier version did
@@ -66,8 +66,8 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// Each setting by name, in words; none of what was not recorded. What the kernel does not say is
-    /// not known. Every field is taken here, so that a new one cannot be forgotten.
+    /// Each setting by name, in words; none of what was not recorded. What the kernel does not say
+    /// is not known. Every field is taken here, so that a new one cannot be forgotten.
     pub(super) fn facts(&self) -> [(&'static str, Option<String>); 9] {
         let Self {
             transparent_huge_pages,

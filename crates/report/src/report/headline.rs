@@ -8,7 +8,7 @@ use super::trust;
 use super::winners::best_of;
 use super::words::{self, Copied, Reception, Ways, case_row, comparison_row};
 use crate::case::{Layout, Receiver, SendPath, Series};
-use crate::format::{list, size};
+use crate::format::{list, share, size};
 use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CPU_TIME_IS_NOT_WHOLE, CellResult};
 use crate::results::cost_model::Fit;
@@ -274,11 +274,40 @@ impl Facts<'_> {
                 "{undecided} of {all} comparisons with the baseline by throughput are undecided: {advice}"
             ));
         }
+        warnings.extend(self.other_state());
         if self.manifest.program.dirty {
             warnings
                 .push("The program was built from a tree with changes that were not committed.".to_owned());
         }
         warnings
+    }
+}
+
+impl Facts<'_> {
+    /// Which ratios of throughput were others in the machine's other state; none where there are
+    /// none.
+    fn other_state(&self) -> Option<String> {
+        let found = trust::other_states(self.analysis);
+        let away = |(_, usual, other): &trust::InOtherState<'_>| {
+            (usual.effect.log_mean - other.effect.log_mean).abs()
+        };
+        let (comparison, usual, other) = found.iter().max_by(|one, two| away(one).total_cmp(&away(two)))?;
+        let all = self.analysis.cells.iter().flat_map(|cell| comparisons(cell, Metric::Throughput)).count();
+        Some(format!(
+            "While the machine was {} ({} of the sweep's visits), {} of {all} ratios of throughput {}, which is not in the \
+             estimates. The most: {} against {} at {}, {}, {}, was {} then, and is {} in the estimate.",
+            if other.is_slower { "slower" } else { "faster" },
+            share(other.share),
+            found.len(),
+            if found.len() == 1 { "was another" } else { "were others" },
+            words::plain_in_calls(comparison.series),
+            words::plain_in_calls(comparison.baseline),
+            size(comparison.cell.payload_bytes as f64),
+            words::connections(comparison.cell.threads),
+            words::receiver_label(comparison.cell.receiver),
+            words::gain(other.effect.ratio()),
+            words::gain(usual.ratio)
+        ))
     }
 }
 

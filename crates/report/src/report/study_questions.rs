@@ -293,8 +293,8 @@ impl Facts<'_> {
         })
     }
 
-    /// A path without a copy that is slower than one with a copy even at the largest size, since the
-    /// kernel copied after all.
+    /// A path without a copy that is slower than one with a copy even at the largest size, since
+    /// the kernel copied after all.
     fn copied_after_all(&self, (ladder, decision): &Decided<'_>) -> Option<Said> {
         let behind = over_copying(ladder.cells.last()?, choice(SendPath::ZeroCopy))?;
         let copied = Copied::of(self.studied_arms(ladder, SendPath::ZeroCopy));

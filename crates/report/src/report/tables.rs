@@ -12,7 +12,7 @@ use crate::environment::copy_cause;
 use crate::event::Event;
 use crate::format::{self, difference, distance, number, size};
 use crate::fragments::{Fragments, FragmentsSource, Told};
-use crate::in_order::grouped;
+use crate::in_order::{distinct, grouped};
 use crate::results::analysis::{Analysis, ArmResult, CellResult, Measure, SeriesComparison, SeriesOutcome};
 use crate::results::cost_model::Fit;
 use crate::results::ladder::{Ladder, message_ns};
@@ -723,8 +723,7 @@ fn copy_causes(manifest: &Manifest, analysis: &Analysis) -> Vec<Claim> {
             copy_cause::in_words(&causes)
         );
         let shown = shares.iter().filter(|(_, copied)| copied.share > 0.0 || most.share == 0.0);
-        let mut rows: Vec<String> = shown.map(|(arm, _)| ledger_row(arm)).collect();
-        rows.dedup();
+        let rows = distinct(shown.map(|(arm, _)| ledger_row(arm)));
         Some(Claim { text, rows })
     };
     [false, true].into_iter().filter_map(of_way).collect()
@@ -740,8 +739,7 @@ pub(super) fn sink_proof(manifest: &Manifest, analysis: &Analysis) -> Option<Cla
         arm.arm.case.receiver == Receiver::Sink && bound.is_some_and(|bound| bound != CopiedBound::Exact)
     };
     let arms = analysis.arms().filter(is_bound).filter(|arm| stands_in_ledger(manifest, arm));
-    let mut rows: Vec<String> = arms.map(ledger_row).collect();
-    rows.dedup();
+    let rows = distinct(arms.map(ledger_row));
     let text = format!(
         "Into the sink, before the sweep and with one send in flight: {counted}{ONE_BY_ONE}. Of the sends of the sweep, several are in \
          flight."

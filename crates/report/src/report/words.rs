@@ -54,8 +54,16 @@ pub(super) fn choices(choices: &[Choice], by: &str) -> String {
 
 /// A series' name with its path called by what it calls: `MSG_ZEROCOPY, page (100 % copied)`.
 pub(super) fn in_calls(of: Series, copied: Copied) -> String {
-    let plain = Choice { path: of.path, engine: Engine::Syscall };
-    series(of, copied).replacen(&of.path.to_string(), &choice(plain), 1)
+    series(of, copied).replacen(&of.path.to_string(), &called(of), 1)
+}
+
+/// The same without what was copied.
+pub(super) fn plain_in_calls(of: Series) -> String {
+    plain(of).replacen(&of.path.to_string(), &called(of), 1)
+}
+
+fn called(of: Series) -> String {
+    choice(Choice { path: of.path, engine: Engine::Syscall })
 }
 
 pub(super) fn connections(threads: usize) -> String {
@@ -86,8 +94,8 @@ impl Reception {
     }
 }
 
-/// What connections do and with which data; placement, receiver and shape where they are not the default:
-/// `request/response, data in cache, receiver matched`.
+/// What connections do and with which data; placement, receiver and shape where they are not the
+/// default: `request/response, data in cache, receiver matched`.
 pub(super) fn situation(situation: Situation) -> String {
     let Situation { workload, placement, receiver, source, shape } = situation;
     let mut words = vec![workload.in_words().to_owned(), source.in_words().to_owned()];

@@ -161,8 +161,8 @@ impl Decision {
         }
     }
 
-    /// Where the list passes from one choice to another for good, if it does: what is said of the two alone says
-    /// the same.
+    /// Where the list passes from one choice to another for good, if it does: what is said of the
+    /// two alone says the same.
     pub(crate) fn border(&self, from: Choice, to: Choice) -> Option<Crossing> {
         let is_it = |pair: &&[Range]| (pair[0].best(), pair[1].best()) == (Some(from), Some(to));
         let at = self.ranges.windows(2).rposition(|pair| is_it(&pair))? + 1;
@@ -223,8 +223,8 @@ pub(crate) fn over_copying(cell: &CellResult, choice: Choice) -> Option<Gain> {
     Knot::of(cell, Metric::Throughput)?.least_gain(choice, Choice::copies)
 }
 
-/// From which size on one choice is faster than another, with an interval; none where fewer than two
-/// sizes have both.
+/// From which size on one choice is faster than another, with an interval; none where fewer than
+/// two sizes have both.
 pub(crate) fn crossing(ladder: &Ladder<'_>, one: Choice, other: Choice) -> Option<Crossing> {
     let knots = ladder.cells.iter().filter_map(|&cell| Knot::of(cell, Metric::Throughput));
     let points: Vec<Known> = knots.filter_map(|knot| knot.known(one, other)).collect();

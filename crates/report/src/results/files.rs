@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// writer is not waited for.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// Opens a file to read it; none where it is not there. What is no regular file, such as a pipe or a
-/// device, has no end that could be relied on.
+/// Opens a file to read it; none where it is not there. What is no regular file, such as a pipe or
+/// a device, has no end that could be relied on.
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Data`] where it is no regular file.
@@ -60,7 +60,8 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old one.
+/// Writes a file whole or not at all. A reader at the same time, or after a kill, finds the old
+/// one.
 ///
 /// # Errors
 /// [`Error::File`].

@@ -23,8 +23,8 @@ pub struct Load {
     /// What share of the CPUs' time the hypervisor gave to others while it was measured
     /// (`proc_stat(5)`, steal); none before it is known.
     pub stolen_share: Option<f64>,
-    /// How often a core lowered its frequency for its heat while it was measured
-    /// (`thermal_throttle/core_throttle_count`); none where the machine does not count it.
+    /// How often cores lowered their frequency for their heat while it was measured, summed over
+    /// CPUs (`thermal_throttle/core_throttle_count`); none where the machine does not count it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u64>,
     /// The frequency of the fastest CPU at the end, as a share of its highest (`cpufreq`); none
@@ -63,7 +63,7 @@ impl Load {
     /// What its frequency was.
     fn held_back(&self) -> Vec<String> {
         let throttled = self.throttled.filter(|times| *times > 0);
-        let throttled = throttled.map(|times| format!("throttled for its heat {times} times"));
+        let throttled = throttled.map(|_| "throttled for its heat".to_owned());
         let slow = self.frequency_share.filter(|share| *share < SLOW);
         let slow = slow.map(|share| format!("no CPU above {:.0} % of its frequency", share * 100.0));
         throttled.into_iter().chain(slow).collect()
@@ -104,7 +104,7 @@ mod tests {
                 "25 % of the CPUs' time stolen",
                 "End what else runs",
             ),
-            (Load { throttled: Some(7), ..quiet }, "throttled for its heat 7 times", "cool"),
+            (Load { throttled: Some(7), ..quiet }, "throttled for its heat", "cool"),
             (Load { frequency_share: Some(0.41), ..quiet }, "no CPU above 41 % of its frequency", "governor"),
         ] {
             assert_eq!(load.busy_with().as_deref(), Some(words));
